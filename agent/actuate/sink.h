@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "agent/base/result.h"
+#include "agent/guard/guard.h"
+
+namespace ballast::actuate {
+
+/// The last hop. Accepts guarded weights only.
+class WeightSink {
+ public:
+  virtual ~WeightSink() = default;
+  virtual std::string name() const = 0;
+  /// Makes these the service's weights. Called only when something changed. Does not wait for a
+  /// proxy. On error the weights before stay in force and the caller may call again.
+  virtual Status publish(const guard::GuardedWeights& weights) = 0;
+  /// The service is not managed any more.
+  virtual Status withdraw(const observe::ServiceId& service) = 0;
+  /// Returns when all that was published has left (bounded by a second), then stops.
+  virtual void flush() {}
+  /// Proxies that listen now; 0 where this cannot be known.
+  virtual std::size_t subscribers() const { return 0; }
+  /// From publish() to the proxy's acknowledgement, in seconds, median of late; 0 where unknown.
+  virtual double acknowledgement_delay_s() const { return 0; }
+};
+
+}  // namespace ballast::actuate

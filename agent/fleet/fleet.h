@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "agent/decide/policy.h"
+#include "agent/observe/telemetry.h"
+
+namespace ballast::fleet {
+
+/// One endpoint of the joined view: where it is, what its weight should be.
+struct EndpointView {
+  observe::EndpointId id;
+  std::string address;
+  std::uint16_t port = 0;
+  bool known = false;      ///< measured by an agent
+  double age_s = 0;        ///< of its telemetry
+  double share = 0;        ///< wanted share of the service's traffic; the shares sum to 1
+  double log_prior = 0;
+  double offset = 0;
+};
+
+struct ServiceView {
+  observe::ServiceId service;
+  bool neutral = true;
+  std::string why;
+  double p99_ns = 0;       ///< of the whole service in the longer window
+  double error_rate = 0;
+  double qps = 0;
+  std::vector<EndpointView> endpoints;
+};
+
+/// Joins the reports of all nodes. Two implementations: in this process (standalone), or the
+/// client of ballast-global.
+class Fleet {
+ public:
+  virtual ~Fleet() = default;
+  /// Hands in this node's endpoints of this tick; gives the aggregates of every service they
+  /// belong to, made from all nodes' latest reports.
+  virtual std::vector<observe::ServiceAggregate> report(
+      const std::vector<observe::EndpointTelemetry>& endpoints, MonotonicNs now) = 0;
+  /// Joins the proposals with the telemetry: one view a service, shares mean-normalised.
+  virtual std::vector<ServiceView> join(const std::vector<decide::ServiceProposal>& proposals,
+                                        MonotonicNs now) = 0;
+};
+
+}  // namespace ballast::fleet

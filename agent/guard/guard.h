@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/fleet/fleet.h"
+
+namespace ballast::guard {
+
+enum class Mode : std::uint32_t { kOff = 0, kShadow = 1, kActive = 2 };
+
+/// Why a weight is not what the policy asked for. A bit set, shown by `ballastctl explain`.
+enum GuardReason : std::uint32_t {
+  kFloor = 1U << 0,        ///< raised to the floor
+  kCap = 1U << 1,          ///< cut to the cap
+  kStep = 1U << 2,         ///< the step of this tick was bounded
+  kDeadband = 1U << 3,     ///< the change was too small to push
+  kStale = 1U << 4,        ///< telemetry too old: prior, then neutral
+  kGarbage = 1U << 5,      ///< NaN, infinite, negative or all-zero proposal: neutral
+  kTripped = 1U << 6,      ///< p99 or errors worse than under neutral for three windows
+  kBlend = 1U << 7,        ///< only a part of the change is let through (1, 10, 50, 100 %)
+  kKillSwitch = 1U << 8,   ///< an operator said so
+  kNeutral = 1U << 9,      ///< the policy itself asked for equal weights
+};
+
+struct GuardOptions {
+  Mode mode = Mode::kActive;
+  double floor = 0.1;            ///< least weight, relative to fair share 1/N
+  double cap = 4.0;              ///< greatest weight, relative to fair share
+  double max_step = 0.7;         ///< most a log-weight may move in one tick
+  double deadband = 0.05;        ///< least |d log w| over the service that is worth a push
+  double stale_after_s = 2.0;    ///< older telemetry: the endpoint's prior alone
+  double neutral_after_s = 10.0; ///< older still: the whole service neutral
+  double blend = 1.0;            ///< share of the way from neutral to the proposal
+  double trip_ratio = 1.5;       ///< p99 against the neutral control that trips
+  int trip_windows = 3;
+  double window_s = 5.0;         ///< length of a trip window
+};
+
+struct WeightedEndpoint {
+  observe::EndpointId id;
+  std::string address;
+  std::uint16_t port = 0;
+  std::uint32_t weight = 1;    ///< never 0
+  std::uint32_t reasons = 0;   ///< GuardReason bits
+};
+
+class Guard;
+
+/// One service's weights, checked. Only Guard can make one, and a sink accepts nothing else, so
+/// there is no way from a policy to a proxy around the guard.
+///
+/// Invariants: every weight is in [1, kWeightScale * cap + 1]; the weights of a neutral service
+/// are all equal (Envoy then balances by P2C as if Ballast were not there); the weights sum to
+/// kWeightScale * N within N.
+class GuardedWeights {
+ public:
+  static constexpr std::uint32_t kWeightScale = 1000;  ///< weight of a fair share
+
+  const observe::ServiceId& service() const { return service_; }
+  const std::vector<WeightedEndpoint>& endpoints() const { return endpoints_; }
+  bool neutral() const { return neutral_; }
+  /// false: nothing worth a push has changed since the last weights of this service.
+  bool changed() const { return changed_; }
+  const std::string& why() const { return why_; }
+
+ private:
+  friend class Guard;
+  GuardedWeights() = default;
+  observe::ServiceId service_;
+  std::vector<WeightedEndpoint> endpoints_;
+  bool neutral_ = true;
+  bool changed_ = false;
+  std::string why_;
+};
+
+/// Holds against a garbage model and a garbage node. Keeps the weights in force by service.
+class Guard {
+ public:
+  explicit Guard(GuardOptions options);
+  ~Guard();
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+  /// Total: any view gives weights that hold the invariants. Endpoints that left are forgotten,
+  /// new ones begin at fair share. Membership changes are always `changed`.
+  GuardedWeights apply(const fleet::ServiceView& view, MonotonicNs now);
+  /// Equal weights for what is in force: at shutdown, by the kill switch.
+  GuardedWeights release(const observe::ServiceId& service);
+  std::vector<observe::ServiceId> services() const;
+  void set_kill_switch(bool on);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ballast::guard

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "model/spec/spec.h"
+
+namespace ballast::observe {
+
+/// Namespace and name of a service; the unit that has weights.
+struct ServiceId {
+  std::string ns;
+  std::string name;
+  auto operator<=>(const ServiceId&) const = default;
+};
+
+/// A pod of a service at one address. Two pods never share (service, pod).
+struct EndpointId {
+  ServiceId service;
+  std::string pod;
+  auto operator<=>(const EndpointId&) const = default;
+};
+
+/// What is known of one endpoint at one tick, in units. `known` says which of it could be
+/// measured: a value that was not measured must not be used.
+struct EndpointTelemetry {
+  EndpointId id;
+  std::string address;
+  std::uint16_t port = 0;
+
+  MonotonicNs taken = 0;        ///< when measured; the age is now - taken
+  bool known = false;           ///< false: an endpoint without an agent, or no sample yet
+  double qps = 0;               ///< over the longer window
+  double tick_requests = 0;     ///< in the last tick
+  double p50_ns = 0;            ///< first byte, longer window
+  double p99_ns = 0;
+  double tick_p50_ns = 0;       ///< first byte, last tick; 0 when no request ended in it
+  double in_flight = 0;
+  double error_rate = 0;        ///< 5xx / responses over the longer window
+  double cpu_cores = 0;         ///< CPUs' worth used, longer window
+  double cpu_limit_cores = 0;   ///< CPUs' worth it may use
+  double wait_share = 0;        ///< wait / (on-CPU + wait), last tick
+  /// Speed the scheduler shows, last tick, in (0,1]: on-CPU / (on-CPU + waiting for others).
+  /// Waiting for its own quota or behind its own tasks is not counted: those depend on how much
+  /// traffic we send, and a weight that follows them would chase itself.
+  double speed = 1;
+  double utilisation = 0;       ///< cpu_cores / (cpu_limit_cores * speed)
+  double memory_bytes = 0;
+  double memory_share = 0;      ///< of the limit; 0 where there is none
+  /// Requests a second this endpoint can carry: qps / utilisation (gRFC A58); 0 where unknown.
+  double capacity_qps = 0;
+};
+
+/// The service as a whole, made from all nodes' telemetry by the fleet.
+struct ServiceAggregate {
+  ServiceId service;
+  std::size_t endpoints = 0;
+  std::size_t known = 0;
+  double median_p50_ns = 0;
+  double median_p99_ns = 0;
+  double median_in_flight = 0;
+  double median_wait_share = 0;
+  double mean_qps = 0;
+  double mean_utilisation = 0;
+  double median_speed = 1;
+  double median_capacity_qps = 0;  ///< over known endpoints; stands in for the unknown
+  double mean_capacity_qps = 0;    ///< unknown ones counted with the median
+  double p50_ns = 0;               ///< of the service, requests pooled (weighted by qps)
+  double p99_ns = 0;
+  double error_rate = 0;
+  double cpu_imbalance = 0;        ///< coefficient of variation of utilisation
+  double memory_imbalance = 0;
+  /// How long differences of capacity between endpoints last, in seconds (decorrelation time).
+  double persistence_s = 0;
+  /// How unequal the capacities are: standard deviation of log capacity over known endpoints.
+  double capacity_spread = 0;
+  std::array<float, spec::kFeatures> mean{};  ///< of the endpoints' own features
+  std::array<float, spec::kFeatures> max{};
+};
+
+/// An endpoint as a policy sees it.
+struct EndpointObservation {
+  EndpointTelemetry telemetry;
+  double log_prior = 0;  ///< log(capacity * speed / the service's mean); 0 where unknown
+  spec::Observation features{};
+};
+
+struct ServiceObservation {
+  ServiceAggregate aggregate;
+  std::vector<EndpointObservation> endpoints;
+};
+
+}  // namespace ballast::observe

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/sample/sample.h"
+#include "bpf/wire/wire.h"
+
+namespace ballast::sample {
+
+struct RequestRow {
+  ballast_request_key key{};
+  ballast_request_value value{};
+};
+
+struct DecisionRow {
+  ballast_decision_key key{};
+  ballast_decision_value value{};
+};
+
+/// The pinned maps of one bpffs folder, typed. Needs no ballastd and no BTF: ballastctl reads a
+/// dead agent's maps with it. Reading a map while the kernel writes gives each value as it was at
+/// some moment of the read; a value is never half old and half new per 8-byte word.
+class PinnedMaps {
+ public:
+  /// Refuses a folder without maps, or with maps of another wire version or size, naming both.
+  static Result<PinnedMaps> open(const std::filesystem::path& bpffs);
+
+  Result<ballast_meta> meta() const;
+  Result<std::vector<RequestRow>> requests() const;
+  Result<std::vector<std::pair<CgroupId, ballast_connection_value>>> connections() const;
+  Result<std::vector<std::pair<CgroupId, ballast_cpu_value>>> cpu() const;
+  Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> loss() const;  ///< summed over CPUs
+  Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> identity() const;
+  Result<std::vector<DecisionRow>> decisions() const;
+
+  Status put_meta(const ballast_meta& meta) const;
+  Status put_identity(CgroupId id, const ballast_identity_value& value) const;
+  Status erase_identity(CgroupId id) const;
+  Status put_decision(const DecisionRow& row) const;
+  Status erase_decision(const ballast_decision_key& key) const;
+
+ private:
+  PinnedMaps() = default;
+  UniqueFd meta_, requests_, connections_, cpu_, loss_, identity_, decisions_;
+};
+
+/// The published name of a loss reason, e.g. "pipeline_overflow".
+const char* loss_reason_name(ballast_loss_reason reason);
+
+}  // namespace ballast::sample

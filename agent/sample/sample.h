@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "bpf/wire/wire.h"
+
+namespace ballast::sample {
+
+using CgroupId = std::uint64_t;
+
+/// A latency histogram's growth over one tick, or its total. Buckets as in bpf/wire/histogram.h.
+struct Latency {
+  std::uint64_t count = 0;
+  std::uint64_t sum_ns = 0;
+  std::array<std::uint64_t, BALLAST_HIST_BUCKETS> buckets{};
+
+  void add(const Latency& other);
+  /// Quantile q in [0,1] in ns, linear inside the bucket; 0 when empty.
+  double quantile_ns(double q) const;
+};
+
+/// What one cgroup did in one tick. Deltas are wrap and restart safe: a counter that went back
+/// (map made anew) counts from zero. Server role only; client-side calls are never mixed in.
+struct CgroupSample {
+  CgroupId id = 0;
+  std::uint64_t requests = 0;   ///< that began in the tick
+  std::uint64_t responses = 0;  ///< that ended in the tick
+  std::int64_t in_flight = 0;   ///< now
+  std::uint64_t errors = 0;     ///< 5xx, or gRPC status other than 0
+  Latency first_byte;
+  Latency last_byte;
+  std::int64_t connections = 0;  ///< open now
+
+  std::uint64_t on_cpu_ns = 0;
+  std::uint64_t wait_ns = 0;       ///< runnable, not running; throttled time included
+  std::uint64_t self_wait_ns = 0;  ///< the part of it in which the cgroup itself had the CPU
+  std::uint64_t throttled_ns = 0;  ///< from the cgroup's cpu.stat; 0 where there is no quota
+  /// CPUs' worth the cgroup may use: the tightest quota from it to the root, and no more than the
+  /// machine has. 0 when it could not be read.
+  double cpu_limit_cores = 0;
+  std::uint64_t memory_bytes = 0;  ///< 0 when it could not be read
+  std::uint64_t memory_limit_bytes = 0;  ///< 0: none
+};
+
+/// One tick of the whole node.
+struct Sample {
+  MonotonicNs taken = 0;       ///< when the maps were read
+  MonotonicNs interval_ns = 0; ///< since the sample before; 0 for the first, whose deltas are empty
+  std::vector<CgroupSample> cgroups;
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss{};  ///< totals
+};
+
+}  // namespace ballast::sample

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef BALLAST_WIRE_HISTOGRAM_H
+#define BALLAST_WIRE_HISTOGRAM_H
+
+/* Log-linear latency histogram, shared by the BPF programs and everything that reads them.
+ *
+ * Bucket 0 holds everything below 1024 ns (1.024 us). Above, every octave [2^k, 2^(k+1)) ns for
+ * k = 10..36 is cut in 8 equal parts, so a bucket is at most 12.5 % wide and a quantile read from
+ * its middle is at most 6.25 % off. The last bucket holds everything from 2^37 ns (137 s) on.
+ */
+#define BALLAST_HIST_FIRST_OCTAVE 10
+#define BALLAST_HIST_LAST_OCTAVE 36
+#define BALLAST_HIST_SUB_BITS 3
+#define BALLAST_HIST_SUB (1 << BALLAST_HIST_SUB_BITS)
+#define BALLAST_HIST_BUCKETS \
+	(1 + (BALLAST_HIST_LAST_OCTAVE - BALLAST_HIST_FIRST_OCTAVE + 1) * BALLAST_HIST_SUB + 1)
+
+/* floor(log2(v)) for v > 0 without a loop or a builtin that the BPF target lacks. */
+static inline unsigned int ballast_log2(unsigned long long v)
+{
+	unsigned int r, shift;
+
+	r = (v > 0xFFFFFFFFULL) << 5;
+	v >>= r;
+	shift = (v > 0xFFFF) << 4;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0xFF) << 3;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0xF) << 2;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0x3) << 1;
+	v >>= shift;
+	r |= shift;
+	return r | (unsigned int)(v >> 1);
+}
+
+/* Bucket of a duration in ns; always below BALLAST_HIST_BUCKETS. */
+static inline unsigned int ballast_hist_bucket(unsigned long long ns)
+{
+	unsigned int octave;
+
+	if (ns < (1ULL << BALLAST_HIST_FIRST_OCTAVE))
+		return 0;
+	octave = ballast_log2(ns);
+	if (octave > BALLAST_HIST_LAST_OCTAVE)
+		return BALLAST_HIST_BUCKETS - 1;
+	return 1 + (octave - BALLAST_HIST_FIRST_OCTAVE) * BALLAST_HIST_SUB +
+	       (unsigned int)((ns >> (octave - BALLAST_HIST_SUB_BITS)) & (BALLAST_HIST_SUB - 1));
+}
+
+/* Lower bound in ns, included; the upper bound is the next bucket's lower bound. */
+static inline unsigned long long ballast_hist_lower(unsigned int bucket)
+{
+	unsigned int octave;
+
+	if (bucket == 0)
+		return 0;
+	if (bucket >= BALLAST_HIST_BUCKETS - 1)
+		return 1ULL << (BALLAST_HIST_LAST_OCTAVE + 1);
+	octave = BALLAST_HIST_FIRST_OCTAVE + (bucket - 1) / BALLAST_HIST_SUB;
+	return (1ULL << octave) +
+	       ((unsigned long long)((bucket - 1) % BALLAST_HIST_SUB) << (octave - BALLAST_HIST_SUB_BITS));
+}
+
+#endif
