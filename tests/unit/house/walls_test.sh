@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The wall between rooms holds: a room that sees to its right, climbs with "..", or includes a room
+# that it did not name does not configure or does not build; the same room built by the rules does.
+set -euo pipefail
+source_dir=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# project NAME SEES INCLUDE: agent/base and agent/guard are rooms; agent/fleet has one source.
+project() {
+  local root=$work/$1
+  mkdir -p "$root"/agent/{base,fleet,guard} "$root/build"
+  echo '#pragma once' | tee "$root/agent/base/base.h" >"$root/agent/guard/guard.h"
+  printf '#include "%s"\nint fleet_answer() { return 1; }\n' "$3" >"$root/agent/fleet/fleet.cpp"
+  cat >"$root/CMakeLists.txt" <<EOF
+cmake_minimum_required(VERSION 3.25)
+project(walls LANGUAGES CXX)
+find_package(Threads REQUIRED)
+include($source_dir/cmake/rooms.cmake)
+ballast_room(agent/base)
+ballast_room(agent/fleet SOURCES agent/fleet/fleet.cpp SEES $2)
+ballast_room(agent/guard)
+EOF
+  cmake -S "$root" -B "$root/build" -G Ninja >"$root/log" 2>&1 && cmake --build "$root/build" >>"$root/log" 2>&1
+}
+
+expect_refused() {
+  local name=$1 reason=$2
+  shift 2
+  if project "$name" "$@"; then
+    echo "FAIL: $name was built"
+    exit 1
+  fi
+  grep -q "$reason" "$work/$name/log" || { echo "FAIL: $name: no '$reason' in:"; cat "$work/$name/log"; exit 1; }
+  echo "refused: $name"
+}
+
+project by_the_rules agent/base agent/base/base.h || { cat "$work/by_the_rules/log"; exit 1; }
+expect_refused sees_to_its_right "not to its left" "agent/base agent/guard" agent/base/base.h
+expect_refused includes_unseen "No such file" agent/base agent/guard/guard.h
+expect_refused climbs "includes across rooms" agent/base ../guard/guard.h
+expect_refused unknown_room "not to its left" agent/nowhere agent/base/base.h

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# tools/build.sh [PRESET]: installs what is missing and builds a preset (release, debug, asan).
+# The programs lie in build/PRESET/bin/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+preset=${1:-release}
+tools/deps.sh
+[ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >"build/configure-$preset.log" 2>&1 ||
+  { tail -n 30 "build/configure-$preset.log" >&2; exit 1; }
+log=build/build-$preset.log
+echo "build: $preset (log: $log)"
+if [ -t 1 ]; then
+  cmake --build "build/$preset" 2>&1 | tee "$log" | stdbuf -o0 tr '\n' '\r' ||
+    { echo; grep -A12 -E 'FAILED|error:' "$log" >&2; exit 1; }
+  echo
+else
+  cmake --build "build/$preset" >"$log" 2>&1 || { grep -A12 -E 'FAILED|error:' "$log" >&2; exit 1; }
+fi

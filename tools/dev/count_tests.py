@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Sums what ctest and GoogleTest wrote under a folder; prints the closing line of tools/test.sh.
+
+Each GoogleTest program is counted by its cases, any other ctest entry as one. A program that
+failed without naming a failed case (crash, time-out) counts as one failure. Exit code 1 when
+anything failed or nothing ran.
+"""
+import json
+import pathlib
+import sys
+import xml.etree.ElementTree as xml
+
+
+def count_gtest(path):
+    passed = failed = skipped = 0
+    failures = []
+    for suite in json.loads(path.read_text())["testsuites"]:
+        for case in suite["testsuite"]:
+            if case.get("status") == "NOTRUN":
+                continue
+            if case.get("failures"):
+                failed += 1
+                failures.append(f'{suite["name"]}.{case["name"]}')
+            elif case.get("result") == "SKIPPED":
+                skipped += 1
+                print(f'skipped: {suite["name"]}.{case["name"]}')
+            else:
+                passed += 1
+    return passed, failed, skipped, failures
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    totals = [0, 0, 0]
+    for report in sorted(root.glob("*/ctest.xml")):
+        preset = report.parent.name
+        for case in xml.parse(report).getroot().iter("testcase"):
+            name, status = case.get("name"), case.get("status")
+            cases = report.parent / "gtest" / f"{name}.json"
+            passed = failed = skipped = 0
+            failures = []
+            if cases.exists():
+                try:
+                    passed, failed, skipped, failures = count_gtest(cases)
+                except (json.JSONDecodeError, KeyError):
+                    failures = []
+            ended_badly = status == "fail"
+            if not cases.exists() and not ended_badly:
+                if status == "run":
+                    passed = 1
+                else:
+                    skipped = 1
+                    print(f"skipped: {name} ({preset})")
+            if ended_badly and failed == 0:
+                failed = 1
+                failures = [f"{name} (ended without a verdict)"]
+            for failure in failures:
+                print(f"FAILED: {failure} ({preset})")
+            totals = [a + b for a, b in zip(totals, (passed, failed, skipped))]
+    print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped")
+    return 1 if totals[1] or not totals[0] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

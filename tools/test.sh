@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# tools/test.sh [--quick]: builds and runs the tests; closes with "N passed, N failed, N skipped".
+# --quick leaves out the fault and lab tests (real processes under load) and the sanitizer build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+quick=false
+case "${1:-}" in
+  "") ;;
+  --quick) quick=true ;;
+  *) echo "usage: tools/test.sh [--quick]" >&2; exit 2 ;;
+esac
+
+results=build/test-results
+rm -rf "$results"
+mkdir -p "$results"
+
+# run PRESET LABEL-REGEX: ctest of one preset; results as files, the verdict comes from the count.
+run() {
+  local preset=$1 labels=$2
+  mkdir -p "$results/$preset/gtest"
+  GTEST_OUTPUT="json:$PWD/$results/$preset/gtest/" \
+    ctest --test-dir "build/$preset" --label-regex "$labels" --output-on-failure --no-tests=error \
+    --output-junit "$PWD/$results/$preset/ctest.xml" || true
+}
+
+tools/build.sh release
+if $quick; then
+  run release '^(unit|bpf)$'
+else
+  run release '.*'
+  tools/build.sh asan
+  run asan '^unit$'
+fi
+python3 tools/dev/count_tests.py "$results"
