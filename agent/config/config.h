@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+
+/// What an operator may say to ballastd: one YAML file, overridden by flags. Every key has a
+/// default, so an empty file is a right one: it measures every cgroup and writes nothing.
+///
+///   bpffs: /sys/fs/bpf/ballast   # folder of the pinned maps and programs
+///   identity: none               # none (cgroup paths only) | static:FILE
+///   sink: dry-run                # dry-run | file:PATH | xds:HOST:PORT (loopback)
+///   mode: off                    # off | shadow | active
+///   tick_ms: 250                 # 100..60000
+///   window_s: 5                  # 1..3600, the longer window of every measured quantity
+///   cgroup_root: ""              # the cgroup v2 mount; empty: found in /proc/self/mountinfo
+///   log: info                    # trace | debug | info | warn | error | off
+///   metrics: ""                  # HOST:PORT (loopback) of the Prometheus endpoint; empty: off
+///   policy:
+///     name: prior                # neutral | prior | learned
+///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
+///   learner:
+///     socket: ""                 # unix:PATH on which ballast-learner is served; empty: off
+///     exploration: 0.05          # 0..1, probability of a uniformly random action
+///     temperature: 1             # 0.01..100, of the softmax that actions are drawn from
+///     rollout_steps: 20          # 1..1000, steps of a rollout handed to the learner
+///     margin: 0.1                # 0..10, log-probability by which an action must beat "keep"
+///   guard:                       # see agent/guard/guard.h
+///     floor: 0.1                 # relative to fair share, at most 1
+///     cap: 4                     # relative to fair share, at least 1
+///     max_step: 0.7              # most a log-weight moves in one tick
+///     deadband: 0.05             # least change of a log-weight that is worth a push
+///     stale_after_s: 2
+///     neutral_after_s: 10
+///     blend: 1                   # 0..1, share of the way from neutral to the proposal
+///     trip_ratio: 1.5
+///     trip_windows: 3
+///     window_s: 5
+///   gate:                        # when a service leaves neutral, see agent/decide/neutral_gate.h
+///     leave_ratio: 10            # persistence over loop delay that leaves neutral
+///     return_ratio: 5            # ... that returns to it; at most leave_ratio
+///     leave_spread: 0.1          # standard deviation of log capacity that leaves neutral
+///     return_spread: 0.05        # ... that returns to it; at most leave_spread
+///     leave_ticks: 2             # ticks in a row that have to say so
+///     return_ticks: 8
+///     single_subscriber_leaves: true  # with exactly one proxy, leave at once
+///   prior:                       # how it follows what is measured, see agent/decide/prior.h
+///     time_constant_s: 2         # 0: no filter
+///     confirm_step: 0.15
+///     immediate_step: 0.25       # at least confirm_step
+namespace ballast::config {
+
+enum class IdentityKind { kNone, kStatic };
+struct Identity {
+  IdentityKind kind = IdentityKind::kNone;
+  std::filesystem::path file;  ///< of kStatic
+  bool operator==(const Identity&) const = default;
+};
+
+enum class SinkKind { kDryRun, kFile, kXds };
+struct Sink {
+  SinkKind kind = SinkKind::kDryRun;
+  std::string target;  ///< the path of kFile, HOST:PORT of kXds
+  bool operator==(const Sink&) const = default;
+};
+
+enum class Mode { kOff, kShadow, kActive };
+enum class PolicyKind { kNeutral, kPrior, kLearned };
+
+struct Policy {
+  PolicyKind kind = PolicyKind::kPrior;
+  std::filesystem::path parameters;
+  bool operator==(const Policy&) const = default;
+};
+
+struct Learner {
+  std::string socket;  ///< path without "unix:"; empty: off
+  double exploration = 0.05;
+  double temperature = 1.0;
+  int rollout_steps = 20;
+  double margin = 0.1;
+  bool operator==(const Learner&) const = default;
+};
+
+struct Guard {
+  double floor = 0.1;
+  double cap = 4.0;
+  double max_step = 0.7;
+  double deadband = 0.05;
+  double stale_after_s = 2.0;
+  double neutral_after_s = 10.0;
+  double blend = 1.0;
+  double trip_ratio = 1.5;
+  int trip_windows = 3;
+  double window_s = 5.0;
+  bool operator==(const Guard&) const = default;
+};
+
+struct Gate {
+  double leave_ratio = 10.0;
+  double return_ratio = 5.0;
+  double leave_spread = 0.10;
+  double return_spread = 0.05;
+  int leave_ticks = 2;
+  int return_ticks = 8;
+  bool single_subscriber_leaves = true;
+  bool operator==(const Gate&) const = default;
+};
+
+struct Prior {
+  double time_constant_s = 2.0;
+  double confirm_step = 0.15;
+  double immediate_step = 0.25;
+  bool operator==(const Prior&) const = default;
+};
+
+struct Config {
+  std::filesystem::path bpffs = "/sys/fs/bpf/ballast";
+  Identity identity;
+  Sink sink;
+  Mode mode = Mode::kOff;
+  int tick_ms = 250;
+  double window_s = 5.0;
+  std::filesystem::path cgroup_root;
+  std::string log = "info";
+  std::string metrics;
+  Policy policy;
+  Learner learner;
+  Guard guard;
+  Gate gate;
+  Prior prior;
+  bool operator==(const Config&) const = default;
+};
+
+/// A flag that overrides a key of the file, e.g. {"--mode", "mode", "active"}.
+struct Override {
+  std::string flag;
+  std::string key;  ///< one of the scalar keys, dotted: "policy.name"
+  std::string value;
+};
+
+/// The defaults, then the file (none: defaults alone), then the flags. Every error is kUsage and
+/// reads "FILE:LINE: KEY: what is wrong, and what to do", or "--flag: ...". Unknown and doubled
+/// keys, wrong types, values out of range, files that do not exist and what is not built yet are
+/// errors. Touches nothing but the files named.
+Result<Config> load(const std::optional<std::filesystem::path>& file, const std::vector<Override>& flags);
+
+/// The configuration as a YAML file that load() reads back as the same Config.
+std::string to_yaml(const Config& config);
+
+const char* mode_name(Mode mode);
+const char* policy_name(PolicyKind kind);
+
+}  // namespace ballast::config

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/config/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "agent/base/file.h"
+
+namespace ballast::config {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = TempDir::create(fs::temp_directory_path(), "ballast-config-");
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    dir_.emplace(std::move(*made));
+  }
+  fs::path write(const std::string& name, const std::string& text) const {
+    const fs::path path = dir_->path() / name;
+    std::ofstream(path) << text;
+    return path;
+  }
+  std::optional<TempDir> dir_;
+};
+
+TEST_F(ConfigTest, NothingSaidMeasuresAndWritesNothing) {
+  const auto config = load(std::nullopt, {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->sink.kind, SinkKind::kDryRun);
+  EXPECT_EQ(config->mode, Mode::kOff);
+  EXPECT_EQ(config->identity.kind, IdentityKind::kNone);
+  EXPECT_EQ(config->bpffs, "/sys/fs/bpf/ballast");
+  EXPECT_TRUE(config->metrics.empty());
+  EXPECT_TRUE(config->learner.socket.empty());
+}
+
+TEST_F(ConfigTest, AnEmptyFileIsTheDefaults) {
+  const auto config = load(write("empty.yaml", "# nothing\n"), {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(*config, *load(std::nullopt, {}));
+}
+
+TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
+  const fs::path pods = write("pods.yaml", "pods: []\n");
+  const fs::path parameters = write("p.bin", "x");
+  const fs::path file =
+      write("all.yaml",
+            "bpffs: /sys/fs/bpf/other\n"
+            "identity: static:" +
+                pods.string() +
+                "\n"
+                "sink: xds:127.0.0.1:18000\n"
+                "mode: shadow\n"
+                "tick_ms: 500\n"
+                "window_s: 7.5\n"
+                "cgroup_root: /sys/fs/cgroup/unified\n"
+                "log: debug\n"
+                "metrics: 127.0.0.1:9100\n"
+                "policy: {name: learned, parameters: " +
+                parameters.string() +
+                "}\n"
+                "learner: {socket: \"unix:/tmp/l.sock\", exploration: 0.2, temperature: 2,"
+                " rollout_steps: 8, margin: 0.3}\n"
+                "guard: {floor: 0.2, cap: 3, max_step: 0.5, deadband: 0.01,"
+                " stale_after_s: 3, neutral_after_s: 9, blend: 0.5, trip_ratio: 2,"
+                " trip_windows: 4, window_s: 6}\n"
+                "gate: {leave_ratio: 8, return_ratio: 4, leave_spread: 0.3, return_spread: 0.2,"
+                " leave_ticks: 3, return_ticks: 9, single_subscriber_leaves: false}\n"
+                "prior: {time_constant_s: 3, confirm_step: 0.2, immediate_step: 0.4}\n");
+  const auto config = load(file, {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  Config want;
+  want.bpffs = "/sys/fs/bpf/other";
+  want.identity = {IdentityKind::kStatic, pods};
+  want.sink = {SinkKind::kXds, "127.0.0.1:18000"};
+  want.mode = Mode::kShadow;
+  want.tick_ms = 500;
+  want.window_s = 7.5;
+  want.cgroup_root = "/sys/fs/cgroup/unified";
+  want.log = "debug";
+  want.metrics = "127.0.0.1:9100";
+  want.policy = {PolicyKind::kLearned, parameters};
+  want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 0.3};
+  want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
+  want.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false};
+  want.prior = {3.0, 0.2, 0.4};
+  EXPECT_EQ(*config, want);
+
+  const auto again = load(write("again.yaml", to_yaml(*config)), {});
+  ASSERT_TRUE(again.ok()) << again.error().message << "\n" << to_yaml(*config);
+  EXPECT_EQ(*again, *config);
+}
+
+TEST_F(ConfigTest, FlagsOverrideTheFile) {
+  const fs::path file = write("c.yaml", "mode: active\ntick_ms: 500\n");
+  const auto config = load(file, {{"--mode", "mode", "shadow"}, {"--policy", "policy.name", "neutral"}});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->mode, Mode::kShadow);
+  EXPECT_EQ(config->tick_ms, 500);
+  EXPECT_EQ(config->policy.kind, PolicyKind::kNeutral);
+}
+
+TEST_F(ConfigTest, AWrongFlagIsNamed) {
+  const auto config = load(std::nullopt, {{"--mode", "mode", "wild"}});
+  ASSERT_FALSE(config.ok());
+  EXPECT_EQ(config.error().exit_code(), 2);
+  EXPECT_THAT(config.error().message, StartsWith("--mode: "));
+  EXPECT_THAT(config.error().message, HasSubstr("off, shadow, active"));
+}
+
+TEST_F(ConfigTest, AMissingFileIsWrongUse) {
+  const auto config = load(dir_->path() / "none.yaml", {});
+  ASSERT_FALSE(config.ok());
+  EXPECT_EQ(config.error().exit_code(), 2);
+  EXPECT_THAT(config.error().message, HasSubstr("none.yaml"));
+}
+
+struct Bad {
+  const char* name;
+  const char* text;
+  int line;
+  const char* key;   ///< the message names it behind the line
+  const char* says;  ///< and says this
+};
+
+class BadInput : public ConfigTest, public ::testing::WithParamInterface<Bad> {};
+
+TEST_P(BadInput, IsRefusedWithFileLineAndKey) {
+  const fs::path file = write("bad.yaml", GetParam().text);
+  const auto config = load(file, {});
+  ASSERT_FALSE(config.ok()) << "accepted:\n" << GetParam().text;
+  EXPECT_EQ(config.error().exit_code(), 2);
+  EXPECT_THAT(config.error().message,
+              StartsWith(file.string() + ":" + std::to_string(GetParam().line) + ": " + GetParam().key));
+  EXPECT_THAT(config.error().message, HasSubstr(GetParam().says));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, BadInput,
+    ::testing::Values(
+        Bad{"unknown_key", "mode: off\n\ntick: 250\n", 3, "tick: ", "unknown key; known here: bpffs"},
+        Bad{"unknown_nested", "guard:\n  floor: 0.1\n  celing: 4\n", 3, "guard.celing: ", "cap"},
+        Bad{"twice", "mode: off\nmode: active\n", 2, "mode: ", "twice"},
+        Bad{"not_a_number", "tick_ms: fast\n", 1, "tick_ms: ", "whole number"},
+        Bad{"fraction", "tick_ms: 250.5\n", 1, "tick_ms: ", "whole number"},
+        Bad{"nan", "guard:\n  floor: .nan\n", 2, "guard.floor: ", "not a number"},
+        Bad{"infinite", "window_s: inf\n", 1, "window_s: ", "not a number"},
+        Bad{"list_for_scalar", "tick_ms: [250]\n", 1, "tick_ms: ", "a list"},
+        Bad{"map_for_scalar", "mode: {a: 1}\n", 1, "mode: ", "a map"},
+        Bad{"scalar_for_section", "guard: 3\n", 1, "guard: ", "keys of its own"},
+        Bad{"no_value", "bpffs: /x\ntick_ms:\n", 2, "tick_ms: ", "no value"},
+        Bad{"too_fast", "tick_ms: 99\n", 1, "tick_ms: ", "100 to 60000"},
+        Bad{"too_slow", "tick_ms: 60001\n", 1, "tick_ms: ", "100 to 60000"},
+        Bad{"inside_out", "mode: off\nguard:\n  cap: 0.5\n  floor: 2\n", 4, "guard.floor: ", "inside out"},
+        Bad{"cap_below_fair", "guard:\n  cap: 0.5\n  floor: 0.2\n", 2, "guard.cap: ", "fair share"},
+        Bad{"floor_above_fair", "guard:\n  floor: 2\n", 2, "guard.floor: ", "fair share"},
+        Bad{"stale_order", "guard: {stale_after_s: 20}\n", 1, "guard.stale_after_s: ", "swap"},
+        Bad{"stale_ticks", "guard:\n  stale_after_s: 0.3\n", 2, "guard.stale_after_s: ", "ticks"},
+        Bad{"gate_order", "gate: {leave_ratio: 1, return_ratio: 2}\n", 1, "gate.return_ratio: ", "swap"},
+        Bad{"gate_spread", "gate:\n  return_spread: 2\n", 2, "gate.return_spread: ", "swap"},
+        Bad{"prior_order", "prior:\n  confirm_step: 2\n", 2, "prior.confirm_step: ", "swap"},
+        Bad{"not_a_bool", "gate: {single_subscriber_leaves: perhaps}\n", 1,
+            "gate.single_subscriber_leaves: ", "true"},
+        Bad{"exploration", "learner: {exploration: 1.5}\n", 1, "learner.exploration: ", "0 to 1"},
+        Bad{"unknown_mode", "mode: on\n", 1, "mode: ", "off, shadow, active"},
+        Bad{"unknown_policy", "policy: {name: clever}\n", 1, "policy.name: ", "neutral, prior, learned"},
+        Bad{"unknown_level", "log: loud\n", 1, "log: ", "debug"},
+        Bad{"kubernetes", "identity: kubernetes\n", 1, "identity: ", "not built yet; use static:FILE"},
+        Bad{"istio", "sink: istio\n", 1, "sink: ", "not built yet; use xds:"},
+        Bad{"identity_file", "identity: static:/nowhere/pods.yaml\n", 1, "identity: ", "no file"},
+        Bad{"identity_kind", "identity: docker\n", 1, "identity: ", "static:FILE"},
+        Bad{"parameters_file", "policy: {name: learned, parameters: /nowhere}\n", 1,
+            "policy.parameters: ", "no file"},
+        Bad{"idle_parameters", "policy: {parameters: /bin/sh}\n", 1, "policy.parameters: ", "learned"},
+        Bad{"idle_learner", "learner:\n  socket: unix:/tmp/x\n", 2, "learner.socket: ", "learned"},
+        Bad{"sink_folder", "sink: file:/nowhere/w.json\n", 1, "sink: ", "no folder /nowhere"},
+        Bad{"sink_outside", "sink: xds:0.0.0.0:18000\n", 1, "sink: ", "loopback"},
+        Bad{"sink_port", "sink: xds:127.0.0.1:0\n", 1, "sink: ", "HOST:PORT"},
+        Bad{"metrics_outside", "metrics: 10.0.0.1:9100\n", 1, "metrics: ", "loopback"},
+        Bad{"relative_bpffs", "bpffs: maps\n", 1, "bpffs: ", "absolute"},
+        Bad{"socket_scheme", "learner: {socket: /tmp/x}\n", 1, "learner.socket: ", "unix:PATH"},
+        Bad{"not_yaml", "mode: off\n  tick: [\n", 2, "not YAML", ""},
+        Bad{"a_list", "- mode\n", 1, "the document is not a map", ""}),
+    [](const auto& param) { return std::string(param.param.name); });
+
+}  // namespace
+}  // namespace ballast::config
