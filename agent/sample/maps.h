@@ -36,6 +36,7 @@ class PinnedMaps {
   Result<std::vector<RequestRow>> requests() const;
   Result<std::vector<std::pair<CgroupId, ballast_connection_value>>> connections() const;
   Result<std::vector<std::pair<CgroupId, ballast_cpu_value>>> cpu() const;
+  Result<std::vector<ballast_running_value>> running() const;  ///< by CPU
   Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> loss() const;  ///< summed over CPUs
   Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> identity() const;
   Result<std::vector<DecisionRow>> decisions() const;
@@ -45,10 +46,13 @@ class PinnedMaps {
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
   Status erase_decision(const ballast_decision_key& key) const;
+  /// Makes room after a cgroup was removed: its requests, connections and CPU rows. Only for a
+  /// cgroup that is gone: the kernel adds to a row without looking again.
+  Status forget_cgroup(CgroupId id) const;
 
  private:
   PinnedMaps() = default;
-  UniqueFd meta_, requests_, connections_, cpu_, loss_, identity_, decisions_;
+  UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_;
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".

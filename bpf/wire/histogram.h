@@ -15,6 +15,11 @@
 #define BALLAST_HIST_BUCKETS \
 	(1 + (BALLAST_HIST_LAST_OCTAVE - BALLAST_HIST_FIRST_OCTAVE + 1) * BALLAST_HIST_SUB + 1)
 
+#ifdef __cplusplus /* C casts are the only ones that both sides have */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
 /* floor(log2(v)) for v > 0 without a loop or a builtin that the BPF target lacks. */
 static inline unsigned int ballast_log2(unsigned long long v)
 {
@@ -64,5 +69,9 @@ static inline unsigned long long ballast_hist_lower(unsigned int bucket)
 	return (1ULL << octave) +
 	       ((unsigned long long)((bucket - 1) % BALLAST_HIST_SUB) << (octave - BALLAST_HIST_SUB_BITS));
 }
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
 
 #endif

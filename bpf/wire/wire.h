@@ -41,14 +41,23 @@ typedef long long __ballast_s64;
 #define BALLAST_MAP_REQUESTS "requests"       /* HASH: ballast_request_key -> ballast_request_value */
 #define BALLAST_MAP_CONNECTIONS "connections" /* HASH: cgroup id (u64) -> ballast_connection_value */
 #define BALLAST_MAP_CPU "cpu"                 /* HASH: cgroup id (u64) -> ballast_cpu_value */
+#define BALLAST_MAP_RUNNING "running"         /* ARRAY[CPUs]: ballast_running_value */
 #define BALLAST_MAP_LOSS "loss"               /* PERCPU_ARRAY[BALLAST_LOSS_REASONS]: ballast_loss_value */
 #define BALLAST_MAP_IDENTITY "identity"       /* HASH: cgroup id (u64) -> ballast_identity_value, user writes */
 #define BALLAST_MAP_DECISIONS "decisions"     /* HASH: ballast_decision_key -> ballast_decision_value, user writes */
 
+/* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
+#define BALLAST_MAP_CONTROL "control"           /* ARRAY[1]: ballast_control_value */
+#define BALLAST_MAP_HTTP_SOCKETS "http_sockets" /* SK_STORAGE: parser state of one connection */
+#define BALLAST_MAP_TCP_SOCKETS "tcp_sockets"   /* SK_STORAGE: connections that were counted as open */
+#define BALLAST_MAP_TASKS "tasks"               /* HASH: thread id -> since when it waits for a CPU */
+#define BALLAST_MAP_CPU_SHARE "cpu_share"       /* HASH: (cgroup, CPU) -> time the one had the other */
+
 /* Bounds. A full map is counted under BALLAST_LOSS_MAP_FULL; what is in it stays right. */
 #define BALLAST_MAX_REQUEST_KEYS 4096   /* 500 cgroups x 2 roles x 3 protocols, and room */
 #define BALLAST_MAX_CGROUPS 4096
-#define BALLAST_MAX_TASKS 16384         /* tasks that are runnable at one moment */
+#define BALLAST_MAX_TASKS 32768         /* threads alive that were scheduled at least once */
+#define BALLAST_MAX_CPU_SHARES 65536    /* cgroups x CPUs; fewer on small machines */
 #define BALLAST_MAX_DECISIONS 4096
 
 enum ballast_role {
@@ -132,6 +141,24 @@ struct ballast_cpu_value {
 	__ballast_u64 switches;    /* times a task was switched in */
 };
 BALLAST_ASSERT(sizeof(struct ballast_cpu_value) == 32, "cpu layout");
+
+/* Who has a CPU now. The counters of ballast_cpu_value grow only when a task is switched out, so a
+ * reader adds `now - since_ns` for the running cgroup. One cache line a CPU. */
+struct ballast_running_value {
+	__ballast_u64 since_ns;
+	__ballast_u64 cgroup_id; /* 0: the CPU is idle */
+	__ballast_u64 pad[6];    /* zero */
+};
+BALLAST_ASSERT(sizeof(struct ballast_running_value) == 64, "running layout");
+
+/* Tracing programs cannot be replaced in place. Each carries the generation that it was loaded
+ * as and only counts while that is the one in force: a restart attaches the new programs, moves
+ * the generation on (one store: none counts twice, none is missed), then drops the old ones. */
+struct ballast_control_value {
+	__ballast_u32 generation;
+	__ballast_u32 pad; /* zero */
+};
+BALLAST_ASSERT(sizeof(struct ballast_control_value) == 8, "control layout");
 
 struct ballast_loss_value {
 	__ballast_u64 events;

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "agent/sample/sample.h"
+
+namespace ballast::sample {
+
+void Latency::add(const Latency& other) {
+  count += other.count;
+  sum_ns += other.sum_ns;
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    buckets[i] += other.buckets[i];
+  }
+}
+
+double Latency::quantile_ns(double q) const {
+  // The kernel raises count and a bucket in two steps; only the buckets agree with themselves.
+  std::uint64_t total = 0;
+  for (const auto bucket : buckets) {
+    total += bucket;
+  }
+  if (total == 0) {
+    return 0;
+  }
+  const double rank = std::clamp(q, 0.0, 1.0) * static_cast<double>(total);
+  double below = 0;
+  double upper = 0;
+  for (std::uint32_t i = 0; i < buckets.size(); ++i) {
+    if (buckets[i] == 0) {
+      continue;
+    }
+    const double inside = static_cast<double>(buckets[i]);
+    const double lower = static_cast<double>(ballast_hist_lower(i));
+    // The last bucket is open; it is read as if it were one sub-bucket wide.
+    upper = i + 1 < BALLAST_HIST_BUCKETS ? static_cast<double>(ballast_hist_lower(i + 1))
+                                         : lower * (1.0 + 1.0 / BALLAST_HIST_SUB);
+    if (below + inside >= rank) {
+      return lower + (upper - lower) * (rank - below) / inside;
+    }
+    below += inside;
+  }
+  return upper;
+}
+
+}  // namespace ballast::sample

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sample/maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+
+namespace ballast::sample {
+
+namespace {
+
+constexpr std::uint32_t kBatch = 256;
+
+Error map_error(const char* what, const char* map, int error) {
+  return Error::failed(std::string(what) + " map '" + map + "': " + std::strerror(error));
+}
+
+struct MapSpec {
+  const char* name;
+  std::uint32_t type;
+  std::uint32_t key_size;
+  std::uint32_t value_size;
+};
+
+std::string shape(std::uint32_t type, std::uint32_t key, std::uint32_t value) {
+  return "type " + std::to_string(type) + ", key " + std::to_string(key) + " B, value " +
+         std::to_string(value) + " B";
+}
+
+Result<UniqueFd> open_map(const std::filesystem::path& bpffs, const MapSpec& spec) {
+  const auto path = bpffs / spec.name;
+  UniqueFd fd(::bpf_obj_get(path.c_str()));
+  if (!fd) {
+    const int error = errno;
+    if (error == EPERM || error == EACCES) {
+      return Error::privilege("opening " + path.string() + ": " + std::strerror(error) +
+                              " (needs CAP_BPF and access to the folder)");
+    }
+    return Error::failed("opening " + path.string() + ": " + std::strerror(error) +
+                         (error == ENOENT ? " (has ballastd run with this --bpffs?)" : ""));
+  }
+  bpf_map_info info{};
+  std::uint32_t size = sizeof info;
+  if (::bpf_obj_get_info_by_fd(fd.get(), &info, &size) != 0) {
+    return Error::failed("reading the shape of " + path.string() + ": " + std::strerror(errno));
+  }
+  if (info.type != spec.type || info.key_size != spec.key_size || info.value_size != spec.value_size) {
+    return Error::failed(path.string() + " has another layout (" +
+                         shape(info.type, info.key_size, info.value_size) + ") than this binary expects (" +
+                         shape(spec.type, spec.key_size, spec.value_size) +
+                         "): use binaries of one version, or restart ballastd to replace the maps");
+  }
+  return fd;
+}
+
+// All pairs of a map. The batch call sees a bucket at a time, so a key is given at most once; the
+// call by key (kernels whose map lacks batches) may repeat a key that moved, and is then harmless
+// because both copies are totals and the last one wins in every caller that keys them.
+template <typename Key, typename Value, typename Sink>
+Status for_each(int fd, const char* name, Sink&& sink) {
+  const auto keys = std::make_unique_for_overwrite<Key[]>(kBatch);
+  const auto values = std::make_unique_for_overwrite<Value[]>(kBatch);
+  std::uint64_t cursor = 0;
+  bool first = true;
+  while (true) {
+    std::uint32_t count = kBatch;
+    const int status = ::bpf_map_lookup_batch(fd, first ? nullptr : &cursor, &cursor, keys.get(),
+                                              values.get(), &count, nullptr);
+    const int error = errno;
+    if (status != 0 && error != ENOENT) {
+      if (first && (error == EINVAL || error == EOPNOTSUPP || error == 524 /* kernel's ENOTSUPP */)) {
+        break;
+      }
+      return map_error("reading", name, error);
+    }
+    for (std::uint32_t i = 0; i < count; ++i) {
+      sink(keys[i], values[i]);
+    }
+    if (status != 0) {
+      return ok();
+    }
+    first = false;
+  }
+  Key key{};
+  const Key* previous = nullptr;
+  Key next{};
+  while (::bpf_map_get_next_key(fd, previous, &next) == 0) {
+    key = next;
+    previous = &key;
+    if (::bpf_map_lookup_elem(fd, &key, &values[0]) == 0) {
+      sink(key, values[0]);
+    }
+  }
+  return errno == ENOENT ? ok() : Status(map_error("reading", name, errno));
+}
+
+template <typename Value>
+Result<std::vector<std::pair<CgroupId, Value>>> by_cgroup(int fd, const char* name) {
+  std::vector<std::pair<CgroupId, Value>> rows;
+  const Status read = for_each<CgroupId, Value>(
+      fd, name, [&](const CgroupId& id, const Value& value) { rows.emplace_back(id, value); });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
+template <typename Key, typename Value>
+Status put(int fd, const char* name, const Key& key, const Value& value) {
+  if (::bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
+    return map_error("writing", name, errno);
+  }
+  return ok();
+}
+
+// Erasing what is not there is done.
+template <typename Key>
+Status erase(int fd, const char* name, const Key& key) {
+  if (::bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
+    return map_error("erasing from", name, errno);
+  }
+  return ok();
+}
+
+}  // namespace
+
+Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
+  PinnedMaps maps;
+  const std::pair<UniqueFd*, MapSpec> wanted[] = {
+      {&maps.meta_, {BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_meta)}},
+      {&maps.requests_,
+       {BALLAST_MAP_REQUESTS, BPF_MAP_TYPE_HASH, sizeof(ballast_request_key), sizeof(ballast_request_value)}},
+      {&maps.connections_,
+       {BALLAST_MAP_CONNECTIONS, BPF_MAP_TYPE_HASH, 8, sizeof(ballast_connection_value)}},
+      {&maps.cpu_, {BALLAST_MAP_CPU, BPF_MAP_TYPE_HASH, 8, sizeof(ballast_cpu_value)}},
+      {&maps.running_, {BALLAST_MAP_RUNNING, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_running_value)}},
+      {&maps.loss_, {BALLAST_MAP_LOSS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_loss_value)}},
+      {&maps.identity_, {BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_HASH, 8, sizeof(ballast_identity_value)}},
+      {&maps.decisions_,
+       {BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
+        sizeof(ballast_decision_value)}},
+  };
+  for (const auto& [fd, spec] : wanted) {
+    auto opened = open_map(bpffs, spec);
+    if (!opened) {
+      return opened.error();
+    }
+    *fd = std::move(*opened);
+    if (fd == &maps.meta_) {  // before the rest: "another version" says more than "another size"
+      const auto meta = maps.meta();
+      if (!meta) {
+        return meta.error().in(bpffs.string());
+      }
+      if (meta->magic != BALLAST_WIRE_MAGIC || meta->wire_version != BALLAST_WIRE_VERSION) {
+        return Error::failed("the maps in " + bpffs.string() + " have wire version " +
+                             std::to_string(meta->wire_version) + ", this binary reads version " +
+                             std::to_string(BALLAST_WIRE_VERSION) +
+                             ": use binaries of one version, or restart ballastd to replace the maps");
+      }
+    }
+  }
+  return maps;
+}
+
+Result<ballast_meta> PinnedMaps::meta() const {
+  const std::uint32_t key = 0;
+  ballast_meta value{};
+  if (::bpf_map_lookup_elem(meta_.get(), &key, &value) != 0) {
+    return map_error("reading", BALLAST_MAP_META, errno);
+  }
+  return value;
+}
+
+Result<std::vector<RequestRow>> PinnedMaps::requests() const {
+  std::vector<RequestRow> rows;
+  const Status read = for_each<ballast_request_key, ballast_request_value>(
+      requests_.get(), BALLAST_MAP_REQUESTS,
+      [&](const ballast_request_key& key, const ballast_request_value& value) {
+        rows.push_back({key, value});
+      });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
+Result<std::vector<std::pair<CgroupId, ballast_connection_value>>> PinnedMaps::connections() const {
+  return by_cgroup<ballast_connection_value>(connections_.get(), BALLAST_MAP_CONNECTIONS);
+}
+
+Result<std::vector<std::pair<CgroupId, ballast_cpu_value>>> PinnedMaps::cpu() const {
+  return by_cgroup<ballast_cpu_value>(cpu_.get(), BALLAST_MAP_CPU);
+}
+
+Result<std::vector<ballast_running_value>> PinnedMaps::running() const {
+  std::vector<ballast_running_value> rows;
+  const Status read = for_each<std::uint32_t, ballast_running_value>(
+      running_.get(), BALLAST_MAP_RUNNING,
+      [&](const std::uint32_t&, const ballast_running_value& value) { rows.push_back(value); });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
+Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> PinnedMaps::loss() const {
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus <= 0) {
+    return Error::failed("counting the machine's CPUs: " + std::string(std::strerror(-cpus)));
+  }
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> sums{};
+  std::vector<ballast_loss_value> each(static_cast<std::size_t>(cpus));
+  for (std::uint32_t reason = 0; reason < BALLAST_LOSS_REASONS; ++reason) {
+    if (::bpf_map_lookup_elem(loss_.get(), &reason, each.data()) != 0) {
+      return map_error("reading", BALLAST_MAP_LOSS, errno);
+    }
+    for (const auto& value : each) {
+      sums[reason].events += value.events;
+      sums[reason].bytes += value.bytes;
+    }
+  }
+  return sums;
+}
+
+Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> PinnedMaps::identity() const {
+  return by_cgroup<ballast_identity_value>(identity_.get(), BALLAST_MAP_IDENTITY);
+}
+
+Result<std::vector<DecisionRow>> PinnedMaps::decisions() const {
+  std::vector<DecisionRow> rows;
+  const Status read = for_each<ballast_decision_key, ballast_decision_value>(
+      decisions_.get(), BALLAST_MAP_DECISIONS,
+      [&](const ballast_decision_key& key, const ballast_decision_value& value) {
+        rows.push_back({key, value});
+      });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
+Status PinnedMaps::put_meta(const ballast_meta& meta) const {
+  return put(meta_.get(), BALLAST_MAP_META, std::uint32_t{0}, meta);
+}
+
+Status PinnedMaps::put_identity(CgroupId id, const ballast_identity_value& value) const {
+  return put(identity_.get(), BALLAST_MAP_IDENTITY, id, value);
+}
+
+Status PinnedMaps::erase_identity(CgroupId id) const {
+  return erase(identity_.get(), BALLAST_MAP_IDENTITY, id);
+}
+
+Status PinnedMaps::put_decision(const DecisionRow& row) const {
+  return put(decisions_.get(), BALLAST_MAP_DECISIONS, row.key, row.value);
+}
+
+Status PinnedMaps::erase_decision(const ballast_decision_key& key) const {
+  return erase(decisions_.get(), BALLAST_MAP_DECISIONS, key);
+}
+
+Status PinnedMaps::forget_cgroup(CgroupId id) const {
+  for (std::uint8_t role : {BALLAST_ROLE_SERVER, BALLAST_ROLE_CLIENT}) {
+    for (std::uint8_t protocol : {BALLAST_PROTOCOL_HTTP1, BALLAST_PROTOCOL_HTTP2, BALLAST_PROTOCOL_GRPC}) {
+      ballast_request_key key{};
+      key.cgroup_id = id;
+      key.role = role;
+      key.protocol = protocol;
+      if (Status erased = erase(requests_.get(), BALLAST_MAP_REQUESTS, key); !erased) {
+        return erased;
+      }
+    }
+  }
+  if (Status erased = erase(connections_.get(), BALLAST_MAP_CONNECTIONS, id); !erased) {
+    return erased;
+  }
+  return erase(cpu_.get(), BALLAST_MAP_CPU, id);
+}
+
+const char* loss_reason_name(ballast_loss_reason reason) {
+  switch (reason) {
+    case BALLAST_LOSS_NOT_HTTP:
+      return "not_http";
+    case BALLAST_LOSS_GAP:
+      return "gap";
+    case BALLAST_LOSS_PARSE:
+      return "parse";
+    case BALLAST_LOSS_PIPELINE_OVERFLOW:
+      return "pipeline_overflow";
+    case BALLAST_LOSS_UNMATCHED_RESPONSE:
+      return "unmatched_response";
+    case BALLAST_LOSS_ABANDONED:
+      return "abandoned";
+    case BALLAST_LOSS_MAP_FULL:
+      return "map_full";
+    case BALLAST_LOSS_TRUNCATED:
+      return "truncated";
+    case BALLAST_LOSS_TUNNEL:
+      return "tunnel";
+    case BALLAST_LOSS_NO_STORAGE:
+      return "no_storage";
+    case BALLAST_LOSS_REASONS:
+      break;
+  }
+  return "unknown";
+}
+
+}  // namespace ballast::sample
