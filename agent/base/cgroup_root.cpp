@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/base/cgroup_root.h"
+
+#include <sstream>
+#include <string>
+
+#include "agent/base/file.h"
+
+namespace ballast {
+namespace {
+
+/// mountinfo writes space, tab, newline and backslash as \ooo.
+std::string unescape(const std::string& field) {
+  std::string out;
+  for (std::size_t i = 0; i < field.size(); ++i) {
+    if (field[i] == '\\' && i + 3 < field.size()) {
+      out += static_cast<char>(std::stoi(field.substr(i + 1, 3), nullptr, 8));
+      i += 3;
+    } else {
+      out += field[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::filesystem::path> find_cgroup_root(const std::filesystem::path& mountinfo) {
+  const auto text = read_file(mountinfo);
+  if (!text) {
+    return text.error();
+  }
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);) {
+    // ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG...] - TYPE SOURCE SUPER
+    const auto dash = line.find(" - ");
+    if (dash == std::string::npos || line.compare(dash + 3, 8, "cgroup2 ") != 0) {
+      continue;
+    }
+    std::istringstream fields(line);
+    std::string id, parent, device, root, point;
+    if (fields >> id >> parent >> device >> root >> point) {
+      return std::filesystem::path(unescape(point));
+    }
+  }
+  return Error::privilege(
+      mountinfo.string() +
+      " shows no cgroup v2 mount; mount one: mount -t cgroup2 none /sys/fs/cgroup/unified");
+}
+
+}  // namespace ballast

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+
+#include "agent/base/cgroup_root.h"
+#include "agent/base/file.h"
+#include "agent/base/human.h"
+#include "agent/base/table.h"
+
+namespace ballast {
+namespace {
+
+TEST(Table, AlignsByColumnsOfTheScreen) {
+  Table table({{"pod"}, {"p50", Table::Align::kRight}, {"why"}});
+  table.row({"web-0", "12 µs", "slow"});
+  table.row({"web-10", "3 ms"});
+  EXPECT_EQ(table.text(),
+            "pod       p50  why\n"
+            "web-0   12 µs  slow\n"
+            "web-10   3 ms\n");
+}
+
+TEST(Table, CutsLinesToTheWidth) {
+  Table table({{"a"}, {"why"}});
+  table.row({"µµ", "a long reason"});
+  EXPECT_EQ(table.text(8), "a   why\nµµ  a l…\n");
+}
+
+TEST(Fit, PadsAndCuts) {
+  EXPECT_EQ(fit("ab", 4), "ab  ");
+  EXPECT_EQ(fit("µbcd", 3), "µb…");
+  EXPECT_EQ(fit("abc", 0), "");
+}
+
+TEST(Human, ThreeDigitsAndAUnit) {
+  EXPECT_EQ(human_duration_ns(0), "0 ns");
+  EXPECT_EQ(human_duration_ns(870), "870 ns");
+  EXPECT_EQ(human_duration_ns(999'900), "1.00 ms");
+  EXPECT_EQ(human_duration_ns(12'345), "12.3 µs");
+  EXPECT_EQ(human_duration_ns(4'560'000), "4.56 ms");
+  EXPECT_EQ(human_duration_ns(90e9), "90.0 s");
+  EXPECT_EQ(human_duration_ns(2.5 * 3600e9), "2.50 h");
+  EXPECT_EQ(human_bytes(512), "512 B");
+  EXPECT_EQ(human_bytes(12.5 * 1024 * 1024), "12.5 MiB");
+  EXPECT_EQ(human_percent(0.123), "12.3 %");
+  EXPECT_EQ(human_number(std::numeric_limits<double>::quiet_NaN()), "-");
+  EXPECT_EQ(human_number(1234.4), "1234");
+}
+
+TEST(CgroupRoot, IsTheFirstOfTypeCgroup2) {
+  auto dir = TempDir::create(std::filesystem::temp_directory_path(), "ballast-mounts-");
+  ASSERT_TRUE(dir.ok());
+  const auto path = dir->path() / "mountinfo";
+  std::ofstream(path)
+      << "25 20 0:22 / /sys/fs/cgroup/cpu rw,nosuid shared:7 - cgroup cgroup rw,cpu\n"
+         "30 20 0:26 / /sys/fs/cgroup/a\\040b rw,nosuid shared:9 master:1 - cgroup2 cgroup2 rw\n"
+         "31 20 0:27 / /other rw - cgroup2 cgroup2 rw\n";
+  const auto root = find_cgroup_root(path);
+  ASSERT_TRUE(root.ok()) << root.error().message;
+  EXPECT_EQ(*root, "/sys/fs/cgroup/a b");
+}
+
+TEST(CgroupRoot, IsMissedByName) {
+  const auto root = find_cgroup_root("/dev/null");
+  ASSERT_FALSE(root.ok());
+  EXPECT_EQ(root.error().exit_code(), 3);
+  EXPECT_NE(root.error().message.find("cgroup v2"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ballast
