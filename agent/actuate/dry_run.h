@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "agent/actuate/sink.h"
+
+namespace ballast::actuate {
+
+/// Logs what another sink would write (level info) and touches nothing.
+class DryRunSink final : public WeightSink {
+ public:
+  std::string name() const override { return "dry-run"; }
+  Status publish(const guard::GuardedWeights& weights) override;
+  Status withdraw(const observe::ServiceId& service) override;
+};
+
+}  // namespace ballast::actuate

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/actuate/sink.h"
+
+namespace ballast::actuate {
+
+struct SinkOptions {
+  /// Lets xds:ADDR listen beyond loopback. Off by default: the stream has no authentication.
+  bool allow_remote = false;
+};
+
+/// The sink of `--sink SPEC`: `dry-run`, `file:PATH` or `xds:ADDR` (IP:PORT or unix:PATH).
+/// Errors: kUsage for a spec that is none of these; kFailed when the file cannot be written or the
+/// address cannot be listened on.
+Result<std::unique_ptr<WeightSink>> make_sink(const std::string& spec, const SinkOptions& options);
+
+}  // namespace ballast::actuate

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/actuate/xds.h"
+
+#include <google/protobuf/arena.h>
+#include <grpcpp/grpcpp.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "agent/actuate/xds_hub.h"
+#include "agent/base/listen_address.h"
+#include "agent/base/log.h"
+#include "envoy/config/endpoint/v3/endpoint.pb.h"
+#include "envoy/service/endpoint/v3/eds.grpc.pb.h"
+
+namespace ballast::actuate {
+
+namespace {
+
+using envoy::config::endpoint::v3::ClusterLoadAssignment;
+using envoy::service::discovery::v3::AggregatedDiscoveryService;
+using envoy::service::endpoint::v3::EndpointDiscoveryService;
+using Reactor = grpc::ServerBidiReactor<DiscoveryRequest, DiscoveryResponse>;
+
+constexpr std::chrono::milliseconds kFlushTime{1000};
+constexpr int kKeepaliveMs = 10'000;  ///< a proxy that vanished without a FIN is noticed within twice this
+constexpr int kMaxRequestBytes = 1 << 20;
+
+class EndpointService final : public EndpointDiscoveryService::CallbackService {
+ public:
+  explicit EndpointService(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
+  Reactor* StreamEndpoints(grpc::CallbackServerContext* context) override {
+    return new StreamReactor(hub_, context->peer());
+  }
+
+ private:
+  const std::shared_ptr<Hub> hub_;
+};
+
+class AggregatedService final : public AggregatedDiscoveryService::CallbackService {
+ public:
+  explicit AggregatedService(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
+  Reactor* StreamAggregatedResources(grpc::CallbackServerContext* context) override {
+    return new StreamReactor(hub_, context->peer());
+  }
+
+ private:
+  const std::shared_ptr<Hub> hub_;
+};
+
+std::string resource_name(const observe::ServiceId& service) { return service.ns + "/" + service.name; }
+
+/// An endpoint as a proxy is told of it.
+struct Target {
+  std::string address;
+  std::uint16_t port = 0;
+  std::uint32_t weight = 1;
+};
+
+std::string assignment(const std::string& name, const std::vector<Target>& targets) {
+  google::protobuf::Arena arena;
+  auto* resource = google::protobuf::Arena::CreateMessage<ClusterLoadAssignment>(&arena);
+  resource->set_cluster_name(name);
+  auto* locality = resource->add_endpoints();
+  locality->mutable_lb_endpoints()->Reserve(static_cast<int>(targets.size()));
+  for (const Target& target : targets) {
+    auto* endpoint = locality->add_lb_endpoints();
+    auto* socket = endpoint->mutable_endpoint()->mutable_address()->mutable_socket_address();
+    socket->set_address(target.address);
+    socket->set_port_value(target.port);
+    endpoint->set_health_status(envoy::config::core::v3::HEALTHY);
+    endpoint->mutable_load_balancing_weight()->set_value(target.weight);
+  }
+  return resource->SerializeAsString();
+}
+
+std::unique_ptr<grpc::Server> start(const std::string& target, grpc::Service& eds, grpc::Service& ads,
+                                    int& port) {
+  grpc::ServerBuilder builder;
+  // With SO_REUSEPORT a second server on the address would start, and get half of the proxies.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 500);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddListeningPort(target, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&eds);
+  builder.RegisterService(&ads);
+  return builder.BuildAndStart();
+}
+
+}  // namespace
+
+struct XdsSink::State {
+  explicit State(std::chrono::milliseconds patience)
+      : hub(std::make_shared<Hub>(patience)), eds(hub), ads(hub) {}
+  ~State() { stop(); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  void stop() {
+    hub->stop();
+    if (server) {
+      // Cancels the open streams at once; returns when the last has ended.
+      server->Shutdown(std::chrono::system_clock::now());
+      server.reset();
+    }
+  }
+
+  std::shared_ptr<Hub> hub;
+  EndpointService eds;
+  AggregatedService ads;
+  std::unique_ptr<grpc::Server> server;
+  std::string address;
+  std::mutex mutex;  ///< guards what is below
+  std::map<observe::ServiceId, std::vector<Target>> published;
+  bool stopped = false;
+};
+
+Result<std::unique_ptr<XdsSink>> XdsSink::listen(const XdsOptions& options) {
+  Result<ListenAddress> parsed = parse_listen_address(options.address, options.allow_remote);
+  if (!parsed) {
+    return parsed.error().in("sink xds");
+  }
+  // gRPC unlinks a unix socket before it binds, and says no reason when it cannot bind.
+  if (Status free = check_listen_address(*parsed); !free) {
+    return free.error().in("sink xds");
+  }
+  auto state = std::make_unique<State>(options.patience);
+  int port = 0;
+  state->server = start(parsed->text(), state->eds, state->ads, port);
+  if (!state->server || port == 0) {
+    return Error::failed("sink xds: cannot listen on " + parsed->text() +
+                         ": in use; stop the other listener or choose another address");
+  }
+  if (parsed->unix_path.empty()) {
+    parsed->port = static_cast<std::uint16_t>(port);
+  }
+  state->address = parsed->text();
+  spdlog::info("serving endpoints address={}", state->address);
+  return std::unique_ptr<XdsSink>(new XdsSink(std::move(state)));
+}
+
+XdsSink::XdsSink(std::unique_ptr<State> state) : state_(std::move(state)) {}
+XdsSink::~XdsSink() = default;
+
+const std::string& XdsSink::address() const { return state_->address; }
+
+Status XdsSink::publish(const guard::GuardedWeights& weights) {
+  std::vector<Target> targets;
+  targets.reserve(weights.endpoints().size());
+  for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
+    targets.push_back({endpoint.address, endpoint.port, endpoint.weight});
+  }
+  const std::string name = resource_name(weights.service());
+  std::string bytes = assignment(name, targets);
+  const std::lock_guard lock(state_->mutex);
+  if (state_->stopped) {
+    return Error::failed("sink " + this->name() + " has stopped: weights of " + name + " were not published");
+  }
+  state_->hub->publish(name, std::move(bytes));
+  state_->published[weights.service()] = std::move(targets);
+  return ok();
+}
+
+Status XdsSink::withdraw(const observe::ServiceId& service) {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->published.find(service);
+  if (found == state_->published.end()) {
+    return ok();
+  }
+  const std::string name = resource_name(service);
+  if (state_->stopped) {
+    return Error::failed("sink " + this->name() + " has stopped: " + name + " was not withdrawn");
+  }
+  bool unequal = false;
+  for (Target& target : found->second) {
+    unequal = unequal || target.weight != guard::GuardedWeights::kWeightScale;
+    target.weight = guard::GuardedWeights::kWeightScale;
+  }
+  if (unequal) {
+    state_->hub->publish(name, assignment(name, found->second));
+  }
+  state_->hub->forget(name);
+  state_->published.erase(found);
+  return ok();
+}
+
+void XdsSink::flush() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopped = true;
+  }
+  if (!state_->hub->settle(kFlushTime)) {
+    spdlog::warn("not every proxy has acknowledged the last weights sink={}", name());
+  }
+  state_->stop();
+}
+
+std::size_t XdsSink::subscribers() const { return state_->hub->subscribers(); }
+
+double XdsSink::acknowledgement_delay_s() const { return state_->hub->acknowledgement_delay_s(); }
+
+}  // namespace ballast::actuate

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/actuate/xds_hub.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "agent/base/log.h"
+
+namespace ballast::actuate {
+
+namespace {
+constexpr std::size_t kDelaysKept = 64;
+}
+
+StreamReactor::StreamReactor(std::shared_ptr<Hub> hub, std::string peer)
+    : hub_(std::move(hub)), peer_(std::move(peer)) {
+  if (!hub_->add(this)) {
+    Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many discovery streams"});
+    return;
+  }
+  StartRead(&request_);
+}
+
+void StreamReactor::OnReadDone(bool ok) {
+  XdsStream::Answer answer;
+  bool read_on = false;
+  bool finish = false;
+  {
+    const std::lock_guard lock(hub_->mutex_);
+    if (ok) {
+      answer = state_.on_request(request_, hub_->resources_, hub_->clock_.now());
+      refused_ = answer.refused;
+    }
+    closing_ = closing_ || !ok || refused_;
+    read_on = !closing_;
+    reading_ = read_on;
+    finish = Hub::may_finish(this);
+    if (answer.acknowledged_s) {
+      hub_->delays_.push_back(*answer.acknowledged_s);
+      if (hub_->delays_.size() > kDelaysKept) {
+        hub_->delays_.pop_front();
+      }
+    }
+    hub_->wake_.notify_one();
+    hub_->settled_.notify_all();
+  }
+  if (!answer.rejected.empty()) {
+    spdlog::warn("proxy refused endpoints and keeps the ones before proxy={} node={} reason=\"{}\"", peer_,
+                 request_.node().id(), answer.rejected);
+  }
+  if (read_on) {
+    StartRead(&request_);
+  }
+  if (finish) {
+    Finish(refused_ ? grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many resource names")
+                    : grpc::Status::OK);
+  }
+}
+
+void StreamReactor::OnWriteDone(bool ok) {
+  bool finish = false;
+  {
+    const std::lock_guard lock(hub_->mutex_);
+    writing_ = false;
+    closing_ = closing_ || !ok;
+    finish = Hub::may_finish(this);
+    hub_->wake_.notify_one();
+  }
+  if (finish) {
+    Finish(grpc::Status::OK);
+  }
+}
+
+void StreamReactor::OnCancel() {
+  bool finish = false;
+  {
+    const std::lock_guard lock(hub_->mutex_);
+    closing_ = true;
+    finish = Hub::may_finish(this);
+    hub_->settled_.notify_all();
+  }
+  if (finish) {
+    Finish(grpc::Status::CANCELLED);
+  }
+}
+
+void StreamReactor::OnDone() {
+  hub_->remove(this);
+  delete this;
+}
+
+Hub::Hub(std::chrono::milliseconds patience)
+    : patience_(static_cast<MonotonicNs>(std::chrono::nanoseconds(patience).count())),
+      pusher_([this] { push_loop(); }) {}
+
+Hub::~Hub() { stop(); }
+
+void Hub::publish(const std::string& name, std::string bytes) {
+  const std::lock_guard lock(mutex_);
+  auto resource = std::make_shared<Resource>();
+  resource->name = name;
+  resource->bytes = std::move(bytes);
+  resource->version = ++version_;
+  resource->published = clock_.now();
+  for (StreamReactor* stream : streams_) {
+    stream->state_.on_publish(resource);
+  }
+  resources_[name] = std::move(resource);
+  wake_.notify_one();
+}
+
+void Hub::forget(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  resources_.erase(name);
+}
+
+bool Hub::settle(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return settled_.wait_for(lock, timeout, [this] {
+    return std::ranges::all_of(streams_, [](const StreamReactor* stream) {
+      return stream->closing_ || stream->state_.settled();
+    });
+  });
+}
+
+void Hub::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    wake_.notify_one();
+  }
+  if (pusher_.joinable()) {
+    pusher_.join();
+  }
+}
+
+std::size_t Hub::subscribers() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<std::size_t>(std::ranges::count_if(streams_, [](const StreamReactor* stream) {
+    return !stream->closing_ && stream->state_.subscribed();
+  }));
+}
+
+double Hub::acknowledgement_delay_s() const {
+  std::vector<double> delays;
+  {
+    const std::lock_guard lock(mutex_);
+    delays.assign(delays_.begin(), delays_.end());
+  }
+  if (delays.empty()) {
+    return 0;
+  }
+  const auto middle = delays.begin() + static_cast<std::ptrdiff_t>(delays.size() / 2);
+  std::nth_element(delays.begin(), middle, delays.end());
+  return *middle;
+}
+
+bool Hub::add(StreamReactor* stream) {
+  const std::lock_guard lock(mutex_);
+  if (streams_.size() >= kMaxStreams) {
+    return false;
+  }
+  streams_.insert(stream);
+  return true;
+}
+
+void Hub::remove(StreamReactor* stream) {
+  const std::lock_guard lock(mutex_);
+  streams_.erase(stream);
+  settled_.notify_all();
+}
+
+bool Hub::may_finish(StreamReactor* stream) {
+  // gRPC ends a cancelled stream's read and write, so this comes true without waiting for the proxy.
+  const bool finish = stream->closing_ && !stream->reading_ && !stream->writing_ && !stream->finished_;
+  stream->finished_ = stream->finished_ || finish;
+  return finish;
+}
+
+void Hub::push_loop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    std::vector<std::pair<StreamReactor*, Push>> writes;
+    std::optional<MonotonicNs> retry;
+    const MonotonicNs now = clock_.now();
+    for (StreamReactor* stream : streams_) {
+      if (stream->closing_ || stream->writing_ || !stream->state_.waiting()) {
+        continue;
+      }
+      if (std::optional<Push> push = stream->state_.next(now, patience_)) {
+        // Until OnWriteDone the stream cannot finish, hence not be deleted.
+        stream->writing_ = true;
+        writes.emplace_back(stream, std::move(*push));
+      } else {
+        const MonotonicNs at = stream->state_.sent() + patience_;
+        retry = std::min(retry.value_or(at), at);
+      }
+    }
+    if (!writes.empty()) {
+      lock.unlock();
+      for (auto& [stream, push] : writes) {
+        push.write_to(stream->response_);
+        stream->StartWrite(&stream->response_);
+      }
+      lock.lock();
+      continue;
+    }
+    if (retry) {
+      wake_.wait_for(lock, std::chrono::nanoseconds(*retry - std::min(*retry, now) + 1));
+    } else {
+      wake_.wait(lock);
+    }
+  }
+}
+
+}  // namespace ballast::actuate
