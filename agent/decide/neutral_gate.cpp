@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/decide/neutral_gate.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace ballast::decide {
+
+namespace {
+
+double finite_or_zero(double value) {
+  return std::isfinite(value) ? value : 0;
+}
+
+double usable_delay(const LoopContext& loop) {
+  if (std::isfinite(loop.loop_delay_s) && loop.loop_delay_s > 0) {
+    return loop.loop_delay_s;
+  }
+  return std::isfinite(loop.tick_s) && loop.tick_s > 0 ? loop.tick_s : 1.0;
+}
+
+}  // namespace
+
+Status validate(const GateOptions& options) {
+  const auto refuse = [](const char* key, const char* rule) {
+    return Error::usage(std::string("gate.") + key + " " + rule);
+  };
+  if (!std::isfinite(options.leave_ratio) || options.leave_ratio <= 0) {
+    return refuse("leave_ratio", "must be above 0");
+  }
+  if (!(options.return_ratio >= 0) || options.return_ratio > options.leave_ratio) {
+    return refuse("return_ratio", "must be from 0 to gate.leave_ratio, or the gate would flap");
+  }
+  if (!std::isfinite(options.leave_spread) || options.leave_spread < 0) {
+    return refuse("leave_spread", "must not be negative");
+  }
+  if (!(options.return_spread >= 0) || options.return_spread > options.leave_spread) {
+    return refuse("return_spread", "must be from 0 to gate.leave_spread, or the gate would flap");
+  }
+  if (options.leave_ticks < 1) {
+    return refuse("leave_ticks", "must be at least 1");
+  }
+  if (options.return_ticks < 1) {
+    return refuse("return_ticks", "must be at least 1");
+  }
+  return ok();
+}
+
+bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
+                          const GateOptions& options) {
+  if (aggregate.endpoints < 2 || aggregate.known == 0) {
+    neutral_ = true;
+    ticks_ = 0;
+    why_ = aggregate.endpoints < 2 ? "fewer than two endpoints" : "no endpoint is measured";
+    return true;
+  }
+  if (options.single_subscriber_leaves && loop.subscribers == 1) {
+    neutral_ = false;
+    ticks_ = 0;
+    why_ = "one proxy takes the weights and sees every request in flight";
+    return false;
+  }
+  return strict(aggregate, usable_delay(loop), options);
+}
+
+bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, double loop_delay_s,
+                         const GateOptions& options) {
+  const double ratio = finite_or_zero(aggregate.persistence_s) / loop_delay_s;
+  const double spread = finite_or_zero(aggregate.capacity_spread);
+  const bool wants_change = neutral_ ? ratio >= options.leave_ratio && spread > options.leave_spread
+                                     : ratio < options.return_ratio || spread < options.return_spread;
+  ticks_ = wants_change ? ticks_ + 1 : 0;
+  if (ticks_ >= (neutral_ ? options.leave_ticks : options.return_ticks)) {
+    neutral_ = !neutral_;
+    ticks_ = 0;
+  }
+  why_ = fmt::format("{}: differences last {:.1f} loop delays, capacity spread {:.3f}",
+                     neutral_ ? "neutral" : "weighted", ratio, spread);
+  return neutral_;
+}
+
+}  // namespace ballast::decide

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "agent/base/result.h"
+#include "agent/decide/policy.h"
+#include "agent/observe/telemetry.h"
+
+namespace ballast::decide {
+
+/// When unequal weights are worth more than they cost. Unequal weights make Envoy's LEAST_REQUEST
+/// leave P2C for EDF, whose deadlines remember old in-flight counts: simulated with 20 proxies,
+/// equal pods under EDF had twice P2C's p99 where slowness moved every 10 s. Hence leaving neutral
+/// asks for differences that outlast the loop.
+struct GateOptions {
+  double leave_ratio = 10;      ///< persistence / loop delay from which neutral is left
+  double return_ratio = 5;      ///< below it: back to neutral
+  double leave_spread = 0.10;   ///< standard deviation of log capacity that is worth a weight
+  double return_spread = 0.05;  ///< below it: back to neutral
+  int leave_ticks = 2;          ///< consecutive ticks that have to say so before neutral is left
+  int return_ticks = 8;         ///< and before it is returned to
+  /// With exactly one proxy, EDF sees every request in flight, and was 5-10 % better in p99 than
+  /// P2C on a real Envoy even at equal capacities (weights 1001:1000:999:1000). So with one
+  /// subscriber neutral is left as soon as an endpoint is measured, whatever the differences.
+  bool single_subscriber_leaves = true;
+};
+
+/// Errors name the key, e.g. "gate.return_ratio".
+Status validate(const GateOptions& options);
+
+/// The neutral <-> weighted state of one service, with hysteresis. Begins neutral.
+class NeutralGate {
+ public:
+  /// One tick. `why()` says the reason of the answer. Values that are not finite count as zero.
+  bool neutral(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
+               const GateOptions& options);
+  const std::string& why() const { return why_; }
+
+ private:
+  bool strict(const observe::ServiceAggregate& aggregate, double loop_delay_s, const GateOptions& options);
+
+  bool neutral_ = true;
+  int ticks_ = 0;  ///< consecutive ticks that spoke for the other state
+  std::string why_;
+};
+
+}  // namespace ballast::decide

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/decide/prior.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ballast::decide {
+
+namespace {
+
+/// No endpoint is believed to be more than e^8 = 3000 times another: beyond lies a broken counter.
+constexpr double kMaxLogPrior = 4.0;
+
+double sane(double log_prior) {
+  return std::isfinite(log_prior) ? std::clamp(log_prior, -kMaxLogPrior, kMaxLogPrior) : 0;
+}
+
+/// An endpoint that is measured but whose capacity is not, because it is idle.
+bool capacity_unknown(const observe::EndpointObservation& endpoint) {
+  return endpoint.log_prior == 0 && !(endpoint.telemetry.capacity_qps > 0);
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) {
+    return *middle;
+  }
+  return (*middle + *std::max_element(values.begin(), middle)) / 2;
+}
+
+/// Seconds since the last call, from the clock; the nominal tick where that says nothing.
+double elapsed_s(MonotonicNs last, const LoopContext& loop) {
+  if (last != 0 && loop.now > last) {
+    return static_cast<double>(loop.now - last) * 1e-9;
+  }
+  return std::isfinite(loop.tick_s) && loop.tick_s > 0 ? loop.tick_s : 0.25;
+}
+
+ServiceProposal empty_proposal(const observe::ServiceObservation& observation) {
+  ServiceProposal proposal;
+  proposal.service = observation.aggregate.service;
+  proposal.endpoints.reserve(observation.endpoints.size());
+  for (const observe::EndpointObservation& endpoint : observation.endpoints) {
+    proposal.endpoints.push_back({.id = endpoint.telemetry.id});
+  }
+  return proposal;
+}
+
+}  // namespace
+
+Status validate(const PriorFilterOptions& options) {
+  if (!std::isfinite(options.time_constant_s) || options.time_constant_s < 0) {
+    return Error::usage("prior.time_constant_s must not be negative");
+  }
+  if (!(options.confirm_step > 0)) {
+    return Error::usage("prior.confirm_step must be above 0");
+  }
+  if (!(options.immediate_step >= options.confirm_step)) {
+    return Error::usage("prior.immediate_step must be at least prior.confirm_step");
+  }
+  return ok();
+}
+
+std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObservation>& endpoints,
+                                        double dt_s, const PriorFilterOptions& options) {
+  std::vector<double> changes;
+  for (const observe::EndpointObservation& endpoint : endpoints) {
+    const auto track = tracks_.find(endpoint.telemetry.id);
+    if (endpoint.telemetry.known && !capacity_unknown(endpoint) && track != tracks_.end()) {
+      changes.push_back(sane(endpoint.log_prior) - track->second.value);
+    }
+  }
+  const double common = median(std::move(changes));
+  const double alpha = options.time_constant_s > 0 ? 1 - std::exp(-dt_s / options.time_constant_s) : 1;
+
+  std::map<observe::EndpointId, Track> next;
+  std::vector<double> filtered;
+  filtered.reserve(endpoints.size());
+  for (const observe::EndpointObservation& endpoint : endpoints) {
+    if (!endpoint.telemetry.known) {
+      filtered.push_back(0);
+      continue;
+    }
+    double target = sane(endpoint.log_prior);
+    Track track{.value = target};
+    if (const auto known = tracks_.find(endpoint.telemetry.id); known != tracks_.end()) {
+      track = known->second;
+      track.value += common;
+      if (capacity_unknown(endpoint)) {
+        target = track.value;
+      }
+      const double rest = target - track.value;
+      const int direction = std::abs(rest) > options.confirm_step ? (rest > 0 ? 1 : -1) : 0;
+      track.beyond = direction == 0 || direction * track.beyond < 0 ? direction : track.beyond + direction;
+      if (std::abs(rest) > options.immediate_step || std::abs(track.beyond) >= 2) {
+        track = {.value = target};
+      } else {
+        track.value += alpha * rest;
+      }
+    }
+    filtered.push_back(track.value);
+    next[endpoint.telemetry.id] = track;
+  }
+  tracks_ = std::move(next);
+  return filtered;
+}
+
+void tilt_if_equal(ServiceProposal& proposal) {
+  if (proposal.neutral || proposal.endpoints.size() < 2) {
+    return;
+  }
+  const auto log_weight = [](const Proposal& p) { return p.log_prior + p.offset; };
+  const auto [low, high] = std::minmax_element(
+      proposal.endpoints.begin(), proposal.endpoints.end(),
+      [&](const Proposal& a, const Proposal& b) { return log_weight(a) < log_weight(b); });
+  if (log_weight(*high) - log_weight(*low) >= kEpsilonTilt) {
+    return;
+  }
+  const auto first = std::min_element(proposal.endpoints.begin(), proposal.endpoints.end(),
+                                      [](const Proposal& a, const Proposal& b) { return a.id < b.id; });
+  first->log_prior += log_weight(*high) - log_weight(*first) + kEpsilonTilt;
+}
+
+ServiceProposal NeutralPolicy::decide(const observe::ServiceObservation& observation, const LoopContext&) {
+  ServiceProposal proposal = empty_proposal(observation);
+  proposal.why = "the neutral policy";
+  return proposal;
+}
+
+ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observation,
+                                     const LoopContext& loop) {
+  ServiceProposal proposal = empty_proposal(observation);
+  ServiceState& state = services_.of(observation.aggregate.service, loop.now);
+  // The filter runs while neutral too: leaving neutral must find it settled.
+  const std::vector<double> priors =
+      state.filter.update(observation.endpoints, elapsed_s(state.last, loop), options_.filter);
+  state.last = loop.now;
+  proposal.neutral = state.gate.neutral(observation.aggregate, loop, options_.gate);
+  proposal.why = state.gate.why();
+  for (std::size_t i = 0; i < priors.size(); ++i) {
+    proposal.endpoints[i].log_prior = priors[i];
+  }
+  return proposal;
+}
+
+ServiceProposal PriorPolicy::decide(const observe::ServiceObservation& observation, const LoopContext& loop) {
+  ServiceProposal proposal = propose(observation, loop);
+  tilt_if_equal(proposal);
+  return proposal;
+}
+
+}  // namespace ballast::decide

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/decide/neutral_gate.h"
+#include "agent/decide/policy.h"
+#include "agent/decide/service_memory.h"
+
+namespace ballast::decide {
+
+/// How the capacity prior follows what is measured. Small changes are mostly noise of the
+/// measurement and pass a low-pass filter; large ones (a quota halved) must not wait.
+struct PriorFilterOptions {
+  double time_constant_s = 2.0;  ///< of the low-pass filter; 0: no filter
+  /// A change of the log prior beyond this passes in the second tick in a row that shows it ...
+  double confirm_step = 0.15;
+  /// ... and beyond this at once.
+  double immediate_step = 0.25;
+};
+
+/// Errors name the key, e.g. "prior.time_constant_s".
+Status validate(const PriorFilterOptions& options);
+
+/// Smooths the log priors of one service's endpoints over time.
+///
+/// A change that all endpoints share (their median change) is not filtered: only differences
+/// reach the weights, and when one pod loses capacity the mean moves, hence everyone's log prior.
+class PriorFilter {
+ public:
+  /// One tick of dt seconds: the filtered log prior of each endpoint, in order. New endpoints begin
+  /// at their measured value; unknown ones get 0 and are forgotten, as are those not listed. An
+  /// endpoint that is measured but idle (no capacity can be told) holds its value.
+  std::vector<double> update(const std::vector<observe::EndpointObservation>& endpoints, double dt_s,
+                             const PriorFilterOptions& options);
+
+ private:
+  struct Track {
+    double value = 0;
+    int beyond = 0;  ///< consecutive ticks beyond confirm_step, signed by their direction
+  };
+  std::map<observe::EndpointId, Track> tracks_;
+};
+
+/// Lifts the first endpoint's log prior kEpsilonTilt above the others when a proposal that is not
+/// neutral would give weights that are equal in whole units (GuardedWeights counts in thousandths of a fair
+/// share), because Envoy reads equal weights as "no weights" and would keep P2C. The first in
+/// order of id, so that the tilt does not wander.
+void tilt_if_equal(ServiceProposal& proposal);
+inline constexpr double kEpsilonTilt = 0.002;
+
+struct PriorOptions {
+  GateOptions gate;
+  PriorFilterOptions filter;
+};
+
+/// Exactly equal weights, always: Envoy as if Ballast were not there. The control arm.
+class NeutralPolicy final : public Policy {
+ public:
+  std::string name() const override { return "neutral"; }
+  ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
+};
+
+/// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed), where
+/// the gate finds that they are worth it. What a learned policy starts from.
+class PriorPolicy final : public Policy {
+ public:
+  explicit PriorPolicy(PriorOptions options = {}) : options_(options) {}
+  std::string name() const override { return "prior"; }
+  ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
+
+  /// decide() before the tilt, for a policy that adds offsets and tilts at last.
+  ServiceProposal propose(const observe::ServiceObservation& observation, const LoopContext& loop);
+
+ private:
+  struct ServiceState {
+    NeutralGate gate;
+    PriorFilter filter;
+    MonotonicNs last = 0;
+  };
+  PriorOptions options_;
+  ServiceMemory<ServiceState> services_;
+};
+
+}  // namespace ballast::decide

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/policy/parameters.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <numbers>
+#include <random>
+
+#include "agent/base/file.h"
+
+namespace ballast::policy {
+
+namespace {
+
+template <typename T>
+void put(std::string& out, T value) {
+  for (std::size_t i = 0; i < sizeof(T); ++i) {
+    out.push_back(static_cast<char>(static_cast<unsigned char>(value >> (8 * i))));
+  }
+}
+
+template <typename T>
+T get(std::string_view bytes, std::size_t at) {
+  T value = 0;
+  for (std::size_t i = 0; i < sizeof(T); ++i) {
+    value |= static_cast<T>(static_cast<unsigned char>(bytes[at + i])) << (8 * i);
+  }
+  return value;
+}
+
+Error refuse(const std::string& why) {
+  return Error::failed("policy parameters refused: " + why);
+}
+
+struct HeaderField {
+  std::size_t at;
+  std::uint32_t expected;
+  const char* what;
+};
+
+constexpr std::array<HeaderField, 6> kFields = {{
+    {8, kFormatVersion, "format version"},
+    {12, spec::kVersion, "spec version"},
+    {16, spec::kObservation, "observation size"},
+    {20, spec::kHidden, "hidden size"},
+    {24, spec::kActions, "action count"},
+    {28, spec::kParameters, "parameter count"},
+}};
+
+}  // namespace
+
+std::string serialize(const Parameters& parameters) {
+  std::string out(kMagic);
+  out.reserve(kFileBytes);
+  for (const HeaderField& field : kFields) {
+    put(out, field.expected);
+  }
+  put(out, parameters.epoch);
+  put(out, parameters.version);
+  for (const float value : parameters.theta) {
+    put(out, std::bit_cast<std::uint32_t>(value));
+  }
+  put(out, crc32(out));
+  return out;
+}
+
+Result<Parameters> parse(std::string_view bytes) {
+  if (bytes.size() < kHeaderBytes) {
+    return refuse("truncated: " + std::to_string(bytes.size()) + " bytes do not hold the header of " +
+                  std::to_string(kHeaderBytes));
+  }
+  if (bytes.substr(0, kMagic.size()) != kMagic) {
+    return refuse("the magic is not that of a Ballast parameters file");
+  }
+  for (const HeaderField& field : kFields) {
+    const auto found = get<std::uint32_t>(bytes, field.at);
+    if (found != field.expected) {
+      return refuse(std::string(field.what) + " is " + std::to_string(found) + ", this build wants " +
+                    std::to_string(field.expected));
+    }
+  }
+  if (bytes.size() != kFileBytes) {
+    return refuse(std::string(bytes.size() < kFileBytes ? "truncated" : "trailing bytes") + ": " +
+                  std::to_string(bytes.size()) + " bytes, expected " + std::to_string(kFileBytes));
+  }
+  const auto stored = get<std::uint32_t>(bytes, kFileBytes - 4);
+  if (stored != crc32(bytes.substr(0, kFileBytes - 4))) {
+    return refuse("the checksum does not match, the file is damaged");
+  }
+  Parameters parameters;
+  parameters.epoch = get<std::uint64_t>(bytes, 32);
+  parameters.version = get<std::uint64_t>(bytes, 40);
+  parameters.theta.resize(spec::kParameters);
+  for (std::size_t i = 0; i < spec::kParameters; ++i) {
+    parameters.theta[i] = std::bit_cast<float>(get<std::uint32_t>(bytes, kHeaderBytes + 4 * i));
+  }
+  if (Status status = check(parameters); !status.ok()) {
+    return status.error();
+  }
+  return parameters;
+}
+
+Status check(const Parameters& parameters) {
+  if (parameters.theta.size() != spec::kParameters) {
+    return refuse("parameter count is " + std::to_string(parameters.theta.size()) + ", this build wants " +
+                  std::to_string(spec::kParameters));
+  }
+  for (std::size_t i = 0; i < parameters.theta.size(); ++i) {
+    if (!std::isfinite(parameters.theta[i])) {
+      return refuse("value " + std::to_string(i) + " is not finite");
+    }
+  }
+  return ok();
+}
+
+Parameters initial(std::uint64_t seed) {
+  Parameters parameters;
+  parameters.theta.assign(spec::kParameters, 0.0F);
+  std::mt19937_64 random(seed);
+  // Box-Muller by hand: std::normal_distribution differs between standard libraries.
+  const auto normal = [&random] {
+    const double u = (static_cast<double>(random() >> 11) + 0.5) * 0x1.0p-53;
+    const double v = (static_cast<double>(random() >> 11) + 0.5) * 0x1.0p-53;
+    return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+  };
+  const auto he = [&](std::size_t at, std::size_t fan_in) {
+    const double sigma = std::sqrt(2.0 / static_cast<double>(fan_in));
+    for (std::size_t i = 0; i < fan_in * spec::kHidden; ++i) {
+      parameters.theta[at + i] = static_cast<float>(sigma * normal());
+    }
+  };
+  he(0, spec::kObservation);
+  he(spec::kObservation * spec::kHidden + spec::kHidden, spec::kHidden);
+  return parameters;
+}
+
+}  // namespace ballast::policy

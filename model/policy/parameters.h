@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "model/spec/spec.h"
+
+namespace ballast::policy {
+
+/// theta of the network of model/spec/spec.h, in the order documented there. (epoch, version)
+/// orders parameters across leaders: the epoch changes with the global network's leader, the
+/// version with each gradient that was applied.
+struct Parameters {
+  std::uint64_t epoch = 0;
+  std::uint64_t version = 0;
+  std::vector<float> theta;
+
+  bool operator==(const Parameters&) const = default;
+};
+
+/// Layout of a parameters file, all integers and floats little-endian:
+///
+///   offset  size  what
+///        0     8  kMagic
+///        8     4  kFormatVersion
+///       12     4  spec::kVersion
+///       16    16  spec::kObservation, kHidden, kActions, kParameters (4 bytes each)
+///       32    16  epoch, version (8 bytes each)
+///       48    4n  theta, float32
+///   48 + 4n    4  CRC-32 (ISO-HDLC) of everything before
+inline constexpr std::string_view kMagic = "BLSTPOL\n";
+inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::size_t kHeaderBytes = 48;
+inline constexpr std::size_t kFileBytes = kHeaderBytes + 4 * spec::kParameters + 4;
+
+/// REQUIRES theta.size() == spec::kParameters: parse() refuses the result otherwise.
+std::string serialize(const Parameters& parameters);
+
+/// Refuses, saying why and what was found: a truncated file, trailing bytes, another magic, format,
+/// spec version or shape, a checksum that does not match, values that are not finite.
+Result<Parameters> parse(std::string_view bytes);
+
+/// OK when theta has spec::kParameters values and all are finite.
+Status check(const Parameters& parameters);
+
+/// An untrained network, the built-in default where no file is given. The encoder is
+/// He-initialised from the seed (the same on every platform), actor and critic are zero: all
+/// logits are equal, so an untrained policy is the prior. Epoch and version are 0.
+Parameters initial(std::uint64_t seed);
+
+}  // namespace ballast::policy
