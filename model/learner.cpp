@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ballast-learner: the node's A3C worker. Rollouts of the agent beside it become gradients for
+// the global network, whose parameters go back to the agent. It goes on while either is away.
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "agent/base/log.h"
+#include "model/learn/a3c_worker.h"
+#include "model/sync/agent_client.h"
+#include "model/sync/worker_client.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+
+std::atomic<bool> stopping{false};
+
+void stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stopping = true; };
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+std::string default_worker_id() {
+  char host[256] = "unknown";
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + std::to_string(::getpid());
+}
+
+void log_progress(ballast::learn::A3cWorker& worker, const ballast::sync::WorkerClient& global,
+                  const ballast::sync::AgentClient& agent) {
+  const auto progress = worker.take_progress();
+  if (!progress) {
+    return;
+  }
+  const auto& mean = progress->mean;
+  const auto pushed = global.counters();
+  spdlog::info(
+      "learned gradients={} rollouts={} steps={} reward={:.4f} entropy={:.4f} policy_loss={:.4f} "
+      "value_loss={:.4f} "
+      "importance_weight={:.3f} norm={:.3f} accepted={} rejected={} dropped={} lost={} unknown_theta={} "
+      "invalid={} "
+      "rollouts_dropped={} rollouts_refused={}",
+      progress->gradients, mean.rollouts, mean.steps, mean.reward, mean.entropy, mean.policy_loss,
+      mean.value_loss, mean.importance_weight, mean.norm, pushed.accepted, pushed.rejected, pushed.dropped,
+      pushed.lost, worker.counters().unknown_theta, worker.counters().invalid, agent.dropped(),
+      agent.refused());
+}
+
+void run(const std::string& agent_address, const ballast::sync::WorkerOptions& options,
+         const ballast::net::Hyperparameters& hyper) {
+  ballast::learn::A3cWorker worker(hyper);
+  const auto agent = ballast::sync::AgentClient::start(agent_address);
+  const auto global = ballast::sync::WorkerClient::start(options);
+  auto logged = std::chrono::steady_clock::now();
+  while (!stopping) {
+    if (const auto received = global->take_parameters()) {
+      worker.hold(received->parameters);
+      agent->offer_parameters(received->bytes);
+    }
+    // Short, because new parameters are looked for in between.
+    for (auto& gradient : worker.learn(agent->take_rollouts(20ms))) {
+      global->push(std::move(gradient));
+    }
+    if (const auto now = std::chrono::steady_clock::now(); now - logged > 1s) {
+      logged = now;
+      log_progress(worker, *global, *agent);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"ballast-learner: the node's A3C worker"};
+  std::string agent;
+  std::string log_level = "info";
+  ballast::sync::WorkerOptions options;
+  options.worker_id = default_worker_id();
+  ballast::net::Hyperparameters hyper;
+  app.add_option("--agent", agent, "the agent's socket, unix:PATH")->required();
+  app.add_option("--global", options.address, "the global network, IP:PORT or unix:PATH")->required();
+  app.add_option("--worker-id", options.worker_id, "name of this worker in logs")->capture_default_str();
+  app.add_option("--log", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
+  app.add_option("--gamma", hyper.gamma, "discount a step")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--entropy-bonus", hyper.entropy_bonus, "beta")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 10.0));
+  app.add_option("--t-max", hyper.t_max, "steps until a return bootstraps")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (const auto log = ballast::init_log("ballast-learner", log_level); !log) {
+    std::fprintf(stderr, "ballast-learner: %s\n", log.error().message.c_str());
+    return log.error().exit_code();
+  }
+  if (!agent.starts_with("unix:")) {
+    spdlog::error("--agent {} is not of the form unix:PATH", agent);
+    return 2;
+  }
+  stop_on_signals();
+  spdlog::info("started worker_id={} agent={} global={}", options.worker_id, agent, options.address);
+  run(agent, options, hyper);
+  spdlog::info("stopped");
+  return 0;
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/decide/rollout.h"
+
+namespace ballast::sync {
+
+/// The learner's end of Agent.Learn. Threads of its own talk; while the agent is away they try
+/// again with jittered back-off. An agent that returns is handed the last parameters first.
+class AgentClient {
+ public:
+  /// Rollouts that may wait to be learned from; the oldest are dropped.
+  static constexpr std::size_t kQueue = 1024;
+
+  /// `address` is a gRPC target, "unix:PATH".
+  static std::unique_ptr<AgentClient> start(const std::string& address);
+  ~AgentClient();
+  AgentClient(const AgentClient&) = delete;
+  AgentClient& operator=(const AgentClient&) = delete;
+
+  /// Bytes of a parameters file. Returns at once; only the newest are ever sent.
+  void offer_parameters(std::string bytes);
+  /// All rollouts that wait, after at most `timeout` for the first.
+  std::vector<decide::Rollout> take_rollouts(std::chrono::milliseconds timeout);
+  std::uint64_t dropped() const;  ///< the queue was full
+  std::uint64_t refused() const;  ///< rollouts of another spec or shape
+
+ private:
+  struct Impl;
+  explicit AgentClient(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ballast::sync

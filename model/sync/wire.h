@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/base/result.h"
+#include "agent/decide/rollout.h"
+#include "ballast_sync.pb.h"
+#include "model/sync/global_network.h"
+
+/// Between the protocol's messages and ours; for this room only.
+namespace ballast::sync {
+
+v1::Version to_wire(const Version& version);
+Version from_wire(const v1::Version& version);
+
+v1::Gradient to_wire(const Gradient& gradient);
+/// Any number of values; bytes that are no whole number of floats give none, which the global network
+/// refuses.
+Gradient from_wire(const v1::Gradient& gradient);
+
+v1::ServerMessage::Verdict to_wire(Verdict verdict);
+
+v1::Rollout to_wire(const decide::Rollout& rollout);
+/// Refuses another spec version, observations of another length and an action that does not fit.
+Result<decide::Rollout> from_wire(const v1::Rollout& rollout);
+
+}  // namespace ballast::sync
