@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+#include "agent/observe/observation.h"
+#include "agent/observe/persistence.h"
+#include "agent/observe/telemetry.h"
+
+namespace ballast::observe {
+
+/// The whole service from its endpoints' latest telemetry, of all nodes. Called once a tick and
+/// service; `persistence` is that service's own and takes one step.
+///
+/// Medians, means and spreads are over known endpoints, and each over those whose value makes
+/// sense (finite, not negative; latencies, speeds and capacities above 0). mean and max are over
+/// all endpoints' own features. `offsets`, the deltas in force, are parallel to `endpoints`;
+/// missing ones are 0. Total.
+ServiceAggregate aggregate(const ServiceId& service, std::span<const EndpointTelemetry> endpoints,
+                           std::span<const double> offsets, const LoopNumbers& loop,
+                           PersistenceEstimator& persistence);
+
+}  // namespace ballast::observe

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/observe/observer.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "agent/observe/window.h"
+
+namespace ballast::observe {
+namespace {
+
+constexpr double kNanosecondsPerSecond = 1e9;
+// The kernel takes no quota below 1 ms a second; less than a tenth of it was misread.
+constexpr double kLeastLimitCores = 1e-4;
+
+double seconds(std::uint64_t ns) {
+  return static_cast<double>(ns) / kNanosecondsPerSecond;
+}
+double ratio(double a, double b) {
+  return b > 0 ? a / b : 0;
+}
+
+double machine_cores(double wanted) {
+  if (std::isfinite(wanted) && wanted > 0) {
+    return wanted;
+  }
+  return static_cast<double>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
+// One container of an endpoint; several when the container has cgroups below its own.
+struct Container {
+  std::string name;
+  bool sidecar = false;
+  bool served = false;  // answered a request since it came
+  std::vector<sample::CgroupId> cgroups;
+};
+
+// What one container did in a tick. Memory, quota and throttling are the cgroup's with all below
+// it, so nested cgroups do not add up; CPU time is charged to the one that holds the task.
+struct ContainerTick {
+  TickCounts counts;
+  bool sampled = false;
+  double limit_cores = 0;
+  double memory_bytes = 0;
+  double memory_limit_bytes = 0;
+  double in_flight = 0;
+};
+
+}  // namespace
+
+struct Observer::ServiceDemand {
+  double cpu_ns = 0;  // in the window, over the service's endpoints here
+  double responses = 0;
+  double pooled_ns = 0;  // CPU per request, the last that was known; 0: never known
+};
+
+struct Observer::Endpoint {
+  explicit Endpoint(std::uint64_t window_ns) : window(window_ns) {}
+
+  void update(const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id,
+              const sample::Sample& sample, const ObserverOptions& options);
+  void finish(const ServiceDemand& demand, const ObserverOptions& options);
+
+  EndpointTelemetry telemetry;
+  std::vector<sample::CgroupId> ids;  // of all containers; another list is another pod
+  std::vector<Container> containers;
+  Window window;
+  sample::Latency tick_latency;
+  ServiceDemand* demand = nullptr;
+  bool here = false;     // planned in this round
+  bool present = false;  // a cgroup of it exists on this node
+
+ private:
+  ContainerTick read(Container& container,
+                     const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id);
+  bool serving(const Container& container) const;
+  void measure(const TickCounts& tick, const ObserverOptions& options);
+};
+
+ContainerTick Observer::Endpoint::read(
+    Container& container, const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id) {
+  ContainerTick tick;
+  for (const auto id : container.cgroups) {
+    const auto found = by_id.find(id);
+    if (found == by_id.end()) {
+      continue;
+    }
+    const sample::CgroupSample& s = *found->second;
+    tick.sampled = true;
+    tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s)});
+    tick.in_flight += static_cast<double>(std::max<std::int64_t>(s.in_flight, 0));
+    tick.memory_bytes = std::max(tick.memory_bytes, static_cast<double>(s.memory_bytes));
+    tick.memory_limit_bytes = std::max(tick.memory_limit_bytes, static_cast<double>(s.memory_limit_bytes));
+    if (std::isfinite(s.cpu_limit_cores)) {
+      tick.limit_cores = std::max(tick.limit_cores, s.cpu_limit_cores);
+    }
+    container.served = container.served || (!container.sidecar && s.responses > 0);
+  }
+  return tick;
+}
+
+bool Observer::Endpoint::serving(const Container& container) const {
+  const bool any_served =
+      std::any_of(containers.begin(), containers.end(), [](const Container& c) { return c.served; });
+  return any_served ? container.served : !container.sidecar;
+}
+
+void Observer::Endpoint::update(
+    const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id,
+    const sample::Sample& sample, const ObserverOptions& options) {
+  if (!present) {
+    window.clear();
+    return;
+  }
+  const auto served_before =
+      std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
+  std::vector<ContainerTick> ticks;
+  ticks.reserve(containers.size());
+  for (auto& container : containers) {
+    ticks.push_back(read(container, by_id));
+  }
+  const auto served_now =
+      std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
+  if (served_now != served_before && containers.size() > 1) {
+    window.clear();  // what was added up until now was another set of containers
+  }
+  TickCounts sum;
+  bool sampled = false;
+  double limit = 0;
+  double memory = 0;
+  double memory_limit = 0;
+  bool all_limited = true;
+  double in_flight = 0;
+  tick_latency = {};
+  for (std::size_t i = 0; i < containers.size(); ++i) {
+    memory += ticks[i].memory_bytes;
+    memory_limit += ticks[i].memory_limit_bytes;
+    all_limited = all_limited && (!ticks[i].sampled || ticks[i].memory_limit_bytes > 0);
+    if (!ticks[i].sampled || !serving(containers[i])) {
+      continue;
+    }
+    sampled = true;
+    sum.add(ticks[i].counts);
+    limit += ticks[i].limit_cores;
+    in_flight += ticks[i].in_flight;
+    for (const auto id : containers[i].cgroups) {
+      if (const auto found = by_id.find(id); found != by_id.end()) {
+        tick_latency.add(found->second->first_byte);
+      }
+    }
+  }
+  if (!sampled || sample.interval_ns == 0) {
+    return;
+  }
+  sum.interval_ns = sample.interval_ns;
+  window.push(sum, tick_latency);
+  telemetry.taken = sample.taken;
+  telemetry.in_flight = in_flight;
+  telemetry.memory_bytes = memory;
+  telemetry.memory_share = all_limited ? ratio(memory, memory_limit) : 0;
+  if (limit >= kLeastLimitCores) {  // an unreadable limit is still the one that was read before
+    telemetry.cpu_limit_cores = std::min(limit, options.machine_cores);
+  }
+  measure(sum, options);
+}
+
+void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& options) {
+  const TickCounts& sum = window.sum();
+  const double window_s = seconds(sum.interval_ns);
+  telemetry.qps = ratio(static_cast<double>(sum.requests), window_s);
+  telemetry.tick_requests = static_cast<double>(tick.requests);
+  telemetry.p50_ns = window.first_byte().quantile_ns(0.5);
+  telemetry.p99_ns = window.first_byte().quantile_ns(0.99);
+  telemetry.tick_p50_ns = tick_latency.quantile_ns(0.5);
+  telemetry.error_rate =
+      std::min(1.0, ratio(static_cast<double>(sum.errors), static_cast<double>(sum.responses)));
+  telemetry.cpu_cores = ratio(seconds(sum.on_cpu_ns), window_s);
+  telemetry.wait_share = ratio(static_cast<double>(tick.wait_ns),
+                               static_cast<double>(tick.on_cpu_ns) + static_cast<double>(tick.wait_ns));
+  const auto evidence = [&](const TickCounts& counts) {
+    return static_cast<double>(counts.on_cpu_ns) + static_cast<double>(counts.external_wait_ns) >=
+           options.min_speed_evidence_ns;
+  };
+  const double limit = telemetry.cpu_limit_cores;
+  telemetry.speed = evidence(tick) ? speed_of(tick, limit) : evidence(sum) ? speed_of(sum, limit) : 1;
+  telemetry.utilisation = ratio(telemetry.cpu_cores, limit * telemetry.speed);
+}
+
+void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions& options) {
+  telemetry.known = present && !window.empty() && telemetry.cpu_limit_cores > 0 && pool.pooled_ns > 0;
+  telemetry.capacity_qps = 0;
+  if (!telemetry.known) {
+    return;
+  }
+  const double responses = static_cast<double>(window.sum().responses);
+  double per_request_ns = pool.pooled_ns;
+  if (responses >= options.min_requests) {
+    per_request_ns =
+        (static_cast<double>(window.sum().on_cpu_ns) + options.shrink_requests * pool.pooled_ns) /
+        (responses + options.shrink_requests);
+  }
+  telemetry.capacity_qps =
+      ratio(telemetry.cpu_limit_cores * telemetry.speed * kNanosecondsPerSecond, per_request_ns);
+}
+
+Observer::Observer(ObserverOptions options) : options_(std::move(options)) {
+  options_.machine_cores = machine_cores(options_.machine_cores);
+  options_.shrink_requests = std::max(options_.shrink_requests, 0.0);
+  options_.min_requests = std::max(options_.min_requests, 1.0);
+}
+
+Observer::~Observer() = default;
+Observer::Observer(Observer&&) noexcept = default;
+Observer& Observer::operator=(Observer&&) noexcept = default;
+
+void Observer::plan(const std::vector<identity::Pod>& pods) {
+  for (auto& [id, endpoint] : endpoints_) {
+    endpoint->here = false;
+  }
+  std::map<Endpoint*, std::pair<std::vector<sample::CgroupId>, std::vector<Container>>> wanted;
+  for (const auto& pod : pods) {
+    if (pod.service.empty()) {
+      continue;
+    }
+    EndpointId id{{pod.ns, pod.service}, pod.pod};
+    auto& slot = endpoints_[id];
+    if (!slot) {
+      slot =
+          std::make_unique<Endpoint>(static_cast<std::uint64_t>(options_.window_s * kNanosecondsPerSecond));
+      slot->telemetry.id = id;
+      slot->demand = &demand_[id.service];
+    }
+    Endpoint& endpoint = *slot;
+    endpoint.telemetry.address = pod.address;
+    endpoint.telemetry.port = pod.port;
+    if (!std::exchange(endpoint.here, true)) {
+      endpoint.present = false;
+    }
+    auto& [ids, containers] = wanted[&endpoint];
+    if (!pod.local || pod.cgroup_id == 0) {
+      continue;
+    }
+    endpoint.present = true;
+    ids.push_back(pod.cgroup_id);
+    auto same = std::find_if(containers.begin(), containers.end(),
+                             [&](const auto& c) { return c.name == pod.container; });
+    if (same == containers.end()) {
+      const auto& sidecars = options_.sidecars;
+      const bool sidecar = std::find(sidecars.begin(), sidecars.end(), pod.container) != sidecars.end();
+      same = containers.insert(containers.end(), Container{pod.container, sidecar, false, {}});
+    }
+    same->cgroups.push_back(pod.cgroup_id);
+  }
+  for (auto& [endpoint, now] : wanted) {
+    if (endpoint->ids != now.first) {
+      endpoint->ids = std::move(now.first);
+      endpoint->containers = std::move(now.second);
+      endpoint->window.clear();
+      const EndpointTelemetry fresh{endpoint->telemetry.id, endpoint->telemetry.address,
+                                    endpoint->telemetry.port};
+      endpoint->telemetry = fresh;
+    }
+  }
+  std::erase_if(endpoints_, [](const auto& entry) { return !entry.second->here; });
+  std::erase_if(demand_, [&](const auto& entry) {
+    const auto first = endpoints_.lower_bound(EndpointId{entry.first, ""});
+    return first == endpoints_.end() || first->first.service != entry.first;
+  });
+}
+
+// Over every service: the CPU that a request costs, from the requests of all its endpoints here.
+void Observer::pool_demand() {
+  for (auto& [service, demand] : demand_) {
+    demand.cpu_ns = 0;
+    demand.responses = 0;
+  }
+  for (const auto& [id, endpoint] : endpoints_) {
+    endpoint->demand->cpu_ns += static_cast<double>(endpoint->window.sum().on_cpu_ns);
+    endpoint->demand->responses += static_cast<double>(endpoint->window.sum().responses);
+  }
+  for (auto& [service, demand] : demand_) {
+    if (demand.responses >= options_.min_requests && demand.cpu_ns > 0) {
+      demand.pooled_ns = demand.cpu_ns / demand.responses;
+    }
+  }
+}
+
+const std::vector<EndpointTelemetry>& Observer::endpoints(const sample::Sample& sample,
+                                                          const std::vector<identity::Pod>& pods) {
+  if (pods != planned_) {
+    plan(pods);
+    planned_ = pods;
+  }
+  by_id_.clear();
+  for (const auto& cgroup : sample.cgroups) {
+    by_id_.emplace(cgroup.id, &cgroup);
+  }
+  for (auto& [id, endpoint] : endpoints_) {
+    endpoint->update(by_id_, sample, options_);
+  }
+  pool_demand();
+  telemetry_.clear();
+  for (auto& [id, endpoint] : endpoints_) {
+    endpoint->finish(*endpoint->demand, options_);
+    telemetry_.push_back(endpoint->telemetry);
+  }
+  return telemetry_;
+}
+
+}  // namespace ballast::observe

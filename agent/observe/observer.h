@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/identity/identity.h"
+#include "agent/observe/telemetry.h"
+#include "agent/sample/sample.h"
+
+namespace ballast::observe {
+
+struct ObserverOptions {
+  /// The longer window: rates, quantiles and CPU per request are taken over it.
+  double window_s = 5.0;
+  /// An endpoint's CPU per request is shrunk towards its service's as if the service had given it
+  /// this many requests (empirical Bayes: variance of one request's CPU over the variance of the
+  /// mean between pods; pods of a service run the same code, so CV 1 within and 10 % between
+  /// gives 1 / .1^2 = 100). With n requests the noise left is CV * sqrt(n) / (n + n0), at most
+  /// CV / (2 * sqrt(n0)): 5 % at CV 1, whatever the traffic, so noise never becomes weights. A
+  /// pod at 60 requests/s that really costs twice as much still shows 1.75.
+  double shrink_requests = 100;
+  /// With fewer requests than this in the window an endpoint has the service's CPU per request,
+  /// and a service the one that it had before.
+  double min_requests = 20;
+  /// Running and waiting together less than this in a tick: too little to tell a speed by.
+  double min_speed_evidence_ns = 1e6;
+  double machine_cores = 0;  ///< an endpoint's limit is never greater; 0: the CPUs online
+  /// Containers that are the mesh and not the application (design section 4).
+  std::vector<std::string> sidecars = {"istio-proxy"};
+};
+
+/// Joins what the kernel measured by cgroup with who the cgroups are, and keeps the longer window
+/// of every endpoint on this node.
+///
+/// An endpoint is a pod of a service. Of its containers the ones that answered requests since
+/// they started count (all but the sidecars until one has): a log shipper's or a proxy's quota
+/// says nothing about what the application can carry. Memory is the whole pod's.
+///
+/// Capacity is not qps / utilisation as read in one window, but the same quotient rearranged to
+/// `limit * speed / (CPU per request)`: limit and speed are known at once and follow a changed quota
+/// within a tick, CPU per request is a property of the code and is averaged over the longer window
+/// and, shrunk, over the service.
+///
+/// Not thread-safe. Total: any sample gives finite telemetry.
+class Observer {
+ public:
+  explicit Observer(ObserverOptions options = {});
+  ~Observer();
+  Observer(Observer&&) noexcept;
+  Observer& operator=(Observer&&) noexcept;
+
+  /// Called once a tick; the reference stays good until the next call. One entry for every
+  /// (service, pod), ordered by id. `known` is false for an endpoint that is not on this node,
+  /// whose cgroup has gone, that was not sampled since it came, or of whose service's CPU per
+  /// request nothing is known yet. An endpoint that is missing from one sample keeps its
+  /// telemetry with the `taken` that it had. A new cgroup id starts the window anew.
+  const std::vector<EndpointTelemetry>& endpoints(const sample::Sample& sample,
+                                                  const std::vector<identity::Pod>& pods);
+
+ private:
+  struct Endpoint;
+  struct ServiceDemand;
+  void plan(const std::vector<identity::Pod>& pods);
+  void pool_demand();
+
+  ObserverOptions options_;
+  std::vector<identity::Pod> planned_;  ///< the pods that endpoints_ were made from
+  std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
+  std::map<ServiceId, ServiceDemand> demand_;
+  std::unordered_map<sample::CgroupId, const sample::CgroupSample*> by_id_;
+  std::vector<EndpointTelemetry> telemetry_;
+};
+
+}  // namespace ballast::observe

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/observe/window.h"
+
+#include <algorithm>
+
+namespace ballast::observe {
+namespace {
+
+constexpr double kGatherFactor = 3;
+constexpr double kMinSpeed = 0.01;
+// Bounds memory when ticks are absurdly short: five seconds of 5 ms ticks.
+constexpr std::size_t kMaxTicks = 1000;
+
+std::uint64_t saturating_subtract(std::uint64_t a, std::uint64_t b) {
+  return a > b ? a - b : 0;
+}
+
+}  // namespace
+
+void TickCounts::add(const TickCounts& other) {
+  interval_ns += other.interval_ns;
+  requests += other.requests;
+  responses += other.responses;
+  errors += other.errors;
+  on_cpu_ns += other.on_cpu_ns;
+  wait_ns += other.wait_ns;
+  external_wait_ns += other.external_wait_ns;
+}
+
+// Only what was added is subtracted, so nothing runs below zero; unsigned sums that wrapped wrap
+// back.
+void TickCounts::subtract(const TickCounts& other) {
+  interval_ns -= other.interval_ns;
+  requests -= other.requests;
+  responses -= other.responses;
+  errors -= other.errors;
+  on_cpu_ns -= other.on_cpu_ns;
+  wait_ns -= other.wait_ns;
+  external_wait_ns -= other.external_wait_ns;
+}
+
+std::uint64_t external_wait_ns(const sample::CgroupSample& cgroup) {
+  const std::uint64_t waited = saturating_subtract(cgroup.wait_ns, cgroup.self_wait_ns);
+  if (cgroup.throttled_ns == 0) {
+    return waited;
+  }
+  const double waiting_behind_own = static_cast<double>(cgroup.self_wait_ns) /
+                                    static_cast<double>(std::max<std::uint64_t>(cgroup.on_cpu_ns, 1));
+  const double throttled =
+      static_cast<double>(cgroup.throttled_ns) * (1 + kGatherFactor * waiting_behind_own);
+  const double external = static_cast<double>(waited) - throttled;
+  return external > 0 ? std::min(waited, static_cast<std::uint64_t>(external)) : 0;
+}
+
+double speed_of(const TickCounts& counts, double limit_cores) {
+  const double on = static_cast<double>(counts.on_cpu_ns);
+  const double wanted = on + static_cast<double>(counts.external_wait_ns);
+  const double shown = wanted > 0 ? on / wanted : 1;
+  const double allowed = limit_cores * static_cast<double>(counts.interval_ns);
+  const double got = allowed > 0 ? on / allowed : 0;
+  return std::clamp(std::max(shown, got), kMinSpeed, 1.0);
+}
+
+void Window::clear() {
+  ticks_.clear();
+  sum_ = {};
+  first_byte_ = {};
+}
+
+void Window::push(const TickCounts& counts, const sample::Latency& latency) {
+  Tick tick{counts, latency.count, latency.sum_ns, {}};
+  first_byte_.count += latency.count;
+  first_byte_.sum_ns += latency.sum_ns;
+  for (std::size_t i = 0; i < latency.buckets.size(); ++i) {
+    if (latency.buckets[i] > 0) {
+      tick.buckets.emplace_back(static_cast<std::uint16_t>(i), latency.buckets[i]);
+      first_byte_.buckets[i] += latency.buckets[i];
+    }
+  }
+  sum_.add(counts);
+  ticks_.push_back(std::move(tick));
+  while (ticks_.size() > kMaxTicks ||
+         (ticks_.size() > 1 && sum_.interval_ns - ticks_.front().counts.interval_ns >= length_ns_)) {
+    drop_oldest();
+  }
+}
+
+void Window::drop_oldest() {
+  const Tick& oldest = ticks_.front();
+  sum_.subtract(oldest.counts);
+  for (const auto& [bucket, count] : oldest.buckets) {
+    first_byte_.buckets[bucket] -= count;
+  }
+  first_byte_.count -= oldest.latency_count;
+  first_byte_.sum_ns -= oldest.latency_sum_ns;
+  ticks_.pop_front();
+}
+
+}  // namespace ballast::observe

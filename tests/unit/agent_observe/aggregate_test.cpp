@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/observe/aggregate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "node.h"
+
+namespace ballast::observe {
+namespace {
+
+using testing::endpoint;
+
+const ServiceId kService{"shop", "web"};
+
+ServiceAggregate aggregate_of(const std::vector<EndpointTelemetry>& endpoints,
+                              const std::vector<double>& offsets = {}) {
+  PersistenceEstimator persistence;
+  return aggregate(kService, endpoints, offsets, {.now = 1'000'000'000}, persistence);
+}
+
+TEST(Aggregate, MediansMeansAndSpreadsAreOverKnownEndpoints) {
+  std::vector<EndpointTelemetry> e = {endpoint("a", 200), endpoint("b", 100), endpoint("c", 50),
+                                      endpoint("d", 50), endpoint("unknown", 9999)};
+  e[4].known = false;
+  e[4].p50_ns = 1;
+  e[0].p50_ns = 10e6;
+  e[1].p50_ns = 20e6;
+  e[2].p50_ns = 40e6;
+  e[3].p50_ns = 80e6;
+  e[0].qps = 130;
+  e[0].in_flight = 8;
+  e[0].utilisation = 0.9;
+  e[0].wait_share = 0.4;
+  e[0].speed = 0.2;
+  const auto a = aggregate_of(e);
+  EXPECT_EQ(a.service, kService);
+  EXPECT_EQ(a.endpoints, 5U);
+  EXPECT_EQ(a.known, 4U);
+  EXPECT_DOUBLE_EQ(a.median_p50_ns, 30e6);
+  EXPECT_DOUBLE_EQ(a.median_p99_ns, 40e6);
+  EXPECT_DOUBLE_EQ(a.median_in_flight, 0);
+  EXPECT_DOUBLE_EQ(a.median_wait_share, 0);
+  EXPECT_DOUBLE_EQ(a.median_speed, 1);
+  EXPECT_DOUBLE_EQ(a.mean_qps, 70);
+  EXPECT_DOUBLE_EQ(a.mean_utilisation, 0.6);
+  EXPECT_NEAR(a.cpu_imbalance, std::sqrt(0.03) / 0.6, 1e-12);
+  EXPECT_DOUBLE_EQ(a.median_capacity_qps, 75);
+  EXPECT_DOUBLE_EQ(a.mean_capacity_qps, (400 + 75) / 5.0);
+  const double log2 = std::log(2.0);  // logs around the mean: 1.25, .25, -.75, -.75 octaves
+  EXPECT_NEAR(a.capacity_spread, log2 * std::sqrt((1.25 * 1.25 + .0625 + 2 * .5625) / 4), 1e-12);
+}
+
+TEST(Aggregate, PooledQuantilesOfLikeEndpointsAreTheirs) {
+  const auto a = aggregate_of({endpoint("a"), endpoint("b"), endpoint("c")});
+  EXPECT_NEAR(a.p50_ns, 10e6, 0.001 * 10e6);
+  EXPECT_NEAR(a.p99_ns, 40e6, 0.001 * 40e6);
+}
+
+TEST(Aggregate, PooledQuantilesWeighByRequests) {
+  std::vector<EndpointTelemetry> e = {endpoint("fast"), endpoint("slow")};
+  e[0].qps = 90;
+  e[0].p50_ns = 10e6;
+  e[0].p99_ns = 11e6;
+  e[1].qps = 10;
+  e[1].p50_ns = 1000e6;
+  e[1].p99_ns = 1100e6;
+  const auto a = aggregate_of(e);
+  EXPECT_NEAR(a.p50_ns, 10e6, 1e6);
+  EXPECT_GT(a.p99_ns, 1000e6) << "one request in ten is slow";
+  EXPECT_LT(a.p99_ns, 1100e6);
+  e[1].qps = 0;
+  EXPECT_NEAR(aggregate_of(e).p99_ns, 11e6, 0.02e6) << "who gets no requests makes none slow";
+}
+
+TEST(Aggregate, ErrorsWeighByRequests) {
+  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
+  e[0].qps = 30;
+  e[1].qps = 10;
+  e[1].error_rate = 0.4;
+  EXPECT_DOUBLE_EQ(aggregate_of(e).error_rate, 0.1);
+}
+
+TEST(Aggregate, MemoryImbalanceIsOverEndpointsWithALimit) {
+  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b"), endpoint("c")};
+  EXPECT_DOUBLE_EQ(aggregate_of(e).memory_imbalance, 0);
+  e[0].memory_share = 0.2;
+  e[1].memory_share = 0.6;
+  EXPECT_DOUBLE_EQ(aggregate_of(e).memory_imbalance, 0.5);
+}
+
+TEST(Aggregate, MeanAndMaxAreOfTheOwnFeatures) {
+  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
+  e[0].error_rate = 0.5;
+  const auto a = aggregate_of(e, {0.3, -0.1});
+  EXPECT_FLOAT_EQ(a.mean[spec::kErrors], 0.25F);
+  EXPECT_FLOAT_EQ(a.max[spec::kErrors], 0.5F);
+  EXPECT_FLOAT_EQ(a.mean[spec::kLogWeight], 0.1F);
+  EXPECT_FLOAT_EQ(a.max[spec::kLogWeight], 0.3F);
+  EXPECT_FLOAT_EQ(a.max[spec::kLoad], 0.5F);
+}
+
+TEST(Aggregate, NoEndpointsAreAllZero) {
+  const auto a = aggregate_of({});
+  EXPECT_EQ(a.endpoints, 0U);
+  EXPECT_DOUBLE_EQ(a.p99_ns, 0);
+  EXPECT_DOUBLE_EQ(a.mean_capacity_qps, 0);
+  EXPECT_FLOAT_EQ(a.max[spec::kPrior], 0);
+}
+
+TEST(Aggregate, AnyTelemetryGivesFiniteNumbersWithinBounds) {
+  std::mt19937_64 random(5);
+  const double values[] = {std::nan(""), INFINITY, -INFINITY, -1, 0, 1e-300, 1e300, 1, 0.5, 42};
+  PersistenceEstimator persistence;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<EndpointTelemetry> endpoints;
+    std::vector<double> offsets;
+    const auto value = [&] { return values[random() % std::size(values)]; };
+    for (std::uint64_t i = 0; i < random() % 6; ++i) {
+      EndpointTelemetry e;
+      e.id = {kService, "p" + std::to_string(random() % 4)};
+      e.known = random() % 4 != 0;
+      e.taken = random();
+      for (double* field : {&e.qps, &e.tick_requests, &e.p50_ns, &e.p99_ns, &e.tick_p50_ns, &e.in_flight,
+                            &e.error_rate, &e.cpu_cores, &e.cpu_limit_cores, &e.wait_share, &e.speed,
+                            &e.utilisation, &e.memory_bytes, &e.memory_share, &e.capacity_qps}) {
+        *field = value();
+      }
+      endpoints.push_back(e);
+      offsets.push_back(value());
+    }
+    const LoopNumbers loop{.now = random(), .tick_s = value(), .loop_delay_s = value()};
+    const auto a = aggregate(kService, endpoints, offsets, loop, persistence);
+    for (const double x :
+         {a.median_p50_ns, a.median_p99_ns, a.median_in_flight, a.median_wait_share, a.mean_qps,
+          a.mean_utilisation, a.median_speed, a.median_capacity_qps, a.mean_capacity_qps, a.p50_ns, a.p99_ns,
+          a.error_rate, a.cpu_imbalance, a.memory_imbalance, a.persistence_s, a.capacity_spread}) {
+      ASSERT_TRUE(std::isfinite(x) && x >= 0);
+    }
+    const auto observation = observe(a, endpoints, offsets, loop);
+    ASSERT_EQ(observation.endpoints.size(), endpoints.size());
+    for (const auto& e : observation.endpoints) {
+      ASSERT_TRUE(std::isfinite(e.log_prior));
+      for (const float feature : e.features) {
+        ASSERT_LE(std::abs(feature), spec::kFeatureBound);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ballast::observe

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "agent/observe/observer.h"
+#include "agent/observe/telemetry.h"
+
+namespace ballast::observe::testing {
+
+inline constexpr std::uint64_t kMillisecond = 1'000'000;
+inline constexpr std::uint64_t kTick = 250 * kMillisecond;
+
+/// What one container does in every tick of a FakeNode.
+struct Load {
+  std::uint64_t id = 0;
+  double limit_cores = 1;
+  std::uint64_t requests = 0;
+  std::uint64_t cpu_ns_per_request = 2 * kMillisecond;
+  std::uint64_t latency_ns = 10 * kMillisecond;
+  std::uint64_t errors = 0;
+  std::uint64_t wait_ns = 0;
+  std::uint64_t self_wait_ns = 0;
+  std::uint64_t throttled_ns = 0;
+};
+
+inline sample::CgroupSample cgroup_sample(const Load& load) {
+  sample::CgroupSample s;
+  s.id = load.id;
+  s.requests = s.responses = load.requests;
+  s.errors = load.errors;
+  s.first_byte.count = load.requests;
+  s.first_byte.sum_ns = load.requests * load.latency_ns;
+  s.first_byte.buckets[ballast_hist_bucket(load.latency_ns)] = load.requests;
+  s.on_cpu_ns = load.requests * load.cpu_ns_per_request;
+  s.wait_ns = load.wait_ns;
+  s.self_wait_ns = load.self_wait_ns;
+  s.throttled_ns = load.throttled_ns;
+  s.cpu_limit_cores = load.limit_cores;
+  return s;
+}
+
+/// Pods of one service, sampled tick by tick.
+class FakeNode {
+ public:
+  explicit FakeNode(ObserverOptions options = {.machine_cores = 2}) : observer_(std::move(options)) {}
+
+  void add(const std::string& pod, const Load& load, const std::string& container = "") {
+    identity::Pod identity;
+    identity.cgroup_id = load.id;
+    identity.pod = pod;
+    identity.ns = "shop";
+    identity.container = container;
+    identity.service = "web";
+    identity.address = "127.1.0.1";
+    identity.port = 8080;
+    pods.push_back(identity);
+    loads.push_back(load);
+  }
+
+  const std::vector<EndpointTelemetry>& tick(int times = 1) {
+    for (int i = 1; i < times; ++i) {
+      once();
+    }
+    return once();
+  }
+
+  std::vector<identity::Pod> pods;
+  std::vector<Load> loads;  ///< parallel to pods
+  std::uint64_t interval = kTick;
+  MonotonicNs now = 1'000'000'000;
+
+ private:
+  const std::vector<EndpointTelemetry>& once() {
+    now += interval;
+    sample::Sample sample;
+    sample.taken = now;
+    sample.interval_ns = interval;
+    for (const auto& load : loads) {
+      if (load.id != 0) {
+        sample.cgroups.push_back(cgroup_sample(load));
+      }
+    }
+    return observer_.endpoints(sample, pods);
+  }
+
+  Observer observer_;
+};
+
+/// A known endpoint of shop/web with plain values.
+inline EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {
+  EndpointTelemetry e;
+  e.id = {{"shop", "web"}, pod};
+  e.known = true;
+  e.qps = 50;
+  e.p50_ns = 10e6;
+  e.p99_ns = 40e6;
+  e.tick_p50_ns = 10e6;
+  e.cpu_cores = 0.1;
+  e.cpu_limit_cores = 0.2;
+  e.utilisation = 0.5;
+  e.capacity_qps = capacity_qps;
+  return e;
+}
+
+}  // namespace ballast::observe::testing
