@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/ctl/names.h"
+
+#include <sys/stat.h>
+
+#include <array>
+#include <system_error>
+
+namespace ballast::ctl {
+
+namespace fs = std::filesystem;
+
+bool matches(const Name& name, sample::CgroupId id, const std::string& target) {
+  if (target.empty() || target == name.cgroup || target == std::to_string(id)) {
+    return true;
+  }
+  const std::string ns = name.ns + "/";
+  for (const std::string& spelling : {name.pod, name.service, name.service + "/" + name.pod}) {
+    if (!spelling.empty() && spelling != "/" && (target == spelling || target == ns + spelling)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Names::Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> identity, fs::path cgroup_root)
+    : cgroup_root_(std::move(cgroup_root)) {
+  for (const auto& [id, value] : identity) {
+    names_[id] = {field(value.cgroup), field(value.pod), field(value.ns), field(value.container),
+                  field(value.service)};
+  }
+}
+
+const Name& Names::of(sample::CgroupId id) {
+  if (const auto found = names_.find(id); found != names_.end()) {
+    return found->second;
+  }
+  walk();
+  return names_.try_emplace(id, Name{.cgroup = "(gone)"}).first->second;
+}
+
+void Names::walk() {
+  if (walked_ || cgroup_root_.empty()) {
+    return;
+  }
+  walked_ = true;
+  // A cgroup's id is the inode of its folder.
+  const auto add = [this](const fs::path& folder) {
+    struct stat info {};
+    if (::stat(folder.c_str(), &info) == 0) {
+      const fs::path relative = folder.lexically_relative(cgroup_root_);
+      names_.try_emplace(info.st_ino, Name{.cgroup = relative == "." ? "/" : "/" + relative.string()});
+    }
+  };
+  add(cgroup_root_);
+  std::error_code error;
+  fs::recursive_directory_iterator entry(cgroup_root_, fs::directory_options::skip_permission_denied, error);
+  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_directory(ignored)) {
+      add(entry->path());
+    }
+  }
+}
+
+}  // namespace ballast::ctl

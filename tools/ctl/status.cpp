@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "agent/base/human.h"
+#include "agent/base/table.h"
+#include "tools/ctl/verbs.h"
+
+namespace ballast::ctl {
+namespace {
+
+double seconds_since(MonotonicNs then, MonotonicNs now) {
+  return then == 0 || then > now ? 0 : static_cast<double>(now - then) * 1e-9;
+}
+
+/// A heartbeat comes every tick. The process may live in another PID namespace, so that its
+/// heartbeat decides; its absence alone proves nothing.
+bool is_alive(const ballast_meta& meta, MonotonicNs now) {
+  const double patience_s = std::max(2.0, 4 * static_cast<double>(meta.tick_ms) * 1e-3);
+  return meta.heartbeat_ns != 0 && seconds_since(meta.heartbeat_ns, now) <= patience_s;
+}
+
+/// Dead at once when killed a moment ago: no need to wait for the heartbeat to grow old. Says
+/// nothing where the process cannot be seen.
+bool is_gone(const ballast_meta& meta, MonotonicNs now) {
+  return seconds_since(meta.heartbeat_ns, now) > 2e-3 * meta.tick_ms && meta.pid != 0 &&
+         ::kill(static_cast<pid_t>(meta.pid), 0) != 0 && errno == ESRCH;
+}
+
+}  // namespace
+
+Result<Report> status(View& view, const std::string& /*target*/) {
+  const auto read = view.maps.meta();
+  if (!read) {
+    return read.error();
+  }
+  const ballast_meta& meta = *read;
+  const bool alive = is_alive(meta, view.now) && !is_gone(meta, view.now);
+  const double heartbeat_s = seconds_since(meta.heartbeat_ns, view.now);
+  Json programs = {{"http", (meta.flags & BALLAST_META_HTTP) != 0},
+                   {"tcp", (meta.flags & BALLAST_META_TCP) != 0},
+                   {"cpu", (meta.flags & BALLAST_META_CPU) != 0}};
+  std::string attached;
+  for (const auto& [name, on] : programs.items()) {
+    attached += std::string(attached.empty() ? "" : ", ") + name + (on.get<bool>() ? "" : " (not attached)");
+  }
+  Report report;
+  report.json = {{"alive", alive},
+                 {"pid", meta.pid},
+                 {"heartbeat_age_s", heartbeat_s},
+                 {"bpffs", view.bpffs.string()},
+                 {"wire_version", meta.wire_version},
+                 {"build", field(meta.build)},
+                 {"programs", programs},
+                 {"maps_age_s", seconds_since(meta.loaded_ns, view.now)},
+                 {"attached_age_s", seconds_since(meta.attached_ns, view.now)},
+                 {"mode", mode_name(meta.mode)},
+                 {"policy", field(meta.policy)},
+                 {"policy_epoch", meta.policy_epoch},
+                 {"policy_version", meta.policy_version},
+                 {"policy_crc32", fmt::format("{:08x}", meta.policy_crc32)},
+                 {"sink", field(meta.sink)},
+                 {"subscribers", meta.subscribers},
+                 {"tick_ms", meta.tick_ms}};
+  const auto age = [](double s) { return human_duration_ns(s * 1e9); };
+  Table table({{"BALLASTD"}, {alive ? "alive" : "dead (the programs go on measuring)"}});
+  table.row({"pid", std::to_string(meta.pid)});
+  table.row({"last heartbeat", meta.heartbeat_ns == 0 ? "never" : age(heartbeat_s) + " ago"});
+  table.row({"folder", view.bpffs.string()});
+  table.row({"build", field(meta.build)});
+  table.row({"wire version", std::to_string(meta.wire_version)});
+  table.row({"programs", attached});
+  table.row({"maps made", age(seconds_since(meta.loaded_ns, view.now)) + " ago"});
+  table.row({"attached", age(seconds_since(meta.attached_ns, view.now)) + " ago"});
+  table.row({"mode", mode_name(meta.mode)});
+  table.row({"policy", fmt::format("{}, epoch {}, version {}, crc32 {:08x}", field(meta.policy),
+                                   meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
+  table.row({"sink", field(meta.sink)});
+  table.row({"subscribers", std::to_string(meta.subscribers)});
+  table.row({"tick", std::to_string(meta.tick_ms) + " ms"});
+  report.text = table.text();
+  return report;
+}
+
+}  // namespace ballast::ctl

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/ctl/view.h"
+
+/// The verbs of ballastctl. Each reads the pinned maps once. `target` limits the rows (names.h);
+/// empty means all.
+namespace ballast::ctl {
+
+Result<Report> status(View& view, const std::string& target);
+/// JSON of `requests` and `loss` is the contract of design section 10.
+Result<Report> requests(View& view, const std::string& target);
+Result<Report> histogram(View& view, const std::string& target);
+Result<Report> connections(View& view, const std::string& target);
+Result<Report> cpu(View& view, const std::string& target);
+Result<Report> loss(View& view, const std::string& target);
+Result<Report> weights(View& view, const std::string& target);
+/// kFailed when nothing was decided for the target.
+Result<Report> explain(View& view, const std::string& target);
+
+struct Verb {
+  const char* name;
+  const char* help;
+  Result<Report> (*run)(View& view, const std::string& target);  ///< null: `top`, which has a loop of its own
+  bool takes_target = true;
+  bool needs_target = false;
+};
+
+/// In the order of the help.
+const std::vector<Verb>& verbs();
+const Verb* find_verb(const std::string& name);
+
+}  // namespace ballast::ctl
