@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "agent/base/file.h"
+#include "agent/base/listen_address.h"
 #include "agent/config/reader.h"
 #include "agent/config/values.h"
 
@@ -50,7 +51,7 @@ Setter sink(Sink& target) {
       return std::nullopt;
     }
     if (text == "istio") {
-      return "istio is not built yet; use xds:HOST:PORT for an Envoy of your own, file:PATH or dry-run";
+      return "istio is not built yet; use xds:IP:PORT for an Envoy of your own, file:PATH or dry-run";
     }
     if (const auto file = behind(text, "file"); file && !file->empty()) {
       std::error_code ignored;
@@ -62,13 +63,13 @@ Setter sink(Sink& target) {
       return std::nullopt;
     }
     if (const auto address = behind(text, "xds")) {
-      if (auto wrong = check_loopback(*address)) {
-        return wrong;
+      if (const auto parsed = parse_listen_address(*address, false); !parsed) {
+        return parsed.error().message;
       }
       target = {SinkKind::kXds, *address};
       return std::nullopt;
     }
-    return fmt::format("\"{}\" is not one of dry-run, file:PATH, xds:HOST:PORT", text);
+    return fmt::format("\"{}\" is not one of dry-run, file:PATH, xds:IP:PORT", text);
   };
 }
 
@@ -111,7 +112,7 @@ std::vector<Key> keys_of(Config& c) {
       {"learner.exploration", number(c.learner.exploration, 0, 1)},
       {"learner.temperature", number(c.learner.temperature, 0.01, 100)},
       {"learner.rollout_steps", whole(c.learner.rollout_steps, 1, 1000)},
-      {"learner.margin", number(c.learner.margin, 0, 10)},
+      {"learner.margin", number(c.learner.margin, 1, 1000)},
       {"guard.floor", number(c.guard.floor, 0.001, 1000)},
       {"guard.cap", number(c.guard.cap, 0.001, 1000)},
       {"guard.max_step", number(c.guard.max_step, 0.001, 10)},
@@ -133,6 +134,11 @@ std::vector<Key> keys_of(Config& c) {
       {"prior.time_constant_s", number(c.prior.time_constant_s, 0, 3600)},
       {"prior.confirm_step", number(c.prior.confirm_step, 0, 10)},
       {"prior.immediate_step", number(c.prior.immediate_step, 0, 10)},
+      {"reward.p50", number(c.reward.p50, 0, 1000)},
+      {"reward.p99", number(c.reward.p99, 0, 1000)},
+      {"reward.errors", number(c.reward.errors, 0, 1000)},
+      {"reward.imbalance", number(c.reward.imbalance, 0, 1000)},
+      {"reward.churn", number(c.reward.churn, 0, 1000)},
   };
 }
 

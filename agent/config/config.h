@@ -15,22 +15,22 @@
 ///
 ///   bpffs: /sys/fs/bpf/ballast   # folder of the pinned maps and programs
 ///   identity: none               # none (cgroup paths only) | static:FILE
-///   sink: dry-run                # dry-run | file:PATH | xds:HOST:PORT (loopback)
+///   sink: dry-run                # dry-run | file:PATH | xds:IP:PORT (loopback) | xds:unix:PATH
 ///   mode: off                    # off | shadow | active
 ///   tick_ms: 250                 # 100..60000
 ///   window_s: 5                  # 1..3600, the longer window of every measured quantity
 ///   cgroup_root: ""              # the cgroup v2 mount; empty: found in /proc/self/mountinfo
 ///   log: info                    # trace | debug | info | warn | error | off
-///   metrics: ""                  # HOST:PORT (loopback) of the Prometheus endpoint; empty: off
+///   metrics: ""                  # IP:PORT (loopback) of the Prometheus endpoint; empty: off
 ///   policy:
 ///     name: prior                # neutral | prior | learned
 ///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
 ///   learner:
 ///     socket: ""                 # unix:PATH on which ballast-learner is served; empty: off
-///     exploration: 0.05          # 0..1, probability of a uniformly random action
-///     temperature: 1             # 0.01..100, of the softmax that actions are drawn from
+///     exploration: 0.05          # 0..1, share of decisions drawn from the softmax; 0 without a socket
+///     temperature: 1             # 0.01..100, of that softmax
 ///     rollout_steps: 20          # 1..1000, steps of a rollout handed to the learner
-///     margin: 0.1                # 0..10, log-probability by which an action must beat "keep"
+///     margin: 1.5                # 1..1000, factor by which an action must beat keeping the offset
 ///   guard:                       # see agent/guard/guard.h
 ///     floor: 0.1                 # relative to fair share, at most 1
 ///     cap: 4                     # relative to fair share, at least 1
@@ -54,6 +54,12 @@
 ///     time_constant_s: 2         # 0: no filter
 ///     confirm_step: 0.15
 ///     immediate_step: 0.25       # at least confirm_step
+///   reward:                      # weights of the reward's terms, see model/spec/spec.h; all 0..1000
+///     p50: 1
+///     p99: 0.5
+///     errors: 10
+///     imbalance: 0.5
+///     churn: 1
 namespace ballast::config {
 
 enum class IdentityKind { kNone, kStatic };
@@ -66,7 +72,7 @@ struct Identity {
 enum class SinkKind { kDryRun, kFile, kXds };
 struct Sink {
   SinkKind kind = SinkKind::kDryRun;
-  std::string target;  ///< the path of kFile, HOST:PORT of kXds
+  std::string target;  ///< the path of kFile, the address of kXds
   bool operator==(const Sink&) const = default;
 };
 
@@ -84,7 +90,7 @@ struct Learner {
   double exploration = 0.05;
   double temperature = 1.0;
   int rollout_steps = 20;
-  double margin = 0.1;
+  double margin = 1.5;
   bool operator==(const Learner&) const = default;
 };
 
@@ -120,6 +126,15 @@ struct Prior {
   bool operator==(const Prior&) const = default;
 };
 
+struct Reward {
+  double p50 = 1.0;
+  double p99 = 0.5;
+  double errors = 10.0;
+  double imbalance = 0.5;
+  double churn = 1.0;
+  bool operator==(const Reward&) const = default;
+};
+
 struct Config {
   std::filesystem::path bpffs = "/sys/fs/bpf/ballast";
   Identity identity;
@@ -135,6 +150,7 @@ struct Config {
   Guard guard;
   Gate gate;
   Prior prior;
+  Reward reward;
   bool operator==(const Config&) const = default;
 };
 

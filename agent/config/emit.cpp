@@ -72,6 +72,16 @@ void emit(YAML::Emitter& out, const Prior& prior) {
   out << YAML::EndMap;
 }
 
+void emit(YAML::Emitter& out, const Reward& reward) {
+  out << YAML::BeginMap;
+  pair(out, "p50", reward.p50);
+  pair(out, "p99", reward.p99);
+  pair(out, "errors", reward.errors);
+  pair(out, "imbalance", reward.imbalance);
+  pair(out, "churn", reward.churn);
+  out << YAML::EndMap;
+}
+
 }  // namespace
 
 std::string to_yaml(const Config& config) {
@@ -98,6 +108,8 @@ std::string to_yaml(const Config& config) {
   emit(out, config.gate);
   out << YAML::Key << "prior" << YAML::Value;
   emit(out, config.prior);
+  out << YAML::Key << "reward" << YAML::Value;
+  emit(out, config.reward);
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/values.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <charconv>
 #include <cmath>
 #include <system_error>
+
+#include "agent/base/listen_address.h"
 
 namespace ballast::config {
 namespace {
@@ -16,14 +17,6 @@ bool parse(const std::string& text, T& out) {
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, out);
   return error == std::errc() && stopped == end;
-}
-
-bool is_loopback(const std::string& host) {
-  in_addr four{};
-  if (::inet_pton(AF_INET, host.c_str(), &four) == 1) {
-    return (ntohl(four.s_addr) >> 24) == 127;
-  }
-  return host == "localhost" || host == "[::1]";
 }
 
 }  // namespace
@@ -74,26 +67,11 @@ Setter existing_file(std::filesystem::path& target) {
   };
 }
 
-std::optional<std::string> check_loopback(const std::string& text) {
-  const auto colon = text.rfind(':');
-  int port = 0;
-  if (colon == std::string::npos || !parse(text.substr(colon + 1), port) || port < 1 || port > 65535) {
-    return fmt::format("\"{}\" is not HOST:PORT with a port of 1 to 65535", text);
-  }
-  if (!is_loopback(text.substr(0, colon))) {
-    return fmt::format(
-        "{} is not a loopback address; give 127.0.0.1:PORT (nothing of ballastd is reachable "
-        "from outside)",
-        text);
-  }
-  return std::nullopt;
-}
-
 Setter loopback(std::string& target) {
   return [&target](const std::string& text) -> std::optional<std::string> {
     if (!text.empty()) {
-      if (auto wrong = check_loopback(text)) {
-        return wrong;
+      if (const auto address = parse_listen_address(text, false); !address) {
+        return address.error().message;
       }
     }
     target = text;

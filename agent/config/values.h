@@ -17,7 +17,7 @@ Setter whole(int& target, int least, int most);
 Setter path(std::filesystem::path& target);
 /// As path(), and the file has to exist; the empty text means none.
 Setter existing_file(std::filesystem::path& target);
-/// HOST:PORT with a loopback HOST and PORT in 1..65535; the empty text means none.
+/// IP:PORT or unix:PATH that only this machine reaches; the empty text means none.
 Setter loopback(std::string& target);
 Setter one_of(std::string& target, std::vector<std::string> words);
 
@@ -35,8 +35,5 @@ Setter word(T& target, std::vector<std::pair<std::string, T>> words) {
     return "\"" + text + "\" is not one of " + list;
   };
 }
-
-/// What is wrong with HOST:PORT as a loopback address; nothing when it is right.
-std::optional<std::string> check_loopback(const std::string& text);
 
 }  // namespace ballast::config

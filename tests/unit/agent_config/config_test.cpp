@@ -67,13 +67,14 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
                 parameters.string() +
                 "}\n"
                 "learner: {socket: \"unix:/tmp/l.sock\", exploration: 0.2, temperature: 2,"
-                " rollout_steps: 8, margin: 0.3}\n"
+                " rollout_steps: 8, margin: 3}\n"
                 "guard: {floor: 0.2, cap: 3, max_step: 0.5, deadband: 0.01,"
                 " stale_after_s: 3, neutral_after_s: 9, blend: 0.5, trip_ratio: 2,"
                 " trip_windows: 4, window_s: 6}\n"
                 "gate: {leave_ratio: 8, return_ratio: 4, leave_spread: 0.3, return_spread: 0.2,"
                 " leave_ticks: 3, return_ticks: 9, single_subscriber_leaves: false}\n"
-                "prior: {time_constant_s: 3, confirm_step: 0.2, immediate_step: 0.4}\n");
+                "prior: {time_constant_s: 3, confirm_step: 0.2, immediate_step: 0.4}\n"
+                "reward: {p50: 2, p99: 3, errors: 4, imbalance: 5, churn: 6}\n");
   const auto config = load(file, {});
   ASSERT_TRUE(config.ok()) << config.error().message;
   Config want;
@@ -87,10 +88,11 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   want.log = "debug";
   want.metrics = "127.0.0.1:9100";
   want.policy = {PolicyKind::kLearned, parameters};
-  want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 0.3};
+  want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 3};
   want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
   want.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false};
   want.prior = {3.0, 0.2, 0.4};
+  want.reward = {2, 3, 4, 5, 6};
   EXPECT_EQ(*config, want);
 
   const auto again = load(write("again.yaml", to_yaml(*config)), {});
@@ -181,9 +183,9 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"idle_parameters", "policy: {parameters: /bin/sh}\n", 1, "policy.parameters: ", "learned"},
         Bad{"idle_learner", "learner:\n  socket: unix:/tmp/x\n", 2, "learner.socket: ", "learned"},
         Bad{"sink_folder", "sink: file:/nowhere/w.json\n", 1, "sink: ", "no folder /nowhere"},
-        Bad{"sink_outside", "sink: xds:0.0.0.0:18000\n", 1, "sink: ", "loopback"},
-        Bad{"sink_port", "sink: xds:127.0.0.1:0\n", 1, "sink: ", "HOST:PORT"},
-        Bad{"metrics_outside", "metrics: 10.0.0.1:9100\n", 1, "metrics: ", "loopback"},
+        Bad{"sink_outside", "sink: xds:0.0.0.0:18000\n", 1, "sink: ", "reachable from other machines"},
+        Bad{"sink_port", "sink: xds:127.0.0.1\n", 1, "sink: ", "IP:PORT"},
+        Bad{"metrics_outside", "metrics: 10.0.0.1:9100\n", 1, "metrics: ", "reachable from other machines"},
         Bad{"relative_bpffs", "bpffs: maps\n", 1, "bpffs: ", "absolute"},
         Bad{"socket_scheme", "learner: {socket: /tmp/x}\n", 1, "learner.socket: ", "unix:PATH"},
         Bad{"not_yaml", "mode: off\n  tick: [\n", 2, "not YAML", ""},
