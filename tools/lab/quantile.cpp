@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/lab/quantile.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ballast::lab {
+
+double quantile_of_sorted(const std::vector<double>& values, double q) {
+  if (values.empty()) {
+    return 0;
+  }
+  const double at = std::clamp(q, 0.0, 1.0) * static_cast<double>(values.size() - 1);
+  const auto low = static_cast<std::size_t>(std::floor(at));
+  const std::size_t high = std::min(low + 1, values.size() - 1);
+  const double part = at - static_cast<double>(low);
+  return values[low] + (values[high] - values[low]) * part;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return quantile_of_sorted(values, 0.5);
+}
+
+}  // namespace ballast::lab

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+namespace ballast::lab {
+
+/// Quantile q in [0, 1] by linear interpolation between the two nearest ranks (numpy's default);
+/// 0 when empty. REQUIRES values sorted upwards.
+double quantile_of_sorted(const std::vector<double>& values, double q);
+
+/// The middle value, or the mean of the two; 0 when empty.
+double median(std::vector<double> values);
+
+}  // namespace ballast::lab
