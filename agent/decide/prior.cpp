@@ -15,11 +15,6 @@ double sane(double log_prior) {
   return std::isfinite(log_prior) ? std::clamp(log_prior, -kMaxLogPrior, kMaxLogPrior) : 0;
 }
 
-/// An endpoint that is measured but whose capacity is not, because it is idle.
-bool capacity_unknown(const observe::EndpointObservation& endpoint) {
-  return endpoint.log_prior == 0 && !(endpoint.telemetry.capacity_qps > 0);
-}
-
 double median(std::vector<double> values) {
   if (values.empty()) {
     return 0;
@@ -70,7 +65,7 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
   std::vector<double> changes;
   for (const observe::EndpointObservation& endpoint : endpoints) {
     const auto track = tracks_.find(endpoint.telemetry.id);
-    if (endpoint.telemetry.known && !capacity_unknown(endpoint) && track != tracks_.end()) {
+    if (endpoint.telemetry.known && track != tracks_.end()) {
       changes.push_back(sane(endpoint.log_prior) - track->second.value);
     }
   }
@@ -82,17 +77,14 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
   filtered.reserve(endpoints.size());
   for (const observe::EndpointObservation& endpoint : endpoints) {
     if (!endpoint.telemetry.known) {
-      filtered.push_back(0);
+      filtered.push_back(sane(endpoint.log_prior));
       continue;
     }
-    double target = sane(endpoint.log_prior);
+    const double target = sane(endpoint.log_prior);
     Track track{.value = target};
     if (const auto known = tracks_.find(endpoint.telemetry.id); known != tracks_.end()) {
       track = known->second;
       track.value += common;
-      if (capacity_unknown(endpoint)) {
-        target = track.value;
-      }
       const double rest = target - track.value;
       const int direction = std::abs(rest) > options.confirm_step ? (rest > 0 ? 1 : -1) : 0;
       track.beyond = direction == 0 || direction * track.beyond < 0 ? direction : track.beyond + direction;

@@ -32,8 +32,8 @@ Status validate(const PriorFilterOptions& options);
 class PriorFilter {
  public:
   /// One tick of dt seconds: the filtered log prior of each endpoint, in order. New endpoints begin
-  /// at their measured value; unknown ones get 0 and are forgotten, as are those not listed. An
-  /// endpoint that is measured but idle (no capacity can be told) holds its value.
+  /// at their measured value; unknown ones pass as they are
+  /// and are forgotten, as are those not listed.
   std::vector<double> update(const std::vector<observe::EndpointObservation>& endpoints, double dt_s,
                              const PriorFilterOptions& options);
 

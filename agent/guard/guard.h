@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/result.h"
 #include "agent/fleet/fleet.h"
 
 namespace ballast::guard {
@@ -15,38 +16,49 @@ enum class Mode : std::uint32_t { kOff = 0, kShadow = 1, kActive = 2 };
 
 /// Why a weight is not what the policy asked for. A bit set, shown by `ballastctl explain`.
 enum GuardReason : std::uint32_t {
-  kFloor = 1U << 0,        ///< raised to the floor
-  kCap = 1U << 1,          ///< cut to the cap
-  kStep = 1U << 2,         ///< the step of this tick was bounded
-  kDeadband = 1U << 3,     ///< the change was too small to push
-  kStale = 1U << 4,        ///< telemetry too old: prior, then neutral
-  kGarbage = 1U << 5,      ///< NaN, infinite, negative or all-zero proposal: neutral
-  kTripped = 1U << 6,      ///< p99 or errors worse than under neutral for three windows
-  kBlend = 1U << 7,        ///< only a part of the change is let through (1, 10, 50, 100 %)
-  kKillSwitch = 1U << 8,   ///< an operator said so
-  kNeutral = 1U << 9,      ///< the policy itself asked for equal weights
+  kFloor = 1U << 0,       ///< raised to the floor
+  kCap = 1U << 1,         ///< cut to the cap
+  kStep = 1U << 2,        ///< the step of this tick was bounded
+  kDeadband = 1U << 3,    ///< the change was too small to push
+  kStale = 1U << 4,       ///< telemetry too old: prior, then neutral
+  kGarbage = 1U << 5,     ///< NaN, infinite, negative or all-zero proposal: neutral
+  kTripped = 1U << 6,     ///< p99 or errors worse than under neutral for three windows
+  kBlend = 1U << 7,       ///< only a part of the change is let through (1, 10, 50, 100 %)
+  kKillSwitch = 1U << 8,  ///< an operator said so
+  kNeutral = 1U << 9,     ///< the policy itself asked for equal weights
 };
 
 struct GuardOptions {
   Mode mode = Mode::kActive;
-  double floor = 0.1;            ///< least weight, relative to fair share 1/N
-  double cap = 4.0;              ///< greatest weight, relative to fair share
-  double max_step = 0.7;         ///< most a log-weight may move in one tick
-  double deadband = 0.05;        ///< least |d log w| over the service that is worth a push
-  double stale_after_s = 2.0;    ///< older telemetry: the endpoint's prior alone
-  double neutral_after_s = 10.0; ///< older still: the whole service neutral
-  double blend = 1.0;            ///< share of the way from neutral to the proposal
-  double trip_ratio = 1.5;       ///< p99 against the neutral control that trips
+  double floor = 0.1;             ///< least weight, relative to fair share 1/N
+  double cap = 4.0;               ///< greatest weight, relative to fair share
+  double max_step = 0.7;          ///< most a log-weight may move in one tick
+  double deadband = 0.05;         ///< least |d log w| over the service that is worth a push
+  double stale_after_s = 2.0;     ///< older telemetry: the endpoint's prior alone
+  double neutral_after_s = 10.0;  ///< older still: the whole service neutral
+  double blend = 1.0;             ///< share of the way from neutral to the proposal
+  double trip_ratio = 1.5;        ///< p99 against the neutral control that trips
   int trip_windows = 3;
-  double window_s = 5.0;         ///< length of a trip window
+  double window_s = 5.0;  ///< length of a trip window
 };
+
+/// Errors are usage errors that name the key, e.g. "guard.floor".
+Status validate(const GuardOptions& options);
+
+/// What the trip adds to GuardOptions: error rate above the neutral control's that counts as worse,
+/// and how long a tripped service stays neutral (doubled by each further trip up to the maximum).
+inline constexpr double kTripErrorMargin = 0.02;
+inline constexpr double kTripHoldS = 30;
+inline constexpr double kTripMaxHoldS = 600;
 
 struct WeightedEndpoint {
   observe::EndpointId id;
   std::string address;
   std::uint16_t port = 0;
-  std::uint32_t weight = 1;    ///< never 0
-  std::uint32_t reasons = 0;   ///< GuardReason bits
+  std::uint32_t weight = 1;   ///< never 0
+  std::uint32_t reasons = 0;  ///< GuardReason bits
+  double proposed_share = 0;  ///< the policy's, as it came (0 for NaN and infinities); for explain
+  double guarded_share = 0;  ///< after floor, cap, staleness and blend, before the step; what shadow would do
 };
 
 class Guard;
@@ -81,18 +93,29 @@ class GuardedWeights {
 /// Holds against a garbage model and a garbage node. Keeps the weights in force by service.
 class Guard {
  public:
+  /// REQUIRES validate(options).ok(); options that are not valid are brought into their ranges.
   explicit Guard(GuardOptions options);
   ~Guard();
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;
 
   /// Total: any view gives weights that hold the invariants. Endpoints that left are forgotten,
-  /// new ones begin at fair share. Membership changes are always `changed`.
+  /// new ones begin at fair share. Membership changes are always `changed`. Of endpoints that agree
+  /// in pod, address and port only the first is kept.
+  ///
+  /// The step is bounded against the weights in force, also on the way to a neutral that the policy
+  /// asked for. Neutral for cause (mode, kill switch, trip, garbage, stale telemetry) is reached in
+  /// one tick. Weights that are not neutral differ by a unit at least, since Envoy reads equal
+  /// weights as none.
   GuardedWeights apply(const fleet::ServiceView& view, MonotonicNs now);
   /// Equal weights for what is in force: at shutdown, by the kill switch.
   GuardedWeights release(const observe::ServiceId& service);
   std::vector<observe::ServiceId> services() const;
+  /// While on, every service is neutral from its next apply().
   void set_kill_switch(bool on);
+  /// Mode and blend of one service from its next apply(), in place of the options'.
+  void set_mode(const observe::ServiceId& service, Mode mode);
+  void set_blend(const observe::ServiceId& service, double blend);
 
  private:
   struct State;

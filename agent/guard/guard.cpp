@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/guard/guard.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <tuple>
+
+#include "agent/guard/bounds.h"
+#include "agent/guard/trip.h"
+
+namespace ballast::guard {
+
+namespace {
+
+constexpr double kUnit = GuardedWeights::kWeightScale;
+
+double or_default(double value, double fallback) {
+  return std::isfinite(value) ? value : fallback;
+}
+
+GuardOptions in_range(GuardOptions o) {
+  const GuardOptions d;
+  // A floor below one unit could not be written, and a cap beyond 1000 would not be a bound.
+  o.floor = std::clamp(or_default(o.floor, d.floor), 1 / kUnit, 1.0);
+  o.cap = std::clamp(or_default(o.cap, d.cap), 1.0, 1000.0);
+  o.max_step = std::clamp(or_default(o.max_step, d.max_step), 0.01, 20.0);
+  o.deadband = std::clamp(or_default(o.deadband, d.deadband), 0.0, o.max_step / 2);
+  o.stale_after_s = std::max(0.0, or_default(o.stale_after_s, d.stale_after_s));
+  o.neutral_after_s = std::max(o.stale_after_s, or_default(o.neutral_after_s, d.neutral_after_s));
+  o.blend = std::clamp(or_default(o.blend, 0.0), 0.0, 1.0);
+  o.trip_ratio = std::max(1.0, or_default(o.trip_ratio, d.trip_ratio));
+  o.trip_windows = std::max(1, o.trip_windows);
+  o.window_s = std::clamp(or_default(o.window_s, d.window_s), 0.1, 3600.0);
+  return o;
+}
+
+using Key = std::tuple<std::string, std::string, std::uint16_t>;
+Key key_of(const fleet::EndpointView& e) {
+  return {e.id.pod, e.address, e.port};
+}
+
+/// Age that counts: an endpoint that was never measured, or whose age is not a number, is as old as can be.
+double age_of(const fleet::EndpointView& e) {
+  return e.known && !std::isnan(e.age_s) ? e.age_s : std::numeric_limits<double>::infinity();
+}
+
+/// What the service should have, before step and deadband.
+struct Target {
+  std::vector<double> weights;         ///< relative to fair share
+  std::vector<std::uint32_t> reasons;  ///< by endpoint
+  bool neutral = true;
+  bool at_once = false;  ///< neutral for cause: the step bound does not hold
+  std::string why;
+};
+
+Target neutral_target(std::size_t n, std::uint32_t reason, bool at_once, std::string why) {
+  return {std::vector<double>(n, 1.0), std::vector<std::uint32_t>(n, reason), true, at_once, std::move(why)};
+}
+
+bool is_garbage(const fleet::ServiceView& view) {
+  double sum = 0;
+  for (const fleet::EndpointView& e : view.endpoints) {
+    if (!std::isfinite(e.share) || e.share < 0 || !std::isfinite(e.offset)) {
+      return true;
+    }
+    sum += e.share;
+  }
+  return !(sum > 0) || !std::isfinite(sum);
+}
+
+/// Relative weights of a view that is not garbage. Stale endpoints lose their offset: what a
+/// policy said about a pod that nobody measures any more is not worth following.
+std::vector<double> relative_weights(const fleet::ServiceView& view, const GuardOptions& options,
+                                     std::vector<std::uint32_t>& reasons) {
+  constexpr double kBound = spec::kMaxOffset;
+  const double total = [&] {
+    double sum = 0;
+    for (const fleet::EndpointView& e : view.endpoints) {
+      sum += e.share;
+    }
+    return sum;
+  }();
+  std::vector<double> weights(view.endpoints.size());
+  double sum = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const fleet::EndpointView& e = view.endpoints[i];
+    weights[i] = e.share / total;
+    if (age_of(e) > options.stale_after_s) {
+      weights[i] *= std::exp(-std::clamp(e.offset, -kBound, kBound));
+      reasons[i] |= kStale;
+    }
+    sum += weights[i];
+  }
+  for (double& w : weights) {
+    w *= static_cast<double>(weights.size()) / sum;
+  }
+  return weights;
+}
+
+std::vector<double> within(const std::vector<double>& weights, double floor, double cap) {
+  return water_fill(weights, std::vector<Bound>(weights.size(), {floor, cap}));
+}
+
+}  // namespace
+
+Status validate(const GuardOptions& o) {
+  const auto refuse = [](const char* key, const char* rule) {
+    return Error::usage(std::string("guard.") + key + " " + rule);
+  };
+  if (!(o.floor >= 1 / kUnit && o.floor <= 1)) {
+    return refuse("floor", "must be from 0.001 to 1 (of a fair share)");
+  }
+  if (!(o.cap >= 1 && o.cap <= 1000)) {
+    return refuse("cap", "must be from 1 to 1000 (of a fair share)");
+  }
+  if (!(o.max_step >= 0.01 && o.max_step <= 20)) {
+    return refuse("max_step", "must be from 0.01 to 20 (of a log-weight)");
+  }
+  if (!(o.deadband >= 0 && o.deadband <= 1)) {
+    return refuse("deadband", "must be from 0 to 1 (of a log-weight)");
+  }
+  if (!(o.deadband < o.max_step)) {
+    return refuse("deadband", "must be below guard.max_step, or no weight could ever move");
+  }
+  if (!(o.stale_after_s > 0) || !std::isfinite(o.stale_after_s)) {
+    return refuse("stale_after_s", "must be above 0");
+  }
+  if (!(o.neutral_after_s >= o.stale_after_s) || !std::isfinite(o.neutral_after_s)) {
+    return refuse("neutral_after_s", "must be at least guard.stale_after_s");
+  }
+  if (!(o.blend >= 0 && o.blend <= 1)) {
+    return refuse("blend", "must be from 0 to 1");
+  }
+  if (!(o.trip_ratio > 1) || !std::isfinite(o.trip_ratio)) {
+    return refuse("trip_ratio", "must be above 1");
+  }
+  if (o.trip_windows < 1) {
+    return refuse("trip_windows", "must be at least 1");
+  }
+  if (!(o.window_s >= 0.1 && o.window_s <= 3600)) {
+    return refuse("window_s", "must be from 0.1 to 3600");
+  }
+  return ok();
+}
+
+struct Guard::State {
+  struct Service {
+    std::vector<WeightedEndpoint> endpoints;  ///< in force
+    std::map<Key, std::uint32_t> weights;     ///< in force, by endpoint
+    bool neutral = true;                      ///< in force
+    TripWatch trip;
+  };
+  /// An operator's word on one service outlives its endpoints.
+  struct Override {
+    std::optional<Mode> mode;
+    std::optional<double> blend;
+  };
+
+  explicit State(GuardOptions o) : options(in_range(o)) {}
+
+  GuardOptions options_for(const observe::ServiceId& service) const;
+  std::optional<Target> forbidden(std::size_t n, const TripWatch& trip, bool tripped,
+                                  const GuardOptions& o) const;
+  static Target wanted(const fleet::ServiceView& view, const GuardOptions& o);
+  static bool bound_step(const fleet::ServiceView& view, const Service& service, Target& target,
+                         const GuardOptions& o);
+  static std::vector<std::uint32_t> units_of(Target& target, const GuardOptions& o);
+
+  GuardOptions options;
+  bool kill_switch = false;
+  std::map<observe::ServiceId, Service> services;
+  std::map<observe::ServiceId, Override> overrides;
+};
+
+GuardOptions Guard::State::options_for(const observe::ServiceId& service) const {
+  GuardOptions o = options;
+  if (const auto it = overrides.find(service); it != overrides.end()) {
+    o.mode = it->second.mode.value_or(o.mode);
+    o.blend = it->second.blend.value_or(o.blend);
+  }
+  return o;
+}
+
+/// What the policy wants, made safe: garbage, staleness, blend, floor and cap.
+Target Guard::State::wanted(const fleet::ServiceView& view, const GuardOptions& o) {
+  const std::size_t n = view.endpoints.size();
+  const auto old = std::count_if(view.endpoints.begin(), view.endpoints.end(),
+                                 [&](const auto& e) { return age_of(e) > o.neutral_after_s; });
+  if (2 * static_cast<std::size_t>(old) > n) {
+    return neutral_target(n, kStale, true, "neutral: most endpoints have no recent telemetry");
+  }
+  if (view.neutral) {
+    return neutral_target(n, kNeutral, false, view.why);
+  }
+  if (is_garbage(view)) {
+    return neutral_target(n, kGarbage, true,
+                          "neutral: the proposal is not usable (NaN, infinite, negative or zero)");
+  }
+  Target target{.reasons = std::vector<std::uint32_t>(n, 0), .neutral = false, .why = view.why};
+  target.weights = relative_weights(view, o, target.reasons);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (o.blend < 1) {
+      target.weights[i] = 1 + o.blend * (target.weights[i] - 1);
+      target.reasons[i] |= kBlend;
+    }
+  }
+  target.weights = within(target.weights, o.floor, o.cap);
+  for (std::size_t i = 0; i < n; ++i) {
+    target.reasons[i] |= target.weights[i] <= o.floor ? kFloor : 0U;
+    target.reasons[i] |= target.weights[i] >= o.cap ? kCap : 0U;
+  }
+  return target;
+}
+
+/// Why nothing the policy says may be followed now; nullopt when it may.
+std::optional<Target> Guard::State::forbidden(std::size_t n, const TripWatch& trip, bool tripped,
+                                              const GuardOptions& o) const {
+  if (kill_switch) {
+    return neutral_target(n, kKillSwitch, true, "neutral: the kill switch is on");
+  }
+  if (o.mode != Mode::kActive) {
+    return neutral_target(
+        n, 0, true,
+        o.mode == Mode::kShadow ? "neutral: mode shadow, nothing is acted on" : "neutral: mode off");
+  }
+  if (tripped) {
+    return neutral_target(n, kTripped, true, trip.why());
+  }
+  if (o.blend <= 0) {
+    return neutral_target(n, kBlend, true, "neutral: blend is 0");
+  }
+  return std::nullopt;
+}
+
+/// Bounds the step against the weights in force. True when the members have changed.
+bool Guard::State::bound_step(const fleet::ServiceView& view, const Service& service, Target& target,
+                              const GuardOptions& o) {
+  const std::size_t n = view.endpoints.size();
+  std::vector<double> base(n, 1.0);
+  bool same = n == service.weights.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto in_force = service.weights.find(key_of(view.endpoints[i]));
+    same &= in_force != service.weights.end();
+    base[i] = in_force == service.weights.end() ? 1.0 : in_force->second / kUnit;
+  }
+  if (target.at_once) {
+    return !same;
+  }
+  // What those who left had is shared out first; afterwards the step bound holds from there.
+  base = within(base, o.floor, o.cap);
+  std::vector<Bound> bounds(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    bounds[i].low = std::max(o.floor, base[i] * std::exp(-o.max_step));
+    bounds[i].high = std::min(o.cap, base[i] * std::exp(o.max_step));
+  }
+  const std::vector<double> bounded = water_fill(target.weights, bounds);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (std::abs(bounded[i] - target.weights[i]) > 1e-3 * target.weights[i]) {
+      target.reasons[i] |= kStep;
+      target.neutral = false;
+    }
+  }
+  target.weights = target.neutral ? std::vector<double>(n, 1.0) : bounded;
+  return !same;
+}
+
+std::vector<std::uint32_t> Guard::State::units_of(Target& target, const GuardOptions& o) {
+  std::vector<std::uint32_t> units = to_units(target.weights, GuardedWeights::kWeightScale);
+  const auto equal = [&] {
+    return std::all_of(units.begin(), units.end(), [&](auto u) { return u == units[0]; });
+  };
+  if (target.neutral || !equal()) {
+    return units;
+  }
+  // Equal weights would be read as none. A unit moves from the least to the greatest weight, if
+  // there are two and the floor leaves room; else the service is neutral, whatever was asked for.
+  const auto [least, greatest] = std::minmax_element(target.weights.begin(), target.weights.end());
+  const auto from = least - target.weights.begin();
+  const auto to =
+      greatest == least ? static_cast<std::ptrdiff_t>(units.size()) - 1 : greatest - target.weights.begin();
+  const bool room = units.size() > 1 && o.floor * kUnit <= kUnit - 1 && o.cap > 1;
+  if (!room || from == to) {
+    target.neutral = true;
+    return units;
+  }
+  --units[static_cast<std::size_t>(from)];
+  ++units[static_cast<std::size_t>(to)];
+  return units;
+}
+
+Guard::Guard(GuardOptions options) : state_(std::make_unique<State>(options)) {}
+Guard::~Guard() = default;
+
+GuardedWeights Guard::apply(const fleet::ServiceView& given, MonotonicNs now) {
+  fleet::ServiceView view = given;
+  std::set<Key> seen;
+  std::erase_if(view.endpoints, [&](const auto& e) { return !seen.insert(key_of(e)).second; });
+
+  GuardedWeights out;
+  out.service_ = view.service;
+  if (view.endpoints.empty()) {
+    out.changed_ = state_->services.erase(view.service) > 0;
+    out.why_ = "no endpoints";
+    return out;
+  }
+  const GuardOptions o = state_->options_for(view.service);
+  const bool first = !state_->services.contains(view.service);
+  State::Service& service = state_->services[view.service];
+  const bool tripped = service.trip.update(view.p99_ns, view.error_rate, view.qps, service.neutral, now,
+                                           {.ratio = o.trip_ratio,
+                                            .error_margin = kTripErrorMargin,
+                                            .windows = o.trip_windows,
+                                            .window_s = o.window_s,
+                                            .hold_s = kTripHoldS,
+                                            .max_hold_s = kTripMaxHoldS});
+  Target target = State::wanted(view, o);
+  const std::vector<double> guarded = target.weights;
+  if (auto forbidden = state_->forbidden(view.endpoints.size(), service.trip, tripped, o)) {
+    target = std::move(*forbidden);
+  }
+  const bool members_changed = State::bound_step(view, service, target, o);
+  const std::vector<std::uint32_t> units = State::units_of(target, o);
+
+  const std::size_t n = view.endpoints.size();
+  double moved = 0;
+  for (std::size_t i = 0; i < n && !members_changed; ++i) {
+    const auto in_force = service.weights.at(key_of(view.endpoints[i]));
+    moved = std::max(moved, std::abs(std::log(static_cast<double>(units[i]) / in_force)));
+  }
+  out.changed_ = first || members_changed || target.neutral != service.neutral ||
+                 (!target.neutral && moved > 0 && moved >= o.deadband);
+  out.neutral_ = target.neutral;
+  out.why_ = target.why;
+  out.endpoints_.reserve(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const fleet::EndpointView& e = view.endpoints[i];
+    const std::uint32_t weight = out.changed_ ? units[i] : service.weights.at(key_of(e));
+    const std::uint32_t held = weight != units[i] ? kDeadband : 0U;
+    out.endpoints_.push_back({e.id, e.address, e.port, weight, target.reasons[i] | held,
+                              or_default(e.share, 0), guarded[i] / static_cast<double>(n)});
+  }
+  service.endpoints = out.endpoints_;
+  service.neutral = out.neutral_;
+  service.weights.clear();
+  for (std::size_t i = 0; i < n; ++i) {
+    service.weights[key_of(view.endpoints[i])] = out.endpoints_[i].weight;
+  }
+  return out;
+}
+
+GuardedWeights Guard::release(const observe::ServiceId& id) {
+  GuardedWeights out;
+  out.service_ = id;
+  out.why_ = "released: equal weights";
+  const auto it = state_->services.find(id);
+  if (it == state_->services.end()) {
+    return out;
+  }
+  State::Service& service = it->second;
+  out.changed_ = !service.neutral;
+  for (WeightedEndpoint& e : service.endpoints) {
+    e.weight = GuardedWeights::kWeightScale;
+    e.reasons = kKillSwitch;
+  }
+  for (auto& [key, weight] : service.weights) {
+    weight = GuardedWeights::kWeightScale;
+  }
+  service.neutral = true;
+  out.endpoints_ = service.endpoints;
+  return out;
+}
+
+std::vector<observe::ServiceId> Guard::services() const {
+  std::vector<observe::ServiceId> out;
+  for (const auto& [id, service] : state_->services) {
+    out.push_back(id);
+  }
+  return out;
+}
+
+void Guard::set_kill_switch(bool on) {
+  state_->kill_switch = on;
+}
+
+void Guard::set_mode(const observe::ServiceId& service, Mode mode) {
+  state_->overrides[service].mode = mode;
+}
+
+void Guard::set_blend(const observe::ServiceId& service, double blend) {
+  state_->overrides[service].blend = std::isfinite(blend) ? std::clamp(blend, 0.0, 1.0) : 0.0;
+}
+
+}  // namespace ballast::guard
