@@ -30,6 +30,15 @@ double machine_cores(double wanted) {
   return static_cast<double>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
+using SamplesById = std::vector<const sample::CgroupSample*>;
+
+const sample::CgroupSample* find(const SamplesById& by_id, sample::CgroupId id) {
+  const auto found =
+      std::lower_bound(by_id.begin(), by_id.end(), id,
+                       [](const auto* cgroup, sample::CgroupId wanted) { return cgroup->id < wanted; });
+  return found != by_id.end() && (*found)->id == id ? *found : nullptr;
+}
+
 // One container of an endpoint; several when the container has cgroups below its own.
 struct Container {
   std::string name;
@@ -43,10 +52,16 @@ struct Container {
 struct ContainerTick {
   TickCounts counts;
   bool sampled = false;
+  std::vector<const sample::Latency*> first_byte;
   double limit_cores = 0;
   double memory_bytes = 0;
   double memory_limit_bytes = 0;
   double in_flight = 0;
+};
+
+// The pod's containers added up: memory of all, the rest of those that serve.
+struct PodTick : ContainerTick {
+  bool all_limited = true;
 };
 
 }  // namespace
@@ -60,36 +75,34 @@ struct Observer::ServiceDemand {
 struct Observer::Endpoint {
   explicit Endpoint(std::uint64_t window_ns) : window(window_ns) {}
 
-  void update(const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id,
-              const sample::Sample& sample, const ObserverOptions& options);
+  void update(const SamplesById& by_id, const sample::Sample& sample, const ObserverOptions& options);
   void finish(const ServiceDemand& demand, const ObserverOptions& options);
 
   EndpointTelemetry telemetry;
   std::vector<sample::CgroupId> ids;  // of all containers; another list is another pod
   std::vector<Container> containers;
   Window window;
-  sample::Latency tick_latency;
   ServiceDemand* demand = nullptr;
   bool here = false;     // planned in this round
   bool present = false;  // a cgroup of it exists on this node
 
  private:
-  ContainerTick read(Container& container,
-                     const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id);
+  PodTick read_pod(const SamplesById& by_id);
+  ContainerTick read(Container& container, const SamplesById& by_id);
   bool serving(const Container& container) const;
   void measure(const TickCounts& tick, const ObserverOptions& options);
 };
 
-ContainerTick Observer::Endpoint::read(
-    Container& container, const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id) {
+ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& by_id) {
   ContainerTick tick;
   for (const auto id : container.cgroups) {
-    const auto found = by_id.find(id);
-    if (found == by_id.end()) {
+    const sample::CgroupSample* found = find(by_id, id);
+    if (found == nullptr) {
       continue;
     }
-    const sample::CgroupSample& s = *found->second;
+    const sample::CgroupSample& s = *found;
     tick.sampled = true;
+    tick.first_byte.push_back(&s.first_byte);
     tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s)});
     tick.in_flight += static_cast<double>(std::max<std::int64_t>(s.in_flight, 0));
     tick.memory_bytes = std::max(tick.memory_bytes, static_cast<double>(s.memory_bytes));
@@ -108,63 +121,66 @@ bool Observer::Endpoint::serving(const Container& container) const {
   return any_served ? container.served : !container.sidecar;
 }
 
-void Observer::Endpoint::update(
-    const std::unordered_map<sample::CgroupId, const sample::CgroupSample*>& by_id,
-    const sample::Sample& sample, const ObserverOptions& options) {
-  if (!present) {
-    window.clear();
-    return;
-  }
-  const auto served_before =
-      std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
+PodTick Observer::Endpoint::read_pod(const SamplesById& by_id) {
+  const auto count_served = [this] {
+    return std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
+  };
+  const auto served_before = count_served();
   std::vector<ContainerTick> ticks;
   ticks.reserve(containers.size());
   for (auto& container : containers) {
     ticks.push_back(read(container, by_id));
   }
-  const auto served_now =
-      std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
-  if (served_now != served_before && containers.size() > 1) {
+  if (count_served() != served_before && containers.size() > 1) {
     window.clear();  // what was added up until now was another set of containers
   }
-  TickCounts sum;
-  bool sampled = false;
-  double limit = 0;
-  double memory = 0;
-  double memory_limit = 0;
-  bool all_limited = true;
-  double in_flight = 0;
-  tick_latency = {};
+  PodTick pod;
   for (std::size_t i = 0; i < containers.size(); ++i) {
-    memory += ticks[i].memory_bytes;
-    memory_limit += ticks[i].memory_limit_bytes;
-    all_limited = all_limited && (!ticks[i].sampled || ticks[i].memory_limit_bytes > 0);
-    if (!ticks[i].sampled || !serving(containers[i])) {
+    const ContainerTick& tick = ticks[i];
+    pod.memory_bytes += tick.memory_bytes;
+    pod.memory_limit_bytes += tick.memory_limit_bytes;
+    pod.all_limited = pod.all_limited && (!tick.sampled || tick.memory_limit_bytes > 0);
+    if (!tick.sampled || !serving(containers[i])) {
       continue;
     }
-    sampled = true;
-    sum.add(ticks[i].counts);
-    limit += ticks[i].limit_cores;
-    in_flight += ticks[i].in_flight;
-    for (const auto id : containers[i].cgroups) {
-      if (const auto found = by_id.find(id); found != by_id.end()) {
-        tick_latency.add(found->second->first_byte);
-      }
-    }
+    pod.sampled = true;
+    pod.counts.add(tick.counts);
+    pod.limit_cores += tick.limit_cores;
+    pod.in_flight += tick.in_flight;
+    pod.first_byte.insert(pod.first_byte.end(), tick.first_byte.begin(), tick.first_byte.end());
   }
-  if (!sampled || sample.interval_ns == 0) {
+  return pod;
+}
+
+void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& sample,
+                                const ObserverOptions& options) {
+  if (!present) {
+    window.clear();
     return;
   }
-  sum.interval_ns = sample.interval_ns;
-  window.push(sum, tick_latency);
-  telemetry.taken = sample.taken;
-  telemetry.in_flight = in_flight;
-  telemetry.memory_bytes = memory;
-  telemetry.memory_share = all_limited ? ratio(memory, memory_limit) : 0;
-  if (limit >= kLeastLimitCores) {  // an unreadable limit is still the one that was read before
-    telemetry.cpu_limit_cores = std::min(limit, options.machine_cores);
+  PodTick tick = read_pod(by_id);
+  if (!tick.sampled || sample.interval_ns == 0) {
+    return;
   }
-  measure(sum, options);
+  tick.counts.interval_ns = sample.interval_ns;
+  sample::Latency merged;
+  const sample::Latency* latency = tick.first_byte.front();  // nearly always the only one
+  if (tick.first_byte.size() > 1) {
+    for (const auto* part : tick.first_byte) {
+      merged.add(*part);
+    }
+    latency = &merged;
+  }
+  window.push(tick.counts, *latency);
+  telemetry.taken = sample.taken;
+  telemetry.in_flight = tick.in_flight;
+  telemetry.memory_bytes = tick.memory_bytes;
+  telemetry.memory_share = tick.all_limited ? ratio(tick.memory_bytes, tick.memory_limit_bytes) : 0;
+  if (tick.limit_cores >= kLeastLimitCores) {  // an unreadable limit is still the one that was read before
+    telemetry.cpu_limit_cores = std::min(tick.limit_cores, options.machine_cores);
+  }
+  telemetry.tick_p50_ns = latency->quantile_ns(0.5);
+  measure(tick.counts, options);
 }
 
 void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& options) {
@@ -174,7 +190,6 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   telemetry.tick_requests = static_cast<double>(tick.requests);
   telemetry.p50_ns = window.first_byte().quantile_ns(0.5);
   telemetry.p99_ns = window.first_byte().quantile_ns(0.99);
-  telemetry.tick_p50_ns = tick_latency.quantile_ns(0.5);
   telemetry.error_rate =
       std::min(1.0, ratio(static_cast<double>(sum.errors), static_cast<double>(sum.responses)));
   telemetry.cpu_cores = ratio(seconds(sum.on_cpu_ns), window_s);
@@ -296,16 +311,18 @@ const std::vector<EndpointTelemetry>& Observer::endpoints(const sample::Sample& 
   }
   by_id_.clear();
   for (const auto& cgroup : sample.cgroups) {
-    by_id_.emplace(cgroup.id, &cgroup);
+    by_id_.push_back(&cgroup);
   }
+  std::sort(by_id_.begin(), by_id_.end(), [](const auto* a, const auto* b) { return a->id < b->id; });
   for (auto& [id, endpoint] : endpoints_) {
     endpoint->update(by_id_, sample, options_);
   }
   pool_demand();
-  telemetry_.clear();
+  telemetry_.resize(endpoints_.size());  // assigned in place: the strings keep their memory
+  auto out = telemetry_.begin();
   for (auto& [id, endpoint] : endpoints_) {
     endpoint->finish(*endpoint->demand, options_);
-    telemetry_.push_back(endpoint->telemetry);
+    *out++ = endpoint->telemetry;
   }
   return telemetry_;
 }

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "agent/identity/identity.h"
@@ -71,7 +70,7 @@ class Observer {
   std::vector<identity::Pod> planned_;  ///< the pods that endpoints_ were made from
   std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
   std::map<ServiceId, ServiceDemand> demand_;
-  std::unordered_map<sample::CgroupId, const sample::CgroupSample*> by_id_;
+  std::vector<const sample::CgroupSample*> by_id_;  ///< this sample's, ordered by id
   std::vector<EndpointTelemetry> telemetry_;
 };
 

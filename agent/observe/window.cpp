@@ -10,6 +10,9 @@ constexpr double kGatherFactor = 3;
 constexpr double kMinSpeed = 0.01;
 // Bounds memory when ticks are absurdly short: five seconds of 5 ms ticks.
 constexpr std::size_t kMaxTicks = 1000;
+// Most of a tick's histogram is empty: it is passed over an octave at a time.
+constexpr std::size_t kBlock = BALLAST_HIST_SUB;
+constexpr std::uint64_t kUsualBuckets = 16;
 
 std::uint64_t saturating_subtract(std::uint64_t a, std::uint64_t b) {
   return a > b ? a - b : 0;
@@ -68,15 +71,24 @@ void Window::clear() {
 }
 
 void Window::push(const TickCounts& counts, const sample::Latency& latency) {
+  const auto& buckets = latency.buckets;
   Tick tick{counts, latency.count, latency.sum_ns, {}};
-  first_byte_.count += latency.count;
-  first_byte_.sum_ns += latency.sum_ns;
-  for (std::size_t i = 0; i < latency.buckets.size(); ++i) {
-    if (latency.buckets[i] > 0) {
-      tick.buckets.emplace_back(static_cast<std::uint16_t>(i), latency.buckets[i]);
-      first_byte_.buckets[i] += latency.buckets[i];
+  tick.buckets.reserve(std::min<std::uint64_t>(latency.count, kUsualBuckets));
+  for (std::size_t begin = 0; begin < buckets.size(); begin += kBlock) {
+    const std::size_t end = std::min(begin + kBlock, buckets.size());
+    std::uint64_t any = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      any |= buckets[i];
+    }
+    for (std::size_t i = begin; any != 0 && i < end; ++i) {
+      if (buckets[i] > 0) {
+        tick.buckets.emplace_back(static_cast<std::uint16_t>(i), buckets[i]);
+        first_byte_.buckets[i] += buckets[i];
+      }
     }
   }
+  first_byte_.count += latency.count;
+  first_byte_.sum_ns += latency.sum_ns;
   sum_.add(counts);
   ticks_.push_back(std::move(tick));
   while (ticks_.size() > kMaxTicks ||

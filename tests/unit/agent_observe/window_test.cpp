@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <random>
+#include <vector>
+
 #include "node.h"
 
 namespace ballast::observe {
@@ -29,6 +33,63 @@ TEST(ExternalWait, ThreadsThatSitOutOneThrottleTogetherAreNotExternal) {
                                             .self_wait_ns = 25 * kMillisecond,
                                             .throttled_ns = 100 * kMillisecond});
   EXPECT_EQ(external_wait_ns(pool), 0U);
+}
+
+// One CPU, 20 ms quota periods and a pool of threads that share the CPU; nobody else wants it.
+// Gives the mean speed over ticks of 250 ms, which is 1 when no throttle is taken for a neighbour.
+double mean_speed_of_a_throttled_pool(double quota, double load, std::uint64_t seed) {
+  constexpr double kStepMs = 0.05;
+  std::mt19937_64 random(seed);
+  std::exponential_distribution<double> gap_ms(load * quota / 2.0);
+  std::lognormal_distribution<double> demand_ms(std::log(2.0) - 0.32, 0.8);
+  std::vector<double> running;
+  double next_ms = gap_ms(random);
+  double budget_ms = 0;
+  double speeds = 0;
+  int ticks = 0;
+  sample::CgroupSample s;
+  TickCounts counts;
+  for (int step = 0; step < 600'000; ++step) {
+    if (step % 400 == 0) {
+      budget_ms = 20 * quota;
+    }
+    for (; next_ms <= step * kStepMs; next_ms += gap_ms(random)) {
+      running.push_back(demand_ms(random));
+    }
+    const auto step_ns = static_cast<std::uint64_t>(kStepMs * 1e6);
+    if (!running.empty() && budget_ms <= 0) {
+      s.throttled_ns += step_ns;
+      s.wait_ns += step_ns * running.size();
+    } else if (!running.empty()) {
+      budget_ms -= kStepMs;
+      s.on_cpu_ns += step_ns;
+      s.wait_ns += step_ns * (running.size() - 1);
+      s.self_wait_ns += step_ns * (running.size() - 1);
+      const auto at = running.begin() + static_cast<std::ptrdiff_t>(random() % running.size());
+      *at -= kStepMs;
+      if (*at <= 0) {
+        running.erase(at);
+      }
+    }
+    if (step % 5000 == 4999) {
+      counts.interval_ns = 250 * kMillisecond;
+      counts.on_cpu_ns = s.on_cpu_ns;
+      counts.external_wait_ns = external_wait_ns(s);
+      speeds += speed_of(counts, quota);
+      ++ticks;
+      s = {};
+    }
+  }
+  return speeds / ticks;
+}
+
+TEST(Speed, OfAThrottledThreadPoolIsHardlyTouchedByItsOwnThrottle) {
+  for (const double quota : {0.1, 0.2, 0.4}) {
+    for (const double load : {0.5, 0.7, 0.85}) {
+      EXPECT_GT(mean_speed_of_a_throttled_pool(quota, load, 1), 0.94)
+          << "quota " << quota << " load " << load;
+    }
+  }
 }
 
 TEST(Speed, IsTheShareOfWantedTimeThatWasHad) {
