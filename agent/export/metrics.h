@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <prometheus/collectable.h>
+
+#include <array>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/export/latency_fold.h"
+#include "agent/export/prometheus_exporter.h"
+
+namespace ballast::telemetry {
+
+/// What is behind /metrics: totals kept by the loop, turned into families at a scrape.
+class Metrics final : public prometheus::Collectable {
+ public:
+  void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
+  void set_weights(const guard::GuardedWeights& weights);
+  void withdraw(const observe::ServiceId& service);
+  std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  struct ContainerTotals {
+    std::uint64_t on_cpu_ns = 0;
+    std::uint64_t wait_ns = 0;
+    std::uint64_t memory_bytes = 0;
+  };
+  struct PodTotals {
+    DurationHistogram duration;
+    std::int64_t in_flight = 0;
+    std::int64_t connections = 0;
+    MonotonicNs seen = 0;  ///< last tick in which the pod was known
+    std::map<std::string, ContainerTotals> containers;
+  };
+  struct PodKey {
+    std::string ns, service, pod;
+    auto operator<=>(const PodKey&) const = default;
+  };
+  struct EndpointWeight {
+    std::string pod;
+    std::uint32_t weight = 0;
+  };
+  struct ServiceWeights {
+    bool neutral = true;
+    std::vector<EndpointWeight> endpoints;
+  };
+
+  void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);
+  // REQUIRES of the three: mutex_ is held.
+  void collect_pods(std::vector<prometheus::MetricFamily>& families) const;
+  void collect_weights(std::vector<prometheus::MetricFamily>& families) const;
+  void collect_agent(std::vector<prometheus::MetricFamily>& families) const;
+
+  mutable std::mutex mutex_;
+  std::map<PodKey, PodTotals> pods_;
+  std::map<observe::ServiceId, ServiceWeights> weights_;
+  LoopMetrics loop_;
+  std::uint64_t samples_ = 0;
+  std::array<std::uint64_t, 11> tick_counts_{};
+  double tick_sum_s_ = 0;
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_seen_{};   ///< as the maps said last
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_total_{};  ///< grows over map lives
+};
+
+}  // namespace ballast::telemetry

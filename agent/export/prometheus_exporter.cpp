@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/export/prometheus_exporter.h"
+
+#include <prometheus/exposer.h>
+
+#include <exception>
+
+#include "agent/base/listen_address.h"
+#include "agent/base/log.h"
+#include "agent/export/metrics.h"
+
+namespace ballast::telemetry {
+
+struct PrometheusExporter::State {
+  std::string address;
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
+  std::unique_ptr<prometheus::Exposer> exposer;
+};
+
+Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const ExporterOptions& options) {
+  Result<ListenAddress> parsed = parse_listen_address(options.address, options.allow_remote);
+  if (!parsed) {
+    return parsed.error().in("metrics");
+  }
+  if (!parsed->unix_path.empty()) {
+    return Error::usage("metrics: address '" + options.address + "': Prometheus needs IP:PORT, not a unix socket");
+  }
+  // civetweb says only that it could not start.
+  if (Status free = check_listen_address(*parsed); !free) {
+    return free.error().in("metrics");
+  }
+  auto state = std::make_unique<State>();
+  try {
+    // Two threads: a scraper that hangs does not keep the next one out.
+    state->exposer = std::make_unique<prometheus::Exposer>(parsed->text(), 2);
+    parsed->port = static_cast<std::uint16_t>(state->exposer->GetListeningPorts().at(0));
+  } catch (const std::exception& refused) {
+    return Error::failed("metrics: cannot listen on " + parsed->text() + ": " + refused.what());
+  }
+  state->exposer->RegisterCollectable(state->metrics);
+  state->address = parsed->text();
+  spdlog::info("serving metrics address={} path=/metrics", state->address);
+  return std::unique_ptr<PrometheusExporter>(new PrometheusExporter(std::move(state)));
+}
+
+PrometheusExporter::PrometheusExporter(std::unique_ptr<State> state) : state_(std::move(state)) {}
+PrometheusExporter::~PrometheusExporter() = default;
+
+const std::string& PrometheusExporter::address() const { return state_->address; }
+
+void PrometheusExporter::observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods,
+                                 const LoopMetrics& loop) {
+  state_->metrics->observe(sample, pods, loop);
+}
+
+void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) { state_->metrics->set_weights(weights); }
+
+void PrometheusExporter::withdraw(const observe::ServiceId& service) { state_->metrics->withdraw(service); }
+
+}  // namespace ballast::telemetry

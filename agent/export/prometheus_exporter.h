@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/guard/guard.h"
+#include "agent/identity/identity.h"
+#include "agent/sample/sample.h"
+
+namespace ballast::telemetry {
+
+/// How full a map is.
+struct MapFill {
+  std::string name;
+  std::uint64_t entries = 0;
+  std::uint64_t max_entries = 0;
+};
+
+/// What the loop says of itself after a tick.
+struct LoopMetrics {
+  double tick_duration_s = 0;  ///< the tick's own work, without the sleep
+  std::uint64_t policy_epoch = 0;
+  std::uint64_t policy_version = 0;
+  std::size_t subscribers = 0;
+  double acknowledgement_delay_s = 0;
+  std::vector<MapFill> maps;
+};
+
+struct ExporterOptions {
+  std::string address;        ///< IP:PORT; port 0: chosen by the kernel
+  bool allow_remote = false;  ///< lets it be reached from other machines
+};
+
+/// GET /metrics for Prometheus.
+///
+/// Of a pod (labels namespace, service, pod; cgroups without a pod are not exported):
+///   http_server_request_duration_seconds   histogram to the last byte, OpenTelemetry's bounds
+///   http_server_active_requests            gauge
+///   ballast_open_connections               gauge
+/// Of a container (also label container):
+///   container_cpu_time_seconds_total, ballast_run_queue_wait_seconds_total,
+///   container_memory_usage_bytes
+/// Of an endpoint and of a service: ballast_weight, ballast_service_neutral (1: equal weights).
+/// Of the agent: ballast_samples_total, ballast_tick_duration_seconds (histogram),
+///   ballast_loss_events_total{reason}, ballast_loss_bytes_total{reason}, ballast_policy_epoch,
+///   ballast_policy_version, ballast_xds_subscribers, ballast_acknowledgement_delay_seconds,
+///   ballast_map_entries{map}, ballast_map_max_entries{map}.
+///
+/// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
+/// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over
+/// numbers. Thread-safe.
+class PrometheusExporter {
+ public:
+  /// Errors: kUsage for an address that is none, or beyond loopback; kFailed, naming the address
+  /// and the reason, when it cannot be listened on.
+  static Result<std::unique_ptr<PrometheusExporter>> listen(const ExporterOptions& options);
+  ~PrometheusExporter();
+  PrometheusExporter(const PrometheusExporter&) = delete;
+  PrometheusExporter& operator=(const PrometheusExporter&) = delete;
+
+  /// As bound, with the port that the kernel chose.
+  const std::string& address() const;
+
+  /// One tick. The sample's deltas are added to the counters, so hand in each sample once.
+  void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
+  /// The weights in force of one service.
+  void set_weights(const guard::GuardedWeights& weights);
+  /// The service has no weights any more.
+  void withdraw(const observe::ServiceId& service);
+
+ private:
+  struct State;
+  explicit PrometheusExporter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ballast::telemetry
