@@ -46,9 +46,12 @@ void StreamReactor::OnReadDone(bool ok) {
     hub_->wake_.notify_one();
     hub_->settled_.notify_all();
   }
+  if (ok && request_.has_node()) {
+    node_ = request_.node().id();
+  }
   if (!answer.rejected.empty()) {
     spdlog::warn("proxy refused endpoints and keeps the ones before proxy={} node={} reason=\"{}\"", peer_,
-                 request_.node().id(), answer.rejected);
+                 node_, answer.rejected);
   }
   if (read_on) {
     StartRead(&request_);

@@ -24,7 +24,7 @@ using envoy::service::discovery::v3::DiscoveryResponse;
 class Hub;
 
 /// One gRPC stream of a proxy. Deletes itself when gRPC is done with it. All state is guarded by
-/// the hub's mutex except request_ (only between OnReadDone and the next StartRead) and response_
+/// the hub's mutex except request_ and node_ (only between OnReadDone and the next StartRead) and response_
 /// (only the pusher, while no write is under way).
 class StreamReactor final : public grpc::ServerBidiReactor<DiscoveryRequest, DiscoveryResponse> {
  public:
@@ -38,6 +38,7 @@ class StreamReactor final : public grpc::ServerBidiReactor<DiscoveryRequest, Dis
   friend class Hub;
   const std::shared_ptr<Hub> hub_;
   const std::string peer_;
+  std::string node_;  ///< proxies may tell it in their first message alone
   XdsStream state_;
   DiscoveryRequest request_;
   DiscoveryResponse response_;
