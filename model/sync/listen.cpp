@@ -58,6 +58,9 @@ std::optional<SocketAddress> parse(const std::string& text) {
     return std::nullopt;
   }
   std::string host = text.substr(0, colon);
+  if (host == "localhost") {
+    host = "127.0.0.1";
+  }
   SocketAddress out;
   auto* v4 = reinterpret_cast<sockaddr_in*>(&out.storage);
   auto* v6 = reinterpret_cast<sockaddr_in6*>(&out.storage);
@@ -81,7 +84,7 @@ std::optional<SocketAddress> parse(const std::string& text) {
 
 Error malformed(const std::string& address) {
   return Error::usage("address '" + address +
-                      "' is none of IPV4:PORT, [IPV6]:PORT and unix:PATH (at most 107 characters)");
+                      "' is none of IPV4:PORT, [IPV6]:PORT, localhost:PORT and unix:PATH (at most 107 characters)");
 }
 
 Error cannot_listen(const std::string& address, int error) {

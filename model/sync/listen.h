@@ -7,7 +7,7 @@
 
 namespace ballast::sync {
 
-/// Address of a gRPC server: "unix:PATH", "IPV4:PORT" or "[IPV6]:PORT".
+/// Address of a gRPC server: "unix:PATH", "IPV4:PORT", "[IPV6]:PORT" or "localhost:PORT".
 /// Usage error when it is none of them, or reaches beyond this host while `beyond_loopback` is
 /// false (the connection is in the clear).
 Status check_address(const std::string& address, bool beyond_loopback);
