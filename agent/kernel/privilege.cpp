@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kernel/privilege.h"
+
+#include <bpf/libbpf.h>
+#include <cap-ng.h>
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+
+#include "agent/base/log.h"
+
+namespace ballast::kernel {
+
+namespace {
+
+bool have(unsigned int capability) {
+  return ::capng_have_capability(CAPNG_EFFECTIVE, capability) != 0;
+}
+
+int log_libbpf(libbpf_print_level level, const char* format, va_list arguments) {
+  // libbpf explains a refused program by the verifier's whole log: at debug, and only then made.
+  if (!spdlog::should_log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug)) {
+    return 0;
+  }
+  char line[4096];
+  const int length = std::vsnprintf(line, sizeof line, format, arguments);
+  if (length > 0) {
+    std::string text(line, std::min(static_cast<std::size_t>(length), sizeof line - 1));
+    while (!text.empty() && text.back() == '\n') {
+      text.pop_back();
+    }
+    spdlog::log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug, "libbpf: {}", text);
+  }
+  return length;
+}
+
+}  // namespace
+
+Status check_capabilities() {
+  ::capng_get_caps_process();
+  std::string missing;
+  const auto want = [&](bool held, const char* name) {
+    if (!held) {
+      missing += missing.empty() ? name : std::string(", ") + name;
+    }
+  };
+  const bool admin = have(CAP_SYS_ADMIN);
+  want(admin || have(CAP_BPF), "CAP_BPF");
+  want(admin || have(CAP_PERFMON), "CAP_PERFMON");
+  want(have(CAP_NET_ADMIN), "CAP_NET_ADMIN");
+  if (missing.empty()) {
+    return ok();
+  }
+  return Error::privilege("missing " + missing +
+                          ": ballastd needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN in its effective set "
+                          "(run as root, or setcap cap_bpf,cap_perfmon,cap_net_admin+ep)");
+}
+
+Status check_btf() {
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
+    return ok();
+  }
+  return Error::privilege(
+      "the kernel does not offer its types (/sys/kernel/btf/vmlinux): CONFIG_DEBUG_INFO_BTF is needed");
+}
+
+void route_libbpf_log() { ::libbpf_set_print(log_libbpf); }
+
+}  // namespace ballast::kernel

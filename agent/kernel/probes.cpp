@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kernel/probes.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "agent/base/cgroup_root.h"
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/kernel/folder.h"
+#include "agent/kernel/object.h"
+#include "agent/kernel/privilege.h"
+#include "bpf/wire/wire.h"
+#include "cpu.skel.h"
+#include "http.skel.h"
+#include "tcp.skel.h"
+
+namespace ballast::kernel {
+
+namespace {
+
+constexpr OwnMap kMetaMap{BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t), sizeof(ballast_meta), 1};
+constexpr OwnMap kControlMap{BALLAST_MAP_CONTROL, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t),
+                             sizeof(ballast_control_value), 1};
+constexpr OwnMap kIdentityMap{BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_HASH, sizeof(std::uint64_t),
+                              sizeof(ballast_identity_value), BALLAST_MAX_CGROUPS};
+constexpr OwnMap kDecisionMap{BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
+                              sizeof(ballast_decision_value), BALLAST_MAX_DECISIONS};
+
+template <typename Value>
+Value first_value(const UniqueFd& map) {
+  const std::uint32_t key = 0;
+  Value value{};
+  ::bpf_map_lookup_elem(map.get(), &key, &value);  // an array's first element is always there
+  return value;
+}
+
+template <typename Value>
+Status put_first(const UniqueFd& map, const Value& value, const char* name) {
+  const std::uint32_t key = 0;
+  if (::bpf_map_update_elem(map.get(), &key, &value, BPF_ANY) != 0) {
+    return bpf_failure(std::string("writing map '") + name + "'", errno);
+  }
+  return ok();
+}
+
+template <typename Skeleton>
+void fit_machine(Skeleton&) {}
+
+template <>
+void fit_machine(cpu_bpf& skeleton) {
+  const auto cpus = static_cast<std::uint32_t>(std::max(1, ::libbpf_num_possible_cpus()));
+  ::bpf_map__set_max_entries(skeleton.maps.running, cpus);
+  ::bpf_map__set_max_entries(skeleton.maps.cpu_share,
+                             std::min<std::uint32_t>(BALLAST_MAX_CPU_SHARES, cpus * BALLAST_MAX_CGROUPS));
+}
+
+template <typename Skeleton>
+Result<SkeletonPtr<Skeleton>> open_skeleton(const char* name, const std::filesystem::path& folder) {
+  SkeletonPtr<Skeleton> skeleton(Skeleton::open(nullptr));
+  if (skeleton == nullptr) {
+    return bpf_failure(std::string("opening the ") + name + " probe", errno);
+  }
+  fit_machine(*skeleton);
+  if (Status shared = share_maps(skeleton->obj, folder); !shared) {
+    return shared.error();
+  }
+  return skeleton;
+}
+
+// ok() when the maps pinned in `folder` are what this skeleton's programs would make.
+template <typename Skeleton>
+Status check_shapes(const char* name, const std::filesystem::path& folder) {
+  auto skeleton = open_skeleton<Skeleton>(name, folder);
+  return skeleton ? check_map_shapes((*skeleton)->obj) : Status(skeleton.error());
+}
+
+// One try at a skeleton: `choose` says which of its programs are wanted before they are loaded.
+template <typename Skeleton, typename Choose>
+Result<SkeletonPtr<Skeleton>> try_load(const char* name, const std::filesystem::path& folder, Choose&& choose) {
+  auto opened = open_skeleton<Skeleton>(name, folder);
+  if (!opened) {
+    return opened.error();
+  }
+  SkeletonPtr<Skeleton> skeleton = std::move(*opened);
+  choose(*skeleton);
+  if (const int error = Skeleton::load(skeleton.get()); error != 0) {
+    return bpf_failure(std::string("loading the ") + name + " probe", -error);
+  }
+  return skeleton;
+}
+
+}  // namespace
+
+struct Probes::State {
+  explicit State(PinFolder held) : folder(std::move(held)) {}
+
+  Status adopt();
+  Status prepare_maps();
+  Status load_tcp();
+  Status load_http();
+  Status load_cpu();
+  Status attach();
+  Status publish_meta();
+  std::filesystem::path pin(const std::string& program) const { return folder.path() / (program + "_link"); }
+
+  PinFolder folder;
+  std::filesystem::path cgroup_root;
+  UniqueFd meta_map;
+  UniqueFd control_map;
+  ballast_meta meta{};
+  std::uint32_t generation = 0;
+  bool adopted = false;
+  bool tcp_marks = false;
+  std::uint32_t flags = 0;
+  std::vector<Feature> features;
+  SkeletonPtr<http_bpf> http;
+  SkeletonPtr<tcp_bpf> tcp;
+  SkeletonPtr<cpu_bpf> cpu;
+};
+
+// Finds what an earlier run left. Maps of another version or shape are taken out, with the programs
+// that write them: their figures would be read wrongly.
+Status Probes::State::adopt() {
+  const auto& path = folder.path();
+  const UniqueFd before(::bpf_obj_get((path / BALLAST_MAP_META).c_str()));
+  if (!before) {
+    return ok();
+  }
+  bpf_map_info info{};
+  std::uint32_t size = sizeof info;
+  std::string reason;
+  ballast_meta earlier{};
+  if (::bpf_obj_get_info_by_fd(before.get(), &info, &size) == 0 && info.value_size == sizeof(ballast_meta)) {
+    earlier = first_value<ballast_meta>(before);
+  }
+  if (earlier.magic != BALLAST_WIRE_MAGIC || earlier.wire_version != BALLAST_WIRE_VERSION) {
+    reason = "wire version " + std::to_string(earlier.wire_version) + ", ours is " +
+             std::to_string(BALLAST_WIRE_VERSION);
+  } else {
+    for (const Status& shape : {check_shapes<http_bpf>("http", path), check_shapes<tcp_bpf>("tcp", path),
+                                check_shapes<cpu_bpf>("cpu", path)}) {
+      if (!shape) {
+        reason = shape.error().message;
+      }
+    }
+  }
+  if (reason.empty()) {
+    adopted = true;
+    meta = earlier;
+    return ok();
+  }
+  spdlog::warn("maps replaced path={} reason=\"{}\": counters begin at zero", path.string(), reason);
+  return folder.clear();
+}
+
+// Opens or makes the maps that no program makes.
+Status Probes::State::prepare_maps() {
+  for (const auto& [map, keep] : {std::pair{kMetaMap, &meta_map}, std::pair{kControlMap, &control_map},
+                                  std::pair<OwnMap, UniqueFd*>{kIdentityMap, nullptr},
+                                  std::pair<OwnMap, UniqueFd*>{kDecisionMap, nullptr}}) {
+    auto fd = pinned_map(folder.path(), map);
+    if (!fd) {
+      return fd.error();
+    }
+    if (keep != nullptr) {
+      *keep = std::move(*fd);
+    }
+  }
+  generation = first_value<ballast_control_value>(control_map).generation + 1;
+  meta.magic = BALLAST_WIRE_MAGIC;
+  meta.wire_version = BALLAST_WIRE_VERSION;
+  meta.pid = static_cast<std::uint32_t>(::getpid());
+  if (!adopted) {
+    meta.loaded_ns = SystemClock().now();
+  }
+  return put_first(meta_map, meta, BALLAST_MAP_META);
+}
+
+Status Probes::State::load_tcp() {
+  const auto with = [this](bool marked) {
+    return try_load<tcp_bpf>("tcp", folder.path(), [this, marked](tcp_bpf& skeleton) {
+      skeleton.rodata->generation = generation;
+      ::bpf_program__set_autoload(skeleton.progs.tcp_state, marked);
+      ::bpf_program__set_autoload(skeleton.progs.tcp_state_unmarked, !marked);
+    });
+  };
+  auto loaded = with(true);
+  tcp_marks = loaded.ok();
+  if (!loaded) {
+    loaded = with(false);
+  }
+  if (!loaded) {
+    return loaded.error();
+  }
+  tcp = std::move(*loaded);
+  features.push_back({"connections", true, ""});
+  features.push_back({"socket storage in tracepoints", tcp_marks,
+                      tcp_marks ? "" : "kernel before 5.11: connections opened before ballastd are not adopted"});
+  return ok();
+}
+
+Status Probes::State::load_http() {
+  const auto with = [this](bool close_hook) {
+    return try_load<http_bpf>("http", folder.path(), [this, close_hook](http_bpf& skeleton) {
+      skeleton.rodata->tcp_marks_sockets = tcp_marks;
+      ::bpf_program__set_autoload(skeleton.progs.http_close, close_hook);
+    });
+  };
+  auto loaded = with(true);
+  const bool close_hook = loaded.ok();
+  if (!loaded) {
+    loaded = with(false);
+  }
+  if (!loaded) {
+    return loaded.error();
+  }
+  http = std::move(*loaded);
+  features.push_back({"http/1", true, ""});
+  features.push_back({"close tracking", close_hook,
+                      close_hook ? "" : "requests of a dead connection are given back at FIN and RST only"});
+  return ok();
+}
+
+Status Probes::State::load_cpu() {
+  auto loaded = try_load<cpu_bpf>("cpu", folder.path(),
+                                  [this](cpu_bpf& skeleton) { skeleton.rodata->generation = generation; });
+  if (!loaded) {
+    return loaded.error();
+  }
+  cpu = std::move(*loaded);
+  features.push_back({"cpu", true, ""});
+  return ok();
+}
+
+Status Probes::State::attach() {
+  std::vector<std::filesystem::path> fresh;
+  const auto trace = [&](bpf_program* program) -> Status {
+    if (!::bpf_program__autoload(program)) {
+      return ok();
+    }
+    const auto link = pin(::bpf_program__name(program));
+    Status attached = attach_tracing(program, link);
+    if (attached) {
+      fresh.push_back(link);
+    }
+    return attached;
+  };
+  for (bpf_program* program :
+       {tcp->progs.tcp_state, tcp->progs.tcp_state_unmarked, tcp->progs.tcp_retransmit, http->progs.http_close,
+        cpu->progs.cpu_switch, cpu->progs.cpu_wakeup, cpu->progs.cpu_wakeup_new}) {
+    if (Status attached = trace(program); !attached) {
+      return attached;
+    }
+  }
+  // One store: from here on the new programs count and the old ones do not.
+  if (Status flipped = put_first(control_map, ballast_control_value{generation, 0}, BALLAST_MAP_CONTROL); !flipped) {
+    return flipped;
+  }
+  for (const auto& link : fresh) {
+    if (Status promoted = promote_link(link); !promoted) {
+      return promoted;
+    }
+  }
+  const UniqueFd cgroup(::open(cgroup_root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!cgroup) {
+    return bpf_failure("opening the cgroup v2 root " + cgroup_root.string(), errno);
+  }
+  for (bpf_program* program : {http->progs.http_ingress, http->progs.http_egress}) {
+    if (Status attached = attach_cgroup(program, cgroup.get(), pin(::bpf_program__name(program))); !attached) {
+      return attached;
+    }
+  }
+  flags = BALLAST_META_HTTP | BALLAST_META_TCP | BALLAST_META_CPU;
+  return ok();
+}
+
+Status Probes::State::publish_meta() {
+  meta.attached_ns = SystemClock().now();
+  meta.flags = flags;
+  return put_first(meta_map, meta, BALLAST_MAP_META);
+}
+
+Result<Probes> Probes::load(const ProbeOptions& options) {
+  if (Status held = check_capabilities(); !held) {
+    return held.error();
+  }
+  if (Status types = check_btf(); !types) {
+    return types.error();
+  }
+  route_libbpf_log();
+  auto root = options.cgroup_root.empty() ? find_cgroup_root() : Result<std::filesystem::path>(options.cgroup_root);
+  if (!root) {
+    return root.error();
+  }
+  auto folder = PinFolder::acquire(options.bpffs);
+  if (!folder) {
+    return folder.error();
+  }
+  auto state = std::make_unique<State>(std::move(*folder));
+  state->cgroup_root = std::move(*root);
+  for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http, &State::load_cpu,
+                          &State::attach, &State::publish_meta}) {
+    if (Status done = (state.get()->*step)(); !done) {
+      return done.error();
+    }
+  }
+  spdlog::info("probes attached path={} cgroup_root={} adopted={}", options.bpffs.string(),
+               state->cgroup_root.string(), state->adopted);
+  return Probes(std::move(state));
+}
+
+Status Probes::unload(const std::filesystem::path& bpffs) {
+  auto folder = PinFolder::open_existing(bpffs);
+  if (!folder) {
+    return folder.error();
+  }
+  return folder->remove_all();
+}
+
+Probes::Probes(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Probes::Probes(Probes&&) noexcept = default;
+Probes& Probes::operator=(Probes&&) noexcept = default;
+Probes::~Probes() = default;
+
+std::uint32_t Probes::flags() const { return state_->flags; }
+const std::vector<Feature>& Probes::features() const { return state_->features; }
+bool Probes::adopted() const { return state_->adopted; }
+const std::filesystem::path& Probes::cgroup_root() const { return state_->cgroup_root; }
+
+}  // namespace ballast::kernel
