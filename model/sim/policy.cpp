@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sim/policy.h"
+
+#include "model/sim/balancers/envoy.h"
+#include "model/sim/balancers/hashing.h"
+#include "model/sim/balancers/latency.h"
+#include "model/sim/balancers/reported.h"
+
+namespace ballast::sim {
+namespace {
+
+/// One balancer a client, made from its view and what else it takes.
+template <typename One, typename... Args>
+auto fleet_of(Args... args) {
+  return [args...](const Scenario&, std::span<const ClientView> clients) {
+    Fleet fleet;
+    for (const auto& view : clients) {
+      fleet.push_back(std::make_unique<One>(view, args...));
+    }
+    return fleet;
+  };
+}
+
+Fleet oracle_static_fleet(const Scenario& scenario, std::span<const ClientView> clients) {
+  const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
+  Fleet fleet;
+  for (const auto& view : clients) {
+    fleet.push_back(std::make_unique<RoundRobin>(view, Weights::kStatic, load));
+  }
+  return fleet;
+}
+
+Policy plain(std::string name, std::string rule,
+             std::function<Fleet(const Scenario&, std::span<const ClientView>)> make_fleet) {
+  Policy policy;
+  policy.name = std::move(name);
+  policy.rule = std::move(rule);
+  policy.make_fleet = std::move(make_fleet);
+  return policy;
+}
+
+void add_envoys(std::vector<Policy>& all) {
+  LeastRequestOptions full_scan;
+  full_scan.full_scan = true;
+  LeastRequestOptions slow_start;
+  slow_start.slow_start_window_s = 60;
+  all.push_back(plain("round_robin", "Envoy ROUND_ROBIN, equal weights", fleet_of<RoundRobin>(Weights::kNone)));
+  all.push_back(plain("weighted_round_robin", "Envoy ROUND_ROBIN over true capacities (EDF)",
+                      fleet_of<RoundRobin>(Weights::kOperator)));
+  all.push_back(plain("random", "Envoy RANDOM", fleet_of<Random>()));
+  all.push_back(plain("ring_hash", "Envoy RING_HASH by the request's source",
+                      [](const Scenario&, std::span<const ClientView> clients) { return make_ring_hash(clients); }));
+  all.back().keyed = true;
+  all.push_back(plain("maglev", "Envoy MAGLEV by the request's destination",
+                      [](const Scenario&, std::span<const ClientView> clients) { return make_maglev(clients); }));
+  all.back().keyed = true;
+  all.push_back(plain("least_request", "Envoy LEAST_REQUEST, equal weights (P2C; Istio's default)",
+                      fleet_of<LeastRequest>(Weights::kNone, LeastRequestOptions{})));
+  all.push_back(plain("least_request_full_scan", "Envoy LEAST_REQUEST with FULL_SCAN",
+                      fleet_of<LeastRequest>(Weights::kNone, full_scan)));
+  all.push_back(plain("least_request_weighted", "Envoy LEAST_REQUEST over true capacities (EDF)",
+                      fleet_of<LeastRequest>(Weights::kOperator, LeastRequestOptions{})));
+  all.push_back(plain("least_connections", "HAProxy leastconn over true capacities", fleet_of<LeastConnections>()));
+  all.push_back(plain("slow_start", "Envoy LEAST_REQUEST with a slow start window of 60 s",
+                      fleet_of<LeastRequest>(Weights::kNone, slow_start)));
+}
+
+void add_researched(std::vector<Policy>& all) {
+  all.push_back(plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", fleet_of<PeakEwma>()));
+  all.push_back(plain("cswrr", "gRFC A58 client-side weighted round robin",
+                      fleet_of<ClientSideWeightedRoundRobin>()));
+  all.back().measured = true;
+  all.push_back(plain("c3", "C3 replica ranking (NSDI 2015)", fleet_of<C3>()));
+  all.push_back(plain("prequal", "Prequal, hot-cold lexicographic (NSDI 2024)", fleet_of<Prequal>()));
+  all.push_back(plain("l3", "L3 TrafficSplit controller (Middleware 2024)",
+                      [](const Scenario&, std::span<const ClientView> clients) { return make_l3(clients); }));
+  all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", fleet_of<LocalityAware>()));
+}
+
+void add_oracles(std::vector<Policy>& all) {
+  all.push_back(plain("oracle_static", "optimal static split (square-root rule), weighted round robin",
+                      oracle_static_fleet));
+  all.back().oracle = true;
+  all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));
+  all.back().oracle = true;
+  all.push_back(plain("oracle_pooled", "one processor-sharing server of the whole capacity", fleet_of<Random>()));
+  all.back().oracle = true;
+  all.back().pooled = true;
+}
+
+}  // namespace
+
+Policy steered_policy() {
+  Policy policy = plain("steered", "Envoy LEAST_REQUEST over pushed weights",
+                        fleet_of<LeastRequest>(Weights::kEds, LeastRequestOptions{}));
+  policy.measured = true;
+  return policy;
+}
+
+const std::vector<Policy>& policies() {
+  static const std::vector<Policy> all = [] {
+    std::vector<Policy> list;
+    add_envoys(list);
+    add_researched(list);
+    add_oracles(list);
+    return list;
+  }();
+  return all;
+}
+
+Result<const Policy*> find_policy(const std::string& name) {
+  std::string known;
+  for (const auto& policy : policies()) {
+    if (policy.name == name) {
+      return &policy;
+    }
+    known += (known.empty() ? "" : ", ") + policy.name;
+  }
+  return Error::usage("there is no policy '" + name + "'; known: " + known);
+}
+
+}  // namespace ballast::sim

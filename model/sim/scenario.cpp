@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sim/scenario.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "model/sim/arrivals.h"
+
+namespace ballast::sim {
+namespace {
+
+/// Share of capacity that one kind of slowness leaves, averaged over servers and time.
+double mean_factor(const Slowness& slow, const Scenario& scenario, double duration) {
+  const double total = static_cast<double>(scenario.servers.size());
+  const double until = slow.until_s > 0 ? std::min(slow.until_s, duration) : duration;
+  const double active = duration > 0 ? std::clamp((until - slow.at_s) / duration, 0.0, 1.0) : 1.0;
+  double touched = slow.servers.empty() ? total : static_cast<double>(slow.servers.size());
+  double factor = slow.factor;
+  if (slow.kind == Slowness::Kind::kRotate) {
+    touched = slow.count;
+  } else if (slow.kind == Slowness::Kind::kPause) {
+    factor = 1 - (1 - slow.factor) * slow.duration_s / (slow.duration_s + slow.every_s);
+  }
+  return 1 - active * (touched / total) * (1 - factor);
+}
+
+double static_capacity(const Scenario& scenario) {
+  double sum = 0;
+  for (const auto& server : scenario.servers) {
+    sum += server.capacity();
+  }
+  return sum;
+}
+
+double capacity_over(const Scenario& scenario, double duration) {
+  double capacity = static_capacity(scenario);
+  for (const auto& slow : scenario.slowness) {
+    capacity *= mean_factor(slow, scenario, duration);
+  }
+  return capacity;
+}
+
+}  // namespace
+
+double mean_capacity(const Scenario& scenario) {
+  if (scenario.duration_s > 0) {
+    return capacity_over(scenario, scenario.duration_s);
+  }
+  // With the length given in requests, the length in seconds follows from a rate that follows
+  // from the capacity; one step from the unslowed length is close enough for slowness that ends.
+  const double per_second = scenario.arrivals.rate_rps > 0
+                                ? scenario.arrivals.rate_rps
+                                : scenario.arrivals.rho * static_capacity(scenario) / mean_work(scenario.service);
+  return capacity_over(scenario, per_second > 0 ? static_cast<double>(scenario.requests) / per_second : 0);
+}
+
+double base_rate(const Scenario& scenario) {
+  if (!scenario.arrivals.trace_s.empty()) {
+    return static_cast<double>(scenario.arrivals.trace_s.size()) /
+           std::max(scenario.arrivals.trace_s.back(), 1e-9);
+  }
+  if (scenario.arrivals.rate_rps > 0) {
+    return scenario.arrivals.rate_rps;
+  }
+  return scenario.arrivals.rho * mean_capacity(scenario) / mean_work(scenario.service);
+}
+
+double mean_envelope(const Scenario& scenario) {
+  const auto& a = scenario.arrivals;
+  if (a.steps.empty() && a.ramp.empty() && a.spikes.empty() && a.diurnal_period_s == 0) {
+    return 1;
+  }
+  const double rate = base_rate(scenario);
+  const double duration =
+      scenario.duration_s > 0 ? scenario.duration_s : static_cast<double>(scenario.requests) / rate;
+  constexpr int kSteps = 2000;
+  double sum = 0;
+  for (int i = 0; i < kSteps; ++i) {
+    sum += envelope(a, (i + 0.5) * duration / kSteps);
+  }
+  return sum / kSteps;
+}
+
+double expected_duration(const Scenario& scenario) {
+  if (scenario.duration_s > 0) {
+    return scenario.duration_s;
+  }
+  return static_cast<double>(scenario.requests) / (base_rate(scenario) * mean_envelope(scenario));
+}
+
+double mean_load(const Scenario& scenario) {
+  return base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service) / mean_capacity(scenario);
+}
+
+}  // namespace ballast::sim

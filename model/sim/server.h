@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "model/sim/scenario.h"
+
+namespace ballast::sim {
+
+/// One try of a request, on the server.
+struct Job {
+  double finish = 0;   ///< in the server's virtual time
+  double arrived = 0;  ///< at the server
+  double work = 0;
+  std::uint32_t slot = 0;    ///< the request's place in the simulation
+  std::uint32_t serial = 0;  ///< of the try; another one at that place: the client has given up
+  std::uint32_t rif = 0;     ///< requests that were in flight here when it came
+};
+
+/// Time that the scheduler would show for a pod, in CPU seconds since the start.
+struct CpuTime {
+  double on_cpu = 0;
+  double wait = 0;       ///< runnable, not running, self wait included
+  double self_wait = 0;  ///< of it behind the pod's own tasks or its own quota
+  double busy = 0;       ///< workers that had something to do
+};
+
+/// A pod. Processor sharing: n requests on k workers run at speed * min(1, k/n) each. FIFO: k run
+/// at full speed, the others wait in order.
+///
+/// All requests in service progress at one rate, so a virtual clock that runs at this rate gives
+/// every one a fixed finish: an arrival or a departure costs O(log n) whatever the speed does.
+class Server {
+ public:
+  Server(const ServerSpec& spec, Discipline discipline);
+
+  /// The share of the CPU that other tenants leave, and the progress a CPU second makes.
+  void set_speed(double now, double share, double efficiency);
+  /// Work a second, all workers busy.
+  double effective_capacity() const { return spec_.capacity() * share_ * efficiency_; }
+  /// The rate of an unshared worker; the pooled oracle sets it beyond the spec.
+  void set_capacity(double now, double speed);
+
+  void admit(double now, Job job);
+  /// Time of the next completion if nothing changes; infinity when there is none.
+  double next_completion() const;
+  /// REQUIRES now == next_completion().
+  Job complete(double now);
+  /// Drops a job that its client has given up; false when it is not here (any more).
+  bool cancel(double now, std::uint32_t slot, std::uint32_t serial);
+
+  std::size_t in_flight() const { return running_.size() + waiting_.size(); }
+  /// Work that is left, all requests here together.
+  double backlog(double now) const;
+  /// Up to `now`.
+  CpuTime cpu_time(double now);
+  const ServerSpec& spec() const { return spec_; }
+
+  /// Prequal's server side (Wydrowski 2024, section 4): the median latency of recent requests that
+  /// came when about as many were in flight as now. 0 before the first completion.
+  double latency_estimate() const;
+
+ private:
+  struct Recent {
+    std::uint32_t rif = 0;
+    float latency_s = 0;
+  };
+  static constexpr std::size_t kRecent = 64;
+
+  void advance(double now);
+  void set_rate();
+  void start(Job job);
+
+  ServerSpec spec_;
+  bool sharing_;
+  double speed_;  ///< of one worker, before share and efficiency
+  double share_ = 1;
+  double efficiency_ = 1;
+  double rate_ = 0;     ///< virtual seconds a second
+  double virtual_ = 0;
+  double last_ = 0;     ///< when virtual_ was right
+  std::vector<Job> running_;  ///< a heap, earliest finish in front
+  std::deque<Job> waiting_;
+  CpuTime cpu_;
+  std::array<Recent, kRecent> recent_{};
+  std::size_t recorded_ = 0;
+};
+
+}  // namespace ballast::sim

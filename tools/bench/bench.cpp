@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// ballast-bench: flags -> commands. No logic.
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "model/sim/policy.h"
+#include "model/sim/scenario.h"
+#include "tools/bench/sim_command.h"
+
+namespace {
+
+int finish(const ballast::Status& status) {
+  if (status) {
+    return 0;
+  }
+  std::cerr << "ballast-bench: " << status.error().message << "\n";
+  return status.error().exit_code();
+}
+
+void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
+  auto* sim = app.add_subcommand("sim", "simulate policies in a scenario");
+  sim->add_option("--scenario", options.scenario, "NAME[:VARIANT] or FILE[:VARIANT]")->required();
+  sim->add_option("--policy", options.policies, "P[,P...]; see `ballast-bench policies`")
+      ->required()
+      ->delimiter(',');
+  sim->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
+  sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
+  sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  sim->add_option("--apply-delay", options.loop.apply_delay_s, "weight controllers: seconds to the proxies")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  sim->add_option("--jobs", options.jobs, "runs at the same time")->check(CLI::Range(1U, 256U))->capture_default_str();
+  sim->add_flag("--timeline", options.timeline, "add goodput by second to each row");
+}
+
+int list_scenarios(bool variants) {
+  for (const auto& scenario : ballast::sim::builtin_scenarios()) {
+    std::cout << scenario.name << "\n";
+    if (!variants) {
+      continue;
+    }
+    const auto names = ballast::sim::scenario_variants(scenario.text, scenario.file);
+    if (!names) {
+      return finish(names.error());
+    }
+    for (const auto& name : *names) {
+      std::cout << scenario.name << ":" << name << "\n";
+    }
+  }
+  return 0;
+}
+
+int list_policies(bool rules) {
+  for (const auto& policy : ballast::sim::policies()) {
+    std::cout << policy.name;
+    if (rules) {
+      std::cout << "\t" << policy.rule << (policy.oracle ? " (oracle)" : "");
+    }
+    std::cout << "\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Simulator and benchmarks of load balancing", "ballast-bench");
+  app.require_subcommand(1);
+  ballast::bench::SimOptions options;
+  add_sim(app, options);
+  bool variants = false;
+  bool rules = false;
+  auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
+  scenarios->add_flag("--variants", variants, "their variants too");
+  auto* policies = app.add_subcommand("policies", "list the policies, one name a line");
+  policies->add_flag("--rules", rules, "what each does too");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (scenarios->parsed()) {
+    return list_scenarios(variants);
+  }
+  if (policies->parsed()) {
+    return list_policies(rules);
+  }
+  options.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
+  return finish(ballast::bench::run_sim(options));
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "model/sim/metrics.h"
+#include "model/sim/policy.h"
+
+namespace ballast::bench {
+
+/// `ballast-bench sim`: policies x seeds in one scenario.
+struct SimOptions {
+  std::string scenario;               ///< NAME[:VARIANT] or FILE[:VARIANT]
+  std::vector<std::string> policies;
+  std::string seeds = "1..1";         ///< A..B, both included, or one number
+  std::string output;                 ///< JSON; "-" is stdout
+  sim::LoopOptions loop;              ///< of the weight controllers
+  bool tick_given = false;            ///< the flag beats the scenario's own tick
+  unsigned jobs = 1;                  ///< runs at the same time
+  bool timeline = false;              ///< adds goodput by second to each row
+};
+
+struct SeedRange {
+  std::uint64_t first = 1;
+  std::uint64_t last = 1;
+};
+/// Refuses anything but A..B with A <= B, or A.
+Result<SeedRange> parse_seeds(const std::string& text);
+
+/// Runs all and writes a JSON list, a row a policy and seed, policies in the order given, seeds
+/// rising. The same options give the same bytes, whatever `jobs` is.
+Status run_sim(const SimOptions& options);
+
+/// The rows alone, as text.
+Result<std::string> sim_rows(const SimOptions& options);
+
+}  // namespace ballast::bench
