@@ -83,8 +83,9 @@ std::optional<SocketAddress> parse(const std::string& text) {
 }
 
 Error malformed(const std::string& address) {
-  return Error::usage("address '" + address +
-                      "' is none of IPV4:PORT, [IPV6]:PORT, localhost:PORT and unix:PATH (at most 107 characters)");
+  return Error::usage(
+      "address '" + address +
+      "' is none of IPV4:PORT, [IPV6]:PORT, localhost:PORT and unix:PATH (at most 107 characters)");
 }
 
 Error cannot_listen(const std::string& address, int error) {

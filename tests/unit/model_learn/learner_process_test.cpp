@@ -175,7 +175,8 @@ TEST_F(LearnerProcess, LearnsThroughTheRealProcessesAndOutlivesEachOfThem) {
   EXPECT_GT(agent_->pi()[kPaid], 0.6) << log();
 
   // At rest the agent's bytes are those that the global network gives to anybody.
-  auto witness = sync::WorkerClient::start({.address = global_, .worker_id = "witness", .pull_interval = 20ms});
+  auto witness =
+      sync::WorkerClient::start({.address = global_, .worker_id = "witness", .pull_interval = 20ms});
   std::shared_ptr<const sync::Received> served;
   ASSERT_TRUE(eventually([&] {
     if (auto newer = witness->take_parameters()) {
@@ -237,7 +238,8 @@ TEST_F(LearnerProcess, AloneItWaitsAndStopsCleanly) {
 
 TEST_F(LearnerProcess, WrongUseIsExitTwo) {
   for (const std::vector<std::string>& flags :
-       {std::vector<std::string>{}, {"--agent", "tcp", "--global", global_},
+       {std::vector<std::string>{},
+        {"--agent", "tcp", "--global", global_},
         {"--agent", "unix:/nowhere", "--global", global_, "--gamma", "2"}}) {
     auto argv = flags;
     argv.insert(argv.begin(), binary("ballast-learner").string());

@@ -113,7 +113,8 @@ struct Frozen {
 };
 
 // R, A and w at theta, which the derivative takes for constants.
-std::vector<Frozen> freeze(const Reference& at, const decide::Rollout& rollout, const Hyperparameters& hyper) {
+std::vector<Frozen> freeze(const Reference& at, const decide::Rollout& rollout,
+                           const Hyperparameters& hyper) {
   std::vector<Frozen> frozen(rollout.steps.size());
   for (std::size_t t = 0; t < rollout.steps.size(); ++t) {
     // By the definition, forwards: rewards up to the end of this step's segment, then V.
@@ -131,7 +132,8 @@ std::vector<Frozen> freeze(const Reference& at, const decide::Rollout& rollout, 
     ret += std::pow(hyper.gamma, static_cast<double>(end - t)) * ahead;
     const auto& step = rollout.steps[t];
     frozen[t] = {ret, ret - at.value(step.context),
-                 std::min(1.0, at.pi(step.observation)[step.action] / static_cast<double>(step.behaviour_probability))};
+                 std::min(1.0, at.pi(step.observation)[step.action] /
+                                   static_cast<double>(step.behaviour_probability))};
   }
   return frozen;
 }
@@ -149,7 +151,8 @@ double loss(const Reference& at, const std::vector<decide::Rollout>& rollouts,
         entropy -= p * std::log(p);
       }
       const double off = ret - at.value(step.context);
-      sum += -weight * std::log(pi[step.action]) * advantage + 0.5 * off * off - hyper.entropy_bonus * entropy;
+      sum +=
+          -weight * std::log(pi[step.action]) * advantage + 0.5 * off * off - hyper.entropy_bonus * entropy;
     }
   }
   return sum / static_cast<double>(rollouts.size());
@@ -185,7 +188,8 @@ void expect_gradient_matches(const std::vector<float>& theta, const std::vector<
     const double below = loss(at, rollouts, frozen, hyper);
     at.theta[i] = kept;
     const double slope = (above - below) / (2 * kH);
-    EXPECT_NEAR(static_cast<double>(gradient->flat[i]), slope, 1e-4 + 2e-3 * std::abs(slope)) << "parameter " << i;
+    EXPECT_NEAR(static_cast<double>(gradient->flat[i]), slope, 1e-4 + 2e-3 * std::abs(slope))
+        << "parameter " << i;
   }
 }
 

@@ -24,7 +24,8 @@ std::unique_ptr<GlobalNetwork> make(const GlobalOptions& options = {}, Version a
 
 // All zero but for the first value.
 Gradient spike(float value, Version acted = {7, 100}) {
-  Gradient gradient{acted, 20, std::abs(static_cast<double>(value)), std::vector<float>(spec::kParameters, 0.0F)};
+  Gradient gradient{acted, 20, std::abs(static_cast<double>(value)),
+                    std::vector<float>(spec::kParameters, 0.0F)};
   gradient.values[0] = value;
   return gradient;
 }

@@ -25,10 +25,10 @@ TEST(Listen, OnlyThisHostUnlessToldOtherwise) {
 }
 
 TEST(Listen, RefusesWhatIsNoAddress) {
-  for (const std::string& address : {std::string(), std::string("50051"), std::string("127.0.0.1"),
-                                     std::string("127.0.0.1:65536"), std::string("127.0.0.1:80x"),
-                                     std::string("example.org:80"), std::string("::1:80"), std::string("unix:"),
-                                     "unix:/" + std::string(107, 'a')}) {
+  for (const std::string& address :
+       {std::string(), std::string("50051"), std::string("127.0.0.1"), std::string("127.0.0.1:65536"),
+        std::string("127.0.0.1:80x"), std::string("example.org:80"), std::string("::1:80"),
+        std::string("unix:"), "unix:/" + std::string(107, 'a')}) {
     const auto status = check_address(address, true);
     ASSERT_FALSE(status) << address;
     EXPECT_EQ(status.error().kind, Error::Kind::kUsage) << address;
