@@ -73,6 +73,7 @@ class Arm {
   Status fire_process(const Event& event);
   void poll_weights();
   void read_cpu(double dt_s, bool in_window);
+  void begin_track(const PodFleet::Member& member);
   void open_window();
   void show(const Generator& load, double window_begin_s, double dt_s);
   void finish_processes();
@@ -145,6 +146,9 @@ Status Arm::set_up(int round) {
   if (auto fresh = pods_.reset(); !fresh) {
     return fresh;
   }
+  for (const auto& member : pods_.members()) {
+    begin_track(member);
+  }
   envoy_options_.binary = setting_.envoy;
   envoy_options_.folder = folder_;
   envoy_options_.cgroup = cgroup;
@@ -211,6 +215,14 @@ void Arm::read_cpu(double dt_s, bool in_window) {
   }
 }
 
+/// Cgroups outlive the arms, so their CPU time does not begin at zero.
+void Arm::begin_track(const PodFleet::Member& member) {
+  auto& track = tracks_[member.spec.name];
+  if (const auto used = member.cgroup.cpu_seconds()) {
+    track.cpu_at_window = track.cpu_end = track.shown_cpu = *used;
+  }
+}
+
 void Arm::open_window() {
   for (const auto& member : pods_.members()) {
     auto& track = tracks_[member.spec.name];
@@ -261,12 +273,7 @@ Status Arm::fire(EventResult& result) {
     return changed;
   }
   if (event.kind == EventKind::kAddPod) {
-    auto& track = tracks_[event.target];
-    for (const auto& member : pods_.members()) {
-      if (const auto used = member.cgroup.cpu_seconds(); used && member.spec.name == event.target) {
-        track.cpu_at_window = track.cpu_end = *used;
-      }
-    }
+    begin_track(pods_.members().back());
   }
   // Nobody tells Ballast of a quota; only the hand that sets the oracle's weights knows it.
   return event.kind == EventKind::kSetQuota && by_ballast() ? ok() : publish();

@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 Status write_control(const fs::path& file, const std::string& text) {
-  UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC | O_TRUNC));
   if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     const std::string message = "writing \"" + text + "\" to " + file.string() + ": " + std::strerror(errno);
     return errno == EACCES || errno == EPERM ? Error::privilege(message + " (ballast-lab needs root)")
