@@ -128,6 +128,12 @@ Status erase(int fd, const char* name, const Key& key) {
 
 }  // namespace
 
+// Out of line: inlined into callers, g++ 12 takes the variant in Result for freed twice.
+PinnedMaps::PinnedMaps() = default;
+PinnedMaps::PinnedMaps(PinnedMaps&&) noexcept = default;
+PinnedMaps& PinnedMaps::operator=(PinnedMaps&&) noexcept = default;
+PinnedMaps::~PinnedMaps() = default;
+
 Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
   PinnedMaps maps;
   const std::pair<UniqueFd*, MapSpec> wanted[] = {

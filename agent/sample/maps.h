@@ -32,6 +32,12 @@ class PinnedMaps {
   /// Refuses a folder without maps, or with maps of another wire version or size, naming both.
   static Result<PinnedMaps> open(const std::filesystem::path& bpffs);
 
+  PinnedMaps(PinnedMaps&&) noexcept;
+  PinnedMaps& operator=(PinnedMaps&&) noexcept;
+  PinnedMaps(const PinnedMaps&) = delete;
+  PinnedMaps& operator=(const PinnedMaps&) = delete;
+  ~PinnedMaps();
+
   Result<ballast_meta> meta() const;
   Result<std::vector<RequestRow>> requests() const;
   Result<std::vector<std::pair<CgroupId, ballast_connection_value>>> connections() const;
@@ -51,7 +57,7 @@ class PinnedMaps {
   Status forget_cgroup(CgroupId id) const;
 
  private:
-  PinnedMaps() = default;
+  PinnedMaps();
   UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_;
 };
 

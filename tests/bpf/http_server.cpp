@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small HTTP/1.1 server for the live probe tests: ballast_test_http_server PORT. It listens on
+// 127.0.0.1 and ::1, one thread a connection. The path says what is answered:
+//   /plain            200, Content-Length 5
+//   /chunked          200, three chunks and a trailer
+//   /none             204
+//   /big              200, 1 MiB of lines that look like requests
+//   /close            200 without a length, ends with the connection
+//   /slow             200 after 50 ms
+//   /fail             503
+//   /continue         100, then 200
+//   /burn             200 after 20 ms of computing
+//   /never            no answer at all
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+
+namespace {
+
+void send_all(int fd, const std::string& bytes) {
+  std::size_t sent = 0;
+  while (sent < bytes.size()) {
+    const ssize_t n = ::send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+    if (n <= 0) {
+      return;
+    }
+    sent += static_cast<std::size_t>(n);
+  }
+}
+
+std::string with_length(const std::string& status, const std::string& body, bool head) {
+  return "HTTP/1.1 " + status + "\r\nContent-Type: text/plain\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + (head ? "" : body);
+}
+
+void burn(std::chrono::milliseconds time) {
+  timespec start{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
+  timespec now{};
+  do {
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  } while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1'000'000 < time.count());
+}
+
+// false: the connection is to be closed.
+bool answer(int fd, const std::string& method, const std::string& path) {
+  const bool head = method == "HEAD";
+  if (path == "/chunked") {
+    send_all(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    send_all(fd, "10;name=value\r\nGET / HTTP/1.1\r\n\r\n");
+    send_all(fd, "0\r\nX-Trailer: GET / HTTP/1.1\r\n\r\n");
+  } else if (path == "/none") {
+    send_all(fd, "HTTP/1.1 204 No Content\r\nX-Empty: yes\r\n\r\n");
+  } else if (path == "/big") {
+    std::string body;
+    while (body.size() < (1U << 20)) {
+      body += "HTTP/1.1 200 OK\r\n\r\nGET / HTTP/1.1\r\n";
+    }
+    send_all(fd, with_length("200 OK", body, head));
+  } else if (path == "/close") {
+    send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
+    return false;
+  } else if (path == "/fail") {
+    send_all(fd, with_length("503 Service Unavailable", "busy", head));
+  } else if (path == "/continue") {
+    send_all(fd, "HTTP/1.1 100 Continue\r\n\r\n");
+    send_all(fd, with_length("200 OK", "went on", head));
+  } else if (path == "/upgrade") {
+    send_all(fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n");
+  } else if (path != "/never") {
+    if (path == "/slow") {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    } else if (path == "/burn") {
+      burn(std::chrono::milliseconds(20));
+    }
+    send_all(fd, with_length("200 OK", "hello", head));
+  }
+  return true;
+}
+
+void serve(int fd) {
+  std::string buffer;
+  char chunk[65536];
+  bool open = true;
+  while (open) {
+    const std::size_t end = buffer.find("\r\n\r\n");
+    std::size_t body = 0;
+    if (end != std::string::npos) {
+      const std::size_t at = buffer.substr(0, end).find("Content-Length: ");
+      body = at == std::string::npos ? 0 : std::strtoul(buffer.c_str() + at + 16, nullptr, 10);
+    }
+    if (end == std::string::npos || buffer.size() < end + 4 + body) {
+      const ssize_t n = ::recv(fd, chunk, sizeof chunk, 0);
+      if (n <= 0) {
+        break;
+      }
+      buffer.append(chunk, static_cast<std::size_t>(n));
+      continue;
+    }
+    const std::size_t first = buffer.find(' ');
+    const std::size_t second = buffer.find(' ', first + 1);
+    open = answer(fd, buffer.substr(0, first), buffer.substr(first + 1, second - first - 1));
+    buffer.erase(0, end + 4 + body);
+  }
+  ::close(fd);
+}
+
+int listen_on(int family, std::uint16_t port) {
+  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  sockaddr_storage address{};
+  socklen_t size = sizeof(sockaddr_in);
+  if (family == AF_INET6) {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    v6->sin6_addr = in6addr_loopback;
+    size = sizeof(sockaddr_in6);
+  } else {
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  }
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 128) != 0) {
+    return -1;
+  }
+  return fd;
+}
+
+void accept_forever(int fd) {
+  while (true) {
+    const int connection = ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC);
+    if (connection < 0) {
+      return;
+    }
+    const int one = 1;
+    ::setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    std::thread(serve, connection).detach();
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    return 2;
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  const auto port = static_cast<std::uint16_t>(std::atoi(argv[1]));
+  const int v4 = listen_on(AF_INET, port);
+  const int v6 = listen_on(AF_INET6, port);
+  if (v4 < 0) {
+    return 1;
+  }
+  if (v6 >= 0) {
+    std::thread(accept_forever, v6).detach();
+  }
+  accept_forever(v4);
+  return 1;
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel counts against what was really sent, over loopback.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "live.h"
+
+namespace ballast::testing {
+namespace {
+
+std::string get(const std::string& path, const std::string& method = "GET") {
+  return method + " " + path + " HTTP/1.1\r\nHost: test\r\nUser-Agent: ballast\r\n\r\n";
+}
+
+class HttpProbe : public LiveTest {
+ protected:
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (!IsSkipped() && !HasFatalFailure()) {
+      start_server();
+    }
+  }
+  void expect_exchanges(std::uint64_t count) const {
+    const auto value = row();
+    EXPECT_EQ(value.requests, count);
+    EXPECT_EQ(value.responses, count);
+    EXPECT_EQ(value.in_flight, 0);
+    EXPECT_EQ(value.first_byte.count, count);
+    EXPECT_EQ(value.last_byte.count, count);
+    EXPECT_EQ(loss(BALLAST_LOSS_PARSE).events, 0U);
+    EXPECT_EQ(loss(BALLAST_LOSS_UNMATCHED_RESPONSE).events, 0U);
+  }
+};
+
+TEST_F(HttpProbe, KeepAlive) {
+  const Client client(port_);
+  for (int i = 0; i < 50; ++i) {
+    client.send(get("/plain"));
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  expect_exchanges(50);
+  EXPECT_EQ(row().status[2], 50U);
+}
+
+TEST_F(HttpProbe, BothEndsHaveTheirOwnRole) {
+  const Client client(port_);
+  client.send(get("/plain"));
+  client.receive_until("hello");
+  // This process is the client and sits in another cgroup.
+  EXPECT_EQ(row(BALLAST_ROLE_SERVER).requests, 1U);
+  EXPECT_EQ(row(BALLAST_ROLE_CLIENT).requests, 0U);
+  const auto rows = maps_->requests();
+  ASSERT_TRUE(rows.ok());
+  bool found = false;
+  for (const auto& each : *rows) {
+    found = found || (each.key.cgroup_id != cgroup_->id() && each.key.role == BALLAST_ROLE_CLIENT &&
+                      each.value.responses >= 1);
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST_F(HttpProbe, ABodyThatImitatesRequestsIsNotOne) {
+  const Client client(port_);
+  std::string body;
+  while (body.size() < 200'000) {
+    body += "GET /plain HTTP/1.1\r\nHost: x\r\n\r\n";
+  }
+  for (int i = 0; i < 3; ++i) {
+    client.send("POST /plain HTTP/1.1\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n");
+    wait_a_little();
+    client.send(body);
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  expect_exchanges(3);
+}
+
+TEST_F(HttpProbe, Chunked) {
+  const Client client(port_);
+  for (int i = 0; i < 4; ++i) {
+    client.send(get("/chunked"));
+    ASSERT_NE(client.receive_until("X-Trailer: GET / HTTP/1.1\r\n\r\n"), "");
+  }
+  expect_exchanges(4);
+}
+
+TEST_F(HttpProbe, LargeBodies) {
+  const Client client(port_);
+  for (int i = 0; i < 3; ++i) {
+    client.send(get("/big"));
+    ASSERT_GT(client.receive((1U << 20) + 60).size(), 1U << 20);
+  }
+  client.send(get("/plain"));
+  ASSERT_NE(client.receive_until("hello"), "");
+  expect_exchanges(4);
+  const auto value = row();
+  EXPECT_LE(value.first_byte.sum_ns, value.last_byte.sum_ns);
+}
+
+TEST_F(HttpProbe, AnswersWithoutABody) {
+  const Client client(port_);
+  client.send(get("/plain", "HEAD"));
+  ASSERT_NE(client.receive_until("\r\n\r\n"), "");
+  client.send(get("/none"));
+  ASSERT_NE(client.receive_until("X-Empty: yes\r\n\r\n"), "");
+  client.send(get("/continue"));
+  ASSERT_NE(client.receive_until("went on"), "");
+  client.send(get("/fail"));
+  ASSERT_NE(client.receive_until("busy"), "");
+  expect_exchanges(4);
+  const auto value = row();
+  EXPECT_EQ(value.status[2], 3U);
+  EXPECT_EQ(value.status[5], 1U);
+  EXPECT_EQ(value.status[1], 0U);
+}
+
+TEST_F(HttpProbe, PipelinedByFour) {
+  const Client client(port_);
+  for (int i = 0; i < 5; ++i) {
+    client.send(get("/plain") + get("/none") + get("/chunked") + get("/fail"));
+    ASSERT_NE(client.receive_until("busy"), "");
+  }
+  expect_exchanges(20);
+  EXPECT_EQ(row().status[5], 5U);
+}
+
+TEST_F(HttpProbe, PipelinedBeyondTheFifo) {
+  const Client client(port_);
+  std::string burst;
+  for (int i = 0; i < 40; ++i) {
+    burst += get("/plain");
+  }
+  client.send(burst + get("/fail"));
+  ASSERT_NE(client.receive_until("busy"), "");
+  const auto value = row();
+  EXPECT_EQ(value.requests, 41U);
+  EXPECT_EQ(value.responses, 41U);
+  EXPECT_EQ(value.in_flight, 0);
+  EXPECT_EQ(value.last_byte.count + loss(BALLAST_LOSS_PIPELINE_OVERFLOW).events / 2, 41U)
+      << "both ends of the connection count their overflow";
+}
+
+TEST_F(HttpProbe, OneConnectionARequest) {
+  for (int i = 0; i < 20; ++i) {
+    const Client client(port_);
+    client.send(get("/close"));
+    ASSERT_NE(client.receive_to_end().find("until the end"), std::string::npos);
+  }
+  expect_exchanges(20);
+}
+
+TEST_F(HttpProbe, RequestsCutAtEveryByte) {
+  const std::string request = get("/plain");
+  for (std::size_t cut = 1; cut < request.size(); ++cut) {
+    const Client client(port_);
+    client.send(request.substr(0, cut));
+    wait_a_little();
+    client.send(request.substr(cut));
+    ASSERT_NE(client.receive_until("hello"), "") << "cut at " << cut;
+  }
+  expect_exchanges(request.size() - 1);
+}
+
+TEST_F(HttpProbe, IPv6) {
+  const Client client(port_, true);
+  if (!client.connected()) {
+    GTEST_SKIP() << "no IPv6 loopback on this machine";
+  }
+  for (int i = 0; i < 10; ++i) {
+    client.send(get("/plain"));
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  expect_exchanges(10);
+}
+
+TEST_F(HttpProbe, LatencyIsTheServersOwn) {
+  const Client client(port_);
+  client.send(get("/slow"));
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto value = row();
+  EXPECT_GE(value.first_byte.sum_ns, 50'000'000U);
+  EXPECT_EQ(value.first_byte.max_ns, value.first_byte.sum_ns);
+  EXPECT_EQ(value.first_byte.buckets[ballast_hist_bucket(value.first_byte.sum_ns)], 1U);
+  EXPECT_GE(value.last_byte.sum_ns, value.first_byte.sum_ns);
+}
+
+TEST_F(HttpProbe, InFlightIsGivenBack) {
+  Client waits(port_);
+  waits.send(get("/never"));
+  ASSERT_TRUE(eventually([this] { return row().in_flight == 1; }));
+  waits.close();  // the server reads the end and closes: its FIN gives the request back
+  EXPECT_TRUE(eventually([this] { return row().in_flight == 0; }));
+
+  Client resets(port_);
+  resets.send(get("/never"));
+  ASSERT_TRUE(eventually([this] { return row().in_flight == 1; }));
+  resets.reset();
+  EXPECT_TRUE(eventually([this] { return row().in_flight == 0; }));
+
+  const Client orphan(port_);
+  orphan.send(get("/never") + get("/never"));
+  ASSERT_TRUE(eventually([this] { return row().in_flight == 1 || row().in_flight == 2; }));
+  server_.stop(std::chrono::milliseconds(0));
+  EXPECT_TRUE(eventually([this] { return row().in_flight == 0; }));
+  EXPECT_GE(loss(BALLAST_LOSS_ABANDONED).events, 3U);
+}
+
+TEST_F(HttpProbe, UpgradeBecomesATunnel) {
+  const Client client(port_);
+  client.send(get("/upgrade"));
+  ASSERT_NE(client.receive_until("\r\n\r\n"), "");
+  client.send(get("/plain"));
+  client.receive_until("hello");
+  const auto value = row();
+  EXPECT_EQ(value.requests, 1U);
+  EXPECT_EQ(value.status[1], 1U);
+  EXPECT_EQ(value.in_flight, 0);
+  EXPECT_GT(loss(BALLAST_LOSS_TUNNEL).bytes, 0U);
+}
+
+TEST_F(HttpProbe, OtherProtocolsAreCountedNotParsed) {
+  const Client client(port_);
+  client.send(std::string("\x16\x03\x01\x02\x00\x01", 6) + std::string(600, '\0'));
+  client.send(get("/plain"));
+  EXPECT_TRUE(eventually([this] { return loss(BALLAST_LOSS_NOT_HTTP).bytes >= 606; }));
+  EXPECT_EQ(row().requests, 0U);
+}
+
+}  // namespace
+}  // namespace ballast::testing

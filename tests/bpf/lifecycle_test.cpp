@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading twice, restarting, unloading.
+#include <cap-ng.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "live.h"
+
+namespace ballast::testing {
+namespace {
+
+const std::string kGet = "GET /plain HTTP/1.1\r\nHost: test\r\n\r\n";
+
+using Lifecycle = LiveTest;
+
+TEST_F(Lifecycle, MetaSaysWhatIsInForce) {
+  const auto meta = maps_->meta();
+  ASSERT_TRUE(meta.ok());
+  EXPECT_EQ(meta->magic, BALLAST_WIRE_MAGIC);
+  EXPECT_EQ(meta->wire_version, BALLAST_WIRE_VERSION);
+  EXPECT_EQ(meta->pid, static_cast<std::uint32_t>(::getpid()));
+  EXPECT_EQ(meta->flags, probes_->flags());
+  EXPECT_NE(meta->flags & BALLAST_META_HTTP, 0U);
+  EXPECT_GE(meta->attached_ns, meta->loaded_ns);
+  EXPECT_FALSE(probes_->adopted());
+}
+
+TEST_F(Lifecycle, ASecondOwnerIsRefusedByName) {
+  kernel::ProbeOptions options;
+  options.bpffs = bpffs_;
+  const auto second = kernel::Probes::load(options);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().kind, Error::Kind::kFailed);
+  EXPECT_NE(second.error().message.find("pid " + std::to_string(::getpid())), std::string::npos)
+      << second.error().message;
+  const Status unloaded = kernel::Probes::unload(bpffs_);
+  EXPECT_FALSE(unloaded.ok());
+}
+
+TEST_F(Lifecycle, CountersGoOnOverARestart) {
+  start_server();
+  const Client client(port_);
+  for (int i = 0; i < 5; ++i) {
+    client.send(kGet);
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  const auto connections_before = connections();
+  probes_.reset();  // the owner dies: pins stay
+  client.send(kGet);
+  ASSERT_NE(client.receive_until("hello"), "");
+  EXPECT_EQ(row().requests, 6U) << "measuring goes on without an owner";
+  client.send("GET /plain HT");  // cut over the restart
+  load();
+  ASSERT_FALSE(HasFatalFailure());
+  EXPECT_TRUE(probes_->adopted());
+  client.send("TP/1.1\r\nHost: test\r\n\r\n");
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto value = row();
+  EXPECT_EQ(value.requests, 7U);
+  EXPECT_EQ(value.responses, 7U);
+  EXPECT_EQ(value.in_flight, 0);
+  EXPECT_EQ(connections().open, connections_before.open) << "no connection is counted twice";
+  const Client another(port_);
+  another.send(kGet);
+  ASSERT_NE(another.receive_until("hello"), "");
+  EXPECT_EQ(connections().accepted, connections_before.accepted + 1) << "one of two generations counts";
+}
+
+TEST_F(Lifecycle, ConnectionsOpenBeforeTheProbesAreAdopted) {
+  maps_.reset();
+  probes_.reset();
+  ASSERT_TRUE(kernel::Probes::unload(bpffs_).ok());
+  start_server();
+  const Client client(port_);
+  client.send(kGet);
+  ASSERT_NE(client.receive_until("hello"), "");
+  load();
+  ASSERT_FALSE(HasFatalFailure());
+  EXPECT_EQ(row().requests, 0U);
+  for (int i = 0; i < 3; ++i) {
+    client.send(kGet);
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  EXPECT_EQ(row().requests, 3U);
+  EXPECT_EQ(row().responses, 3U);
+  EXPECT_EQ(connections().adopted, 1U);
+  EXPECT_EQ(connections().open, 1);
+}
+
+TEST_F(Lifecycle, UnloadLeavesNothing) {
+  maps_.reset();
+  probes_.reset();
+  ASSERT_TRUE(std::filesystem::exists(bpffs_ / "requests"));
+  ASSERT_TRUE(kernel::Probes::unload(bpffs_).ok());
+  EXPECT_FALSE(std::filesystem::exists(bpffs_));
+  const auto maps = sample::PinnedMaps::open(bpffs_);
+  EXPECT_FALSE(maps.ok());
+}
+
+TEST_F(Lifecycle, MapsOfAnotherVersionAreReplaced) {
+  auto meta = maps_->meta();
+  ASSERT_TRUE(meta.ok());
+  meta->wire_version = BALLAST_WIRE_VERSION + 1;
+  ASSERT_TRUE(maps_->put_meta(*meta).ok());
+  maps_.reset();
+  probes_.reset();
+  const auto refused = sample::PinnedMaps::open(bpffs_);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("wire version"), std::string::npos);
+  load();
+  ASSERT_FALSE(HasFatalFailure());
+  EXPECT_FALSE(probes_->adopted());
+}
+
+// In a child, because a dropped capability does not come back.
+TEST_F(Lifecycle, MissingCapabilitiesAreNamed) {
+  const pid_t pid = ::fork();
+  ASSERT_GE(pid, 0);
+  if (pid == 0) {
+    ::capng_get_caps_process();
+    ::capng_updatev(CAPNG_DROP, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_SYS_ADMIN,
+                    CAP_BPF, CAP_NET_ADMIN, -1);
+    ::capng_apply(CAPNG_SELECT_CAPS);
+    kernel::ProbeOptions options;
+    options.bpffs = bpffs_ / "other";
+    const auto refused = kernel::Probes::load(options);
+    const bool named = !refused.ok() && refused.error().kind == Error::Kind::kPrivilege &&
+                       refused.error().message.find("missing CAP_BPF, CAP_NET_ADMIN:") != std::string::npos;
+    ::_exit(named ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+}  // namespace
+}  // namespace ballast::testing

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "live.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "agent/base/cgroup_root.h"
+
+namespace ballast::testing {
+
+namespace {
+
+constexpr int kPatienceMs = 2000;
+
+std::uint16_t free_port() {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return 0;
+  }
+  return ntohs(address.sin_port);
+}
+
+UniqueFd connect_to(std::uint16_t port, bool v6) {
+  UniqueFd fd(::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in v4_address{};
+  v4_address.sin_family = AF_INET;
+  v4_address.sin_port = htons(port);
+  v4_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_in6 v6_address{};
+  v6_address.sin6_family = AF_INET6;
+  v6_address.sin6_port = htons(port);
+  v6_address.sin6_addr = in6addr_loopback;
+  const auto* address =
+      v6 ? reinterpret_cast<const sockaddr*>(&v6_address) : reinterpret_cast<const sockaddr*>(&v4_address);
+  if (::connect(fd.get(), address, v6 ? sizeof v6_address : sizeof v4_address) != 0) {
+    return UniqueFd();
+  }
+  return fd;
+}
+
+template <typename Done>
+std::string receive_while(int fd, Done done) {
+  std::string bytes;
+  char buffer[65536];
+  while (!done(bytes)) {
+    pollfd wait{fd, POLLIN, 0};
+    if (::poll(&wait, 1, kPatienceMs) <= 0) {
+      break;
+    }
+    const ssize_t n = ::recv(fd, buffer, sizeof buffer, 0);
+    if (n <= 0) {
+      break;
+    }
+    bytes.append(buffer, static_cast<std::size_t>(n));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TestCgroup::TestCgroup(const std::filesystem::path& root, const std::string& name) : path_(root / name) {
+  ::mkdir(path_.c_str(), 0755);
+}
+
+TestCgroup::~TestCgroup() {
+  // A cgroup is busy until its last process has been reaped.
+  for (int i = 0; i < 100 && ::rmdir(path_.c_str()) != 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
+std::uint64_t TestCgroup::id() const {
+  struct stat info {};
+  return ::stat(path_.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+Client::Client(std::uint16_t port, bool v6) : fd_(connect_to(port, v6)) {}
+
+void Client::send(const std::string& bytes) const {
+  std::size_t sent = 0;
+  while (sent < bytes.size()) {
+    const ssize_t n = ::send(fd_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+    if (n <= 0) {
+      return;
+    }
+    sent += static_cast<std::size_t>(n);
+  }
+}
+
+std::string Client::receive(std::size_t bytes) const {
+  return receive_while(fd_.get(), [&](const std::string& got) { return got.size() >= bytes; });
+}
+
+std::string Client::receive_until(const std::string& text) const {
+  return receive_while(fd_.get(), [&](const std::string& got) { return got.find(text) != std::string::npos; });
+}
+
+std::string Client::receive_to_end() const {
+  return receive_while(fd_.get(), [](const std::string&) { return false; });
+}
+
+void Client::reset() {
+  const linger now{1, 0};
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  fd_.reset();
+}
+
+void LiveTest::wait_a_little() { std::this_thread::sleep_for(std::chrono::milliseconds(2)); }
+
+void LiveTest::SetUp() {
+  auto folder = TempDir::create("/tmp", "ballast-bpf-");
+  ASSERT_TRUE(folder.ok()) << folder.error().message;
+  folder_.emplace(std::move(*folder));
+  bpffs_ = folder_->path() / "pins";
+  load();
+  if (IsSkipped() || HasFatalFailure()) {
+    return;
+  }
+  static int count = 0;
+  cgroup_ = std::make_unique<TestCgroup>(
+      probes_->cgroup_root(), "ballast-test-" + std::to_string(::getpid()) + "-" + std::to_string(++count));
+  ASSERT_NE(cgroup_->id(), 0U) << "no cgroup could be made below " << probes_->cgroup_root();
+}
+
+void LiveTest::load() {
+  kernel::ProbeOptions options;
+  options.bpffs = bpffs_;
+  auto probes = kernel::Probes::load(options);
+  if (!probes && probes.error().kind == Error::Kind::kPrivilege) {
+    GTEST_SKIP() << probes.error().message;
+  }
+  ASSERT_TRUE(probes.ok()) << probes.error().message;
+  probes_.emplace(std::move(*probes));
+  auto maps = sample::PinnedMaps::open(bpffs_);
+  ASSERT_TRUE(maps.ok()) << maps.error().message;
+  maps_.emplace(std::move(*maps));
+}
+
+void LiveTest::start_server() {
+  port_ = free_port();
+  ProcessOptions options;
+  options.argv = {(binary_dir() / "ballast_test_http_server").string(), std::to_string(port_)};
+  options.cgroups = {cgroup_->path()};
+  auto server = ChildProcess::spawn(options);
+  ASSERT_TRUE(server.ok()) << server.error().message;
+  server_ = std::move(*server);
+  ASSERT_TRUE(eventually([this] { return Client(port_).connected(); }));
+}
+
+void LiveTest::TearDown() {
+  server_.stop(std::chrono::milliseconds(0));
+  maps_.reset();
+  probes_.reset();
+  if (std::filesystem::exists(bpffs_)) {
+    const Status unloaded = kernel::Probes::unload(bpffs_);
+    EXPECT_TRUE(unloaded.ok() || IsSkipped()) << unloaded.error().message;
+  }
+  cgroup_.reset();
+}
+
+ballast_request_value LiveTest::row(ballast_role role) const {
+  const auto rows = maps_->requests();
+  if (!rows) {
+    ADD_FAILURE() << rows.error().message;
+    return {};
+  }
+  for (const auto& each : *rows) {
+    if (each.key.cgroup_id == cgroup_->id() && each.key.role == role) {
+      return each.value;
+    }
+  }
+  return {};
+}
+
+ballast_connection_value LiveTest::connections() const {
+  const auto rows = maps_->connections();
+  if (!rows) {
+    ADD_FAILURE() << rows.error().message;
+    return {};
+  }
+  for (const auto& [id, value] : *rows) {
+    if (id == cgroup_->id()) {
+      return value;
+    }
+  }
+  return {};
+}
+
+ballast_loss_value LiveTest::loss(ballast_loss_reason reason) const {
+  const auto all = maps_->loss();
+  if (!all) {
+    ADD_FAILURE() << all.error().message;
+    return {};
+  }
+  return (*all)[reason];
+}
+
+}  // namespace ballast::testing

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/process.h"
+#include "agent/base/unique_fd.h"
+#include "agent/kernel/probes.h"
+#include "agent/sample/maps.h"
+
+namespace ballast::testing {
+
+/// A cgroup v2 folder of the test's own, removed with it.
+class TestCgroup {
+ public:
+  TestCgroup(const std::filesystem::path& root, const std::string& name);
+  ~TestCgroup();
+  TestCgroup(const TestCgroup&) = delete;
+  TestCgroup& operator=(const TestCgroup&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::uint64_t id() const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// A TCP connection to a loopback address; every wait is bounded.
+class Client {
+ public:
+  explicit Client(std::uint16_t port, bool v6 = false);
+  bool connected() const { return static_cast<bool>(fd_); }
+  void send(const std::string& bytes) const;
+  /// Reads until `count` heads and `body` further bytes came, at most two seconds.
+  std::string receive(std::size_t bytes) const;
+  /// Reads until the text has come.
+  std::string receive_until(const std::string& text) const;
+  std::string receive_to_end() const;
+  /// Resets the connection instead of closing it.
+  void reset();
+  void close() { fd_.reset(); }
+
+ private:
+  UniqueFd fd_;
+};
+
+/// The probes in a bpffs folder of their own, a server in a cgroup of its own.
+class LiveTest : public ::testing::Test {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+
+  void load();
+  void start_server();
+  /// The server's row; zeros while there is none.
+  ballast_request_value row(ballast_role role = BALLAST_ROLE_SERVER) const;
+  ballast_connection_value connections() const;
+  ballast_loss_value loss(ballast_loss_reason reason) const;
+  /// Waits up to two seconds for a condition that another process brings about.
+  template <typename Condition>
+  static bool eventually(Condition condition) {
+    for (int i = 0; i < 1000; ++i) {
+      if (condition()) {
+        return true;
+      }
+      wait_a_little();
+    }
+    return false;
+  }
+  static void wait_a_little();
+
+  std::optional<TempDir> folder_;
+  std::filesystem::path bpffs_;
+  std::optional<kernel::Probes> probes_;
+  std::optional<sample::PinnedMaps> maps_;
+  std::unique_ptr<TestCgroup> cgroup_;
+  ChildProcess server_;
+  std::uint16_t port_ = 0;
+};
+
+}  // namespace ballast::testing
