@@ -49,7 +49,9 @@ class AggregatedService final : public AggregatedDiscoveryService::CallbackServi
   const std::shared_ptr<Hub> hub_;
 };
 
-std::string resource_name(const observe::ServiceId& service) { return service.ns + "/" + service.name; }
+std::string resource_name(const observe::ServiceId& service) {
+  return service.ns + "/" + service.name;
+}
 
 /// An endpoint as a proxy is told of it.
 struct Target {
@@ -146,7 +148,9 @@ Result<std::unique_ptr<XdsSink>> XdsSink::listen(const XdsOptions& options) {
 XdsSink::XdsSink(std::unique_ptr<State> state) : state_(std::move(state)) {}
 XdsSink::~XdsSink() = default;
 
-const std::string& XdsSink::address() const { return state_->address; }
+const std::string& XdsSink::address() const {
+  return state_->address;
+}
 
 Status XdsSink::publish(const guard::GuardedWeights& weights) {
   std::vector<Target> targets;
@@ -199,8 +203,12 @@ void XdsSink::flush() {
   state_->stop();
 }
 
-std::size_t XdsSink::subscribers() const { return state_->hub->subscribers(); }
+std::size_t XdsSink::subscribers() const {
+  return state_->hub->subscribers();
+}
 
-double XdsSink::acknowledgement_delay_s() const { return state_->hub->acknowledgement_delay_s(); }
+double XdsSink::acknowledgement_delay_s() const {
+  return state_->hub->acknowledgement_delay_s();
+}
 
 }  // namespace ballast::actuate

@@ -98,7 +98,9 @@ Hub::Hub(std::chrono::milliseconds patience)
     : patience_(static_cast<MonotonicNs>(std::chrono::nanoseconds(patience).count())),
       pusher_([this] { push_loop(); }) {}
 
-Hub::~Hub() { stop(); }
+Hub::~Hub() {
+  stop();
+}
 
 void Hub::publish(const std::string& name, std::string bytes) {
   const std::lock_guard lock(mutex_);
@@ -122,9 +124,8 @@ void Hub::forget(const std::string& name) {
 bool Hub::settle(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   return settled_.wait_for(lock, timeout, [this] {
-    return std::ranges::all_of(streams_, [](const StreamReactor* stream) {
-      return stream->closing_ || stream->state_.settled();
-    });
+    return std::ranges::all_of(
+        streams_, [](const StreamReactor* stream) { return stream->closing_ || stream->state_.settled(); });
   });
 }
 

@@ -21,9 +21,9 @@ inline constexpr const char* kEndpointTypeUrl =
 
 /// One service's ClusterLoadAssignment, serialised once for all streams.
 struct Resource {
-  std::string name;   ///< NAMESPACE/SERVICE
+  std::string name;  ///< NAMESPACE/SERVICE
   std::string bytes;
-  std::uint64_t version = 0;   ///< grows with every publication of any service
+  std::uint64_t version = 0;  ///< grows with every publication of any service
   MonotonicNs published = 0;
 };
 using ResourcePtr = std::shared_ptr<const Resource>;
@@ -43,9 +43,9 @@ class XdsStream {
   static constexpr std::size_t kMaxSubscriptions = 4096;
 
   struct Answer {
-    bool refused = false;                   ///< too many names: the stream is to be closed
-    std::optional<double> acknowledged_s;   ///< ACK of a push that a publication caused: how long it took
-    std::string rejected;                   ///< NACK: the proxy's message
+    bool refused = false;                  ///< too many names: the stream is to be closed
+    std::optional<double> acknowledged_s;  ///< ACK of a push that a publication caused: how long it took
+    std::string rejected;                  ///< NACK: the proxy's message
   };
 
   /// A request: a subscription, an ACK, a NACK, or all in one. Requests for other types and
@@ -61,9 +61,9 @@ class XdsStream {
   std::optional<Push> next(MonotonicNs now, MonotonicNs patience);
 
   bool subscribed() const { return !subscriptions_.empty(); }
-  bool waiting() const { return !pending_.empty(); }           ///< something is to be sent
+  bool waiting() const { return !pending_.empty(); }               ///< something is to be sent
   bool settled() const { return pending_.empty() && !awaiting_; }  ///< all is sent and answered
-  MonotonicNs sent() const { return sent_; }                   ///< when the last response went
+  MonotonicNs sent() const { return sent_; }                       ///< when the last response went
 
  private:
   struct Pending {
@@ -73,10 +73,10 @@ class XdsStream {
 
   std::set<std::string> subscriptions_;
   std::map<std::string, Pending> pending_;
-  std::uint64_t nonce_ = 0;        ///< of the last response; 0 before the first
-  bool awaiting_ = false;          ///< the last response is not answered
+  std::uint64_t nonce_ = 0;  ///< of the last response; 0 before the first
+  bool awaiting_ = false;    ///< the last response is not answered
   MonotonicNs sent_ = 0;
-  MonotonicNs live_published_ = 0; ///< latest publication in the last response; 0: none was live
+  MonotonicNs live_published_ = 0;  ///< latest publication in the last response; 0: none was live
 };
 
 }  // namespace ballast::actuate

@@ -21,17 +21,22 @@ double wanted(const decide::Proposal& proposal) {
   return std::isfinite(weight) ? weight : 0;
 }
 
-const std::string& pod_of(const observe::EndpointObservation& endpoint) { return endpoint.telemetry.id.pod; }
-const std::string& pod_of(const decide::Proposal& endpoint) { return endpoint.id.pod; }
+const std::string& pod_of(const observe::EndpointObservation& endpoint) {
+  return endpoint.telemetry.id.pod;
+}
+const std::string& pod_of(const decide::Proposal& endpoint) {
+  return endpoint.id.pod;
+}
 
 // Everybody lists endpoints in one order as a rule; the index is built only when they do not.
 template <typename Endpoint>
 std::unordered_map<std::string_view, std::size_t> index_if_needed(
     const std::vector<Endpoint>& endpoints, const std::vector<guard::WeightedEndpoint>& order) {
   std::unordered_map<std::string_view, std::size_t> index;
-  const bool same = endpoints.size() == order.size() &&
-                    std::equal(endpoints.begin(), endpoints.end(), order.begin(),
-                               [](const Endpoint& one, const auto& other) { return pod_of(one) == other.id.pod; });
+  const bool same =
+      endpoints.size() == order.size() &&
+      std::equal(endpoints.begin(), endpoints.end(), order.begin(),
+                 [](const Endpoint& one, const auto& other) { return pod_of(one) == other.id.pod; });
   if (!same) {
     for (std::size_t i = 0; i < endpoints.size(); ++i) {
       index[pod_of(endpoints[i])] = i;
@@ -51,7 +56,8 @@ const Endpoint* look_up(const std::vector<Endpoint>& endpoints,
   return found == index.end() ? nullptr : &endpoints[found->second];
 }
 
-void fill_measured(ballast_decision_value& value, const observe::EndpointObservation& observation, MonotonicNs now) {
+void fill_measured(ballast_decision_value& value, const observe::EndpointObservation& observation,
+                   MonotonicNs now) {
   const observe::EndpointTelemetry& telemetry = observation.telemetry;
   value.log_prior_e6 = e6(observation.log_prior);
   value.feature_count = std::min<std::uint32_t>(BALLAST_DECISION_FEATURES, spec::kObservation);
@@ -83,7 +89,8 @@ ballast_decision_key decision_key(const observe::ServiceId& service, const std::
   return key;
 }
 
-DecisionRows::DecisionRows(const ServiceTick& service, const TickState& tick) : service_(service), tick_(tick) {
+DecisionRows::DecisionRows(const ServiceTick& service, const TickState& tick)
+    : service_(service), tick_(tick) {
   const auto& endpoints = service.weights->endpoints();
   for (const guard::WeightedEndpoint& endpoint : endpoints) {
     weight_sum_ += endpoint.weight;
@@ -141,7 +148,8 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   copy_text(value.policy, tick_.policy);
   copy_text(value.why, service_.weights->why());
   const bool ipv6 = endpoint.address.find(':') != std::string::npos;
-  copy_text(value.address, (ipv6 ? "[" + endpoint.address + "]" : endpoint.address) + ":" + std::to_string(endpoint.port));
+  copy_text(value.address,
+            (ipv6 ? "[" + endpoint.address + "]" : endpoint.address) + ":" + std::to_string(endpoint.port));
   return row;
 }
 

@@ -57,9 +57,13 @@ void histogram(MetricFamily& to, Labels labels, std::span<const double> bounds,
 }
 
 // What a total grew by; one that went back began anew at zero.
-std::uint64_t growth(std::uint64_t now, std::uint64_t before) { return now >= before ? now - before : now; }
+std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
+  return now >= before ? now - before : now;
+}
 
-double seconds(std::uint64_t ns) { return static_cast<double>(ns) * 1e-9; }
+double seconds(std::uint64_t ns) {
+  return static_cast<double>(ns) * 1e-9;
+}
 
 }  // namespace
 
@@ -145,13 +149,15 @@ void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
   auto duration = family("http_server_request_duration_seconds",
                          "Duration of HTTP and gRPC server requests to the last byte of the response.",
                          MetricType::Histogram);
-  auto active = family("http_server_active_requests", "Requests without a finished response.", MetricType::Gauge);
+  auto active =
+      family("http_server_active_requests", "Requests without a finished response.", MetricType::Gauge);
   auto open = family("ballast_open_connections", "Open connections of the pod's sockets.", MetricType::Gauge);
   auto cpu = family("container_cpu_time_seconds_total", "CPU time used.", MetricType::Counter);
-  auto wait = family("ballast_run_queue_wait_seconds_total",
-                     "Time that tasks were runnable but not running, throttled time included.",
-                     MetricType::Counter);
-  auto memory = family("container_memory_usage_bytes", "Memory used, by the cgroup's own figure.", MetricType::Gauge);
+  auto wait =
+      family("ballast_run_queue_wait_seconds_total",
+             "Time that tasks were runnable but not running, throttled time included.", MetricType::Counter);
+  auto memory =
+      family("container_memory_usage_bytes", "Memory used, by the cgroup's own figure.", MetricType::Gauge);
   for (const auto& [key, totals] : pods_) {
     const Labels labels = {{"namespace", key.ns}, {"service", key.service}, {"pod", key.pod}};
     histogram(duration, labels, kDurationBounds, totals.duration.counts, totals.duration.sum_s);
@@ -172,11 +178,13 @@ void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
 
 void Metrics::collect_weights(std::vector<MetricFamily>& families) const {
   auto weight = family("ballast_weight", "Weight in force; a fair share is 1000.", MetricType::Gauge);
-  auto neutral = family("ballast_service_neutral", "1 while all endpoints have equal weights.", MetricType::Gauge);
+  auto neutral =
+      family("ballast_service_neutral", "1 while all endpoints have equal weights.", MetricType::Gauge);
   for (const auto& [service, weights] : weights_) {
     gauge(neutral, {{"namespace", service.ns}, {"service", service.name}}, weights.neutral ? 1 : 0);
     for (const EndpointWeight& endpoint : weights.endpoints) {
-      gauge(weight, {{"namespace", service.ns}, {"service", service.name}, {"pod", endpoint.pod}}, endpoint.weight);
+      gauge(weight, {{"namespace", service.ns}, {"service", service.name}, {"pod", endpoint.pod}},
+            endpoint.weight);
     }
   }
   families.push_back(std::move(weight));
@@ -189,16 +197,21 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
   };
   counter(families.emplace_back(family("ballast_samples_total", "Ticks measured.", MetricType::Counter)), {},
           static_cast<double>(samples_));
-  histogram(families.emplace_back(family("ballast_tick_duration_seconds", "Work of one tick.", MetricType::Histogram)),
+  histogram(families.emplace_back(
+                family("ballast_tick_duration_seconds", "Work of one tick.", MetricType::Histogram)),
             {}, kTickBounds, tick_counts_, tick_sum_s_);
-  one_gauge("ballast_policy_epoch", "Epoch of the parameters in force.", static_cast<double>(loop_.policy_epoch));
+  one_gauge("ballast_policy_epoch", "Epoch of the parameters in force.",
+            static_cast<double>(loop_.policy_epoch));
   one_gauge("ballast_policy_version", "Version of the parameters in force.",
             static_cast<double>(loop_.policy_version));
-  one_gauge("ballast_xds_subscribers", "Proxies that take weights from us.", static_cast<double>(loop_.subscribers));
-  one_gauge("ballast_acknowledgement_delay_seconds", "From a publication to a proxy's acknowledgement, median of late.",
+  one_gauge("ballast_xds_subscribers", "Proxies that take weights from us.",
+            static_cast<double>(loop_.subscribers));
+  one_gauge("ballast_acknowledgement_delay_seconds",
+            "From a publication to a proxy's acknowledgement, median of late.",
             loop_.acknowledgement_delay_s);
 
-  auto events = family("ballast_loss_events_total", "Messages or events not measured, by reason.", MetricType::Counter);
+  auto events =
+      family("ballast_loss_events_total", "Messages or events not measured, by reason.", MetricType::Counter);
   auto bytes = family("ballast_loss_bytes_total", "Bytes not parsed, by reason.", MetricType::Counter);
   for (std::size_t reason = 0; reason < loss_total_.size(); ++reason) {
     const char* const name = sample::loss_reason_name(static_cast<ballast_loss_reason>(reason));

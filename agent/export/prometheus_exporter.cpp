@@ -23,7 +23,8 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
     return parsed.error().in("metrics");
   }
   if (!parsed->unix_path.empty()) {
-    return Error::usage("metrics: address '" + options.address + "': Prometheus needs IP:PORT, not a unix socket");
+    return Error::usage("metrics: address '" + options.address +
+                        "': Prometheus needs IP:PORT, not a unix socket");
   }
   // civetweb says only that it could not start.
   if (Status free = check_listen_address(*parsed); !free) {
@@ -46,15 +47,21 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
 PrometheusExporter::PrometheusExporter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 PrometheusExporter::~PrometheusExporter() = default;
 
-const std::string& PrometheusExporter::address() const { return state_->address; }
+const std::string& PrometheusExporter::address() const {
+  return state_->address;
+}
 
 void PrometheusExporter::observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods,
                                  const LoopMetrics& loop) {
   state_->metrics->observe(sample, pods, loop);
 }
 
-void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) { state_->metrics->set_weights(weights); }
+void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) {
+  state_->metrics->set_weights(weights);
+}
 
-void PrometheusExporter::withdraw(const observe::ServiceId& service) { state_->metrics->withdraw(service); }
+void PrometheusExporter::withdraw(const observe::ServiceId& service) {
+  state_->metrics->withdraw(service);
+}
 
 }  // namespace ballast::telemetry

@@ -25,7 +25,8 @@ sockaddr_in name_of(const std::string& address, std::uint16_t port) {
 
 std::string without_chunks(const std::string& body) {
   std::string text;
-  for (std::size_t at = 0, line = body.find("\r\n"); line != std::string::npos; line = body.find("\r\n", at)) {
+  for (std::size_t at = 0, line = body.find("\r\n"); line != std::string::npos;
+       line = body.find("\r\n", at)) {
     const std::size_t size = std::strtoul(body.c_str() + at, nullptr, 16);
     if (size == 0) {
       break;
@@ -106,7 +107,8 @@ std::optional<std::string> http_get(std::uint16_t port, const std::string& path)
   ::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL);
   std::string answer;
   char buffer[16384];
-  for (ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0); n > 0; n = ::recv(fd.get(), buffer, sizeof buffer, 0)) {
+  for (ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0); n > 0;
+       n = ::recv(fd.get(), buffer, sizeof buffer, 0)) {
     answer.append(buffer, static_cast<std::size_t>(n));
   }
   const std::size_t body = answer.find("\r\n\r\n");

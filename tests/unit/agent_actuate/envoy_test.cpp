@@ -125,14 +125,23 @@ class EnvoyTest : public ::testing::Test {
 
   void start_envoy() {
     const ListenAddress at = parse_listen_address(sink_->address(), false).value();
-    const std::string socket =
-        at.unix_path.empty()
-            ? "socket_address: {address: " + at.host + ", port_value: " + std::to_string(at.port) + "}"
-            : "pipe: {path: " + at.unix_path + "}";
-    ASSERT_TRUE(write_file_atomic(dir_->path() / "envoy.yaml", replaced(kBootstrap, "{AT}", "{" + socket + "}")).ok());
+    const std::string socket = at.unix_path.empty() ? "socket_address: {address: " + at.host +
+                                                          ", port_value: " + std::to_string(at.port) + "}"
+                                                    : "pipe: {path: " + at.unix_path + "}";
+    ASSERT_TRUE(
+        write_file_atomic(dir_->path() / "envoy.yaml", replaced(kBootstrap, "{AT}", "{" + socket + "}"))
+            .ok());
     ProcessOptions options;
-    options.argv = {envoy_, "-c", dir_->path() / "envoy.yaml", "--concurrency", "1", "--disable-hot-restart",
-                    "--admin-address-path", dir_->path() / "admin", "--log-level", "warning"};
+    options.argv = {envoy_,
+                    "-c",
+                    dir_->path() / "envoy.yaml",
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "--admin-address-path",
+                    dir_->path() / "admin",
+                    "--log-level",
+                    "warning"};
     options.output = dir_->path() / "envoy.log";
     Result<ChildProcess> child = ChildProcess::spawn(options);
     ASSERT_TRUE(child.ok()) << child.error().message;
@@ -148,7 +157,8 @@ class EnvoyTest : public ::testing::Test {
   std::string log() const { return read_file(dir_->path() / "envoy.log").value(); }
 
   static bool eventually(const std::function<bool()>& condition) {
-    for (const auto until = std::chrono::steady_clock::now() + 15s; std::chrono::steady_clock::now() < until;) {
+    for (const auto until = std::chrono::steady_clock::now() + 15s;
+         std::chrono::steady_clock::now() < until;) {
       if (condition()) {
         return true;
       }
@@ -245,7 +255,8 @@ TEST_F(EnvoyTest, SplitsByOurWeightsKeepsThemWithoutUsAndTakesNewOnesAfterAResta
   ASSERT_TRUE(sink_->publish(shares(1, 3)).ok());
   ASSERT_TRUE(eventually([&] { return sink_->subscribers() == 1; })) << log();
   std::cout << "Envoy back after a restart: "
-            << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count() << " ms\n";
+            << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count()
+            << " ms\n";
   ASSERT_TRUE(eventually([&] { return envoy_weights() == weights_of(shares(1, 3)); })) << log();
   EXPECT_NEAR(split(200), 0.25, 0.03);
 }
@@ -274,7 +285,8 @@ TEST_F(EnvoyTest, EndpointsComeAndGoAndARefusalLeavesThem) {
   const auto in_force = envoy_weights();
   ASSERT_TRUE(sink_->publish(weigher_.weights("web", {{"web-0", "no address", 1, 1}})).ok());
   ASSERT_TRUE(eventually([&] {
-    return http_get(admin_, "/stats?filter=cluster.web.update_rejected").value_or("").find(": 1") != std::string::npos;
+    return http_get(admin_, "/stats?filter=cluster.web.update_rejected").value_or("").find(": 1") !=
+           std::string::npos;
   })) << log();
   EXPECT_EQ(envoy_weights(), in_force);
   publish_and_wait(shares(2, 1));

@@ -40,7 +40,9 @@ class FileSinkTest : public ::testing::Test {
   Weigher weigher_;
 };
 
-TEST_F(FileSinkTest, BeginsWithoutServices) { EXPECT_EQ(written(), nlohmann::json::parse(R"({"services":[]})")); }
+TEST_F(FileSinkTest, BeginsWithoutServices) {
+  EXPECT_EQ(written(), nlohmann::json::parse(R"({"services":[]})"));
+}
 
 TEST_F(FileSinkTest, HoldsEveryServiceWithItsWeightsInForce) {
   const guard::GuardedWeights web = weigher_.weights("web", kTwo);

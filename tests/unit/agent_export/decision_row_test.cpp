@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/export/decision_row.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "weights.h"
+
+namespace ballast::telemetry {
+namespace {
+
+class DecisionRowTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    tick_.now = 9'000'000'000;
+    tick_.mode = guard::Mode::kActive;
+    tick_.policy = "learned";
+    tick_.policy_epoch = 3;
+    tick_.policy_version = 14;
+    for (const char* pod : {"web-0", "web-1"}) {
+      observe::EndpointObservation& seen = observation_.endpoints.emplace_back();
+      seen.telemetry.id = {{"shop", "web"}, pod};
+      seen.telemetry.taken = 8'500'000'000;
+      seen.telemetry.qps = pod[4] == '0' ? 30 : 10;
+      seen.features[0] = 1.5F;
+      decide::Proposal& proposed = proposal_.endpoints.emplace_back();
+      proposed.id = seen.telemetry.id;
+      proposed.log_prior = pod[4] == '0' ? std::log(3.0) : 0;
+      proposed.offset = 0.25;
+      proposed.action = 3;
+    }
+    proposal_.neutral = false;
+  }
+
+  sample::DecisionRow row(std::size_t index) {
+    const ServiceTick service{&observation_, &proposal_, &weights_, published_};
+    return DecisionRows(service, tick_).row(index);
+  }
+
+  Weigher weigher_;
+  guard::GuardedWeights weights_ = weigher_.weights("web", {3, 1});
+  observe::ServiceObservation observation_;
+  decide::ServiceProposal proposal_;
+  TickState tick_;
+  bool published_ = true;
+};
+
+TEST_F(DecisionRowTest, HoldsWhatWasSeenWantedAndDone) {
+  const sample::DecisionRow made = row(0);
+  EXPECT_STREQ(made.key.ns, "shop");
+  EXPECT_STREQ(made.key.service, "web");
+  EXPECT_STREQ(made.key.pod, "web-0");
+  EXPECT_EQ(made.value.decided_ns, 9'000'000'000U);
+  EXPECT_EQ(made.value.weight, weights_.endpoints()[0].weight);
+  EXPECT_EQ(made.value.mode, 2U);
+  EXPECT_EQ(made.value.neutral, 0U);
+  EXPECT_EQ(made.value.guard_reasons, weights_.endpoints()[0].reasons);
+  EXPECT_NEAR(static_cast<double>(made.value.log_prior_e6), std::log(3.0) * 1e6, 1);
+  EXPECT_EQ(made.value.offset_e6, 250'000);
+  EXPECT_NEAR(static_cast<double>(made.value.proposed_e6), 750'000, 1);
+  EXPECT_NEAR(static_cast<double>(made.value.guarded_e6), 750'000, 2000);
+  EXPECT_EQ(made.value.features_e6[0], 1'500'000);
+  EXPECT_EQ(made.value.feature_count, static_cast<unsigned>(BALLAST_DECISION_FEATURES));
+  EXPECT_EQ(made.value.action, 3U);
+  EXPECT_EQ(made.value.policy_epoch, 3U);
+  EXPECT_EQ(made.value.policy_version, 14U);
+  EXPECT_STREQ(made.value.policy, "learned");
+  EXPECT_EQ(std::string(made.value.why), weights_.why().substr(0, sizeof made.value.why - 1));
+  EXPECT_STREQ(made.value.address, "127.1.0.1:8080");
+  EXPECT_EQ(made.value.raw[BALLAST_RAW_QPS], 30);
+  EXPECT_DOUBLE_EQ(made.value.raw[BALLAST_RAW_AGE_S], 0.5);
+}
+
+TEST_F(DecisionRowTest, EndpointsAreMatchedByPodNotByPlace) {
+  std::reverse(observation_.endpoints.begin(), observation_.endpoints.end());
+  std::reverse(proposal_.endpoints.begin(), proposal_.endpoints.end());
+  EXPECT_EQ(row(0).value.raw[BALLAST_RAW_QPS], 30);
+  EXPECT_NEAR(static_cast<double>(row(1).value.proposed_e6), 250'000, 1);
+}
+
+TEST_F(DecisionRowTest, EndpointThatNobodyMeasuredHasItsWeightAlone) {
+  observation_.endpoints.pop_back();
+  proposal_.endpoints.pop_back();
+  const sample::DecisionRow made = row(1);
+  EXPECT_EQ(made.value.weight, weights_.endpoints()[1].weight);
+  EXPECT_EQ(made.value.feature_count, 0U);
+  EXPECT_EQ(made.value.action, spec::kKeep);
+  EXPECT_EQ(made.value.proposed_e6, 0);
+}
+
+TEST_F(DecisionRowTest, BeforeAPublicationTheWeightIsZero) {
+  published_ = false;
+  EXPECT_EQ(row(0).value.weight, 0U);
+  EXPECT_GT(row(0).value.guarded_e6, 0);
+}
+
+TEST_F(DecisionRowTest, NeutralProposalIsAnEqualShare) {
+  proposal_.neutral = true;
+  EXPECT_EQ(row(0).value.proposed_e6, 500'000);
+}
+
+TEST_F(DecisionRowTest, GarbageStaysReadable) {
+  proposal_.endpoints[0].log_prior = std::numeric_limits<double>::quiet_NaN();
+  proposal_.endpoints[1].offset = std::numeric_limits<double>::infinity();
+  observation_.endpoints[0].features[0] = std::numeric_limits<float>::infinity();
+  tick_.policy = std::string(500, 'x');
+  const sample::DecisionRow made = row(0);
+  EXPECT_EQ(made.value.log_prior_e6, 0);
+  EXPECT_EQ(made.value.features_e6[0], 0);
+  EXPECT_EQ(made.value.proposed_e6, 0);
+  EXPECT_EQ(std::string(made.value.policy), std::string(31, 'x'));
+  EXPECT_EQ(row(1).value.offset_e6, 0);
+}
+
+TEST(DecisionKey, LongNamesAreCutAndStayTerminated) {
+  const ballast_decision_key key =
+      decision_key({std::string(100, 'n'), std::string(100, 's')}, std::string(300, 'p'));
+  EXPECT_EQ(std::string(key.ns), std::string(63, 'n'));
+  EXPECT_EQ(std::string(key.service), std::string(63, 's'));
+  EXPECT_EQ(std::string(key.pod), std::string(255, 'p'));
+}
+
+}  // namespace
+}  // namespace ballast::telemetry

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <map>
+#include <sstream>
+
+#include "agent/base/listen_address.h"
+#include "agent/base/unique_fd.h"
+#include "agent/export/latency_fold.h"
+#include "agent/export/prometheus_exporter.h"
+#include "weights.h"
+
+namespace ballast::telemetry {
+namespace {
+
+using Series = std::map<std::string, double>;  ///< `name{labels}` -> value
+
+std::string get(const std::string& address, const std::string& path) {
+  const ListenAddress at = parse_listen_address(address, true).value();
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(at.port);
+  ::inet_pton(AF_INET, at.host.c_str(), &name.sin_addr);
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const timeval patience{5, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) {
+    return "";
+  }
+  const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+  ::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL);
+  std::string answer;
+  char buffer[16384];
+  for (ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0); n > 0;
+       n = ::recv(fd.get(), buffer, sizeof buffer, 0)) {
+    answer.append(buffer, static_cast<std::size_t>(n));
+  }
+  return answer;
+}
+
+class PrometheusTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto exporter = PrometheusExporter::listen({.address = "127.0.0.1:0"});
+    ASSERT_TRUE(exporter.ok()) << exporter.error().message;
+    exporter_ = std::move(exporter).value();
+  }
+
+  Series scrape() const {
+    const std::string answer = get(exporter_->address(), "/metrics");
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200")) << answer.substr(0, 200);
+    Series series;
+    std::istringstream lines(answer);
+    for (std::string line; std::getline(lines, line);) {
+      const std::size_t space = line.rfind(' ');
+      if (!line.empty() && line[0] != '#' && line[0] != '\r' && space != std::string::npos) {
+        series[line.substr(0, space)] = std::strtod(line.c_str() + space, nullptr);
+      }
+    }
+    return series;
+  }
+
+  static identity::Pod pod(std::uint64_t cgroup, const std::string& name,
+                           const std::string& container = "app") {
+    identity::Pod made;
+    made.cgroup_id = cgroup;
+    made.pod = name;
+    made.ns = "shop";
+    made.container = container;
+    made.service = "web";
+    return made;
+  }
+
+  /// A tick in which cgroup `id` answered `count` requests of `ns` each.
+  sample::Sample tick(std::uint64_t id, std::uint64_t count, std::uint64_t ns) {
+    sample::Sample made;
+    made.taken = now_ += 250'000'000;
+    sample::CgroupSample& cgroup = made.cgroups.emplace_back();
+    cgroup.id = id;
+    cgroup.in_flight = 3;
+    cgroup.connections = 7;
+    cgroup.last_byte.count = count;
+    cgroup.last_byte.sum_ns = count * ns;
+    cgroup.last_byte.buckets[ballast_hist_bucket(ns)] = count;
+    cgroup.on_cpu_ns = 500'000'000;
+    cgroup.wait_ns = 250'000'000;
+    cgroup.memory_bytes = 1 << 20;
+    made.loss = loss_;
+    return made;
+  }
+
+  MonotonicNs now_ = 1'000'000'000;
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_{};
+  std::unique_ptr<PrometheusExporter> exporter_;
+  Weigher weigher_;
+};
+
+const std::string kWeb0 = R"({namespace="shop",service="web",pod="web-0")";
+
+TEST_F(PrometheusTest, PodsHaveRequestsCpuMemoryAndConnections) {
+  exporter_->observe(tick(11, 4, 30'000'000), {pod(11, "web-0")}, {});
+  const Series series = scrape();
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_count" + kWeb0 + "}"), 4);
+  EXPECT_NEAR(series.at("http_server_request_duration_seconds_sum" + kWeb0 + "}"), 0.12, 1e-9);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="0.025"})"), 0);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="0.05"})"), 4);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="10"})"), 4);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="+Inf"})"), 4);
+  EXPECT_EQ(series.at("http_server_active_requests" + kWeb0 + "}"), 3);
+  EXPECT_EQ(series.at("ballast_open_connections" + kWeb0 + "}"), 7);
+  EXPECT_NEAR(series.at("container_cpu_time_seconds_total" + kWeb0 + R"(,container="app"})"), 0.5, 1e-9);
+  EXPECT_NEAR(series.at("ballast_run_queue_wait_seconds_total" + kWeb0 + R"(,container="app"})"), 0.25, 1e-9);
+  EXPECT_EQ(series.at("container_memory_usage_bytes" + kWeb0 + R"(,container="app"})"), 1 << 20);
+}
+
+TEST_F(PrometheusTest, CountersGrowByTickAndGaugesFollow) {
+  const std::vector<identity::Pod> pods = {pod(11, "web-0")};
+  exporter_->observe(tick(11, 4, 30'000'000), pods, {});
+  sample::Sample second = tick(11, 6, 2'000'000'000);
+  second.cgroups[0].in_flight = 1;
+  exporter_->observe(second, pods, {});
+  const Series series = scrape();
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_count" + kWeb0 + "}"), 10);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="1"})"), 4);
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_bucket" + kWeb0 + R"(,le="2.5"})"), 10);
+  EXPECT_EQ(series.at("http_server_active_requests" + kWeb0 + "}"), 1);
+  EXPECT_NEAR(series.at("container_cpu_time_seconds_total" + kWeb0 + R"(,container="app"})"), 1.0, 1e-9);
+  EXPECT_EQ(series.at("ballast_samples_total"), 2);
+}
+
+TEST_F(PrometheusTest, ContainersOfAPodAreOnePodAndUnknownCgroupsAreNotExported) {
+  sample::Sample both = tick(11, 4, 30'000'000);
+  both.cgroups.push_back(both.cgroups[0]);
+  both.cgroups.back().id = 12;
+  both.cgroups.push_back(both.cgroups[0]);
+  both.cgroups.back().id = 99;
+  exporter_->observe(both, {pod(11, "web-0"), pod(12, "web-0", "helper")}, {});
+  const Series series = scrape();
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_count" + kWeb0 + "}"), 8);
+  EXPECT_EQ(series.count("container_cpu_time_seconds_total" + kWeb0 + R"(,container="helper"})"), 1U);
+  int pods = 0;
+  for (const auto& [name, value] : series) {
+    pods += name.starts_with("http_server_active_requests{") ? 1 : 0;
+  }
+  EXPECT_EQ(pods, 1);
+}
+
+TEST_F(PrometheusTest, PodThatWentKeepsItsCountersAWhileThenLeaves) {
+  exporter_->observe(tick(11, 4, 30'000'000), {pod(11, "web-0")}, {});
+  exporter_->observe(tick(12, 0, 0), {}, {});
+  Series series = scrape();
+  EXPECT_EQ(series.at("http_server_request_duration_seconds_count" + kWeb0 + "}"), 4);
+  EXPECT_EQ(series.at("http_server_active_requests" + kWeb0 + "}"), 0);
+  EXPECT_EQ(series.at("container_memory_usage_bytes" + kWeb0 + R"(,container="app"})"), 0);
+  now_ += 301'000'000'000;
+  exporter_->observe(tick(12, 0, 0), {}, {});
+  series = scrape();
+  EXPECT_EQ(series.count("http_server_request_duration_seconds_count" + kWeb0 + "}"), 0U);
+}
+
+TEST_F(PrometheusTest, LossNeverGoesBackWhenTheMapsAreMadeAnew) {
+  const std::string bytes = R"(ballast_loss_bytes_total{reason="not_http"})";
+  const std::string events = R"(ballast_loss_events_total{reason="gap"})";
+  loss_[BALLAST_LOSS_NOT_HTTP].bytes = 1000;
+  loss_[BALLAST_LOSS_GAP].events = 5;
+  exporter_->observe(tick(11, 0, 0), {}, {});
+  loss_[BALLAST_LOSS_NOT_HTTP].bytes = 1500;
+  exporter_->observe(tick(11, 0, 0), {}, {});
+  EXPECT_EQ(scrape().at(bytes), 1500);
+  loss_[BALLAST_LOSS_NOT_HTTP].bytes = 200;
+  loss_[BALLAST_LOSS_GAP].events = 1;
+  exporter_->observe(tick(11, 0, 0), {}, {});
+  const Series series = scrape();
+  EXPECT_EQ(series.at(bytes), 1700);
+  EXPECT_EQ(series.at(events), 6);
+  EXPECT_EQ(series.at(R"(ballast_loss_events_total{reason="map_full"})"), 0) << "zero is told too";
+}
+
+TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
+  const guard::GuardedWeights weights = weigher_.weights("web", {3, 1});
+  exporter_->set_weights(weights);
+  Series series = scrape();
+  EXPECT_EQ(series.at("ballast_weight" + kWeb0 + "}"), weights.endpoints()[0].weight);
+  EXPECT_GT(weights.endpoints()[0].weight, weights.endpoints()[1].weight);
+  EXPECT_EQ(series.at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 0);
+  exporter_->set_weights(weigher_.weights("web", {1, 1}, true));
+  EXPECT_EQ(scrape().at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 1);
+  exporter_->withdraw({"shop", "web"});
+  EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U);
+}
+
+TEST_F(PrometheusTest, TheAgentTellsOfItself) {
+  LoopMetrics loop;
+  loop.tick_duration_s = 0.002;
+  loop.policy_epoch = 2;
+  loop.policy_version = 77;
+  loop.subscribers = 3;
+  loop.acknowledgement_delay_s = 0.125;
+  loop.maps = {{"requests", 12, 4096}};
+  exporter_->observe(tick(11, 0, 0), {}, loop);
+  const Series series = scrape();
+  EXPECT_EQ(series.at("ballast_policy_epoch"), 2);
+  EXPECT_EQ(series.at("ballast_policy_version"), 77);
+  EXPECT_EQ(series.at("ballast_xds_subscribers"), 3);
+  EXPECT_EQ(series.at("ballast_acknowledgement_delay_seconds"), 0.125);
+  EXPECT_EQ(series.at(R"(ballast_map_entries{map="requests"})"), 12);
+  EXPECT_EQ(series.at(R"(ballast_map_max_entries{map="requests"})"), 4096);
+  EXPECT_EQ(series.at("ballast_tick_duration_seconds_count"), 1);
+  EXPECT_EQ(series.at(R"(ballast_tick_duration_seconds_bucket{le="0.001"})"), 0);
+  EXPECT_EQ(series.at(R"(ballast_tick_duration_seconds_bucket{le="0.0025"})"), 1);
+}
+
+TEST_F(PrometheusTest, LabelsAreEscaped) {
+  exporter_->observe(tick(11, 1, 1000), {pod(11, "we\"ird\\\n")}, {});
+  EXPECT_EQ(
+      scrape().count(R"(http_server_active_requests{namespace="shop",service="web",pod="we\"ird\\\n"})"), 1U);
+}
+
+TEST_F(PrometheusTest, AddressInUseFailsAndNamesIt) {
+  const auto second = PrometheusExporter::listen({.address = exporter_->address()});
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().kind, Error::Kind::kFailed);
+  EXPECT_NE(second.error().message.find(exporter_->address()), std::string::npos) << second.error().message;
+}
+
+TEST(PrometheusListen, RefusesWhatIsNoAddressOrBeyondLoopback) {
+  for (const char* address :
+       {"", "9090", "127.0.0.1", "0.0.0.0:0", "[::]:0", "unix:/tmp/metrics", "web:80"}) {
+    const auto exporter = PrometheusExporter::listen({.address = address});
+    ASSERT_FALSE(exporter.ok()) << address;
+    EXPECT_EQ(exporter.error().kind, Error::Kind::kUsage) << address;
+  }
+  EXPECT_TRUE(PrometheusExporter::listen({.address = "0.0.0.0:0", .allow_remote = true}).ok());
+}
+
+TEST(LatencyFold, EveryRequestIsCountedOnceAndNearItsPlace) {
+  for (unsigned int bucket = 0; bucket < BALLAST_HIST_BUCKETS; ++bucket) {
+    sample::Latency latency;
+    latency.count = 2;
+    latency.buckets[bucket] = 2;
+    DurationHistogram histogram;
+    histogram.add(latency);
+    std::size_t place = histogram.counts.size();
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
+      sum += histogram.counts[i];
+      place = histogram.counts[i] != 0 ? i : place;
+    }
+    EXPECT_EQ(sum, 2U);
+    ASSERT_LT(place, histogram.counts.size());
+    const double lower_s = static_cast<double>(ballast_hist_lower(bucket)) * 1e-9;
+    if (place < kDurationBounds.size()) {
+      EXPECT_LE(lower_s, kDurationBounds[place]) << bucket;
+    }
+    if (place > 0) {
+      EXPECT_GE(lower_s * 1.125, kDurationBounds[place - 1]) << bucket;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ballast::telemetry
