@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "agent/decide/learned.h"
+#include "agent/decide/policy.h"
+
+namespace ballast::loop {
+
+enum class PolicyKind { kNeutral, kPrior, kLearned };
+
+/// The policy that acts, and which parameters it acts with.
+class ActingPolicy {
+ public:
+  /// `parameters` are the bytes of a parameters file, for kLearned only; without them the network
+  /// is untrained, which is the prior. Errors: kUsage, why the bytes are refused.
+  static Result<ActingPolicy> create(PolicyKind kind, const decide::LearnedOptions& options,
+                                     const std::optional<std::string>& parameters);
+
+  decide::Policy& policy() const { return *policy_; }
+  const char* name() const;
+  bool learns() const { return learned_ != nullptr; }
+
+  /// Acts with these bytes of a parameters file from the next decision on. Refused, with the
+  /// reason and a count, where they are not such a file or no policy learns; what acts then stays.
+  Status replace(std::string_view bytes);
+  /// As replace(), of what a learner hands over. Also refused where the epoch is older than that
+  /// of parameters that a learner gave before: they come from a deposed leader.
+  Status replace_from_learner(std::string_view bytes);
+
+  std::uint64_t epoch() const { return epoch_; }
+  std::uint64_t version() const { return version_; }
+  std::uint32_t crc32() const { return crc32_; }  ///< of the file's bytes as they came; 0: no network
+  std::uint64_t replaced() const { return replaced_; }
+  std::uint64_t refused() const { return refused_; }
+
+ private:
+  explicit ActingPolicy(PolicyKind kind) : kind_(kind) {}
+  Status install(std::string_view bytes, std::uint64_t least_epoch);
+
+  PolicyKind kind_;
+  std::unique_ptr<decide::Policy> policy_;
+  decide::LearnedPolicy* learned_ = nullptr;  ///< policy_, where it is one
+  std::uint64_t epoch_ = 0;
+  std::uint64_t version_ = 0;
+  std::uint32_t crc32_ = 0;
+  std::uint64_t learner_epoch_ = 0;
+  std::uint64_t replaced_ = 0;
+  std::uint64_t refused_ = 0;
+};
+
+}  // namespace ballast::loop

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/actuate/sink.h"
+#include "agent/base/result.h"
+#include "agent/decide/rollout.h"
+#include "agent/export/prometheus_exporter.h"
+#include "agent/export/state_writer.h"
+#include "agent/fleet/local.h"
+#include "agent/guard/guard.h"
+#include "agent/identity/identity.h"
+#include "agent/loop/acting_policy.h"
+#include "agent/observe/observer.h"
+#include "agent/observe/reward.h"
+#include "agent/sample/sample.h"
+#include "model/sync/rollout_server.h"
+
+namespace ballast::loop {
+
+struct LoopOptions {
+  std::chrono::milliseconds tick{250};
+  guard::Mode mode = guard::Mode::kOff;
+  observe::ObserverOptions observer;
+  guard::GuardOptions guard;
+  spec::RewardWeights reward;
+  std::size_t rollout_steps = decide::RolloutRecorder::kDefaultSteps;
+};
+
+/// What the loop leads to. Only identity and sink have to be there.
+struct LoopDoors {
+  std::unique_ptr<identity::IdentitySource> identity;
+  std::unique_ptr<actuate::WeightSink> sink;
+  std::optional<telemetry::StateWriter> state;
+  std::unique_ptr<telemetry::PrometheusExporter> metrics;
+  std::unique_ptr<sync::RolloutServer> learner;
+};
+
+/// One turn of the way of the data (design section 2) a tick, for the standalone agent: its fleet
+/// is itself. Not thread-safe.
+class Loop {
+ public:
+  Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors);
+
+  /// From a sample to the sink. What fails on the way is logged when it begins and when it ends,
+  /// and does not stop the loop: weights that a sink refused are tried again in the next tick.
+  void tick(const sample::Sample& sample);
+
+  /// Parameters from the operator; see ActingPolicy::replace(). Logged either way.
+  void reload(const std::string& origin, const Result<std::string>& bytes);
+
+  /// Equal weights for all services; returns when they have left (WeightSink::flush). The last call.
+  void release();
+
+  const ActingPolicy& policy() const { return policy_; }
+
+ private:
+  struct Service {
+    std::map<observe::EndpointId, double> offsets;  ///< in force
+    std::map<observe::EndpointId, double> log_weights;
+    observe::RunningReference reference;
+    double churn = 0;  ///< sum of |delta log w| that the last tick brought
+    bool published = false;
+    bool waiting = false;  ///< the sink refused the latest weights
+  };
+
+  void take_parameters();
+  decide::LoopContext context(MonotonicNs now) const;
+  std::vector<observe::ServiceObservation> observe_all(
+      const std::vector<observe::EndpointTelemetry>& endpoints, const decide::LoopContext& context);
+  decide::ServiceProposal decide_one(const observe::ServiceObservation& observation,
+                                     const decide::LoopContext& context);
+  void record(Service& service, const observe::ServiceObservation& observation,
+              const decide::ServiceProposal& proposal, const decide::LoopContext& context);
+  void publish(Service& service, const guard::GuardedWeights& weights);
+  void withdraw(const observe::ServiceId& id);
+  void write_state(const std::vector<identity::Pod>& pods,
+                   const std::vector<telemetry::ServiceTick>& services, const decide::LoopContext& context);
+  void complain(const std::string& what, const Status& status);
+
+  LoopOptions options_;
+  ActingPolicy policy_;
+  LoopDoors doors_;
+  observe::Observer observer_;
+  fleet::LocalFleet fleet_;
+  guard::Guard guard_;
+  decide::RolloutRecorder recorder_;
+  std::map<observe::ServiceId, Service> services_;
+  std::map<std::string, std::string> complaints_;  ///< what fails now, and the last reason
+};
+
+}  // namespace ballast::loop

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/loop/acting_policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/base/file.h"
+#include "model/policy/parameters.h"
+
+namespace ballast::loop {
+namespace {
+
+std::string parameters(std::uint64_t epoch, std::uint64_t version, std::uint64_t seed = 1) {
+  policy::Parameters p = policy::initial(seed);
+  p.epoch = epoch;
+  p.version = version;
+  return policy::serialize(p);
+}
+
+ActingPolicy learned() {
+  return std::move(ActingPolicy::create(PolicyKind::kLearned, {}, parameters(1, 5))).value();
+}
+
+TEST(ActingPolicy, SaysWhatActs) {
+  const ActingPolicy acting = learned();
+  EXPECT_STREQ(acting.name(), "learned");
+  EXPECT_EQ(acting.epoch(), 1U);
+  EXPECT_EQ(acting.version(), 5U);
+  EXPECT_EQ(acting.crc32(), ballast::crc32(parameters(1, 5)));
+  const auto* policy = dynamic_cast<decide::LearnedPolicy*>(&acting.policy());
+  ASSERT_NE(policy, nullptr);
+  EXPECT_EQ(policy->network()->version(), 5U);
+}
+
+TEST(ActingPolicy, WithoutAFileIsUntrained) {
+  const auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, std::nullopt);
+  ASSERT_TRUE(acting.ok()) << acting.error().message;
+  EXPECT_EQ(acting->version(), 0U);
+  EXPECT_NE(acting->crc32(), 0U);
+}
+
+TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {
+  const auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, "short");
+  ASSERT_FALSE(acting.ok());
+  EXPECT_EQ(acting.error().exit_code(), 2);
+}
+
+TEST(ActingPolicy, NewParametersActAndBadOnesChangeNothing) {
+  ActingPolicy acting = learned();
+  const std::string better = parameters(1, 6, 2);
+  ASSERT_TRUE(acting.replace_from_learner(better).ok());
+  EXPECT_EQ(acting.version(), 6U);
+
+  std::string flipped = parameters(1, 7);
+  flipped[100] = static_cast<char>(flipped[100] ^ 1);
+  std::string truncated = parameters(1, 7);
+  truncated.pop_back();
+  for (const std::string& bad : {flipped, truncated, std::string()}) {
+    EXPECT_FALSE(acting.replace_from_learner(bad).ok());
+    EXPECT_EQ(acting.version(), 6U);
+    EXPECT_EQ(acting.crc32(), ballast::crc32(better));
+  }
+  EXPECT_EQ(acting.replaced(), 1U);
+  EXPECT_EQ(acting.refused(), 3U);
+}
+
+TEST(ActingPolicy, ADeposedLeadersParametersAreRefusedButNotAnOperators) {
+  ActingPolicy acting = learned();
+  ASSERT_TRUE(acting.replace_from_learner(parameters(4, 1)).ok());
+  const Status old = acting.replace_from_learner(parameters(3, 900));
+  ASSERT_FALSE(old.ok());
+  EXPECT_THAT(old.error().message, ::testing::HasSubstr("deposed"));
+  EXPECT_EQ(acting.epoch(), 4U);
+  EXPECT_TRUE(acting.replace(parameters(3, 900)).ok());
+  EXPECT_EQ(acting.epoch(), 3U);
+}
+
+TEST(ActingPolicy, APolicyWithoutParametersTakesNone) {
+  auto acting = ActingPolicy::create(PolicyKind::kPrior, {}, std::nullopt);
+  ASSERT_TRUE(acting.ok());
+  EXPECT_FALSE(acting->replace(parameters(1, 1)).ok());
+  EXPECT_EQ(acting->crc32(), 0U);
+}
+
+}  // namespace
+}  // namespace ballast::loop

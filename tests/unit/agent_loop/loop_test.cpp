@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/loop/loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace ballast::loop {
+namespace {
+
+using ::testing::Each;
+using ::testing::Field;
+
+constexpr MonotonicNs kTick = 250'000'000;
+
+struct FakeIdentity final : identity::IdentitySource {
+  explicit FakeIdentity(const std::vector<identity::Pod>& given) : pods_(given) {}
+  const std::vector<identity::Pod>& pods() override { return pods_; }
+  const std::vector<identity::Pod>& pods_;
+};
+
+/// What reached the proxies.
+struct Proxies {
+  std::map<observe::ServiceId, std::vector<guard::WeightedEndpoint>> weights;
+  std::set<observe::ServiceId> withdrawn;
+  int published = 0;
+  bool flushed = false;
+  bool refuse = false;
+};
+
+struct FakeSink final : actuate::WeightSink {
+  explicit FakeSink(Proxies& into) : proxies(into) {}
+  std::string name() const override { return "fake"; }
+  Status publish(const guard::GuardedWeights& weights) override {
+    if (proxies.refuse) {
+      return Error::failed("refused");
+    }
+    ++proxies.published;
+    proxies.weights[weights.service()] = weights.endpoints();
+    return ok();
+  }
+  Status withdraw(const observe::ServiceId& service) override {
+    proxies.withdrawn.insert(service);
+    return ok();
+  }
+  void flush() override { proxies.flushed = true; }
+  std::size_t subscribers() const override { return 1; }
+  Proxies& proxies;
+};
+
+class LoopTest : public ::testing::Test {
+ protected:
+  LoopTest() {
+    for (int i = 0; i < 4; ++i) {
+      pods_.push_back({.cgroup_id = static_cast<std::uint64_t>(10 + i),
+                       .cgroup = "/lab/web-" + std::to_string(i),
+                       .pod = "web-" + std::to_string(i),
+                       .ns = "shop",
+                       .service = "web",
+                       .address = "127.1.0." + std::to_string(10 + i),
+                       .port = 8080});
+    }
+  }
+
+  Loop make(PolicyKind kind, guard::Mode mode = guard::Mode::kActive) {
+    LoopOptions options;
+    options.mode = mode;
+    options.guard.mode = mode;
+    options.observer.machine_cores = 4;
+    LoopDoors doors;
+    doors.identity = std::make_unique<FakeIdentity>(pods_);
+    doors.sink = std::make_unique<FakeSink>(proxies_);
+    return Loop(options, std::move(ActingPolicy::create(kind, {}, std::nullopt)).value(), std::move(doors));
+  }
+
+  /// A tick in which every pod answers as many requests as its quota carries at 70 % load.
+  sample::Sample busy() {
+    sample::Sample sample;
+    sample.taken = now_ += kTick;
+    sample.interval_ns = kTick;
+    for (std::size_t i = 0; i < pods_.size(); ++i) {
+      if (pods_[i].cgroup_id == 0) {
+        continue;
+      }
+      sample::CgroupSample c;
+      c.id = pods_[i].cgroup_id;
+      c.cpu_limit_cores = limits_[i];
+      c.responses = c.requests = static_cast<std::uint64_t>(limits_[i] * 87.5);
+      c.on_cpu_ns = c.responses * 2'000'000;
+      c.first_byte.count = c.responses;
+      c.first_byte.sum_ns = c.responses * 4'000'000;
+      c.first_byte.buckets[ballast_hist_bucket(4'000'000)] = c.responses;
+      c.last_byte = c.first_byte;
+      sample.cgroups.push_back(c);
+    }
+    return sample;
+  }
+
+  const std::vector<guard::WeightedEndpoint>& weights() { return proxies_.weights[{"shop", "web"}]; }
+
+  std::vector<identity::Pod> pods_;
+  std::vector<double> limits_ = {0.4, 0.2, 0.1, 0.1};
+  Proxies proxies_;
+  MonotonicNs now_ = 1'000'000'000;
+};
+
+TEST_F(LoopTest, BeginsWithEqualWeightsForAllEndpoints) {
+  Loop loop = make(PolicyKind::kPrior);
+  sample::Sample first;
+  first.taken = now_;
+  loop.tick(first);
+  ASSERT_EQ(weights().size(), 4U);
+  EXPECT_THAT(weights(), Each(Field(&guard::WeightedEndpoint::weight, weights()[0].weight)));
+}
+
+TEST_F(LoopTest, FindsTheCapacitiesByItself) {
+  Loop loop = make(PolicyKind::kPrior);
+  for (int i = 0; i < 60; ++i) {
+    loop.tick(busy());
+  }
+  ASSERT_EQ(weights().size(), 4U);
+  EXPECT_NEAR(weights()[0].weight, 2000, 200);
+  EXPECT_NEAR(weights()[1].weight, 1000, 100);
+  EXPECT_NEAR(weights()[2].weight, 500, 50);
+  EXPECT_NEAR(weights()[3].weight, 500, 50);
+}
+
+TEST_F(LoopTest, AnUntrainedNetworkIsThePrior) {
+  Loop prior = make(PolicyKind::kPrior);
+  for (int i = 0; i < 40; ++i) {
+    prior.tick(busy());
+  }
+  const auto by_prior = weights();
+  proxies_ = {};
+  now_ = 1'000'000'000;
+  Loop learned = make(PolicyKind::kLearned);
+  for (int i = 0; i < 40; ++i) {
+    learned.tick(busy());
+  }
+  ASSERT_EQ(weights().size(), by_prior.size());
+  for (std::size_t i = 0; i < by_prior.size(); ++i) {
+    EXPECT_EQ(weights()[i].weight, by_prior[i].weight);
+  }
+}
+
+TEST_F(LoopTest, ModeOffServesMembershipWithEqualWeights) {
+  Loop loop = make(PolicyKind::kPrior, guard::Mode::kOff);
+  for (int i = 0; i < 40; ++i) {
+    loop.tick(busy());
+  }
+  ASSERT_EQ(weights().size(), 4U);
+  EXPECT_THAT(weights(), Each(Field(&guard::WeightedEndpoint::weight, weights()[0].weight)));
+  EXPECT_EQ(proxies_.published, 1) << "nothing changed after the first";
+}
+
+TEST_F(LoopTest, APodThatDiesLeavesAndOneThatComesJoins) {
+  Loop loop = make(PolicyKind::kPrior);
+  loop.tick(busy());
+  pods_[1].cgroup_id = 0;
+  loop.tick(busy());
+  EXPECT_EQ(weights().size(), 3U);
+  pods_[1].cgroup_id = 99;
+  loop.tick(busy());
+  EXPECT_EQ(weights().size(), 4U);
+}
+
+TEST_F(LoopTest, WhatTheSinkRefusedIsTriedAgain) {
+  Loop loop = make(PolicyKind::kPrior, guard::Mode::kOff);
+  proxies_.refuse = true;
+  loop.tick(busy());
+  EXPECT_TRUE(weights().empty());
+  proxies_.refuse = false;
+  loop.tick(busy());
+  EXPECT_EQ(weights().size(), 4U);
+}
+
+TEST_F(LoopTest, AServiceThatIsNoLongerNamedIsWithdrawn) {
+  Loop loop = make(PolicyKind::kPrior);
+  loop.tick(busy());
+  pods_.clear();
+  loop.tick(busy());
+  EXPECT_TRUE(proxies_.withdrawn.contains({"shop", "web"}));
+}
+
+TEST_F(LoopTest, ReleaseLeavesEqualWeightsBehind) {
+  Loop loop = make(PolicyKind::kPrior);
+  for (int i = 0; i < 60; ++i) {
+    loop.tick(busy());
+  }
+  ASSERT_NE(weights()[0].weight, weights()[3].weight) << "or the test shows nothing";
+  loop.release();
+  ASSERT_EQ(weights().size(), 4U);
+  EXPECT_THAT(weights(), Each(Field(&guard::WeightedEndpoint::weight, weights()[0].weight)));
+  EXPECT_TRUE(proxies_.flushed);
+}
+
+}  // namespace
+}  // namespace ballast::loop
