@@ -1,17 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/export/prometheus_exporter.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <prometheus/exposer.h>
+#include <sys/socket.h>
 
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "agent/base/listen_address.h"
 #include "agent/base/log.h"
+#include "agent/base/unique_fd.h"
 #include "agent/export/metrics.h"
 
 namespace ballast::telemetry {
 
+namespace {
+
+void knock(const ListenAddress& address) {
+  UniqueFd fd(::socket(address.ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (address.ipv6) {
+    sockaddr_in6 name{};
+    name.sin6_family = AF_INET6;
+    name.sin6_port = htons(address.port);
+    ::inet_pton(AF_INET6, address.host.c_str(), &name.sin6_addr);
+    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+  } else {
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_port = htons(address.port);
+    ::inet_pton(AF_INET, address.host.c_str(), &name.sin_addr);
+    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+  }
+}
+
+}  // namespace
+
 struct PrometheusExporter::State {
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    if (!exposer) {
+      return;
+    }
+    // civetweb looks at its stop flag when a connection comes, or every two seconds: long enough to
+    // be in the way of a restart.
+    const std::jthread waker([this](const std::stop_token& stopped) {
+      while (!stopped.stop_requested()) {
+        knock(bound);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+    });
+    exposer.reset();
+  }
+
+  ListenAddress bound;
   std::string address;
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   std::unique_ptr<prometheus::Exposer> exposer;
@@ -39,6 +85,7 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
     return Error::failed("metrics: cannot listen on " + parsed->text() + ": " + refused.what());
   }
   state->exposer->RegisterCollectable(state->metrics);
+  state->bound = *parsed;
   state->address = parsed->text();
   spdlog::info("serving metrics address={} path=/metrics", state->address);
   return std::unique_ptr<PrometheusExporter>(new PrometheusExporter(std::move(state)));
