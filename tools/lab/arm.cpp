@@ -251,14 +251,18 @@ Status Arm::fire_process(const Event& event) {
   if (start) {
     return plane_->restart(event.target);
   }
-  plane_->kill(event.target);
+  if (event.kind == EventKind::kStop) {
+    plane_->terminate(event.target);
+  } else {
+    plane_->kill(event.target);
+  }
   return ok();
 }
 
 Status Arm::fire(EventResult& result) {
   const Event& event = result.event;
   result.t_s = clock_s();
-  if (event.kind == EventKind::kKill || event.kind == EventKind::kRestart) {
+  if (event.kind == EventKind::kKill || event.kind == EventKind::kStop || event.kind == EventKind::kRestart) {
     result.done = event.target == "envoy" || (plane_ && plane_->has(event.target));
     return result.done ? fire_process(event) : ok();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/lab/plane.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,7 @@ Status ControlPlane::launch(const std::string& name) {
     if (known != name) {
       continue;
     }
+    member.process.stop(std::chrono::milliseconds(1000));
     ProcessOptions options;
     options.argv = member.argv;
     options.output = folder_ / (name + ".log");
@@ -141,6 +143,15 @@ void ControlPlane::kill(const std::string& name) {
     if (known == name) {
       member.wanted = false;
       member.process.stop(std::chrono::milliseconds(0));
+    }
+  }
+}
+
+void ControlPlane::terminate(const std::string& name) {
+  for (auto& [known, member] : members_) {
+    if (known == name) {
+      member.wanted = false;
+      member.process.signal(SIGTERM);
     }
   }
 }

@@ -34,9 +34,11 @@ class ControlPlane {
   ControlPlane& operator=(const ControlPlane&) = delete;
 
   Status start();
-  /// False when the arm has no such process. Kill is SIGKILL; restart needs it to be dead.
+  /// False when the arm has no such process. Kill is SIGKILL; restart ends what still runs first.
   bool has(const std::string& name) const;
   void kill(const std::string& name);
+  /// SIGTERM; does not wait.
+  void terminate(const std::string& name);
   Status restart(const std::string& name);
   /// The first of them that has ended without being asked to, with the end of its log.
   Status check();

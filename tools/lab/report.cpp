@@ -100,6 +100,8 @@ const char* event_name(EventKind kind) {
       return "add_pod";
     case EventKind::kKill:
       return "kill";
+    case EventKind::kStop:
+      return "stop";
     case EventKind::kRestart:
       return "restart";
   }

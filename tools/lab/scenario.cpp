@@ -172,11 +172,10 @@ void read_pods(const YAML::Node& node, const std::string& file, Scenario& scenar
 }
 
 void read_event(const YAML::Node& node, Fields& fields, std::set<std::string>& alive, Event& event) {
-  static const std::vector<std::pair<std::string, EventKind>> kKinds = {{"set_quota", EventKind::kSetQuota},
-                                                                        {"kill_pod", EventKind::kKillPod},
-                                                                        {"add_pod", EventKind::kAddPod},
-                                                                        {"kill", EventKind::kKill},
-                                                                        {"restart", EventKind::kRestart}};
+  static const std::vector<std::pair<std::string, EventKind>> kKinds = {
+      {"set_quota", EventKind::kSetQuota}, {"kill_pod", EventKind::kKillPod},
+      {"add_pod", EventKind::kAddPod},     {"kill", EventKind::kKill},
+      {"stop", EventKind::kStop},          {"restart", EventKind::kRestart}};
   static const std::set<std::string> kProcesses = {"ballastd", "learner", "global", "envoy"};
   fields.number("at_s", event.at_s, 0, 86400, true);
   std::string verb;
@@ -191,13 +190,13 @@ void read_event(const YAML::Node& node, Fields& fields, std::set<std::string>& a
     }
   }
   if (verb.empty()) {
-    fields.fail(node, "", "an event needs one of set_quota, kill_pod, add_pod, kill, restart");
+    fields.fail(node, "", "an event needs one of set_quota, kill_pod, add_pod, kill, stop, restart");
     return;
   }
   if (event.kind == EventKind::kSetQuota || event.kind == EventKind::kAddPod) {
     fields.number("quota", event.quota, kMinQuota, kMaxQuota, true);
   }
-  if (event.kind == EventKind::kKill || event.kind == EventKind::kRestart) {
+  if (event.kind == EventKind::kKill || event.kind == EventKind::kStop || event.kind == EventKind::kRestart) {
     if (!kProcesses.contains(event.target)) {
       fields.fail(node, verb, "\"" + event.target + "\" is not one of ballastd, learner, global, envoy");
     }

@@ -29,7 +29,8 @@
 ///     - {at_s: 10, kill_pod: web-3}         # SIGKILL; its endpoint leaves the service at once
 ///     - {at_s: 12, add_pod: web-4, quota: 0.1}
 ///     - {at_s: 15, kill: learner}           # SIGKILL of ballastd, learner, global or envoy ...
-///     - {at_s: 18, restart: learner}        # ... and its start; an arm without it passes over both
+///     - {at_s: 16, stop: ballastd}          # ... SIGTERM of it ...
+///     - {at_s: 18, restart: learner}        # ... and its start; an arm without it passes over all three
 ///
 /// Every error is kUsage and reads "FILE:LINE: KEY: what is wrong".
 namespace ballast::lab {
@@ -41,7 +42,7 @@ struct PodSpec {
   double quota = 0;  ///< CPUs
 };
 
-enum class EventKind { kSetQuota, kKillPod, kAddPod, kKill, kRestart };
+enum class EventKind { kSetQuota, kKillPod, kAddPod, kKill, kStop, kRestart };
 
 struct Event {
   double at_s = 0;
