@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/sample/sampler.h"
+
+#include <algorithm>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+namespace ballast::sample {
+
+namespace {
+
+/// Quotas and limits are changed by people and autoscalers, not by the millisecond.
+constexpr MonotonicNs kLimitsEveryNs = 1'000'000'000;
+
+/// One cgroup's totals, as the maps have them, over all protocols of the server role.
+struct Counters {
+  std::uint64_t requests = 0;
+  std::uint64_t responses = 0;
+  std::uint64_t errors = 0;
+  std::int64_t in_flight = 0;
+  std::int64_t connections = 0;
+  Latency first_byte;
+  Latency last_byte;
+  std::uint64_t on_cpu_ns = 0;
+  std::uint64_t running_ns = 0;  ///< turns on a CPU that are not over
+  std::uint64_t wait_ns = 0;
+  std::uint64_t self_wait_ns = 0;
+};
+
+void add(Latency& to, const ballast_latency& from) {
+  to.count += from.count;
+  to.sum_ns += from.sum_ns;
+  for (std::size_t i = 0; i < to.buckets.size(); ++i) {
+    to.buckets[i] += from.buckets[i];
+  }
+}
+
+std::uint64_t errors_of(const RequestRow& row) {
+  std::uint64_t errors = row.value.status[5];
+  if (row.key.protocol == BALLAST_PROTOCOL_GRPC) {
+    for (std::size_t status = 1; status < BALLAST_GRPC_STATUSES; ++status) {
+      errors += row.value.grpc_status[status];
+    }
+  }
+  return errors;
+}
+
+std::uint64_t grown(std::uint64_t now, std::uint64_t before) { return now >= before ? now - before : now; }
+
+Latency grown(const Latency& now, const Latency& before) {
+  if (now.count < before.count || now.sum_ns < before.sum_ns) {
+    return now;
+  }
+  Latency delta;
+  delta.count = now.count - before.count;
+  delta.sum_ns = now.sum_ns - before.sum_ns;
+  for (std::size_t i = 0; i < delta.buckets.size(); ++i) {
+    delta.buckets[i] = grown(now.buckets[i], before.buckets[i]);
+  }
+  return delta;
+}
+
+}  // namespace
+
+Result<Totals> read_totals(const PinnedMaps& maps, const Clock& clock) {
+  Totals totals;
+  const auto take = [](auto& into, auto read) -> Status {
+    if (!read) {
+      return read.error();
+    }
+    into = std::move(*read);
+    return ok();
+  };
+  Status read = take(totals.requests, maps.requests());
+  read = read ? take(totals.connections, maps.connections()) : read;
+  // Counters before turns: a turn that ends between the two is then missed for one tick, and not
+  // seen twice.
+  read = read ? take(totals.cpu, maps.cpu()) : read;
+  read = read ? take(totals.running, maps.running()) : read;
+  read = read ? take(totals.loss, maps.loss()) : read;
+  if (!read) {
+    return read.error();
+  }
+  totals.taken = clock.now();
+  return totals;
+}
+
+struct Sampler::State {
+  State(Source from, CgroupRoots roots) : source(std::move(from)), files(std::move(roots)) {}
+
+  struct Cgroup {
+    Counters now;
+    Counters before;
+    std::uint64_t on_cpu_given = 0;  ///< on-CPU time up to which deltas were handed out
+    std::optional<std::uint64_t> throttled_ns;
+    CgroupLimits limits;
+    MonotonicNs limits_read = 0;
+    std::string path;
+    std::uint64_t tick = 0;          ///< last tick in which it was seen
+  };
+
+  Cgroup& seen(CgroupId id);
+  void gather(const Totals& totals);
+  CgroupSample deltas(CgroupId id, Cgroup& cgroup) const;
+  std::uint64_t on_cpu_delta(Cgroup& cgroup) const;
+  void read_files(CgroupSample& sample, Cgroup& cgroup, const std::string& path, MonotonicNs taken);
+  void forget_unseen();
+
+  Source source;
+  CgroupFiles files;
+  std::unordered_map<CgroupId, Cgroup> cgroups;
+  MonotonicNs last_taken = 0;
+  std::uint64_t tick = 0;
+};
+
+Sampler::State::Cgroup& Sampler::State::seen(CgroupId id) {
+  Cgroup& cgroup = cgroups[id];
+  if (cgroup.tick != tick) {
+    cgroup.tick = tick;
+    std::swap(cgroup.before, cgroup.now);
+    cgroup.now = Counters{};
+  }
+  return cgroup;
+}
+
+void Sampler::State::gather(const Totals& totals) {
+  for (const auto& row : totals.requests) {
+    if (row.key.role != BALLAST_ROLE_SERVER) {
+      continue;
+    }
+    Counters& now = seen(row.key.cgroup_id).now;
+    now.requests += row.value.requests;
+    now.responses += row.value.responses;
+    now.in_flight += row.value.in_flight;
+    now.errors += errors_of(row);
+    add(now.first_byte, row.value.first_byte);
+    add(now.last_byte, row.value.last_byte);
+  }
+  for (const auto& [id, value] : totals.connections) {
+    seen(id).now.connections = value.open;
+  }
+  for (const auto& [id, value] : totals.cpu) {
+    Counters& now = seen(id).now;
+    now.on_cpu_ns = value.on_cpu_ns;
+    now.wait_ns = value.wait_ns;
+    now.self_wait_ns = value.self_wait_ns;
+  }
+  for (const auto& turn : totals.running) {
+    if (turn.cgroup_id != 0 && turn.since_ns != 0 && totals.taken > turn.since_ns) {
+      seen(turn.cgroup_id).now.running_ns += totals.taken - turn.since_ns;
+    }
+  }
+}
+
+// A turn's end may fall between the reads of its two halves, so the sum of both may step back by a
+// turn; what was handed out is never taken back, and the next tick gives only what is above it.
+std::uint64_t Sampler::State::on_cpu_delta(Cgroup& cgroup) const {
+  const std::uint64_t total = cgroup.now.on_cpu_ns + cgroup.now.running_ns;
+  if (cgroup.now.on_cpu_ns < cgroup.before.on_cpu_ns) {
+    cgroup.on_cpu_given = 0;
+  }
+  const std::uint64_t delta = total > cgroup.on_cpu_given ? total - cgroup.on_cpu_given : 0;
+  cgroup.on_cpu_given = std::max(cgroup.on_cpu_given, total);
+  return delta;
+}
+
+CgroupSample Sampler::State::deltas(CgroupId id, Cgroup& cgroup) const {
+  CgroupSample sample;
+  sample.id = id;
+  const Counters& now = cgroup.now;
+  sample.in_flight = std::max<std::int64_t>(0, now.in_flight);
+  sample.connections = std::max<std::int64_t>(0, now.connections);
+  const std::uint64_t on_cpu = on_cpu_delta(cgroup);
+  if (last_taken == 0) {
+    return sample;
+  }
+  const Counters& before = cgroup.before;
+  sample.requests = grown(now.requests, before.requests);
+  sample.responses = grown(now.responses, before.responses);
+  sample.errors = grown(now.errors, before.errors);
+  sample.first_byte = grown(now.first_byte, before.first_byte);
+  sample.last_byte = grown(now.last_byte, before.last_byte);
+  sample.on_cpu_ns = on_cpu;
+  sample.wait_ns = grown(now.wait_ns, before.wait_ns);
+  sample.self_wait_ns = std::min(sample.wait_ns, grown(now.self_wait_ns, before.self_wait_ns));
+  return sample;
+}
+
+void Sampler::State::read_files(CgroupSample& sample, Cgroup& cgroup, const std::string& path,
+                                MonotonicNs taken) {
+  const CgroupUsage usage = files.usage(path);
+  if (usage.throttled_ns && cgroup.throttled_ns) {
+    sample.throttled_ns = grown(*usage.throttled_ns, *cgroup.throttled_ns);
+  }
+  cgroup.throttled_ns = usage.throttled_ns;
+  sample.memory_bytes = usage.memory_bytes;
+  if (cgroup.path != path || taken - cgroup.limits_read >= kLimitsEveryNs) {
+    cgroup.limits = files.limits(path);
+    cgroup.limits_read = taken;
+    cgroup.path = path;
+  }
+  sample.cpu_limit_cores = cgroup.limits.cpu_cores;
+  sample.memory_limit_bytes = cgroup.limits.memory_bytes;
+}
+
+void Sampler::State::forget_unseen() {
+  std::erase_if(cgroups, [this](const auto& entry) {
+    if (entry.second.tick == tick) {
+      return false;
+    }
+    files.forget(entry.second.path);
+    return true;
+  });
+}
+
+Sampler::Sampler(Source source, CgroupRoots roots)
+    : state_(std::make_unique<State>(std::move(source), std::move(roots))) {}
+Sampler::Sampler(Sampler&&) noexcept = default;
+Sampler& Sampler::operator=(Sampler&&) noexcept = default;
+Sampler::~Sampler() = default;
+
+Result<Sample> Sampler::sample(const std::vector<CgroupRef>& wanted) {
+  auto totals = state_->source();
+  if (!totals) {
+    return totals.error();
+  }
+  State& state = *state_;
+  ++state.tick;
+  state.gather(*totals);
+  for (const auto& ref : wanted) {
+    if (ref.id != 0) {
+      state.seen(ref.id);
+    }
+  }
+  state.forget_unseen();
+
+  Sample sample;
+  sample.taken = totals->taken;
+  sample.interval_ns = state.last_taken == 0 ? 0 : totals->taken - state.last_taken;
+  sample.loss = totals->loss;
+  sample.cgroups.reserve(state.cgroups.size());
+  std::unordered_map<CgroupId, std::size_t> places;
+  for (auto& [id, cgroup] : state.cgroups) {
+    places.emplace(id, sample.cgroups.size());
+    sample.cgroups.push_back(state.deltas(id, cgroup));
+  }
+  for (const auto& ref : wanted) {
+    if (ref.id != 0) {
+      state.read_files(sample.cgroups[places[ref.id]], state.cgroups[ref.id], ref.path, totals->taken);
+    }
+  }
+  state.last_taken = totals->taken;
+  return sample;
+}
+
+}  // namespace ballast::sample
