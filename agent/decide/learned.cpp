@@ -119,7 +119,12 @@ ServiceProposal LearnedPolicy::decide(const observe::ServiceObservation& observa
   for (std::size_t i = 0; i < proposal.endpoints.size(); ++i) {
     Proposal& endpoint = proposal.endpoints[i];
     const auto kept = before.find(endpoint.id);
-    endpoint.offset = kept == before.end() ? 0.0 : kept->second;
+    const double offset = kept == before.end() ? 0.0 : kept->second;
+    if (proposal.level) {
+      after[endpoint.id] = offset;
+      continue;
+    }
+    endpoint.offset = offset;
     if (acting != nullptr && !proposal.neutral && observation.endpoints[i].telemetry.known) {
       const double explore = uniform(random_);
       const double sample = uniform(random_);

@@ -43,7 +43,7 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
 
 /// The prior plus an offset for each endpoint, which the network moves by one bounded step a tick.
 ///
-/// Offsets live as long as their endpoint is listed. While the service is neutral, and for an
+/// Offsets live as long as their endpoint is listed. While the service is neutral or level, and for an
 /// endpoint that is not measured, an action would have no effect: the offset is kept as it is.
 class LearnedPolicy final : public Policy {
  public:

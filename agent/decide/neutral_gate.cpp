@@ -49,19 +49,20 @@ Status validate(const GateOptions& options) {
 
 bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
                           const GateOptions& options) {
+  level_ = false;
   if (aggregate.endpoints < 2 || aggregate.known == 0) {
     neutral_ = true;
     ticks_ = 0;
     why_ = aggregate.endpoints < 2 ? "fewer than two endpoints" : "no endpoint is measured";
     return true;
   }
-  if (options.single_subscriber_leaves && loop.subscribers == 1) {
-    neutral_ = false;
-    ticks_ = 0;
-    why_ = "one proxy takes the weights and sees every request in flight";
+  const bool strictly_neutral = strict(aggregate, usable_delay(loop), options);
+  if (strictly_neutral && options.single_subscriber_leaves && loop.subscribers == 1) {
+    level_ = true;
+    why_ += "; one proxy sees every request in flight: level";
     return false;
   }
-  return strict(aggregate, usable_delay(loop), options);
+  return strictly_neutral;
 }
 
 bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, double loop_delay_s,

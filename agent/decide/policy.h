@@ -21,6 +21,8 @@ struct Proposal {
 struct ServiceProposal {
   observe::ServiceId service;
   bool neutral = true;      ///< exactly equal weights wanted (Envoy then keeps P2C)
+  /// Not neutral, yet no differences worth a weight: equal shares that the least tilt keeps off P2C.
+  bool level = false;
   std::string why;          ///< one sentence for people
   std::vector<Proposal> endpoints;
 };

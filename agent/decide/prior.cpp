@@ -133,8 +133,9 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
   state.last = loop.now;
   proposal.neutral = state.gate.neutral(observation.aggregate, loop, options_.gate);
   proposal.why = state.gate.why();
+  proposal.level = state.gate.level();
   for (std::size_t i = 0; i < priors.size(); ++i) {
-    proposal.endpoints[i].log_prior = priors[i];
+    proposal.endpoints[i].log_prior = proposal.level ? 0 : priors[i];
   }
   return proposal;
 }

@@ -92,7 +92,7 @@ void RolloutRecorder::record(const observe::ServiceObservation& observation, con
       continue;
     }
     const spec::Observation context = context_of(seen);
-    const bool acts = !proposal.neutral && observation.endpoints[i].telemetry.known;
+    const bool acts = !proposal.neutral && !proposal.level && observation.endpoints[i].telemetry.known;
     Rollout rollout;
     if (const auto before = service.pending.find(acted.id); before != service.pending.end()) {
       rollout = std::move(before->second);

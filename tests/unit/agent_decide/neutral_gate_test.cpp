@@ -81,11 +81,21 @@ TEST(NeutralGate, OneSubscriberIsStrictWhereTheOptionSaysSo) {
   EXPECT_TRUE(after(gate, aggregate(0, 0), kOne, 100, {.single_subscriber_leaves = false}));
 }
 
-TEST(NeutralGate, MoreSubscribersMakeItStrictAgain) {
+TEST(NeutralGate, OneSubscriberIsLevelUntilDifferencesLast) {
   NeutralGate gate;
   ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 1));
-  EXPECT_FALSE(after(gate, aggregate(0, 0), kMany, 1));
-  EXPECT_TRUE(after(gate, aggregate(0, 0), kMany, 8));
+  EXPECT_TRUE(gate.level());
+  ASSERT_FALSE(after(gate, aggregate(60, 0.5), kOne, 2));
+  EXPECT_FALSE(gate.level()) << "weighted";
+  ASSERT_FALSE(after(gate, aggregate(60, 0.01), kOne, 8));
+  EXPECT_TRUE(gate.level());
+}
+
+TEST(NeutralGate, MoreSubscribersMakeALevelServiceNeutral) {
+  NeutralGate gate;
+  ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 1));
+  EXPECT_TRUE(after(gate, aggregate(0, 0), kMany, 1));
+  EXPECT_FALSE(gate.level());
 }
 
 TEST(NeutralGate, UnknownSubscribersAreMany) {

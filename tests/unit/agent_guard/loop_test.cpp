@@ -74,9 +74,16 @@ TEST_F(LoopTest, LastingDifferencesBecomeWeights) {
 }
 
 TEST_F(LoopTest, AHalvedPodIsFollowedWithinTwoTicks) {
+  pushes({400, 200, 100, 100}, 40);
+  tick({200, 200, 100, 100});
+  const GuardedWeights g = tick({200, 200, 100, 100});
+  EXPECT_NEAR(g.endpoints()[0].weight, 1333, 10);
+}
+
+TEST_F(LoopTest, AHalvedPodAmongEqualOnesIsFollowedWithinASecond) {
   context_.subscribers = 1;
   pushes({100, 100, 100, 100}, 40);
-  tick({50, 100, 100, 100});
+  pushes({50, 100, 100, 100}, 3);
   const GuardedWeights g = tick({50, 100, 100, 100});
   EXPECT_NEAR(g.endpoints()[0].weight, 571, 10);
 }
