@@ -24,7 +24,8 @@ struct Endpoint {
 struct LoadReport {
   double qps = 0;
   double eps = 0;
-  double utilization = 0;  ///< on-CPU / limit, as a cgroup counts it
+  double utilization = 0;  ///< cpu_utilization: on-CPU / limit, as a cgroup counts it
+  double application = 0;  ///< application_utilization: workers busy / workers
 };
 
 /// What a probe brings back (Prequal).

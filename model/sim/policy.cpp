@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sim/policy.h"
 
+#include "agent/decide/learned.h"
+#include "agent/decide/prior.h"
+#include "model/sim/agent_policy.h"
 #include "model/sim/balancers/envoy.h"
 #include "model/sim/balancers/hashing.h"
 #include "model/sim/balancers/latency.h"
@@ -67,14 +70,24 @@ void add_envoys(std::vector<Policy>& all) {
 
 void add_researched(std::vector<Policy>& all) {
   all.push_back(plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", fleet_of<PeakEwma>()));
-  all.push_back(plain("cswrr", "gRFC A58 client-side weighted round robin",
-                      fleet_of<ClientSideWeightedRoundRobin>()));
+  all.push_back(plain("cswrr", "gRFC A58 client-side weighted round robin, by reported CPU",
+                      fleet_of<ClientSideWeightedRoundRobin>(false)));
+  all.back().measured = true;
+  all.push_back(plain("cswrr_app", "the same by application_utilization: workers busy / workers",
+                      fleet_of<ClientSideWeightedRoundRobin>(true)));
   all.back().measured = true;
   all.push_back(plain("c3", "C3 replica ranking (NSDI 2015)", fleet_of<C3>()));
   all.push_back(plain("prequal", "Prequal, hot-cold lexicographic (NSDI 2024)", fleet_of<Prequal>()));
   all.push_back(plain("l3", "L3 TrafficSplit controller (Middleware 2024)",
                       [](const Scenario&, std::span<const ClientView> clients) { return make_l3(clients); }));
   all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", fleet_of<LocalityAware>()));
+}
+
+void add_agents(std::vector<Policy>& all) {
+  all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
+                             [] { return std::make_unique<decide::PriorPolicy>(); }));
+  all.push_back(agent_policy("ballast", "Ballast's learned policy over the prior, pushed to LEAST_REQUEST",
+                             [] { return std::make_unique<decide::LearnedPolicy>(nullptr); }));
 }
 
 void add_oracles(std::vector<Policy>& all) {
@@ -102,6 +115,7 @@ const std::vector<Policy>& policies() {
     std::vector<Policy> list;
     add_envoys(list);
     add_researched(list);
+    add_agents(list);
     add_oracles(list);
     return list;
   }();

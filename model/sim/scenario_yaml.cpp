@@ -18,12 +18,13 @@ YAML::Node joined(const YAML::Node& base, const YAML::Node& over) {
     return over;
   }
   YAML::Node result(YAML::NodeType::Map);
+  // By text: yaml-cpp takes two key nodes of two maps for different keys.
   for (const auto& item : base) {
-    result[item.first] = item.second;
+    result[item.first.Scalar()] = item.second;
   }
+  const YAML::Node& readable = base;
   for (const auto& item : over) {
-    const YAML::Node& readable = base;
-    result[item.first] = joined(readable[item.first.Scalar()], item.second);
+    result[item.first.Scalar()] = joined(readable[item.first.Scalar()], item.second);
   }
   return result;
 }

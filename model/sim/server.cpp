@@ -28,14 +28,14 @@ void Server::advance(double now) {
   const double workers = static_cast<double>(spec_.workers);
   const double busy = std::min(here, workers) * elapsed;
   cpu_.busy += busy;
-  // A worker is a thread that may use `speed` of a core; what other tenants take shows as wait.
+  // A request in service is a thread, `speed` the part of a core that its pod may use. While other
+  // tenants have the CPU every one of the threads waits; while the pod has it, all but one a worker.
+  // Waiting for the pod's own quota is left out, as the observer takes it out.
+  const double threads = sharing_ ? here : std::min(here, workers);
+  const double behind = std::max(0.0, threads - workers) * elapsed * spec_.speed * share_;
   cpu_.on_cpu += busy * spec_.speed * share_;
-  cpu_.wait += busy * spec_.speed * (1 - share_);
-  if (here > workers) {
-    const double behind = (here - workers) * elapsed * spec_.speed;
-    cpu_.wait += behind;
-    cpu_.self_wait += behind;
-  }
+  cpu_.wait += threads * elapsed * spec_.speed * (1 - share_) + behind;
+  cpu_.self_wait += behind;
 }
 
 void Server::set_rate() {
@@ -97,7 +97,7 @@ Job Server::complete(double now) {
     waiting_.pop_front();
   }
   set_rate();
-  recent_[recorded_++ % kRecent] = {done.rif, static_cast<float>(now - done.arrived)};
+  recent_[recorded_++ % kRecent] = {done.rif, static_cast<float>(now - done.arrived), now};
   return done;
 }
 
@@ -140,18 +140,21 @@ CpuTime Server::cpu_time(double now) {
   return cpu_;
 }
 
-double Server::latency_estimate() const {
-  const std::size_t known = std::min(recorded_, kRecent);
+double Server::latency_estimate(double now) const {
+  std::array<Recent, kRecent> sorted;
+  const std::size_t filled = std::min(recorded_, kRecent);
+  const auto end = std::copy_if(recent_.begin(), recent_.begin() + filled, sorted.begin(),
+                                [now](const Recent& r) { return now - r.ended_s <= kRecentAge; });
+  const std::size_t known = end - sorted.begin();
   if (known == 0) {
     return 0;
   }
   // The nearest eight by in-flight count stand for "about as many".
   constexpr std::size_t kNear = 8;
-  std::array<Recent, kRecent> sorted = recent_;
   const auto rif = static_cast<double>(in_flight());
   const std::size_t near = std::min(kNear, known);
   const auto distance = [rif](const Recent& r) { return std::abs(static_cast<double>(r.rif) - rif); };
-  std::partial_sort(sorted.begin(), sorted.begin() + near, sorted.begin() + known,
+  std::partial_sort(sorted.begin(), sorted.begin() + near, end,
                     [&](const Recent& a, const Recent& b) { return distance(a) < distance(b); });
   std::nth_element(sorted.begin(), sorted.begin() + near / 2, sorted.begin() + near,
                    [](const Recent& a, const Recent& b) { return a.latency_s < b.latency_s; });

@@ -23,8 +23,8 @@ struct Job {
 /// Time that the scheduler would show for a pod, in CPU seconds since the start.
 struct CpuTime {
   double on_cpu = 0;
-  double wait = 0;       ///< runnable, not running, self wait included
-  double self_wait = 0;  ///< of it behind the pod's own tasks or its own quota
+  double wait = 0;       ///< of all its threads: runnable, not running, self wait included
+  double self_wait = 0;  ///< of it while the pod itself had the CPU
   double busy = 0;       ///< workers that had something to do
 };
 
@@ -60,15 +60,18 @@ class Server {
   const ServerSpec& spec() const { return spec_; }
 
   /// Prequal's server side (Wydrowski 2024, section 4): the median latency of recent requests that
-  /// came when about as many were in flight as now. 0 before the first completion.
-  double latency_estimate() const;
+  /// came when about as many were in flight as now. Recent is 5 s; 0 when there is none, so
+  /// that a server that nobody sends to is tried again.
+  double latency_estimate(double now) const;
 
  private:
   struct Recent {
     std::uint32_t rif = 0;
     float latency_s = 0;
+    double ended_s = 0;
   };
-  static constexpr std::size_t kRecent = 64;
+  static constexpr std::size_t kRecent = 256;
+  static constexpr double kRecentAge = 5.0;
 
   void advance(double now);
   void set_rate();

@@ -286,6 +286,7 @@ void Simulation::refresh_reports() {
     LoadReport& report = reports_[server];
     report.qps = static_cast<double>(is.responses - was.responses) / kReportPeriod;
     report.eps = static_cast<double>(is.errors - was.errors) / kReportPeriod;
+    report.application = (is.cpu.busy - was.cpu.busy) / (servers_[server].spec().workers * kReportPeriod);
     report.utilization = (is.cpu.on_cpu - was.cpu.on_cpu) / (servers_[server].spec().capacity() * kReportPeriod);
     was = is;
   }
@@ -384,7 +385,7 @@ double Simulation::in_flight(std::uint32_t server) const {
 }
 
 ProbeReply Simulation::probe(std::uint32_t server) const {
-  return {static_cast<double>(servers_[server].in_flight()), servers_[server].latency_estimate()};
+  return {static_cast<double>(servers_[server].in_flight()), servers_[server].latency_estimate(now_)};
 }
 
 LoadReport Simulation::report(std::uint32_t server) const { return reports_[server]; }

@@ -119,7 +119,7 @@ void Prequal::set_endpoints(const std::vector<Endpoint>& endpoints) {
   // its denominator is not positive and entries live until they are old or replaced.
   const double share = 1 - static_cast<double>(kPool) / static_cast<double>(endpoints.size());
   const double rate = share * kProbes - 1;
-  reuse_ = rate > 0 ? std::max(1.0, 2 / rate) : std::numeric_limits<double>::infinity();
+  reuse_ = rate > 0 ? std::max(1.0, 2 / rate) : 1;
 }
 
 double Prequal::hot_above() const {

@@ -7,8 +7,8 @@
 
 namespace ballast::sim {
 
-ClientSideWeightedRoundRobin::ClientSideWeightedRoundRobin(const ClientView& view)
-    : view_(view), rng_(view.seed, Cause::kRouting, view.client) {}
+ClientSideWeightedRoundRobin::ClientSideWeightedRoundRobin(const ClientView& view, bool application)
+    : view_(view), rng_(view.seed, Cause::kRouting, view.client), application_(application) {}
 
 void ClientSideWeightedRoundRobin::set_endpoints(const std::vector<Endpoint>& endpoints) {
   endpoints_ = endpoints;
@@ -65,11 +65,12 @@ void ClientSideWeightedRoundRobin::on_response(const Response& response) {
     return;  // a report comes with an answer only
   }
   const LoadReport report = view_.world->report(response.server);
-  if (report.qps <= 0 || report.utilization <= 0) {
+  const double utilization = application_ ? report.application : report.utilization;
+  if (report.qps <= 0 || utilization <= 0) {
     return;
   }
   Seen& seen = seen_[response.server];
-  seen.weight = report.qps / (report.utilization + report.eps / report.qps * kErrorPenalty);
+  seen.weight = report.qps / (utilization + report.eps / report.qps * kErrorPenalty);
   seen.last_updated = *view_.now;
   if (seen.non_empty_since < 0) {
     seen.non_empty_since = *view_.now;

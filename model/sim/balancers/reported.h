@@ -14,14 +14,15 @@ namespace ballast::sim {
 /// report that comes with each answer; EDF, made anew every second with every first deadline
 /// random in its period. A weight counts only after 10 s of reports (blackout) and for 180 s after
 /// the last one; endpoints without one get the mean; fewer than two with one: plain round robin.
-/// Source: gRFC A58 (weighted_round_robin LB policy).
+/// The utilization is the report's cpu_utilization, or, where the application gives one, its
+/// application_utilization. Source: gRFC A58 (weighted_round_robin LB policy); ORCA (gRFC A51).
 class ClientSideWeightedRoundRobin final : public Balancer {
  public:
   static constexpr double kUpdate = 1;
   static constexpr double kBlackout = 10;
   static constexpr double kExpiration = 180;
   static constexpr double kErrorPenalty = 1;
-  explicit ClientSideWeightedRoundRobin(const ClientView& view);
+  ClientSideWeightedRoundRobin(const ClientView& view, bool application);
   void set_endpoints(const std::vector<Endpoint>& endpoints) override;
   std::uint32_t pick(const Keys& keys) override;
   void on_response(const Response& response) override;
@@ -45,6 +46,7 @@ class ClientSideWeightedRoundRobin final : public Balancer {
   std::vector<Seen> seen_;
   std::vector<double> in_force_;
   EdfScheduler edf_;
+  bool application_;
   std::uint64_t changes_ = 0;
 };
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sim/agent_policy.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "agent/fleet/local.h"
+#include "agent/observe/observation.h"
+#include "agent/observe/observer.h"
+
+namespace ballast::sim {
+namespace {
+
+constexpr double kNs = 1e9;
+
+std::uint64_t ns(double seconds) { return static_cast<std::uint64_t>(std::max(0.0, seconds) * kNs); }
+
+sample::CgroupSample kernel_sample(const ServerTelemetry& t) {
+  sample::CgroupSample s;
+  s.id = t.server + 1ULL;
+  s.requests = t.requests;
+  s.responses = t.responses;
+  s.errors = t.errors;
+  s.in_flight = static_cast<std::int64_t>(t.in_flight);
+  s.on_cpu_ns = ns(t.on_cpu_s);
+  s.wait_ns = ns(t.wait_s);
+  s.self_wait_ns = ns(t.self_wait_s);
+  s.cpu_limit_cores = t.limit_cores;
+  s.first_byte.count = std::accumulate(t.latency.begin(), t.latency.end(), std::uint64_t{0});
+  s.first_byte.sum_ns = ns(t.latency_sum_s);
+  std::copy(t.latency.begin(), t.latency.end(), s.first_byte.buckets.begin());
+  s.last_byte = s.first_byte;
+  return s;
+}
+
+identity::Pod pod_of(std::uint32_t server) {
+  // Zero-padded, so that the order of ids is the order of servers.
+  std::string number = std::to_string(server);
+  number.insert(0, 6 - std::min<std::size_t>(number.size(), 6), '0');
+  identity::Pod pod;
+  pod.cgroup_id = server + 1ULL;
+  pod.cgroup = "/sim/" + number;
+  pod.pod = number;
+  pod.ns = "sim";
+  pod.container = "app";
+  pod.service = "service";
+  pod.address = "127.0.0.1";
+  pod.port = 8080;
+  return pod;
+}
+
+class AgentController final : public Controller {
+ public:
+  AgentController(std::unique_ptr<decide::Policy> policy, const LoopOptions& loop, std::size_t subscribers,
+                  const guard::GuardOptions& guard)
+      : policy_(std::move(policy)),
+        loop_(loop),
+        subscribers_(subscribers),
+        observer_(observer_options()),
+        fleet_({0, loop.tick_s, loop.tick_s + loop.apply_delay_s}),
+        guard_(guard) {}
+
+  std::optional<std::vector<double>> tick(double now_s, const std::vector<std::uint32_t>& servers,
+                                          const std::vector<ServerTelemetry>& telemetry) override {
+    const MonotonicNs now = ns(now_s) + 1;
+    std::vector<identity::Pod> pods;
+    for (const auto server : servers) {
+      pods.push_back(pod_of(server));
+    }
+    const auto& endpoints = observer_.endpoints(node_sample(now, telemetry), pods);
+    const decide::LoopContext context{now, loop_.tick_s, loop_.tick_s + loop_.apply_delay_s, subscribers_};
+    const observe::LoopNumbers numbers{now, context.tick_s, context.loop_delay_s};
+    std::vector<decide::ServiceProposal> proposals;
+    for (const auto& aggregate : fleet_.report(endpoints, now)) {
+      std::vector<double> offsets;
+      for (const auto& endpoint : endpoints) {
+        offsets.push_back(offsets_[endpoint.id]);
+      }
+      proposals.push_back(policy_->decide(observe::observe(aggregate, endpoints, offsets, numbers), context));
+    }
+    std::optional<std::vector<double>> push;
+    for (const auto& view : fleet_.join(proposals, now)) {
+      for (const auto& endpoint : view.endpoints) {
+        offsets_[endpoint.id] = endpoint.offset;
+      }
+      const guard::GuardedWeights weights = guard_.apply(view, now);
+      if (weights.changed()) {
+        push = by_server(weights, servers);
+      }
+    }
+    return push;
+  }
+
+ private:
+  static observe::ObserverOptions observer_options() {
+    observe::ObserverOptions options;
+    options.machine_cores = 1e6;  // a pod's limit is the scenario's, not this machine's
+    return options;
+  }
+
+  sample::Sample node_sample(MonotonicNs now, const std::vector<ServerTelemetry>& telemetry) {
+    sample::Sample sample;
+    sample.taken = now;
+    for (const auto& each : telemetry) {
+      if (!each.known) {
+        continue;
+      }
+      sample.taken = ns(each.taken_s) + 1;
+      sample.interval_ns = std::max(sample.interval_ns, ns(each.interval_s));
+      sample.cgroups.push_back(kernel_sample(each));
+    }
+    return sample;
+  }
+
+  static std::vector<double> by_server(const guard::GuardedWeights& weights,
+                                       const std::vector<std::uint32_t>& servers) {
+    std::map<std::string, double> by_pod;
+    for (const auto& endpoint : weights.endpoints()) {
+      by_pod[endpoint.id.pod] = endpoint.weight / static_cast<double>(guard::GuardedWeights::kWeightScale);
+    }
+    std::vector<double> result;
+    for (const auto server : servers) {
+      const auto it = by_pod.find(pod_of(server).pod);
+      result.push_back(it == by_pod.end() ? 1 : it->second);
+    }
+    return result;
+  }
+
+  std::unique_ptr<decide::Policy> policy_;
+  LoopOptions loop_;
+  std::size_t subscribers_;
+  observe::Observer observer_;
+  fleet::LocalFleet fleet_;
+  guard::Guard guard_;
+  std::map<observe::EndpointId, double> offsets_;
+};
+
+}  // namespace
+
+std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy, const LoopOptions& loop,
+                                                  std::size_t subscribers, const guard::GuardOptions& guard) {
+  return std::make_unique<AgentController>(std::move(policy), loop, subscribers, guard);
+}
+
+Policy agent_policy(std::string name, std::string rule,
+                    std::function<std::unique_ptr<decide::Policy>()> make) {
+  Policy policy = steered_policy();
+  policy.name = std::move(name);
+  policy.rule = std::move(rule);
+  policy.make_controller = [make = std::move(make)](const Scenario& scenario, const LoopOptions& loop) {
+    return make_agent_controller(make(), loop, scenario.clients);
+  };
+  return policy;
+}
+
+}  // namespace ballast::sim
