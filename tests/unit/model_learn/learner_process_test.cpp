@@ -188,10 +188,17 @@ TEST_F(LearnerProcess, LearnsThroughTheRealProcessesAndOutlivesEachOfThem) {
   EXPECT_EQ(agent_->bytes(), served->bytes);
   EXPECT_EQ(agent_->bytes(), policy::serialize(agent_->parameters()));
 
-  // Killed: the agent goes on with what it has.
-  const std::string last_good = agent_->bytes();
+  // Killed: the agent goes on with what it has. What the learner had received before is still
+  // on its way, so first let that settle.
   global.signal(SIGKILL);
   ASSERT_TRUE(global.wait(20s));
+  std::string last_good;
+  ASSERT_TRUE(eventually([&] {
+    last_good = agent_->bytes();
+    std::this_thread::sleep_for(500ms);
+    agent_->take();
+    return agent_->bytes() == last_good;
+  }));
   for (int i = 0; i < 50; ++i) {
     agent_->act();
     std::this_thread::sleep_for(5ms);
