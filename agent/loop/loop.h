@@ -60,6 +60,8 @@ class Loop {
   void release();
 
   const ActingPolicy& policy() const { return policy_; }
+  /// Who is known now.
+  const std::vector<identity::Pod>& pods() { return doors_.identity->pods(); }
 
  private:
   struct Service {

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Composition root of ballastd: flags, then objects, then the loop. The order of the objects is
+// the order in which an operator's mistakes are told: what the configuration says wrong comes
+// before the kernel is touched.
+#include <fmt/format.h>
+#include <malloc.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/actuate/make_sink.h"
+#include "agent/base/cgroup_root.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/config/config.h"
+#include "agent/identity/cgroup_path_source.h"
+#include "agent/identity/static_source.h"
+#include "agent/kernel/probes.h"
+#include "agent/loop/loop.h"
+#include "agent/loop/meter.h"
+#include "agent/loop/ticker.h"
+
+namespace {
+
+using namespace ballast;
+namespace fs = std::filesystem;
+
+struct Flags {
+  std::optional<fs::path> config;
+  std::vector<config::Override> overrides;
+  bool check = false;
+  bool unload = false;
+};
+
+decide::LearnedOptions learned_options(const config::Config& c) {
+  decide::LearnedOptions options;
+  options.prior.gate = {c.gate.leave_ratio,
+                        c.gate.return_ratio,
+                        c.gate.leave_spread,
+                        c.gate.return_spread,
+                        c.gate.leave_ticks,
+                        c.gate.return_ticks,
+                        c.gate.single_subscriber_leaves};
+  options.prior.filter = {c.prior.time_constant_s, c.prior.confirm_step, c.prior.immediate_step};
+  options.margin = c.learner.margin;
+  // Exploring costs requests: only where somebody learns from it.
+  options.epsilon = c.learner.socket.empty() ? 0 : c.learner.exploration;
+  options.temperature = c.learner.temperature;
+  options.seed = std::random_device{}();
+  return options;
+}
+
+guard::Mode mode_of(config::Mode mode) {
+  switch (mode) {
+    case config::Mode::kShadow:
+      return guard::Mode::kShadow;
+    case config::Mode::kActive:
+      return guard::Mode::kActive;
+    case config::Mode::kOff:
+      break;
+  }
+  return guard::Mode::kOff;
+}
+
+loop::LoopOptions loop_options(const config::Config& c) {
+  loop::LoopOptions options;
+  options.tick = std::chrono::milliseconds(c.tick_ms);
+  options.mode = mode_of(c.mode);
+  options.observer.window_s = c.window_s;
+  options.guard = {
+      options.mode,          c.guard.floor,           c.guard.cap,   c.guard.max_step,   c.guard.deadband,
+      c.guard.stale_after_s, c.guard.neutral_after_s, c.guard.blend, c.guard.trip_ratio, c.guard.trip_windows,
+      c.guard.window_s};
+  options.reward = {static_cast<float>(c.reward.p50), static_cast<float>(c.reward.p99),
+                    static_cast<float>(c.reward.errors), static_cast<float>(c.reward.imbalance),
+                    static_cast<float>(c.reward.churn)};
+  options.rollout_steps = static_cast<std::size_t>(c.learner.rollout_steps);
+  return options;
+}
+
+std::string sink_text(const config::Sink& sink) {
+  switch (sink.kind) {
+    case config::SinkKind::kFile:
+      return "file:" + sink.target;
+    case config::SinkKind::kXds:
+      return "xds:" + sink.target;
+    case config::SinkKind::kDryRun:
+      break;
+  }
+  return "dry-run";
+}
+
+Result<loop::ActingPolicy> make_policy(const config::Config& c) {
+  std::optional<std::string> parameters;
+  if (!c.policy.parameters.empty()) {
+    auto bytes = read_file(c.policy.parameters);
+    if (!bytes) {
+      return Error::usage("policy.parameters: " + bytes.error().message);
+    }
+    parameters = std::move(*bytes);
+  }
+  const auto kind = c.policy.kind == config::PolicyKind::kNeutral   ? loop::PolicyKind::kNeutral
+                    : c.policy.kind == config::PolicyKind::kLearned ? loop::PolicyKind::kLearned
+                                                                    : loop::PolicyKind::kPrior;
+  auto policy = loop::ActingPolicy::create(kind, learned_options(c), parameters);
+  return policy ? std::move(policy)
+                : Result<loop::ActingPolicy>(
+                      policy.error().in("policy.parameters: " + c.policy.parameters.string()));
+}
+
+Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Config& c,
+                                                                const fs::path& cgroup_root,
+                                                                const Clock& clock) {
+  if (c.identity.kind == config::IdentityKind::kNone) {
+    return std::unique_ptr<identity::IdentitySource>(std::make_unique<identity::CgroupPathSource>(
+        identity::CgroupPathOptions{.cgroup_root = cgroup_root}, clock));
+  }
+  auto source = identity::StaticSource::open(c.identity.file, cgroup_root);
+  if (!source) {
+    return source.error();
+  }
+  return std::unique_ptr<identity::IdentitySource>(std::move(*source));
+}
+
+/// What can be had only once the probes are there, and what others may hold already.
+Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
+  auto maps = sample::PinnedMaps::open(c.bpffs);
+  if (!maps) {
+    return maps.error();
+  }
+  auto state = telemetry::StateWriter::create(std::move(*maps));
+  if (!state) {
+    return state.error();
+  }
+  doors.state.emplace(std::move(*state));
+  auto sink = actuate::make_sink(sink_text(c.sink), {});
+  if (!sink) {
+    return sink.error().in("sink");
+  }
+  doors.sink = std::move(*sink);
+  if (!c.metrics.empty()) {
+    auto metrics = telemetry::PrometheusExporter::listen({.address = c.metrics});
+    if (!metrics) {
+      return metrics.error().in("metrics");
+    }
+    doors.metrics = std::move(*metrics);
+  }
+  if (!c.learner.socket.empty()) {
+    auto learner = sync::RolloutServer::start(c.learner.socket);
+    if (!learner) {
+      return learner.error().in("learner.socket");
+    }
+    doors.learner = std::move(*learner);
+  }
+  return ok();
+}
+
+Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, loop::Ticker& ticker) {
+  std::string complaint;
+  while (true) {
+    const auto event = ticker.wait();
+    if (!event) {
+      return event.error();
+    }
+    if (*event == loop::Ticker::Event::kStop) {
+      turning.release();
+      spdlog::info("stopped missed_ticks={} measuring=goes_on", ticker.missed());
+      return ok();
+    }
+    if (*event == loop::Ticker::Event::kReload) {
+      const bool given = !c.policy.parameters.empty();
+      turning.reload(c.policy.parameters.string(),
+                     given ? read_file(c.policy.parameters)
+                           : Result<std::string>(Error::usage("no policy.parameters are configured")));
+      continue;
+    }
+    const auto sample = meter.sample(turning.pods());
+    const std::string wrong = sample ? "" : sample.error().message;
+    if (wrong != complaint) {
+      spdlog::error("sampling state=\"{}\"", wrong.empty() ? "works again" : wrong);
+      complaint = wrong;
+    }
+    if (sample) {
+      turning.tick(*sample);
+    }
+  }
+}
+
+Status run(const config::Config& c) {
+  if (Status status = init_log("ballastd", c.log); !status) {
+    return status;
+  }
+  // Before any thread, so that all of them leave the signals to the ticker.
+  ::signal(SIGPIPE, SIG_IGN);
+  auto ticker = loop::Ticker::create(std::chrono::milliseconds(c.tick_ms));
+  if (!ticker) {
+    return ticker.error();
+  }
+  const SystemClock clock;
+  auto policy = make_policy(c);
+  if (!policy) {
+    return policy.error();
+  }
+  auto cgroup_root = c.cgroup_root.empty() ? find_cgroup_root() : Result<fs::path>(c.cgroup_root);
+  if (!cgroup_root) {
+    return cgroup_root.error();
+  }
+  loop::LoopDoors doors;
+  auto identity = make_identity(c, *cgroup_root, clock);
+  if (!identity) {
+    return identity.error().in("identity");
+  }
+  doors.identity = std::move(*identity);
+
+  std::optional<kernel::Probes> probes;
+  if (auto loaded = kernel::Probes::load({.bpffs = c.bpffs, .cgroup_root = *cgroup_root}); loaded) {
+    probes.emplace(std::move(*loaded));
+  } else {
+    return loaded.error();
+  }
+  const bool adopted = probes->adopted();
+  Status opened = open_doors(c, doors);
+  auto meter =
+      opened ? loop::Meter::create(c.bpffs, *cgroup_root, clock) : Result<loop::Meter>(opened.error());
+  if (!meter) {
+    // A start that failed leaves the kernel as it was.
+    doors.state.reset();
+    probes.reset();
+    if (!adopted) {
+      if (const Status gone = kernel::Probes::unload(c.bpffs); !gone) {
+        spdlog::warn("not unloaded reason=\"{}\"", gone.error().message);
+      }
+    }
+    return meter.error();
+  }
+  loop::Loop turning(loop_options(c), std::move(*policy), std::move(doors));
+  spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
+               config::mode_name(c.mode), config::policy_name(c.policy.kind), sink_text(c.sink), c.tick_ms);
+  return turn(c, turning, *meter, *ticker);
+}
+
+/// An exit code where there is nothing more to do.
+std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
+  CLI::App app("Measures every pod from inside the kernel and weighs the endpoints of its services.",
+               "ballastd");
+  app.footer(
+      "With no flag and no file it measures every cgroup and writes nothing.\n"
+      "SIGTERM and SIGINT publish equal weights and end it; the programs stay in the kernel and go on\n"
+      "measuring until a restart or --unload. SIGHUP reads policy.parameters again.\n"
+      "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 missing privilege or kernel feature.");
+  app.add_option_function<std::string>(
+      "--config", [&](const std::string& v) { flags.config = v; }, "YAML file; flags override it");
+  const auto override = [&](const std::string& flag, const std::string& key, const std::string& help) {
+    app.add_option_function<std::string>(
+        flag,
+        [&flags, flag, key](const std::string& v) {
+          flags.overrides.push_back({flag, key, v});
+        },
+        help);
+  };
+  override("--bpffs", "bpffs", "folder of the pins (/sys/fs/bpf/ballast)");
+  override("--identity", "identity", "static:FILE or none");
+  override("--sink", "sink", "dry-run, file:PATH or xds:ADDR");
+  override("--mode", "mode", "off, shadow or active");
+  override("--tick-ms", "tick_ms", "100 to 60000");
+  override("--policy", "policy.name", "neutral, prior or learned");
+  override("--parameters", "policy.parameters", "parameters file of the learned policy");
+  override("--metrics", "metrics", "IP:PORT of the Prometheus endpoint");
+  override("--log", "log", "trace, debug, info, warn, error or off");
+  app.add_flag("--check-config", flags.check, "print the effective configuration and exit");
+  app.add_flag("--unload", flags.unload, "take the programs and maps of --bpffs out of the kernel and exit");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  return std::nullopt;
+}
+
+int finish(const Status& status) {
+  if (status) {
+    return 0;
+  }
+  fmt::print(stderr, "ballastd: {}\n", status.error().message);
+  return status.error().exit_code();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // gRPC's threads would otherwise get an arena each; the loop allocates from one thread.
+  ::mallopt(M_ARENA_MAX, 2);
+  Flags flags;
+  if (const auto code = parse_flags(argc, argv, flags)) {
+    return *code;
+  }
+  const auto config = config::load(flags.config, flags.overrides);
+  if (!config) {
+    return finish(config.error());
+  }
+  if (flags.check) {
+    fmt::print("{}", config::to_yaml(*config));
+    return 0;
+  }
+  return finish(flags.unload ? kernel::Probes::unload(config->bpffs) : run(*config));
+}
