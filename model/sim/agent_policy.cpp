@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "agent/decide/learned.h"
 #include "agent/fleet/local.h"
 #include "agent/observe/observation.h"
 #include "agent/observe/observer.h"
@@ -14,7 +15,9 @@ namespace {
 
 constexpr double kNs = 1e9;
 
-std::uint64_t ns(double seconds) { return static_cast<std::uint64_t>(std::max(0.0, seconds) * kNs); }
+std::uint64_t ns(double seconds) {
+  return static_cast<std::uint64_t>(std::max(0.0, seconds) * kNs);
+}
 
 sample::CgroupSample kernel_sample(const ServerTelemetry& t) {
   sample::CgroupSample s;
@@ -138,8 +141,9 @@ class AgentController final : public Controller {
 
 }  // namespace
 
-std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy, const LoopOptions& loop,
-                                                  std::size_t subscribers, const guard::GuardOptions& guard) {
+std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy,
+                                                  const LoopOptions& loop, std::size_t subscribers,
+                                                  const guard::GuardOptions& guard) {
   return std::make_unique<AgentController>(std::move(policy), loop, subscribers, guard);
 }
 
@@ -152,6 +156,13 @@ Policy agent_policy(std::string name, std::string rule,
     return make_agent_controller(make(), loop, scenario.clients);
   };
   return policy;
+}
+
+Policy ballast_policy(std::shared_ptr<const decide::ActorNetwork> network) {
+  return agent_policy("ballast",
+                      std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
+                          (network ? "" : "; untrained, so the prior, unless given parameters"),
+                      [network] { return std::make_unique<decide::LearnedPolicy>(network); });
 }
 
 }  // namespace ballast::sim

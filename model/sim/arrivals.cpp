@@ -89,8 +89,12 @@ double envelope(const ArrivalSpec& spec, double t) {
 }
 
 Arrivals::Arrivals(const Scenario& scenario, std::uint64_t seed)
-    : spec_(scenario.arrivals), rng_(seed, Cause::kArrivals), rate_(base_rate(scenario)), bound_(bound(spec_)) {
-  thinned_ = !spec_.steps.empty() || !spec_.ramp.empty() || !spec_.spikes.empty() || spec_.diurnal_period_s > 0;
+    : spec_(scenario.arrivals),
+      rng_(seed, Cause::kArrivals),
+      rate_(base_rate(scenario)),
+      bound_(bound(spec_)) {
+  thinned_ =
+      !spec_.steps.empty() || !spec_.ramp.empty() || !spec_.spikes.empty() || spec_.diurnal_period_s > 0;
   spec_.mmpp = normalised(spec_.mmpp);
   if (!spec_.mmpp.empty()) {
     enter_state(0);

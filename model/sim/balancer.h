@@ -63,11 +63,11 @@ struct Keys {
 struct Response {
   std::uint32_t server = 0;
   double sent_s = 0;
-  double latency_s = 0;    ///< at the client
+  double latency_s = 0;  ///< at the client
   bool ok = true;
   bool timed_out = false;
-  double queue = 0;        ///< C3's piggyback: requests left at the server
-  double service_s = 0;    ///< C3's piggyback: time on the processor; 0 when there was no answer
+  double queue = 0;      ///< C3's piggyback: requests left at the server
+  double service_s = 0;  ///< C3's piggyback: time on the processor; 0 when there was no answer
 };
 
 /// One proxy's load balancer.

@@ -13,10 +13,10 @@ struct LawSpec {
   enum class Kind { kConstant, kExponential, kLognormal, kPareto, kBimodal, kTrace };
   Kind kind = Kind::kLognormal;
   double mean_s = 0.010;
-  double cv = 1.0;           ///< lognormal: deviation / mean
-  double shape = 1.5;        ///< Pareto: tail index, > 1
-  double long_share = 0.05;  ///< bimodal: share of long requests
-  double long_factor = 20;   ///< bimodal: a long request over a short one
+  double cv = 1.0;              ///< lognormal: deviation / mean
+  double shape = 1.5;           ///< Pareto: tail index, > 1
+  double long_share = 0.05;     ///< bimodal: share of long requests
+  double long_factor = 20;      ///< bimodal: a long request over a short one
   std::vector<double> trace_s;  ///< trace: works in order, begun anew at its end
 };
 

@@ -21,9 +21,9 @@ struct Metrics {
   double goodput_rps = 0;
   double utilisation_mean = 0;
   double utilisation_max_over_mean = 0;
-  double weight_changes_per_min = 0;  ///< pushes or recalculations that changed a weight, a proxy
-  double jain_clients = 1;            ///< Jain's index of the clients' mean latencies
-  std::vector<std::uint32_t> good_by_second;     ///< answered in time, by second of the run
+  double weight_changes_per_min = 0;          ///< pushes or recalculations that changed a weight, a proxy
+  double jain_clients = 1;                    ///< Jain's index of the clients' mean latencies
+  std::vector<std::uint32_t> good_by_second;  ///< answered in time, by second of the run
   std::vector<std::uint64_t> requests_by_server;
 };
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sim/policy.h"
 
-#include "agent/decide/learned.h"
 #include "agent/decide/prior.h"
 #include "model/sim/agent_policy.h"
 #include "model/sim/balancers/envoy.h"
@@ -47,15 +46,18 @@ void add_envoys(std::vector<Policy>& all) {
   full_scan.full_scan = true;
   LeastRequestOptions slow_start;
   slow_start.slow_start_window_s = 60;
-  all.push_back(plain("round_robin", "Envoy ROUND_ROBIN, equal weights", fleet_of<RoundRobin>(Weights::kNone)));
+  all.push_back(
+      plain("round_robin", "Envoy ROUND_ROBIN, equal weights", fleet_of<RoundRobin>(Weights::kNone)));
   all.push_back(plain("weighted_round_robin", "Envoy ROUND_ROBIN over true capacities (EDF)",
                       fleet_of<RoundRobin>(Weights::kOperator)));
   all.push_back(plain("random", "Envoy RANDOM", fleet_of<Random>()));
-  all.push_back(plain("ring_hash", "Envoy RING_HASH by the request's source",
-                      [](const Scenario&, std::span<const ClientView> clients) { return make_ring_hash(clients); }));
+  all.push_back(
+      plain("ring_hash", "Envoy RING_HASH by the request's source",
+            [](const Scenario&, std::span<const ClientView> clients) { return make_ring_hash(clients); }));
   all.back().keyed = true;
-  all.push_back(plain("maglev", "Envoy MAGLEV by the request's destination",
-                      [](const Scenario&, std::span<const ClientView> clients) { return make_maglev(clients); }));
+  all.push_back(
+      plain("maglev", "Envoy MAGLEV by the request's destination",
+            [](const Scenario&, std::span<const ClientView> clients) { return make_maglev(clients); }));
   all.back().keyed = true;
   all.push_back(plain("least_request", "Envoy LEAST_REQUEST, equal weights (P2C; Istio's default)",
                       fleet_of<LeastRequest>(Weights::kNone, LeastRequestOptions{})));
@@ -63,13 +65,15 @@ void add_envoys(std::vector<Policy>& all) {
                       fleet_of<LeastRequest>(Weights::kNone, full_scan)));
   all.push_back(plain("least_request_weighted", "Envoy LEAST_REQUEST over true capacities (EDF)",
                       fleet_of<LeastRequest>(Weights::kOperator, LeastRequestOptions{})));
-  all.push_back(plain("least_connections", "HAProxy leastconn over true capacities", fleet_of<LeastConnections>()));
+  all.push_back(
+      plain("least_connections", "HAProxy leastconn over true capacities", fleet_of<LeastConnections>()));
   all.push_back(plain("slow_start", "Envoy LEAST_REQUEST with a slow start window of 60 s",
                       fleet_of<LeastRequest>(Weights::kNone, slow_start)));
 }
 
 void add_researched(std::vector<Policy>& all) {
-  all.push_back(plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", fleet_of<PeakEwma>()));
+  all.push_back(
+      plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", fleet_of<PeakEwma>()));
   all.push_back(plain("cswrr", "gRFC A58 client-side weighted round robin, by reported CPU",
                       fleet_of<ClientSideWeightedRoundRobin>(false)));
   all.back().measured = true;
@@ -86,8 +90,7 @@ void add_researched(std::vector<Policy>& all) {
 void add_agents(std::vector<Policy>& all) {
   all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
                              [] { return std::make_unique<decide::PriorPolicy>(); }));
-  all.push_back(agent_policy("ballast", "Ballast's learned policy over the prior, pushed to LEAST_REQUEST",
-                             [] { return std::make_unique<decide::LearnedPolicy>(nullptr); }));
+  all.push_back(ballast_policy(nullptr));
 }
 
 void add_oracles(std::vector<Policy>& all) {
@@ -96,7 +99,8 @@ void add_oracles(std::vector<Policy>& all) {
   all.back().oracle = true;
   all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));
   all.back().oracle = true;
-  all.push_back(plain("oracle_pooled", "one processor-sharing server of the whole capacity", fleet_of<Random>()));
+  all.push_back(
+      plain("oracle_pooled", "one processor-sharing server of the whole capacity", fleet_of<Random>()));
   all.back().oracle = true;
   all.back().pooled = true;
 }

@@ -21,8 +21,8 @@ struct LoopOptions {
 /// A technique: what runs in the proxies, and what steers them, if anything.
 struct Policy {
   std::string name;
-  std::string rule;     ///< one line for people
-  bool oracle = false;  ///< knows what no deployable balancer can know
+  std::string rule;       ///< one line for people
+  bool oracle = false;    ///< knows what no deployable balancer can know
   bool pooled = false;    ///< all servers are one
   bool keyed = false;     ///< needs the requests' keys
   bool measured = false;  ///< needs telemetry or load reports of the servers

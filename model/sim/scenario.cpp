@@ -48,9 +48,10 @@ double mean_capacity(const Scenario& scenario) {
   }
   // With the length given in requests, the length in seconds follows from a rate that follows
   // from the capacity; one step from the unslowed length is close enough for slowness that ends.
-  const double per_second = scenario.arrivals.rate_rps > 0
-                                ? scenario.arrivals.rate_rps
-                                : scenario.arrivals.rho * static_capacity(scenario) / mean_work(scenario.service);
+  const double per_second =
+      scenario.arrivals.rate_rps > 0
+          ? scenario.arrivals.rate_rps
+          : scenario.arrivals.rho * static_capacity(scenario) / mean_work(scenario.service);
   return capacity_over(scenario, per_second > 0 ? static_cast<double>(scenario.requests) / per_second : 0);
 }
 
@@ -89,7 +90,8 @@ double expected_duration(const Scenario& scenario) {
 }
 
 double mean_load(const Scenario& scenario) {
-  return base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service) / mean_capacity(scenario);
+  return base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service) /
+         mean_capacity(scenario);
 }
 
 }  // namespace ballast::sim

@@ -17,7 +17,7 @@ struct ServerSpec {
   double speed = 1;           ///< work a second of each worker
   std::uint32_t workers = 1;  ///< requests served at full speed at the same time
   std::uint32_t zone = 0;
-  double weight = 0;          ///< what a diligent operator would set; 0: speed * workers
+  double weight = 0;  ///< what a diligent operator would set; 0: speed * workers
   double capacity() const { return speed * workers; }
   double operator_weight() const { return weight > 0 ? weight : capacity(); }
 };
@@ -44,15 +44,15 @@ struct MmppState {
 
 /// Open-loop arrivals: rate * envelope(t), the envelope being the product of what is given.
 struct ArrivalSpec {
-  double rate_rps = 0;  ///< exactly one of rate_rps and rho is given
-  double rho = 0;       ///< offered work / mean capacity of the servers that are there at the start
+  double rate_rps = 0;       ///< exactly one of rate_rps and rho is given
+  double rho = 0;            ///< offered work / mean capacity of the servers that are there at the start
   std::vector<Point> steps;  ///< piecewise constant
   std::vector<Point> ramp;   ///< piecewise linear
   std::vector<Spike> spikes;
   double diurnal_period_s = 0;  ///< 0: none
   double diurnal_amplitude = 0;
-  std::vector<MmppState> mmpp;   ///< factors are normalised to a mean of 1
-  std::vector<double> trace_s;   ///< arrival times; empty: Poisson by the rate
+  std::vector<MmppState> mmpp;  ///< factors are normalised to a mean of 1
+  std::vector<double> trace_s;  ///< arrival times; empty: Poisson by the rate
 };
 
 /// A change of speed. What the scheduler shows decides whether an agent in the kernel can see it.
@@ -67,10 +67,10 @@ struct Slowness {
   double factor = 1;
   std::vector<std::uint32_t> servers;  ///< set, pause: which; empty: all
   std::uint32_t count = 0;             ///< rotate: how many at a time
-  double every_s = 0;     ///< rotate: period; pause: mean time between pauses of one server
-  double duration_s = 0;  ///< pause
+  double every_s = 0;                  ///< rotate: period; pause: mean time between pauses of one server
+  double duration_s = 0;               ///< pause
   double at_s = 0;
-  double until_s = 0;     ///< 0: to the end
+  double until_s = 0;  ///< 0: to the end
 };
 
 struct Fault {
@@ -87,16 +87,16 @@ struct Churn {
   double at_s = 0;
   std::vector<ServerSpec> add;
   std::vector<std::uint32_t> remove;  ///< by index, in order of appearance
-  double cold_factor = 1;   ///< cost of a request on a pod just added, over that on a warm one
-  double cold_decay_s = 0;  ///< falls to 1 in a straight line
+  double cold_factor = 1;             ///< cost of a request on a pod just added, over that on a warm one
+  double cold_decay_s = 0;            ///< falls to 1 in a straight line
 };
 
 /// What the weight controllers' telemetry suffers.
 struct TelemetrySpec {
-  double delay_s = 0;   ///< samples arrive that late
-  double noise_cv = 0;  ///< lognormal factor on every measured amount
-  double loss = 0;      ///< share of samples that never arrive
-  double zeros = 0;     ///< share of samples that read zero
+  double delay_s = 0;         ///< samples arrive that late
+  double noise_cv = 0;        ///< lognormal factor on every measured amount
+  double loss = 0;            ///< share of samples that never arrive
+  double zeros = 0;           ///< share of samples that read zero
   double frozen_from_s = -1;  ///< the same sample over and over; negative: never
   double dead_from_s = -1;    ///< the controller itself is gone; negative: never
   double tick_s = 0;          ///< the controller's tick where the scenario fixes it; 0: the run's
@@ -123,9 +123,9 @@ struct Scenario {
   std::vector<Fault> faults;
   std::vector<Churn> churn;
   std::vector<std::vector<double>> zone_delay_s;  ///< round trip added, [client's zone][server's]
-  std::uint32_t sources = 1000;  ///< users behind the clients (ring_hash's key)
-  std::uint32_t paths = 200;     ///< request destinations (maglev's key), popularity ~ 1/rank
-  double eds_delay_s = 0.1;      ///< from a membership change to the proxies
+  std::uint32_t sources = 1000;                   ///< users behind the clients (ring_hash's key)
+  std::uint32_t paths = 200;  ///< request destinations (maglev's key), popularity ~ 1/rank
+  double eds_delay_s = 0.1;   ///< from a membership change to the proxies
   TelemetrySpec telemetry;
 };
 

@@ -30,7 +30,8 @@ YAML::Node joined(const YAML::Node& base, const YAML::Node& over) {
 }
 
 /// Numbers of a text file, parted by anything that is not a number; relative to the scenario's folder.
-std::vector<double> read_trace(YamlSection& section, const std::string& key, const std::string& scenario_file) {
+std::vector<double> read_trace(YamlSection& section, const std::string& key,
+                               const std::string& scenario_file) {
   const std::string name = section.text(key, "");
   if (name.empty()) {
     return {};
@@ -110,7 +111,8 @@ std::vector<Point> read_points(YamlSection& section, const std::string& key) {
     }
     points.push_back({row[0], row[1]});
   }
-  if (!points.empty() && std::all_of(points.begin(), points.end(), [](const Point& p) { return p.factor <= 0; })) {
+  if (!points.empty() &&
+      std::all_of(points.begin(), points.end(), [](const Point& p) { return p.factor <= 0; })) {
     section.fail(key, "has to have a factor greater than 0");
   }
   return points;
@@ -128,8 +130,8 @@ void read_arrivals(YamlSection& root, const std::string& file, Scenario& scenari
   a.steps = read_points(*section, "steps");
   a.ramp = read_points(*section, "ramp");
   for (auto& spike : section->list("spikes")) {
-    a.spikes.push_back({spike.number("at_s", 0), spike.number("duration_s", 1, 1e-6), spike.number("factor", 2),
-                        spike.number("every_s", 0)});
+    a.spikes.push_back({spike.number("at_s", 0), spike.number("duration_s", 1, 1e-6),
+                        spike.number("factor", 2), spike.number("every_s", 0)});
     spike.refuse_unknown();
   }
   if (auto diurnal = section->section("diurnal")) {
@@ -218,7 +220,8 @@ void read_slowness(YamlSection& root, Scenario& scenario) {
       section.fail("kind", "pause asks for every_s and duration_s");
     }
     if (slow.shows == Slowness::Shows::kWait && slow.factor > 1) {
-      section.fail("factor", "other tenants cannot make a pod faster than its limit: more than 1 with shows: wait");
+      section.fail("factor",
+                   "other tenants cannot make a pod faster than its limit: more than 1 with shows: wait");
     }
     section.refuse_unknown();
     scenario.slowness.push_back(std::move(slow));
@@ -312,9 +315,10 @@ void read_client_side(YamlSection& root, Scenario& scenario) {
 void check_load(YamlSection& root, const Scenario& scenario) {
   const double load = mean_load(scenario);
   if (load >= 1 && scenario.deadline_s <= 0 && !scenario.overload) {
-    root.fail("arrivals", fmt::format("mean load {:.2f} is not below 1 and there is no deadline, so queues grow "
-                                      "without end; set deadline_ms, or overload: true if that is meant",
-                                      load));
+    root.fail("arrivals",
+              fmt::format("mean load {:.2f} is not below 1 and there is no deadline, so queues grow "
+                          "without end; set deadline_ms, or overload: true if that is meant",
+                          load));
   }
   if (scenario.warmup_s >= expected_duration(scenario)) {
     root.fail("warmup_s", fmt::format("the run is over after {:.1f} s", expected_duration(scenario)));
@@ -373,7 +377,8 @@ Result<std::vector<std::string>> scenario_variants(const std::string& text, cons
   return names;
 }
 
-Result<Scenario> parse_scenario(const std::string& text, const std::string& file, const std::string& variant) {
+Result<Scenario> parse_scenario(const std::string& text, const std::string& file,
+                                const std::string& variant) {
   YamlErrors errors(file);
   auto root = load_yaml(text, errors);
   if (!root) {
@@ -382,7 +387,8 @@ Result<Scenario> parse_scenario(const std::string& text, const std::string& file
   YAML::Node tree = *root;
   if (!variant.empty()) {
     const YAML::Node& readable = tree;
-    const YAML::Node over = tree.IsMap() && readable["variants"] ? readable["variants"][variant] : YAML::Node();
+    const YAML::Node over =
+        tree.IsMap() && readable["variants"] ? readable["variants"][variant] : YAML::Node();
     if (!over.IsDefined() || !over.IsMap()) {
       const auto names = scenario_variants(text, file);
       return Error::usage(fmt::format("{}: there is no variant '{}'; known: {}", file, variant,
@@ -432,7 +438,8 @@ Result<Scenario> load_scenario(const std::string& reference) {
       return text ? parse_scenario(*text, path, part) : Result<Scenario>(text.error());
     }
   }
-  return Error::usage("there is no scenario '" + reference + "' (neither a file nor built in); built in: " + known);
+  return Error::usage("there is no scenario '" + reference +
+                      "' (neither a file nor built in); built in: " + known);
 }
 
 }  // namespace ballast::sim

@@ -82,9 +82,9 @@ class Server {
   double speed_;  ///< of one worker, before share and efficiency
   double share_ = 1;
   double efficiency_ = 1;
-  double rate_ = 0;     ///< virtual seconds a second
+  double rate_ = 0;  ///< virtual seconds a second
   double virtual_ = 0;
-  double last_ = 0;     ///< when virtual_ was right
+  double last_ = 0;           ///< when virtual_ was right
   std::vector<Job> running_;  ///< a heap, earliest finish in front
   std::deque<Job> waiting_;
   CpuTime cpu_;

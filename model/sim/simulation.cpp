@@ -36,7 +36,8 @@ double quantile(std::vector<float>& sample, double q) {
   return below + (at - static_cast<double>(low)) * (above - below);
 }
 
-Simulation::Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed, const LoopOptions& loop)
+Simulation::Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed,
+                       const LoopOptions& loop)
     : scenario_(scenario),
       policy_(policy),
       loop_(loop),
@@ -202,7 +203,8 @@ void Simulation::arrive() {
     deadlines_.push_back({now_ + scenario_.deadline_s, slot, request.life});
   }
   next_arrival_ = arrivals_.next();
-  const bool enough = scenario_.requests > 0 ? arrived_ >= scenario_.requests : next_arrival_ > scenario_.duration_s;
+  const bool enough =
+      scenario_.requests > 0 ? arrived_ >= scenario_.requests : next_arrival_ > scenario_.duration_s;
   if (enough) {
     next_arrival_ = kNever;
     for (std::uint32_t server = 0; server < servers_.size(); ++server) {
@@ -269,7 +271,9 @@ void Simulation::deliver(std::uint32_t slot, std::uint32_t serial, std::uint32_t
   touch(server);
 }
 
-void Simulation::touch(std::uint32_t server) { completions_.update(server, servers_[server].next_completion()); }
+void Simulation::touch(std::uint32_t server) {
+  completions_.update(server, servers_[server].next_completion());
+}
 
 void Simulation::complete(std::uint32_t place) {
   Server& server = servers_[place];
@@ -350,7 +354,8 @@ void Simulation::deadline_passed(const Timeout& timeout) {
   if (request.server != kNone) {
     give_up(timeout.slot);
     --active_[request.client * servers_.size() + request.server];
-    fleet_[request.client]->on_response({request.server, request.sent, now_ - request.sent, false, true, 0, 0});
+    fleet_[request.client]->on_response(
+        {request.server, request.sent, now_ - request.sent, false, true, 0, 0});
   }
   finish(timeout.slot, false);
 }

@@ -27,7 +27,8 @@ namespace ballast::sim {
 /// take_telemetry() and push_weights() with what it has decided.
 class Simulation final : public World {
  public:
-  Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed, const LoopOptions& loop = {});
+  Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed,
+             const LoopOptions& loop = {});
   ~Simulation() override;
   Simulation(const Simulation&) = delete;
   Simulation& operator=(const Simulation&) = delete;
@@ -106,7 +107,9 @@ class Simulation final : public World {
     std::uint32_t a;
     std::uint32_t b;
     bool on;
-    bool operator<(const Event& other) const { return at > other.at || (at == other.at && order > other.order); }
+    bool operator<(const Event& other) const {
+      return at > other.at || (at == other.at && order > other.order);
+    }
   };
   struct Pod {
     double share = 1;       ///< of the CPU, by slowness that shows as wait
@@ -205,10 +208,10 @@ class Simulation final : public World {
   std::vector<std::vector<bool>> slow_on_;  ///< [slowness][server]
   std::deque<WeightPush> pushes_;
   std::vector<Counters> counters_;
-  std::vector<Counters> read_;          ///< by take_telemetry
-  std::vector<Counters> reported_;      ///< by refresh_reports
+  std::vector<Counters> read_;      ///< by take_telemetry
+  std::vector<Counters> reported_;  ///< by refresh_reports
   std::vector<LoadReport> reports_;
-  std::vector<double> taken_;           ///< when take_telemetry read last
+  std::vector<double> taken_;  ///< when take_telemetry read last
   std::deque<std::vector<ServerTelemetry>> delayed_;
   std::vector<ServerTelemetry> frozen_;
   std::uint64_t pushed_changes_ = 0;

@@ -13,15 +13,15 @@ namespace ballast::sim {
 /// What an agent in the kernel would measure of one pod in one tick.
 struct ServerTelemetry {
   std::uint32_t server = 0;
-  bool known = true;      ///< false: the sample was lost
-  double taken_s = 0;     ///< when it was measured
-  double interval_s = 0;  ///< since the sample before
+  bool known = true;            ///< false: the sample was lost
+  double taken_s = 0;           ///< when it was measured
+  double interval_s = 0;        ///< since the sample before
   std::uint64_t requests = 0;   ///< that came in the tick
   std::uint64_t responses = 0;  ///< that ended in the tick
   std::uint64_t errors = 0;
   double in_flight = 0;
   double on_cpu_s = 0;
-  double wait_s = 0;       ///< runnable, not running; self wait included
+  double wait_s = 0;  ///< runnable, not running; self wait included
   double self_wait_s = 0;
   double limit_cores = 0;
   double latency_sum_s = 0;

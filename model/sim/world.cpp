@@ -150,8 +150,8 @@ void Simulation::rotate_slowness(std::uint32_t index) {
 void Simulation::switch_slowness(std::uint32_t index, bool on) {
   const Slowness& slow = scenario_.slowness[index];
   for (std::uint32_t server = 0; server < pods_.size(); ++server) {
-    const bool meant =
-        slow.servers.empty() || std::find(slow.servers.begin(), slow.servers.end(), server) != slow.servers.end();
+    const bool meant = slow.servers.empty() ||
+                       std::find(slow.servers.begin(), slow.servers.end(), server) != slow.servers.end();
     if (meant) {
       slow_on_[index][server] = on;
       set_pod_speed(server);
@@ -167,7 +167,8 @@ void Simulation::pause(std::uint32_t index, std::uint32_t server) {
   }
   slow_on_[index][server] = begins;
   set_pod_speed(server);
-  schedule(now_ + (begins ? slow.duration_s : slow.every_s * slowness_.exponential()), Kind::kPause, index, server);
+  schedule(now_ + (begins ? slow.duration_s : slow.every_s * slowness_.exponential()), Kind::kPause, index,
+           server);
 }
 
 void Simulation::switch_fault(std::uint32_t index, bool on) {
@@ -287,7 +288,8 @@ void Simulation::refresh_reports() {
     report.qps = static_cast<double>(is.responses - was.responses) / kReportPeriod;
     report.eps = static_cast<double>(is.errors - was.errors) / kReportPeriod;
     report.application = (is.cpu.busy - was.cpu.busy) / (servers_[server].spec().workers * kReportPeriod);
-    report.utilization = (is.cpu.on_cpu - was.cpu.on_cpu) / (servers_[server].spec().capacity() * kReportPeriod);
+    report.utilization =
+        (is.cpu.on_cpu - was.cpu.on_cpu) / (servers_[server].spec().capacity() * kReportPeriod);
     was = is;
   }
   schedule(now_ + kReportPeriod, Kind::kReports);
@@ -333,16 +335,16 @@ void Simulation::spoil(ServerTelemetry& sample) {
   }
   if (spec.noise_cv > 0) {
     const double variance = std::log1p(spec.noise_cv * spec.noise_cv);
-    const auto noise = [&] {
-      return std::exp(std::sqrt(variance) * telemetry_rng_.normal() - variance / 2);
-    };
+    const auto noise = [&] { return std::exp(std::sqrt(variance) * telemetry_rng_.normal() - variance / 2); };
     sample.on_cpu_s *= noise();
     sample.wait_s *= noise();
     sample.self_wait_s = std::min(sample.self_wait_s * noise(), sample.wait_s);
     sample.in_flight = std::round(sample.in_flight * noise());
     const double requests = noise();
-    sample.requests = static_cast<std::uint64_t>(std::llround(static_cast<double>(sample.requests) * requests));
-    sample.responses = static_cast<std::uint64_t>(std::llround(static_cast<double>(sample.responses) * requests));
+    sample.requests =
+        static_cast<std::uint64_t>(std::llround(static_cast<double>(sample.requests) * requests));
+    sample.responses =
+        static_cast<std::uint64_t>(std::llround(static_cast<double>(sample.responses) * requests));
   }
 }
 
@@ -388,6 +390,8 @@ ProbeReply Simulation::probe(std::uint32_t server) const {
   return {static_cast<double>(servers_[server].in_flight()), servers_[server].latency_estimate(now_)};
 }
 
-LoadReport Simulation::report(std::uint32_t server) const { return reports_[server]; }
+LoadReport Simulation::report(std::uint32_t server) const {
+  return reports_[server];
+}
 
 }  // namespace ballast::sim

@@ -18,7 +18,8 @@ void YamlErrors::add(const YAML::Mark& mark, const std::string& key, const std::
 YamlSection::YamlSection(YAML::Node node, std::string name, YamlErrors& errors)
     : node_(std::move(node)), name_(std::move(name)), errors_(&errors) {
   if (!node_.IsMap()) {
-    errors_->add(node_.Mark(), name_.empty() ? "(top level)" : name_, "has to be a mapping of keys to values");
+    errors_->add(node_.Mark(), name_.empty() ? "(top level)" : name_,
+                 "has to be a mapping of keys to values");
     node_ = YAML::Node(YAML::NodeType::Map);
   }
 }
@@ -29,7 +30,9 @@ YAML::Node YamlSection::find(const std::string& key) {
   return readable[key];
 }
 
-bool YamlSection::has(const std::string& key) { return find(key).IsDefined(); }
+bool YamlSection::has(const std::string& key) {
+  return find(key).IsDefined();
+}
 
 std::optional<double> YamlSection::as_number(const YAML::Node& node, const std::string& key, double least,
                                              double most) {

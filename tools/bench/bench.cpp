@@ -25,13 +25,16 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
       ->delimiter(',');
   sim->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
   sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
+  sim->add_option("--parameters", options.parameters, "file that `ballast` acts with (none: untrained)");
   sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
   sim->add_option("--apply-delay", options.loop.apply_delay_s, "weight controllers: seconds to the proxies")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
-  sim->add_option("--jobs", options.jobs, "runs at the same time")->check(CLI::Range(1U, 256U))->capture_default_str();
+  sim->add_option("--jobs", options.jobs, "runs at the same time")
+      ->check(CLI::Range(1U, 256U))
+      ->capture_default_str();
   sim->add_flag("--timeline", options.timeline, "add goodput by second to each row");
 }
 

@@ -4,10 +4,14 @@
 #include <atomic>
 #include <charconv>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "agent/base/file.h"
+#include "model/policy/forward.h"
+#include "model/policy/parameters.h"
+#include "model/sim/agent_policy.h"
 #include "model/sim/simulation.h"
 
 namespace ballast::bench {
@@ -20,8 +24,8 @@ bool parse_number(std::string_view text, std::uint64_t* value) {
   return error == std::errc() && end == text.data() + text.size() && !text.empty();
 }
 
-ordered_json row_of(const sim::Scenario& scenario, const std::string& policy, std::uint64_t seed, double tick_s,
-                    const sim::Metrics& m, bool timeline) {
+ordered_json row_of(const sim::Scenario& scenario, const std::string& policy, std::uint64_t seed,
+                    double tick_s, const sim::Metrics& m, bool timeline) {
   ordered_json row = {{"scenario", scenario.name},
                       {"policy", policy},
                       {"seed", seed},
@@ -47,9 +51,32 @@ ordered_json row_of(const sim::Scenario& scenario, const std::string& policy, st
 }
 
 struct Job {
-  const sim::Policy* policy;
+  std::shared_ptr<const sim::Policy> policy;
   std::uint64_t seed;
 };
+
+Result<sim::Policy> policy_named(const std::string& name, const std::string& parameters) {
+  const auto known = sim::find_policy(name);
+  if (!known) {
+    return known.error();
+  }
+  if (parameters.empty() || name != "ballast") {
+    return **known;
+  }
+  const auto bytes = read_file(parameters);
+  if (!bytes) {
+    return bytes.error();
+  }
+  const auto parsed = policy::parse(*bytes);
+  if (!parsed) {
+    return parsed.error().in(parameters);
+  }
+  const auto network = policy::ForwardNetwork::create(*parsed);
+  if (!network) {
+    return network.error().in(parameters);
+  }
+  return sim::ballast_policy(*network);
+}
 
 }  // namespace
 
@@ -82,12 +109,13 @@ Result<std::string> sim_rows(const SimOptions& options) {
   }
   std::vector<Job> jobs;
   for (const auto& name : options.policies) {
-    const auto policy = sim::find_policy(name);
-    if (!policy) {
-      return policy.error();
+    const auto found = policy_named(name, options.parameters);
+    if (!found) {
+      return found.error();
     }
+    const auto policy = std::make_shared<const sim::Policy>(*found);
     for (std::uint64_t seed = seeds->first; seed <= seeds->last; ++seed) {
-      jobs.push_back({*policy, seed});
+      jobs.push_back({policy, seed});
     }
   }
   std::vector<ordered_json> rows(jobs.size());

@@ -13,14 +13,15 @@ namespace ballast::bench {
 
 /// `ballast-bench sim`: policies x seeds in one scenario.
 struct SimOptions {
-  std::string scenario;               ///< NAME[:VARIANT] or FILE[:VARIANT]
+  std::string scenario;  ///< NAME[:VARIANT] or FILE[:VARIANT]
   std::vector<std::string> policies;
-  std::string seeds = "1..1";         ///< A..B, both included, or one number
-  std::string output;                 ///< JSON; "-" is stdout
-  sim::LoopOptions loop;              ///< of the weight controllers
-  bool tick_given = false;            ///< the flag beats the scenario's own tick
-  unsigned jobs = 1;                  ///< runs at the same time
-  bool timeline = false;              ///< adds goodput by second to each row
+  std::string seeds = "1..1";  ///< A..B, both included, or one number
+  std::string parameters;      ///< file that `ballast` acts with; empty: untrained, the prior
+  std::string output;          ///< JSON; "-" is stdout
+  sim::LoopOptions loop;       ///< of the weight controllers
+  bool tick_given = false;     ///< the flag beats the scenario's own tick
+  unsigned jobs = 1;           ///< runs at the same time
+  bool timeline = false;       ///< adds goodput by second to each row
 };
 
 struct SeedRange {

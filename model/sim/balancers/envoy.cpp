@@ -66,7 +66,8 @@ void EnvoyBalancer::set_endpoints(const std::vector<Endpoint>& endpoints) {
   endpoints_ = endpoints;
   choose_weights();
   edf_.clear();
-  const bool equal = std::all_of(weights_.begin(), weights_.end(), [&](double w) { return w == weights_[0]; });
+  const bool equal =
+      std::all_of(weights_.begin(), weights_.end(), [&](double w) { return w == weights_[0]; });
   if ((equal && !force_schedule()) || endpoints_.size() < 2) {
     return;
   }
@@ -86,7 +87,9 @@ std::uint32_t EnvoyBalancer::pick(const Keys&) {
 RoundRobin::RoundRobin(const ClientView& view, Weights weights, double load)
     : EnvoyBalancer(view, weights, load), turn_(rng_.next() >> 16) {}
 
-std::size_t RoundRobin::unweighted_pick() { return turn_++ % endpoints_.size(); }
+std::size_t RoundRobin::unweighted_pick() {
+  return turn_++ % endpoints_.size();
+}
 
 LeastRequest::LeastRequest(const ClientView& view, Weights weights, LeastRequestOptions options, double load)
     : EnvoyBalancer(view, weights, load), options_(options) {}

@@ -7,7 +7,9 @@
 namespace ballast::sim {
 namespace {
 
-std::uint64_t hash_of(std::uint32_t server, std::uint64_t salt) { return mix(mix(server + 1ULL) ^ salt); }
+std::uint64_t hash_of(std::uint32_t server, std::uint64_t salt) {
+  return mix(mix(server + 1ULL) ^ salt);
+}
 
 double heaviest(const std::vector<Endpoint>& endpoints) {
   double most = 0;
@@ -23,9 +25,10 @@ struct Shared {
   std::vector<Endpoint> built_for;
   std::unique_ptr<Table> table;
 
-  void rebuild(const std::vector<Endpoint>& endpoints, std::unique_ptr<Table> (*build)(const std::vector<Endpoint>&)) {
-    const bool same = table && std::equal(endpoints.begin(), endpoints.end(), built_for.begin(), built_for.end(),
-                                          [](const Endpoint& a, const Endpoint& b) {
+  void rebuild(const std::vector<Endpoint>& endpoints,
+               std::unique_ptr<Table> (*build)(const std::vector<Endpoint>&)) {
+    const bool same = table && std::equal(endpoints.begin(), endpoints.end(), built_for.begin(),
+                                          built_for.end(), [](const Endpoint& a, const Endpoint& b) {
                                             return a.server == b.server && a.weight == b.weight;
                                           });
     if (!same) {
@@ -45,7 +48,9 @@ std::unique_ptr<MaglevTable> build_maglev(const std::vector<Endpoint>& endpoints
 class RingHash final : public Balancer {
  public:
   explicit RingHash(std::shared_ptr<Shared<Ring>> shared) : shared_(std::move(shared)) {}
-  void set_endpoints(const std::vector<Endpoint>& endpoints) override { shared_->rebuild(endpoints, build_ring); }
+  void set_endpoints(const std::vector<Endpoint>& endpoints) override {
+    shared_->rebuild(endpoints, build_ring);
+  }
   std::uint32_t pick(const Keys& keys) override { return shared_->table->find(keys.source); }
 
  private:

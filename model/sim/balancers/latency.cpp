@@ -127,7 +127,8 @@ double Prequal::hot_above() const {
     return std::numeric_limits<double>::infinity();
   }
   std::vector<double> sorted = rifs_;
-  const auto at = std::min(sorted.size() - 1, static_cast<std::size_t>(kHotQuantile * static_cast<double>(sorted.size())));
+  const auto at = std::min(sorted.size() - 1,
+                           static_cast<std::size_t>(kHotQuantile * static_cast<double>(sorted.size())));
   std::nth_element(sorted.begin(), sorted.begin() + at, sorted.end());
   return sorted[at];
 }

@@ -77,7 +77,9 @@ void ClientSideWeightedRoundRobin::on_response(const Response& response) {
   }
 }
 
-void ClientSideWeightedRoundRobin::on_tick() { rebuild(); }
+void ClientSideWeightedRoundRobin::on_tick() {
+  rebuild();
+}
 
 double L3Controller::weight(const State& state) {
   if (!state.known || state.rps <= 0) {
@@ -203,8 +205,8 @@ std::uint32_t ShortestExpectedDelay::pick(const Keys&) {
     const std::size_t i = (last_ + step) % n;
     const std::uint32_t server = endpoints_[i].server;
     const double capacity = view_.world->capacity(server);
-    const double delay =
-        capacity > 0 ? (view_.world->in_flight(server) + 1) / capacity : std::numeric_limits<double>::infinity();
+    const double delay = capacity > 0 ? (view_.world->in_flight(server) + 1) / capacity
+                                      : std::numeric_limits<double>::infinity();
     if (delay < least) {
       least = delay;
       best = i;
