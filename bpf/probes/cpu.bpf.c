@@ -95,7 +95,7 @@ static __always_inline u64 own_time(u64 cgroup_id, u32 cpu_id, u64 now)
 	return own;
 }
 
-static __always_inline void begin_wait(struct task_struct *task, u64 cgroup_id, u32 cpu_id, u64 now)
+static __always_inline void begin_wait(struct task_struct *task, u64 cgroup_id, u32 cpu_id, u64 own_ns, u64 now)
 {
 	u32 tid = (u32)task->pid;
 	struct waiting *entry = bpf_map_lookup_elem(&tasks, &tid);
@@ -110,36 +110,42 @@ static __always_inline void begin_wait(struct task_struct *task, u64 cgroup_id, 
 			return;
 		}
 	}
-	entry->own_ns = own_time(cgroup_id, cpu_id, now);
+	entry->own_ns = own_ns;
 	entry->cgroup_id = cgroup_id;
 	entry->cpu = cpu_id;
 	entry->since_ns = now;
 }
 
-/* The end of prev's turn on this CPU. */
-static __always_inline void end_turn(struct ballast_running_value *turn, u64 cgroup_id, u32 cpu_id, u64 now)
+/* The end of a turn on this CPU. Gives what the cgroup has had of the CPU by now. */
+static __always_inline u64 end_turn(struct ballast_running_value *turn, u32 cpu_id, u64 now)
 {
+	u64 cgroup_id = turn->cgroup_id;
 	struct ballast_cpu_value *row;
 	u64 *share;
 	u64 ran;
 
-	if (!turn->since_ns || turn->cgroup_id != cgroup_id || now < turn->since_ns)
-		return;
+	if (!turn->since_ns || now < turn->since_ns)
+		return 0;
 	ran = now - turn->since_ns;
+	turn->since_ns = 0;
 	row = cpu_row(cgroup_id);
 	if (row)
 		counter_add(row->on_cpu_ns, ran);
 	share = share_of(cgroup_id, cpu_id);
-	if (share)
-		*share += ran; /* this CPU alone writes it */
+	if (!share)
+		return 0;
+	*share += ran; /* this CPU alone writes it */
+	return *share;
 }
 
+/* REQUIRES: nobody's turn is on this CPU. */
 static __always_inline void end_wait(struct task_struct *task, u64 cgroup_id, u32 cpu_id, u64 now)
 {
 	u32 tid = (u32)task->pid;
 	struct waiting *entry = bpf_map_lookup_elem(&tasks, &tid);
 	struct ballast_cpu_value *row = cpu_row(cgroup_id);
 	u64 own, waited;
+	u64 *share;
 
 	if (!row)
 		return;
@@ -151,9 +157,14 @@ static __always_inline void end_wait(struct task_struct *task, u64 cgroup_id, u3
 	counter_add(row->wait_ns, waited);
 	if (entry->cgroup_id != cgroup_id)
 		return;
-	/* On the CPU where it began to wait, or on another one to which it was moved: what the
-	 * cgroup had of the first one in the meantime is the best that is known. */
-	own = own_time(cgroup_id, entry->cpu, now);
+	/* It may have been moved meanwhile: what its cgroup had of the CPU where it began to wait is
+	 * the best that is known. */
+	if (entry->cpu == cpu_id) {
+		share = share_of(cgroup_id, cpu_id);
+		own = share ? *share : 0;
+	} else {
+		own = own_time(cgroup_id, entry->cpu, now);
+	}
 	own = own > entry->own_ns ? own - entry->own_ns : 0;
 	counter_add(row->self_wait_ns, own < waited ? own : waited);
 }
@@ -163,8 +174,8 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 {
 	u32 cpu_id = bpf_get_smp_processor_id();
 	struct ballast_running_value *turn;
-	u64 now, prev_cgroup, next_cgroup;
-	u32 tid;
+	u64 now, prev_cgroup, next_cgroup, own_ns;
+	u32 tid, state;
 
 	if (!in_force())
 		return 0;
@@ -173,14 +184,14 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 		return 0;
 	now = bpf_ktime_get_ns();
 	if (prev->pid) {
-		u32 state = task_state(prev);
-
 		prev_cgroup = task_cgroup_id(prev);
-		end_turn(turn, turn->cgroup_id, cpu_id, now);
-		turn->since_ns = 0;
+		own_ns = end_turn(turn, cpu_id, now);
+		state = task_state(prev);
 		/* Preempted, or its quota is used up: it would run on if it could. */
 		if (preempt || state == 0) {
-			begin_wait(prev, prev_cgroup, cpu_id, now);
+			if (turn->cgroup_id != prev_cgroup)
+				own_ns = own_time(prev_cgroup, cpu_id, now);
+			begin_wait(prev, prev_cgroup, cpu_id, own_ns, now);
 		} else if (state & TASK_DEAD) {
 			tid = (u32)prev->pid;
 			bpf_map_delete_elem(&tasks, &tid);
@@ -200,9 +211,15 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
 
 static __always_inline int woken(struct task_struct *task)
 {
+	u64 now, cgroup_id;
+	u32 cpu_id;
+
 	if (!in_force() || !task->pid)
 		return 0;
-	begin_wait(task, task_cgroup_id(task), (u32)task->wake_cpu, bpf_ktime_get_ns());
+	now = bpf_ktime_get_ns();
+	cgroup_id = task_cgroup_id(task);
+	cpu_id = (u32)task->wake_cpu;
+	begin_wait(task, cgroup_id, cpu_id, own_time(cgroup_id, cpu_id, now), now);
 	return 0;
 }
 
