@@ -22,6 +22,7 @@
 #include "agent/base/log.h"
 #include "agent/config/config.h"
 #include "agent/identity/cgroup_path_source.h"
+#include "agent/identity/static_file.h"
 #include "agent/identity/static_source.h"
 #include "agent/kernel/probes.h"
 #include "agent/loop/loop.h"
@@ -130,11 +131,39 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
   return std::unique_ptr<identity::IdentitySource>(std::move(*source));
 }
 
+Status name_build(const sample::PinnedMaps& maps) {
+  auto meta = maps.meta();
+  if (!meta) {
+    return meta.error();
+  }
+  std::string(BALLAST_VERSION).copy(meta->build, sizeof meta->build - 1);
+  return maps.put_meta(*meta);
+}
+
+/// Bad files that the configuration names, told as if they were part of it.
+Status check_files(const config::Config& c) {
+  if (const auto policy = make_policy(c); !policy) {
+    return policy.error();
+  }
+  if (c.identity.kind == config::IdentityKind::kNone) {
+    return ok();
+  }
+  const auto text = read_file(c.identity.file);
+  if (!text) {
+    return Error::usage("identity: " + text.error().message);
+  }
+  const auto pods = identity::parse_static_pods(*text, c.identity.file.string());
+  return pods ? ok() : Status(pods.error().in("identity"));
+}
+
 /// What can be had only once the probes are there, and what others may hold already.
 Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
   auto maps = sample::PinnedMaps::open(c.bpffs);
   if (!maps) {
     return maps.error();
+  }
+  if (Status named = name_build(*maps); !named) {
+    return named;
   }
   auto state = telemetry::StateWriter::create(std::move(*maps));
   if (!state) {
@@ -164,6 +193,9 @@ Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
 }
 
 Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, loop::Ticker& ticker) {
+  if (Status started = ticker.start(); !started) {
+    return started;
+  }
   std::string complaint;
   while (true) {
     const auto event = ticker.wait();
@@ -307,6 +339,9 @@ int main(int argc, char** argv) {
     return finish(config.error());
   }
   if (flags.check) {
+    if (const Status files = check_files(*config); !files) {
+      return finish(files);
+    }
     fmt::print("{}", config::to_yaml(*config));
     return 0;
   }

@@ -34,15 +34,19 @@ Result<Ticker> Ticker::create(std::chrono::milliseconds period) {
     return system_error("signalfd");
   }
   UniqueFd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(period);
-  const auto rest = std::chrono::duration_cast<std::chrono::nanoseconds>(period - seconds);
+  if (!timer) {
+    return system_error("timerfd");
+  }
+  return Ticker(std::move(timer), std::move(signals), period);
+}
+
+Status Ticker::start() {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(period_);
+  const auto rest = std::chrono::duration_cast<std::chrono::nanoseconds>(period_ - seconds);
   itimerspec spec{};
   spec.it_interval = {seconds.count(), rest.count()};
   spec.it_value.tv_nsec = 1;
-  if (!timer || ::timerfd_settime(timer.get(), 0, &spec, nullptr) != 0) {
-    return system_error("timerfd");
-  }
-  return Ticker(std::move(timer), std::move(signals));
+  return ::timerfd_settime(timer_.get(), 0, &spec, nullptr) == 0 ? ok() : Status(system_error("timerfd"));
 }
 
 Result<Ticker::Event> Ticker::wait() {

@@ -22,15 +22,19 @@ class Ticker {
   /// Blocks those signals in this thread and all that it starts later; call before any thread.
   static Result<Ticker> create(std::chrono::milliseconds period);
 
-  /// The first tick is due at once. A signal comes before a tick that is due too.
+  /// From now on ticks are due, the first at once.
+  Status start();
+  /// REQUIRES start(). A signal comes before a tick that is due too.
   Result<Event> wait();
   /// Ticks that were due but not taken, because one took longer than a period.
   std::uint64_t missed() const { return missed_; }
 
  private:
-  Ticker(UniqueFd timer, UniqueFd signals) : timer_(std::move(timer)), signals_(std::move(signals)) {}
+  Ticker(UniqueFd timer, UniqueFd signals, std::chrono::milliseconds period)
+      : timer_(std::move(timer)), signals_(std::move(signals)), period_(period) {}
   UniqueFd timer_;
   UniqueFd signals_;
+  std::chrono::milliseconds period_;
   std::uint64_t missed_ = 0;
 };
 

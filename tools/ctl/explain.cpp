@@ -88,6 +88,9 @@ std::string weight_sentence(const sample::DecisionRow& row, std::size_t endpoint
 
 std::string measured_sentences(const ballast_decision_value& v) {
   const auto& raw = v.raw;
+  if (raw[BALLAST_RAW_CPU_LIMIT_CORES] == 0 && raw[BALLAST_RAW_QPS] == 0) {
+    return "  Measured: nothing yet (its cgroup is not on this node, is gone, or was never sampled).\n";
+  }
   std::string out = fmt::format(
       "  Measured: {} requests/s, p50 {}, p99 {}, {} in flight, {} errors, {} of memory; the sample is {} "
       "old.\n",

@@ -88,6 +88,7 @@ class VerbsTest : public ::testing::Test {
     row.value.policy_epoch = 2;
     row.value.policy_version = 17;
     row.value.raw[BALLAST_RAW_QPS] = 60;
+    row.value.raw[BALLAST_RAW_CPU_LIMIT_CORES] = 0.4;
     row.value.raw[BALLAST_RAW_P50_NS] = 2e6;
     row.value.raw[BALLAST_RAW_CAPACITY_QPS] = 120;
     set(row.value.policy, "learned");
