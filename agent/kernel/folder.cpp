@@ -54,6 +54,9 @@ Status mount_bpffs(const fs::path& path) {
   }
   if (::mount("bpf", target.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
     const int error = errno;
+    if (target == path) {
+      ::rmdir(path.c_str());
+    }
     const std::string what = "mounting a bpffs on " + target.string() + ": " + std::strerror(error);
     if (error == EPERM || error == EACCES) {
       return Error::privilege(what + " (needs CAP_SYS_ADMIN; mount it beforehand: mount -t bpf bpf " +

@@ -2,11 +2,11 @@
 // Loading twice, restarting, unloading.
 #include <cap-ng.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "live.h"
 
@@ -116,25 +116,47 @@ TEST_F(Lifecycle, MapsOfAnotherVersionAreReplaced) {
   EXPECT_FALSE(probes_->adopted());
 }
 
-// In a child, because a dropped capability does not come back.
-TEST_F(Lifecycle, MissingCapabilitiesAreNamed) {
+// Runs `work` in a child that holds only the capabilities given, because what is dropped does not
+// come back. true: the child said so.
+template <typename Work>
+bool with_capabilities(const std::vector<unsigned int>& capabilities, Work work) {
   const pid_t pid = ::fork();
-  ASSERT_GE(pid, 0);
   if (pid == 0) {
-    ::capng_get_caps_process();
-    ::capng_updatev(CAPNG_DROP, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_SYS_ADMIN,
-                    CAP_BPF, CAP_NET_ADMIN, -1);
-    ::capng_apply(CAPNG_SELECT_CAPS);
-    kernel::ProbeOptions options;
-    options.bpffs = bpffs_ / "other";
-    const auto refused = kernel::Probes::load(options);
-    const bool named = !refused.ok() && refused.error().kind == Error::Kind::kPrivilege &&
-                       refused.error().message.find("missing CAP_BPF, CAP_NET_ADMIN:") != std::string::npos;
-    ::_exit(named ? 0 : 1);
+    ::capng_clear(CAPNG_SELECT_BOTH);
+    for (const auto capability : capabilities) {
+      ::capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
+    }
+    ::_exit(::capng_apply(CAPNG_SELECT_CAPS) == 0 && work() ? 0 : 1);
   }
   int status = 0;
-  ::waitpid(pid, &status, 0);
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  return pid > 0 && ::waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST_F(Lifecycle, MissingCapabilitiesAreNamed) {
+  kernel::ProbeOptions options;
+  options.bpffs = bpffs_ / "other";
+  EXPECT_TRUE(with_capabilities({CAP_PERFMON}, [&] {
+    const auto refused = kernel::Probes::load(options);
+    return !refused.ok() && refused.error().kind == Error::Kind::kPrivilege &&
+           refused.error().message.find("missing CAP_BPF, CAP_NET_ADMIN:") != std::string::npos;
+  }));
+}
+
+TEST_F(Lifecycle, ThreeCapabilitiesAreEnough) {
+  kernel::ProbeOptions options;
+  options.bpffs = bpffs_ / "three";
+  EXPECT_TRUE(with_capabilities({CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN}, [&] {
+    {
+      const auto first = kernel::Probes::load(options);
+      if (!first.ok() || first->adopted()) {
+        return false;
+      }
+    }
+    const auto restarted = kernel::Probes::load(options);
+    return restarted.ok() && restarted->adopted();
+  }));
+  EXPECT_TRUE(kernel::Probes::unload(options.bpffs).ok());
+  EXPECT_FALSE(std::filesystem::exists(options.bpffs));
 }
 
 }  // namespace

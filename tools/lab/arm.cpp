@@ -302,7 +302,7 @@ void Arm::show(const Generator& load, double window_begin_s, double dt_s) {
       row.weight = found == weights.end() ? 0 : found->second;
     }
     if (const auto found = kernel.find(name); found != kernel.end()) {
-      row.rps = found->second.rps;
+      row.rps = found->second.rps > 0 ? found->second.rps : row.rps;  // 0 at the first reading
       row.p50_ms = found->second.p50_ms;
       row.p99_ms = found->second.p99_ms;
       row.in_flight = found->second.in_flight;
@@ -440,10 +440,10 @@ void Arm::read_access_log() {
         auto& [to_first, to_last] = by_host[endpoint.text()];
         std::sort(to_first.begin(), to_first.end());
         std::sort(to_last.begin(), to_last.end());
-        pod.upstream_first_p50_ms = quantile_of_sorted(to_first, 0.5);
-        pod.upstream_first_p99_ms = quantile_of_sorted(to_first, 0.99);
-        pod.upstream_last_p50_ms = quantile_of_sorted(to_last, 0.5);
-        pod.upstream_last_p99_ms = quantile_of_sorted(to_last, 0.99);
+        pod.upstream_first_p50_ms = nearest_rank_of_sorted(to_first, 0.5);
+        pod.upstream_first_p99_ms = nearest_rank_of_sorted(to_first, 0.99);
+        pod.upstream_last_p50_ms = nearest_rank_of_sorted(to_last, 0.5);
+        pod.upstream_last_p99_ms = nearest_rank_of_sorted(to_last, 0.99);
       }
     }
   }

@@ -17,6 +17,14 @@ double quantile_of_sorted(const std::vector<double>& values, double q) {
   return values[low] + (values[high] - values[low]) * part;
 }
 
+double nearest_rank_of_sorted(const std::vector<double>& values, double q) {
+  if (values.empty()) {
+    return 0;
+  }
+  const double rank = std::ceil(std::clamp(q, 0.0, 1.0) * static_cast<double>(values.size()));
+  return values[static_cast<std::size_t>(std::max(rank, 1.0)) - 1];
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return quantile_of_sorted(values, 0.5);

@@ -9,6 +9,10 @@ namespace ballast::lab {
 /// 0 when empty. REQUIRES values sorted upwards.
 double quantile_of_sorted(const std::vector<double>& values, double q);
 
+/// Quantile q in [0, 1] as the value of rank ceil(q n), which is what a histogram's reader finds;
+/// 0 when empty. REQUIRES values sorted upwards.
+double nearest_rank_of_sorted(const std::vector<double>& values, double q);
+
 /// The middle value, or the mean of the two; 0 when empty.
 double median(std::vector<double> values);
 

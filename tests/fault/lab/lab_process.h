@@ -45,13 +45,19 @@ class LabTest : public testing::Test {
 
   bool have(const std::string& binary) const { return std::filesystem::exists(bin_ / binary); }
 
+  /// A scenario of this YAML.
+  std::string scenario_file(const std::string& text) const {
+    const auto path = folder_->path() / "scenario.yaml";
+    std::ofstream(path) << text;
+    return path.string();
+  }
+
   /// A scenario of two small pods; `more` is added to its YAML.
   std::string scenario(const std::string& more) const {
-    const auto path = folder_->path() / "scenario.yaml";
-    std::ofstream(path) << "about: two small pods\nload: 0.3\nwarmup_s: 1\n"
-                           "pods:\n  - {name: web-0, quota: 0.2}\n  - {name: web-1, quota: 0.1}\n"
-                        << more;
-    return path.string();
+    return scenario_file(
+        "about: two small pods\nload: 0.3\nwarmup_s: 1\n"
+        "pods:\n  - {name: web-0, quota: 0.2}\n  - {name: web-1, quota: 0.1}\n" +
+        more);
   }
 
   Result<ChildProcess> start(const std::string& name, std::vector<std::string> arguments) const {

@@ -21,6 +21,11 @@ TEST(Quantile, InterpolatesBetweenRanks) {
   EXPECT_EQ(quantile_of_sorted(values, 1), 101);
   EXPECT_NEAR(quantile_of_sorted({1, 2}, 0.25), 1.25, 1e-12);
   EXPECT_EQ(quantile_of_sorted({}, 0.5), 0);
+  EXPECT_EQ(nearest_rank_of_sorted(values, 0.99), 100);
+  EXPECT_EQ(nearest_rank_of_sorted({1, 2}, 0.5), 1);
+  EXPECT_EQ(nearest_rank_of_sorted({1, 2}, 0.51), 2);
+  EXPECT_EQ(nearest_rank_of_sorted({1, 2}, 0), 1);
+  EXPECT_EQ(nearest_rank_of_sorted({}, 0.5), 0);
   EXPECT_EQ(median({3, 1, 2}), 2);
   EXPECT_EQ(median({4, 1, 2, 3}), 2.5);
 }
