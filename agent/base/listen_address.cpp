@@ -17,7 +17,9 @@ namespace ballast {
 
 namespace {
 
-bool is_loopback(const in_addr& address) { return (ntohl(address.s_addr) >> 24) == 127; }
+bool is_loopback(const in_addr& address) {
+  return (ntohl(address.s_addr) >> 24) == 127;
+}
 
 bool parse_port(const std::string& digits, std::uint16_t& port) {
   const char* const end = digits.data() + digits.size();

@@ -150,9 +150,13 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   return *this;
 }
 
-ChildProcess::~ChildProcess() { stop(std::chrono::milliseconds(0)); }
+ChildProcess::~ChildProcess() {
+  stop(std::chrono::milliseconds(0));
+}
 
-bool ChildProcess::running() { return pid_ > 0 && !wait(std::chrono::milliseconds(0)); }
+bool ChildProcess::running() {
+  return pid_ > 0 && !wait(std::chrono::milliseconds(0));
+}
 
 void ChildProcess::signal(int number) const {
   if (pid_ > 0 && !ended_) {

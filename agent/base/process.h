@@ -14,12 +14,12 @@
 namespace ballast {
 
 struct ProcessOptions {
-  std::vector<std::string> argv;                      ///< argv[0] is the program, found through PATH
-  std::vector<std::string> env;                       ///< KEY=VALUE added to ours
-  std::filesystem::path output;                       ///< stdout and stderr appended here; empty: inherited
-  std::vector<std::filesystem::path> cgroups;         ///< cgroup folders the child enters before exec
-  std::vector<int> cpus;                              ///< CPU affinity; empty: inherited
-  bool die_with_parent = true;                        ///< SIGKILL when the spawning thread's process ends
+  std::vector<std::string> argv;               ///< argv[0] is the program, found through PATH
+  std::vector<std::string> env;                ///< KEY=VALUE added to ours
+  std::filesystem::path output;                ///< stdout and stderr appended here; empty: inherited
+  std::vector<std::filesystem::path> cgroups;  ///< cgroup folders the child enters before exec
+  std::vector<int> cpus;                       ///< CPU affinity; empty: inherited
+  bool die_with_parent = true;                 ///< SIGKILL when the spawning thread's process ends
 };
 
 /// How a child ended: exit code, or 128 + signal as a shell says it.

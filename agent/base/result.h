@@ -59,6 +59,8 @@ class [[nodiscard]] Result {
 
 /// Result of work that returns nothing: `return ok();` or `return Error::failed("...")`.
 using Status = Result<Unit>;
-inline Status ok() { return Unit{}; }
+inline Status ok() {
+  return Unit{};
+}
 
 }  // namespace ballast

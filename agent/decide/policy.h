@@ -13,17 +13,17 @@ namespace ballast::decide {
 struct Proposal {
   observe::EndpointId id;
   double log_prior = 0;
-  double offset = 0;                    ///< delta, |delta| <= spec::kMaxOffset
-  std::size_t action = spec::kKeep;     ///< what was added to the offset in this tick
-  float behaviour_probability = 1;      ///< with which the acting policy chose it
+  double offset = 0;                 ///< delta, |delta| <= spec::kMaxOffset
+  std::size_t action = spec::kKeep;  ///< what was added to the offset in this tick
+  float behaviour_probability = 1;   ///< with which the acting policy chose it
 };
 
 struct ServiceProposal {
   observe::ServiceId service;
-  bool neutral = true;      ///< exactly equal weights wanted (Envoy then keeps P2C)
+  bool neutral = true;  ///< exactly equal weights wanted (Envoy then keeps P2C)
   /// Not neutral, yet no differences worth a weight: equal shares that the least tilt keeps off P2C.
   bool level = false;
-  std::string why;          ///< one sentence for people
+  std::string why;  ///< one sentence for people
   std::vector<Proposal> endpoints;
 };
 
@@ -31,8 +31,8 @@ struct ServiceProposal {
 struct LoopContext {
   MonotonicNs now = 0;
   double tick_s = 0.25;
-  double loop_delay_s = 0.4;     ///< from a change in a pod to the weight in Envoy
-  std::size_t subscribers = 0;   ///< proxies that take our weights; 0 where the sink cannot know
+  double loop_delay_s = 0.4;    ///< from a change in a pod to the weight in Envoy
+  std::size_t subscribers = 0;  ///< proxies that take our weights; 0 where the sink cannot know
 };
 
 /// Turns one service's observation into a proposal. Called once a tick and service, in one
@@ -41,8 +41,7 @@ class Policy {
  public:
   virtual ~Policy() = default;
   virtual std::string name() const = 0;
-  virtual ServiceProposal decide(const observe::ServiceObservation& observation,
-                                 const LoopContext& loop) = 0;
+  virtual ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) = 0;
 };
 
 /// What a learned policy is made of. model/policy implements it; decide does not know the network.

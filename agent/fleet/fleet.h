@@ -13,9 +13,9 @@ struct EndpointView {
   observe::EndpointId id;
   std::string address;
   std::uint16_t port = 0;
-  bool known = false;      ///< measured by an agent
-  double age_s = 0;        ///< of its telemetry
-  double share = 0;        ///< wanted share of the service's traffic; the shares sum to 1
+  bool known = false;  ///< measured by an agent
+  double age_s = 0;    ///< of its telemetry
+  double share = 0;    ///< wanted share of the service's traffic; the shares sum to 1
   double log_prior = 0;
   double offset = 0;
 };
@@ -24,7 +24,7 @@ struct ServiceView {
   observe::ServiceId service;
   bool neutral = true;
   std::string why;
-  double p99_ns = 0;       ///< of the whole service in the longer window
+  double p99_ns = 0;  ///< of the whole service in the longer window
   double error_rate = 0;
   double qps = 0;
   std::vector<EndpointView> endpoints;

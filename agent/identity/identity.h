@@ -12,12 +12,12 @@ struct Pod {
   std::uint64_t cgroup_id = 0;  ///< 0 while the cgroup does not exist on this node
   std::string cgroup;           ///< path relative to the cgroup v2 root, with a leading slash
   std::string pod;
-  std::string ns;               ///< Kubernetes namespace
+  std::string ns;  ///< Kubernetes namespace
   std::string container;
-  std::string service;          ///< empty: not part of a managed service
-  std::string address;          ///< IP without port
+  std::string service;  ///< empty: not part of a managed service
+  std::string address;  ///< IP without port
   std::uint16_t port = 0;
-  bool local = true;            ///< false: an endpoint of the service that is not on this node
+  bool local = true;  ///< false: an endpoint of the service that is not on this node
 
   bool operator==(const Pod&) const = default;
 };

@@ -18,8 +18,9 @@ namespace {
 
 // Every other map is an object's own: scratch space and constants.
 constexpr std::string_view kShared[] = {
-    BALLAST_MAP_REQUESTS, BALLAST_MAP_CONNECTIONS,  BALLAST_MAP_CPU,         BALLAST_MAP_RUNNING, BALLAST_MAP_LOSS,
-    BALLAST_MAP_CONTROL,  BALLAST_MAP_HTTP_SOCKETS, BALLAST_MAP_TCP_SOCKETS, BALLAST_MAP_TASKS,   BALLAST_MAP_CPU_SHARE,
+    BALLAST_MAP_REQUESTS, BALLAST_MAP_CONNECTIONS, BALLAST_MAP_CPU,          BALLAST_MAP_RUNNING,
+    BALLAST_MAP_LOSS,     BALLAST_MAP_CONTROL,     BALLAST_MAP_HTTP_SOCKETS, BALLAST_MAP_TCP_SOCKETS,
+    BALLAST_MAP_TASKS,    BALLAST_MAP_CPU_SHARE,
 };
 
 struct LinkDeleter {
@@ -28,7 +29,9 @@ struct LinkDeleter {
 using LinkPtr = std::unique_ptr<bpf_link, LinkDeleter>;
 
 // A bpffs takes no dots in names.
-std::filesystem::path fresh(const std::filesystem::path& pin) { return pin.string() + "_new"; }
+std::filesystem::path fresh(const std::filesystem::path& pin) {
+  return pin.string() + "_new";
+}
 
 // The cgroup that a pinned link hangs on; 0 when it is gone (a removed cgroup detaches its links).
 std::uint64_t link_cgroup(const bpf_link* link) {
@@ -110,8 +113,7 @@ Status attach_cgroup(bpf_program* program, int cgroup_fd, const std::filesystem:
     return bpf_failure("reading the cgroup to attach to", errno);
   }
   if (const LinkPtr held(::bpf_link__open(pin.c_str())); held != nullptr) {
-    if (link_cgroup(held.get()) == cgroup.st_ino &&
-        ::bpf_link__update_program(held.get(), program) == 0) {
+    if (link_cgroup(held.get()) == cgroup.st_ino && ::bpf_link__update_program(held.get(), program) == 0) {
       return ok();
     }
     drop_pin(pin);
@@ -147,6 +149,8 @@ Status promote_link(const std::filesystem::path& pin) {
   return ok();
 }
 
-void drop_pin(const std::filesystem::path& pin) { ::unlink(pin.c_str()); }
+void drop_pin(const std::filesystem::path& pin) {
+  ::unlink(pin.c_str());
+}
 
 }  // namespace ballast::kernel

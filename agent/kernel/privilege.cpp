@@ -66,6 +66,8 @@ Status check_btf() {
       "the kernel does not offer its types (/sys/kernel/btf/vmlinux): CONFIG_DEBUG_INFO_BTF is needed");
 }
 
-void route_libbpf_log() { ::libbpf_set_print(log_libbpf); }
+void route_libbpf_log() {
+  ::libbpf_set_print(log_libbpf);
+}
 
 }  // namespace ballast::kernel

@@ -26,7 +26,8 @@ namespace ballast::kernel {
 
 namespace {
 
-constexpr OwnMap kMetaMap{BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t), sizeof(ballast_meta), 1};
+constexpr OwnMap kMetaMap{BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t), sizeof(ballast_meta),
+                          1};
 constexpr OwnMap kControlMap{BALLAST_MAP_CONTROL, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t),
                              sizeof(ballast_control_value), 1};
 constexpr OwnMap kIdentityMap{BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_HASH, sizeof(std::uint64_t),
@@ -84,7 +85,8 @@ Status check_shapes(const char* name, const std::filesystem::path& folder) {
 
 // One try at a skeleton: `choose` says which of its programs are wanted before they are loaded.
 template <typename Skeleton, typename Choose>
-Result<SkeletonPtr<Skeleton>> try_load(const char* name, const std::filesystem::path& folder, Choose&& choose) {
+Result<SkeletonPtr<Skeleton>> try_load(const char* name, const std::filesystem::path& folder,
+                                       Choose&& choose) {
   auto opened = open_skeleton<Skeleton>(name, folder);
   if (!opened) {
     return opened.error();
@@ -202,8 +204,9 @@ Status Probes::State::load_tcp() {
   }
   tcp = std::move(*loaded);
   features.push_back({"connections", true, ""});
-  features.push_back({"socket storage in tracepoints", tcp_marks,
-                      tcp_marks ? "" : "kernel before 5.11: connections opened before ballastd are not adopted"});
+  features.push_back(
+      {"socket storage in tracepoints", tcp_marks,
+       tcp_marks ? "" : "kernel before 5.11: connections opened before ballastd are not adopted"});
   return ok();
 }
 
@@ -254,14 +257,15 @@ Status Probes::State::attach() {
     return attached;
   };
   for (bpf_program* program :
-       {tcp->progs.tcp_state, tcp->progs.tcp_state_unmarked, tcp->progs.tcp_retransmit, http->progs.http_close,
-        cpu->progs.cpu_switch, cpu->progs.cpu_wakeup, cpu->progs.cpu_wakeup_new}) {
+       {tcp->progs.tcp_state, tcp->progs.tcp_state_unmarked, tcp->progs.tcp_retransmit,
+        http->progs.http_close, cpu->progs.cpu_switch, cpu->progs.cpu_wakeup, cpu->progs.cpu_wakeup_new}) {
     if (Status attached = trace(program); !attached) {
       return attached;
     }
   }
   // One store: from here on the new programs count and the old ones do not.
-  if (Status flipped = put_first(control_map, ballast_control_value{generation, 0}, BALLAST_MAP_CONTROL); !flipped) {
+  if (Status flipped = put_first(control_map, ballast_control_value{generation, 0}, BALLAST_MAP_CONTROL);
+      !flipped) {
     return flipped;
   }
   for (const auto& link : fresh) {
@@ -274,7 +278,8 @@ Status Probes::State::attach() {
     return bpf_failure("opening the cgroup v2 root " + cgroup_root.string(), errno);
   }
   for (bpf_program* program : {http->progs.http_ingress, http->progs.http_egress}) {
-    if (Status attached = attach_cgroup(program, cgroup.get(), pin(::bpf_program__name(program))); !attached) {
+    if (Status attached = attach_cgroup(program, cgroup.get(), pin(::bpf_program__name(program)));
+        !attached) {
       return attached;
     }
   }
@@ -296,7 +301,8 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
     return types.error();
   }
   route_libbpf_log();
-  auto root = options.cgroup_root.empty() ? find_cgroup_root() : Result<std::filesystem::path>(options.cgroup_root);
+  auto root =
+      options.cgroup_root.empty() ? find_cgroup_root() : Result<std::filesystem::path>(options.cgroup_root);
   if (!root) {
     return root.error();
   }
@@ -306,8 +312,8 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
   }
   auto state = std::make_unique<State>(std::move(*folder));
   state->cgroup_root = std::move(*root);
-  for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http, &State::load_cpu,
-                          &State::attach, &State::publish_meta}) {
+  for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http,
+                          &State::load_cpu, &State::attach, &State::publish_meta}) {
     if (Status done = (state.get()->*step)(); !done) {
       return done.error();
     }
@@ -330,9 +336,17 @@ Probes::Probes(Probes&&) noexcept = default;
 Probes& Probes::operator=(Probes&&) noexcept = default;
 Probes::~Probes() = default;
 
-std::uint32_t Probes::flags() const { return state_->flags; }
-const std::vector<Feature>& Probes::features() const { return state_->features; }
-bool Probes::adopted() const { return state_->adopted; }
-const std::filesystem::path& Probes::cgroup_root() const { return state_->cgroup_root; }
+std::uint32_t Probes::flags() const {
+  return state_->flags;
+}
+const std::vector<Feature>& Probes::features() const {
+  return state_->features;
+}
+bool Probes::adopted() const {
+  return state_->adopted;
+}
+const std::filesystem::path& Probes::cgroup_root() const {
+  return state_->cgroup_root;
+}
 
 }  // namespace ballast::kernel

@@ -32,25 +32,25 @@ struct EndpointTelemetry {
   std::string address;
   std::uint16_t port = 0;
 
-  MonotonicNs taken = 0;        ///< when measured; the age is now - taken
-  bool known = false;           ///< false: an endpoint without an agent, or no sample yet
-  double qps = 0;               ///< over the longer window
-  double tick_requests = 0;     ///< in the last tick
-  double p50_ns = 0;            ///< first byte, longer window
+  MonotonicNs taken = 0;     ///< when measured; the age is now - taken
+  bool known = false;        ///< false: an endpoint without an agent, or no sample yet
+  double qps = 0;            ///< over the longer window
+  double tick_requests = 0;  ///< in the last tick
+  double p50_ns = 0;         ///< first byte, longer window
   double p99_ns = 0;
-  double tick_p50_ns = 0;       ///< first byte, last tick; 0 when no request ended in it
+  double tick_p50_ns = 0;  ///< first byte, last tick; 0 when no request ended in it
   double in_flight = 0;
-  double error_rate = 0;        ///< 5xx / responses over the longer window
-  double cpu_cores = 0;         ///< CPUs' worth used, longer window
-  double cpu_limit_cores = 0;   ///< CPUs' worth it may use
-  double wait_share = 0;        ///< wait / (on-CPU + wait), last tick
+  double error_rate = 0;       ///< 5xx / responses over the longer window
+  double cpu_cores = 0;        ///< CPUs' worth used, longer window
+  double cpu_limit_cores = 0;  ///< CPUs' worth it may use
+  double wait_share = 0;       ///< wait / (on-CPU + wait), last tick
   /// Speed the scheduler shows, last tick, in (0,1]: on-CPU / (on-CPU + waiting for others).
   /// Waiting for its own quota or behind its own tasks is not counted: those depend on how much
   /// traffic we send, and a weight that follows them would chase itself.
   double speed = 1;
-  double utilisation = 0;       ///< cpu_cores / (cpu_limit_cores * speed)
+  double utilisation = 0;  ///< cpu_cores / (cpu_limit_cores * speed)
   double memory_bytes = 0;
-  double memory_share = 0;      ///< of the limit; 0 where there is none
+  double memory_share = 0;  ///< of the limit; 0 where there is none
   /// Requests a second this endpoint can carry: qps / utilisation (gRFC A58); 0 where unknown.
   double capacity_qps = 0;
 };
@@ -72,7 +72,7 @@ struct ServiceAggregate {
   double p50_ns = 0;               ///< of the service, requests pooled (weighted by qps)
   double p99_ns = 0;
   double error_rate = 0;
-  double cpu_imbalance = 0;        ///< coefficient of variation of utilisation
+  double cpu_imbalance = 0;  ///< coefficient of variation of utilisation
   double memory_imbalance = 0;
   /// How long differences of capacity between endpoints last, in seconds (decorrelation time).
   double persistence_s = 0;

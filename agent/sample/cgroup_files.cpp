@@ -60,7 +60,9 @@ std::string_view read_kept(UniqueFd& fd, const fs::path& path, char* buffer, std
   return {};
 }
 
-fs::path below(const fs::path& root, const std::string& path) { return fs::path(root.string() + path); }
+fs::path below(const fs::path& root, const std::string& path) {
+  return fs::path(root.string() + path);
+}
 
 /// Calls `visit` with the path and with each of its ancestors, the root last (as "").
 template <typename Visit>
@@ -88,7 +90,8 @@ double count_cpu_list(const std::string& list) {
       return 0;
     }
     const std::size_t dash = range.find('-');
-    const auto last = dash == std::string::npos ? first : parse_number(std::string_view(range).substr(dash + 1));
+    const auto last =
+        dash == std::string::npos ? first : parse_number(std::string_view(range).substr(dash + 1));
     if (!last || *last < *first) {
       return 0;
     }
@@ -137,8 +140,8 @@ CgroupUsage CgroupFiles::usage(const std::string& path) {
   CgroupUsage usage;
   Open& open = open_[path];
   const bool cpu_v1 = !roots_.v1_cpu.empty();
-  const auto stat = read_kept(open.usage_cpu, below(cpu_v1 ? roots_.v1_cpu : roots_.v2, path) / "cpu.stat", buffer,
-                              sizeof buffer);
+  const auto stat = read_kept(open.usage_cpu, below(cpu_v1 ? roots_.v1_cpu : roots_.v2, path) / "cpu.stat",
+                              buffer, sizeof buffer);
   usage.throttled_ns = field(stat, cpu_v1 ? "throttled_time" : "throttled_usec");
   if (usage.throttled_ns && !cpu_v1) {
     *usage.throttled_ns *= 1000;
@@ -156,7 +159,8 @@ double CgroupFiles::quota_cores(const std::string& path) const {
     const auto quota = read_file(below(roots_.v1_cpu, path) / "cpu.cfs_quota_us");
     const auto period = read_number(below(roots_.v1_cpu, path) / "cpu.cfs_period_us");
     const auto us = quota ? parse_number(*quota) : std::nullopt;  // "-1": none
-    return us && period.value_or(0) > 0 ? static_cast<double>(*us) / static_cast<double>(*period) : kUnlimited;
+    return us && period.value_or(0) > 0 ? static_cast<double>(*us) / static_cast<double>(*period)
+                                        : kUnlimited;
   }
   const auto text = read_file(below(roots_.v2, path) / "cpu.max");
   if (!text) {
@@ -164,7 +168,8 @@ double CgroupFiles::quota_cores(const std::string& path) const {
   }
   const std::size_t space = text->find(' ');
   const auto us = parse_number(*text);  // "max": none
-  const auto period = space == std::string::npos ? std::nullopt : parse_number(std::string_view(*text).substr(space + 1));
+  const auto period =
+      space == std::string::npos ? std::nullopt : parse_number(std::string_view(*text).substr(space + 1));
   return us && period.value_or(0) > 0 ? static_cast<double>(*us) / static_cast<double>(*period) : kUnlimited;
 }
 
@@ -177,8 +182,9 @@ double CgroupFiles::cpuset_cores(const std::string& path) const {
 }
 
 std::uint64_t CgroupFiles::memory_limit(const std::string& path) const {
-  const auto limit = roots_.v1_memory.empty() ? read_number(below(roots_.v2, path) / "memory.max")
-                                              : read_number(below(roots_.v1_memory, path) / "memory.limit_in_bytes");
+  const auto limit = roots_.v1_memory.empty()
+                         ? read_number(below(roots_.v2, path) / "memory.max")
+                         : read_number(below(roots_.v1_memory, path) / "memory.limit_in_bytes");
   return limit && *limit < kV1NoMemoryLimit ? *limit : 0;
 }
 
@@ -201,6 +207,8 @@ CgroupLimits CgroupFiles::limits(const std::string& path) {
   return limits;
 }
 
-void CgroupFiles::forget(const std::string& path) { open_.erase(path); }
+void CgroupFiles::forget(const std::string& path) {
+  open_.erase(path);
+}
 
 }  // namespace ballast::sample

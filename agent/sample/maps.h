@@ -42,7 +42,7 @@ class PinnedMaps {
   Result<std::vector<RequestRow>> requests() const;
   Result<std::vector<std::pair<CgroupId, ballast_connection_value>>> connections() const;
   Result<std::vector<std::pair<CgroupId, ballast_cpu_value>>> cpu() const;
-  Result<std::vector<ballast_running_value>> running() const;  ///< by CPU
+  Result<std::vector<ballast_running_value>> running() const;                 ///< by CPU
   Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> loss() const;  ///< summed over CPUs
   Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> identity() const;
   Result<std::vector<DecisionRow>> decisions() const;

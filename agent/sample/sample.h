@@ -43,14 +43,14 @@ struct CgroupSample {
   /// CPUs' worth the cgroup may use: the tightest quota from it to the root, and no more than the
   /// machine has. 0 when it could not be read.
   double cpu_limit_cores = 0;
-  std::uint64_t memory_bytes = 0;  ///< 0 when it could not be read
+  std::uint64_t memory_bytes = 0;        ///< 0 when it could not be read
   std::uint64_t memory_limit_bytes = 0;  ///< 0: none
 };
 
 /// One tick of the whole node.
 struct Sample {
-  MonotonicNs taken = 0;       ///< when the maps were read
-  MonotonicNs interval_ns = 0; ///< since the sample before; 0 for the first, whose deltas are empty
+  MonotonicNs taken = 0;        ///< when the maps were read
+  MonotonicNs interval_ns = 0;  ///< since the sample before; 0 for the first, whose deltas are empty
   std::vector<CgroupSample> cgroups;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss{};  ///< totals
 };

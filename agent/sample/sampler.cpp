@@ -46,7 +46,9 @@ std::uint64_t errors_of(const RequestRow& row) {
   return errors;
 }
 
-std::uint64_t grown(std::uint64_t now, std::uint64_t before) { return now >= before ? now - before : now; }
+std::uint64_t grown(std::uint64_t now, std::uint64_t before) {
+  return now >= before ? now - before : now;
+}
 
 Latency grown(const Latency& now, const Latency& before) {
   if (now.count < before.count || now.sum_ns < before.sum_ns) {
@@ -97,7 +99,7 @@ struct Sampler::State {
     CgroupLimits limits;
     MonotonicNs limits_read = 0;
     std::string path;
-    std::uint64_t tick = 0;          ///< last tick in which it was seen
+    std::uint64_t tick = 0;  ///< last tick in which it was seen
   };
 
   Cgroup& seen(CgroupId id);

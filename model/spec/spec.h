@@ -15,22 +15,22 @@ inline constexpr std::uint32_t kVersion = 1;
 
 /// One endpoint's own features. Logs are natural. "median" is over the service's endpoints.
 enum Feature : std::size_t {
-  kLatency = 0,      ///< log(p50 of first byte / median)
-  kTailLatency,      ///< log(p99 of first byte / median of p99)
-  kInFlight,         ///< log((in flight + 1) / (median + 1))
-  kRunQueue,         ///< wait / (on-CPU + wait), minus the median
-  kQpsShare,         ///< log(qps / mean qps of the service)
-  kUtilisation,      ///< CPU used / CPU it may use, minus the service's mean
-  kLoad,             ///< the service's mean utilisation (same for all endpoints)
-  kMemory,           ///< memory used / limit (0 where there is none)
-  kErrors,           ///< share of 5xx responses in the window
-  kTrend,            ///< log(p50 of the last tick / p50 of the longer window)
-  kAge,              ///< log(1 + age of the sample in ticks)
-  kPersistence,      ///< log(how long the differences between endpoints last / loop delay)
-  kLoopDelay,        ///< log(loop delay in seconds)
-  kLogWeight,        ///< the offset in force
-  kSpeed,            ///< log(speed the scheduler shows / median)
-  kPrior,            ///< log(prior / mean prior)
+  kLatency = 0,  ///< log(p50 of first byte / median)
+  kTailLatency,  ///< log(p99 of first byte / median of p99)
+  kInFlight,     ///< log((in flight + 1) / (median + 1))
+  kRunQueue,     ///< wait / (on-CPU + wait), minus the median
+  kQpsShare,     ///< log(qps / mean qps of the service)
+  kUtilisation,  ///< CPU used / CPU it may use, minus the service's mean
+  kLoad,         ///< the service's mean utilisation (same for all endpoints)
+  kMemory,       ///< memory used / limit (0 where there is none)
+  kErrors,       ///< share of 5xx responses in the window
+  kTrend,        ///< log(p50 of the last tick / p50 of the longer window)
+  kAge,          ///< log(1 + age of the sample in ticks)
+  kPersistence,  ///< log(how long the differences between endpoints last / loop delay)
+  kLoopDelay,    ///< log(loop delay in seconds)
+  kLogWeight,    ///< the offset in force
+  kSpeed,        ///< log(speed the scheduler shows / median)
+  kPrior,        ///< log(prior / mean prior)
   kFeatures
 };
 
@@ -46,7 +46,7 @@ using Observation = std::array<float, kObservation>;
 inline constexpr float kStep = 0.05F;
 inline constexpr std::size_t kActions = 5;
 inline constexpr std::array<float, kActions> kActionStep = {-2 * kStep, -kStep, 0.0F, kStep, 2 * kStep};
-inline constexpr std::size_t kKeep = 2;  ///< the action that changes nothing
+inline constexpr std::size_t kKeep = 2;           ///< the action that changes nothing
 inline constexpr float kMaxOffset = 0.69314718F;  ///< |delta| <= ln 2
 
 /// Network: encoder kObservation-64-64 with ReLU shared by both heads; the actor head reads the

@@ -38,8 +38,9 @@ void send_all(int fd, const std::string& bytes) {
 }
 
 std::string with_length(const std::string& status, const std::string& body, bool head) {
-  return "HTTP/1.1 " + status + "\r\nContent-Type: text/plain\r\nContent-Length: " +
-         std::to_string(body.size()) + "\r\n\r\n" + (head ? "" : body);
+  return "HTTP/1.1 " + status +
+         "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+         (head ? "" : body);
 }
 
 void burn(std::chrono::milliseconds time) {

@@ -104,7 +104,8 @@ std::string Client::receive(std::size_t bytes) const {
 }
 
 std::string Client::receive_until(const std::string& text) const {
-  return receive_while(fd_.get(), [&](const std::string& got) { return got.find(text) != std::string::npos; });
+  return receive_while(fd_.get(),
+                       [&](const std::string& got) { return got.find(text) != std::string::npos; });
 }
 
 std::string Client::receive_to_end() const {
@@ -117,7 +118,9 @@ void Client::reset() {
   fd_.reset();
 }
 
-void LiveTest::wait_a_little() { std::this_thread::sleep_for(std::chrono::milliseconds(2)); }
+void LiveTest::wait_a_little() {
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+}
 
 void LiveTest::SetUp() {
   auto folder = TempDir::create("/tmp", "ballast-bpf-");

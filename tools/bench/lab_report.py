@@ -61,7 +61,7 @@ def main():
                 if use["process"] == "ballastd":
                     settled = run["convergence_s"]
                     print(f"{scenario} round {run['round']}: ballastd {use['rss_peak_mb']:.1f} MB, "
-                          f"{use['millicores']:.1f} millicores; weights settled "
+                          f"{use['millicores']:.1f} millicores; split settled "
                           f"{'never' if settled is None else f'{settled:.2f} s'} after its start")
     (folder / "verdict.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(f"verdict: {folder / 'verdict.json'}")

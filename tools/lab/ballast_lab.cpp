@@ -93,9 +93,8 @@ void print_closing(const Report& report, const RunFlags& flags) {
     }
     if (run.convergence_s) {
       fmt::print(
-          "{} (round {}): weights within 10 % of their end {:.2f} s after ballastd's start, {:.2f} s after "
-          "the "
-          "first request\n",
+          "{} (round {}): the split was within 10 % of the traffic of its end {:.2f} s after ballastd's "
+          "start, {:.2f} s after the first request\n",
           run.policy, run.round, *run.convergence_s, *run.convergence_s - run.first_request_s);
     }
     for (const auto& use : run.processes) {

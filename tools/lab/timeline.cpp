@@ -56,9 +56,11 @@ std::optional<double> settled_at(const Timeline& timeline, double from_s, double
     target[pod] = mean_share(timeline, pod, to_s - (to_s - from_s) / 4, to_s);
   }
   const auto settled = [&](const WeightPoint& point) {
-    return std::all_of(target.begin(), target.end(), [&](const auto& entry) {
-      return near(share(point, entry.first), entry.second, tolerance);
-    });
+    double differences = 0;
+    for (const auto& [pod, mean] : target) {
+      differences += std::abs(share(point, pod) - mean);
+    }
+    return differences / 2 <= tolerance;
   };
   std::optional<double> since;
   for (auto it = timeline.rbegin(); it != timeline.rend(); ++it) {

@@ -20,9 +20,10 @@ using Timeline = std::vector<WeightPoint>;
 /// A pod's share of the weights at a time; 0 before the first point or for an unknown pod.
 double share_at(const Timeline& timeline, const std::string& pod, double t_s);
 
-/// When the weights became what they stayed: the earliest time in [from_s, to_s] from which every
-/// pod's share stays within `tolerance` (relative) of its mean share over the last quarter of the
-/// span. nullopt when they do not settle, or there is nothing in the span.
+/// When the split became what it stayed: the earliest time in [from_s, to_s] from which no more
+/// than `tolerance` of the traffic would have to move (half the sum of the shares' differences, their
+/// total variation) to make it the mean split over the last quarter of the span. nullopt when it does
+/// not settle, or there is nothing in the span.
 std::optional<double> settled_at(const Timeline& timeline, double from_s, double to_s, double tolerance);
 
 struct Reaction {

@@ -17,7 +17,9 @@ void record(Latency& latency, std::uint64_t ns) {
   ++latency.buckets[ballast_hist_bucket(ns)];
 }
 
-TEST(Latency, EmptyHasNoQuantile) { EXPECT_EQ(Latency{}.quantile_ns(0.5), 0); }
+TEST(Latency, EmptyHasNoQuantile) {
+  EXPECT_EQ(Latency{}.quantile_ns(0.5), 0);
+}
 
 TEST(Latency, QuantilesAreWithinABucket) {
   std::mt19937_64 random(7);

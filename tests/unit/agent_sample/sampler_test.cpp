@@ -207,12 +207,14 @@ TEST_F(SamplerTest, FilesOfTheCgroupsThatAreWanted) {
 TEST_F(SamplerTest, AFailedReadSpansTwoTicks) {
   answer(row(7), 1, 1'000'000);
   bool fail = false;
-  Sampler sampler([&]() -> Result<Totals> {
-    if (fail) {
-      return Error::failed("no maps");
-    }
-    return totals_;
-  }, roots_);
+  Sampler sampler(
+      [&]() -> Result<Totals> {
+        if (fail) {
+          return Error::failed("no maps");
+        }
+        return totals_;
+      },
+      roots_);
   ASSERT_TRUE(sampler.sample({}).ok());
   fail = true;
   EXPECT_FALSE(sampler.sample({}).ok());

@@ -58,8 +58,8 @@ class Http1Driver {
     std::size_t eaten = window_.pos;
     if ((stream_.flags & HTTP1_OPENED) != 0 && event != HTTP1_BAD) {
       stream_.flags &= static_cast<u8>(~HTTP1_OPENED);
-      messages_.push_back({stream_.kind, stream_.status,
-                           stream_.flags & (HTTP1_HEAD_METHOD | HTTP1_CONNECT_METHOD), false});
+      messages_.push_back(
+          {stream_.kind, stream_.status, stream_.flags & (HTTP1_HEAD_METHOD | HTTP1_CONNECT_METHOD), false});
     }
     if (event == HTTP1_HEAD) {
       event = http1_begin_body(&stream_, request_flags);

@@ -16,7 +16,8 @@ const std::string kPost =
 const std::string kChunkedPost =
     "PUT /up HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\nTE: trailers\r\n\r\n"
     "5\r\nGET /\r\n1a;ext=\"x\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nTrailer: Content-Length: 5\r\n\r\n";
-const std::string kOk = "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 6\r\nConnection: keep-alive\r\n\r\nhello\n";
+const std::string kOk =
+    "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 6\r\nConnection: keep-alive\r\n\r\nhello\n";
 const std::string kChunkedOk = "HTTP/1.1 200 OK\r\ntransfer-encoding:chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
 const std::string kNoContent = "HTTP/1.1 204 No Content\r\nDate: today\r\n\r\n";
 
@@ -104,7 +105,8 @@ TEST(Http1, TunnelsAndBodiesToTheEnd) {
 
 TEST(Http1, TransferEncodingBeatsLengthAndOnlyTheLastCodingCounts) {
   Http1Driver both;
-  both.packet("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + kOk);
+  both.packet(
+      "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + kOk);
   EXPECT_EQ(both.complete(), 2U);
   Http1Driver other;
   other.packet("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n");
@@ -116,8 +118,10 @@ TEST(Http1, TransferEncodingBeatsLengthAndOnlyTheLastCodingCounts) {
 
 TEST(Http1, NamesThatOnlyBeginLikeOurs) {
   Http1Driver driver;
-  driver.packet("POST / HTTP/1.1\r\nContent-Lengthy: 9\r\nX-Content-Length: 9\r\nContent: 1\r\nT: 1\r\nc\r\n"
-                "Transfer-Encodings: chunked\r\n\r\n" + kGet);
+  driver.packet(
+      "POST / HTTP/1.1\r\nContent-Lengthy: 9\r\nX-Content-Length: 9\r\nContent: 1\r\nT: 1\r\nc\r\n"
+      "Transfer-Encodings: chunked\r\n\r\n" +
+      kGet);
   EXPECT_EQ(driver.complete(), 2U);
 }
 
@@ -130,8 +134,9 @@ TEST(Http1, BareLineFeedsAndEmptyLinesBefore) {
 TEST(Http1, WhatIsNotHttpIsSaidSo) {
   for (const std::string& bytes :
        {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        std::string("get key\r\n"), std::string("*1\r\n$4\r\nPING\r\n"), std::string("EHLO mail example x\r\n"),
-        std::string("HTTP/2 200\r\n"), std::string("GETGETGETGET / HTTP/1.1\r\n"), std::string("A / HTTP/1.1\r\n"),
+        std::string("get key\r\n"), std::string("*1\r\n$4\r\nPING\r\n"),
+        std::string("EHLO mail example x\r\n"), std::string("HTTP/2 200\r\n"),
+        std::string("GETGETGETGET / HTTP/1.1\r\n"), std::string("A / HTTP/1.1\r\n"),
         std::string("HTTP/1.1 2x0 OK\r\n"), std::string("220 smtp ready\r\n")}) {
     Http1Driver driver;
     driver.packet(bytes);

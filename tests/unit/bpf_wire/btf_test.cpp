@@ -27,7 +27,8 @@ struct Member {
 #define MEMBER(type, name) \
   { #name, offsetof(type, name), sizeof(type::name) }
 
-void expect_layout(const char* object, const char* type, std::size_t size, const std::vector<Member>& members) {
+void expect_layout(const char* object, const char* type, std::size_t size,
+                   const std::vector<Member>& members) {
   const std::string path = std::string(BALLAST_BPF_OBJECTS) + "/" + object;
   const BtfPtr types(::btf__parse_elf(path.c_str(), nullptr));
   ASSERT_NE(types, nullptr) << path;
@@ -53,27 +54,30 @@ TEST(Btf, Requests) {
                 {MEMBER(Key, cgroup_id), MEMBER(Key, role), MEMBER(Key, protocol), MEMBER(Key, pad)});
   using Value = ballast_request_value;
   expect_layout("http.bpf.o", "ballast_request_value", sizeof(Value),
-                {MEMBER(Value, requests), MEMBER(Value, responses), MEMBER(Value, in_flight), MEMBER(Value, status),
-                 MEMBER(Value, grpc_status), MEMBER(Value, last_seen_ns), MEMBER(Value, first_byte),
-                 MEMBER(Value, last_byte)});
+                {MEMBER(Value, requests), MEMBER(Value, responses), MEMBER(Value, in_flight),
+                 MEMBER(Value, status), MEMBER(Value, grpc_status), MEMBER(Value, last_seen_ns),
+                 MEMBER(Value, first_byte), MEMBER(Value, last_byte)});
   using Latency = ballast_latency;
-  expect_layout("http.bpf.o", "ballast_latency", sizeof(Latency),
-                {MEMBER(Latency, count), MEMBER(Latency, sum_ns), MEMBER(Latency, max_ns), MEMBER(Latency, buckets)});
+  expect_layout(
+      "http.bpf.o", "ballast_latency", sizeof(Latency),
+      {MEMBER(Latency, count), MEMBER(Latency, sum_ns), MEMBER(Latency, max_ns), MEMBER(Latency, buckets)});
 }
 
 TEST(Btf, Connections) {
   using Value = ballast_connection_value;
   for (const char* object : {"http.bpf.o", "tcp.bpf.o"}) {
-    expect_layout(object, "ballast_connection_value", sizeof(Value),
-                  {MEMBER(Value, open), MEMBER(Value, accepted), MEMBER(Value, connected), MEMBER(Value, closed),
-                   MEMBER(Value, adopted), MEMBER(Value, retransmits), MEMBER(Value, srtt_us_sum)});
+    expect_layout(
+        object, "ballast_connection_value", sizeof(Value),
+        {MEMBER(Value, open), MEMBER(Value, accepted), MEMBER(Value, connected), MEMBER(Value, closed),
+         MEMBER(Value, adopted), MEMBER(Value, retransmits), MEMBER(Value, srtt_us_sum)});
   }
 }
 
 TEST(Btf, Cpu) {
   using Value = ballast_cpu_value;
   expect_layout("cpu.bpf.o", "ballast_cpu_value", sizeof(Value),
-                {MEMBER(Value, on_cpu_ns), MEMBER(Value, wait_ns), MEMBER(Value, self_wait_ns), MEMBER(Value, switches)});
+                {MEMBER(Value, on_cpu_ns), MEMBER(Value, wait_ns), MEMBER(Value, self_wait_ns),
+                 MEMBER(Value, switches)});
   using Running = ballast_running_value;
   expect_layout("cpu.bpf.o", "ballast_running_value", sizeof(Running),
                 {MEMBER(Running, since_ns), MEMBER(Running, cgroup_id), MEMBER(Running, pad)});
@@ -86,7 +90,8 @@ TEST(Btf, LossAndControl) {
     expect_layout(object, "ballast_loss_value", sizeof(Loss), {MEMBER(Loss, events), MEMBER(Loss, bytes)});
   }
   for (const char* object : {"tcp.bpf.o", "cpu.bpf.o"}) {
-    expect_layout(object, "ballast_control_value", sizeof(Control), {MEMBER(Control, generation), MEMBER(Control, pad)});
+    expect_layout(object, "ballast_control_value", sizeof(Control),
+                  {MEMBER(Control, generation), MEMBER(Control, pad)});
   }
 }
 

@@ -41,8 +41,8 @@ TEST(Timeline, SharesAndWhenTheySettled) {
   EXPECT_EQ(share_at(kQuotaHalved, "a", 2.5), 0.75);
   EXPECT_EQ(share_at(kQuotaHalved, "c", 2.5), 0);
   ASSERT_TRUE(settled_at(kQuotaHalved, 0, 10, 0.10));
-  EXPECT_EQ(*settled_at(kQuotaHalved, 0, 10, 0.10), 3);  // b's .25 is 25 % above its final .2
-  EXPECT_EQ(*settled_at(kQuotaHalved, 0, 10, 0.30), 2);
+  EXPECT_EQ(*settled_at(kQuotaHalved, 0, 10, 0.04), 3);  // .75 : .25 is 5 % of the traffic away
+  EXPECT_EQ(*settled_at(kQuotaHalved, 0, 10, 0.10), 2);
   EXPECT_EQ(*settled_at(kQuotaHalved, 0, 20, 0.10), 11);
   EXPECT_FALSE(settled_at({}, 0, 20, 0.10));
 }

@@ -2,12 +2,13 @@
 //
 // What one decision costs: the hand-written forward pass for one endpoint.
 //   build/release/bin/bench/bench_forward
+#include "model/policy/forward.h"
+
 #include <benchmark/benchmark.h>
 
 #include <random>
 #include <vector>
 
-#include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 
 namespace {
