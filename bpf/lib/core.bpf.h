@@ -4,10 +4,10 @@
 
 /* What differs between kernels is decided here, once, by asking the running kernel's types. */
 
+#include "bpf/lib/kernel.bpf.h"
+
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
-
-#include "bpf/lib/kernel.bpf.h"
 
 #define TASK_DEAD 0x80
 

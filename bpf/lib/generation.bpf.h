@@ -4,10 +4,10 @@
 
 /* See struct ballast_control_value: of two attached generations of a tracing program, one counts. */
 
-#include <bpf/bpf_helpers.h>
-
 #include "bpf/lib/kernel.bpf.h"
 #include "bpf/wire/wire.h"
+
+#include <bpf/bpf_helpers.h>
 
 const volatile __u32 generation = 0;
 

@@ -5,10 +5,10 @@
 /* Maps that more than one object writes, and the few operations on them. Objects share a map by
  * its pin name. */
 
-#include <bpf/bpf_helpers.h>
-
 #include "bpf/lib/kernel.bpf.h"
 #include "bpf/wire/wire.h"
+
+#include <bpf/bpf_helpers.h>
 
 /* Counters are added to by every CPU; the result is never used, so that kernels before 5.12
  * (no fetching atomics) load it. */

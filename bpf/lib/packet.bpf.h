@@ -4,10 +4,10 @@
 
 /* The TCP segment of a cgroup_skb program's packet, whose data begins at the IP header. */
 
+#include "bpf/lib/kernel.bpf.h"
+
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-
-#include "bpf/lib/kernel.bpf.h"
 
 #define TCP_FIN 1
 #define TCP_SYN 2

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* CPU time and time spent waiting for a CPU, by cgroup, from the scheduler's tracepoints. They run
  * under the run queue's lock: nothing here allocates (all hash maps are preallocated). */
-#include <bpf/bpf_tracing.h>
-
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/generation.bpf.h"
 #include "bpf/lib/maps.bpf.h"
+
+#include <bpf/bpf_tracing.h>
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);

@@ -7,12 +7,12 @@
  * under a spin lock; the loser's bytes count as a gap. The direction that carries requests writes
  * pipeline.begun, the one that carries answers pipeline.ended.
  */
-#include <bpf/bpf_tracing.h>
-
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/http1.h"
 #include "bpf/lib/packet.bpf.h"
 #include "bpf/lib/requests.bpf.h"
+
+#include <bpf/bpf_tracing.h>
 
 /* Whether the tcp probe marks the sockets that it counts (kernels from 5.11). */
 const volatile bool tcp_marks_sockets = true;

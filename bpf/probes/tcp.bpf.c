@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* TCP connections by cgroup, from their changes of state. The cgroup is the socket's, because the
  * tracepoint often runs in a softirq on top of somebody else. */
-#include <bpf/bpf_tracing.h>
-
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/generation.bpf.h"
 #include "bpf/lib/maps.bpf.h"
+
+#include <bpf/bpf_tracing.h>
 
 static __always_inline void count_opened(struct ballast_connection_value* row, int old_state) {
   counter_add(row->open, 1);
