@@ -2,7 +2,8 @@
 #ifndef BALLAST_GENERATION_BPF_H
 #define BALLAST_GENERATION_BPF_H
 
-/* See struct ballast_control_value: of two attached generations of a tracing program, one counts. */
+/* See struct ballast_control_value: of two attached generations of a tracing program, one counts.
+ */
 
 #include "bpf/lib/kernel.bpf.h"
 #include "bpf/wire/wire.h"
@@ -12,17 +13,18 @@
 const volatile __u32 generation = 0;
 
 struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct ballast_control_value);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ballast_control_value);
 } control SEC(".maps");
 
-static __always_inline bool in_force(void) {
-  u32 zero = 0;
-  struct ballast_control_value* value = bpf_map_lookup_elem(&control, &zero);
+static __always_inline bool in_force(void)
+{
+	u32 zero = 0;
+	struct ballast_control_value *value = bpf_map_lookup_elem(&control, &zero);
 
-  return value && value->generation == generation;
+	return value && value->generation == generation;
 }
 
 #endif

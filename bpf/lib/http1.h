@@ -19,7 +19,7 @@
 #define HTTP1_INLINE static __attribute__((always_inline)) inline
 /* One load: the kernel's verifier lets privileged programs read map memory unaligned wherever the
  * machine does. */
-#define http1_load64(p) (*(const u64*)(p))
+#define http1_load64(p) (*(const u64 *)(p))
 /* Makes the compiler keep its state in memory, where the verifier does not follow it. */
 #define http1_forget() asm volatile("" ::: "memory")
 #else
@@ -39,14 +39,17 @@ typedef uint64_t u64;
 #endif
 
 #ifndef __bpf__
-HTTP1_INLINE u64 http1_load64(const u8* p) {
-  u64 v;
+HTTP1_INLINE u64 http1_load64(const u8 *p)
+{
+	u64 v;
 
-  memcpy(&v, p, sizeof(v));
-  return v;
+	memcpy(&v, p, sizeof(v));
+	return v;
 }
 
-HTTP1_INLINE void http1_forget(void) {}
+HTTP1_INLINE void http1_forget(void)
+{
+}
 #endif
 
 #define HTTP1_WINDOW 256 /* bytes looked at together; a power of two */
@@ -55,67 +58,67 @@ HTTP1_INLINE void http1_forget(void) {}
 #define HTTP1_STEPS 48
 
 enum http1_state {
-  HTTP1_START = 0, /* between messages */
-  HTTP1_WORD,      /* method, or HTTP of a status line */
-  HTTP1_TARGET,    /* request target, up to its space */
-  HTTP1_VERSION,   /* HTTP/1.x of a request line */
-  HTTP1_STATUS,    /* 1.x SP ddd of a status line */
-  HTTP1_LINE,      /* to the end of a line that does not matter */
-  HTTP1_FIELD,     /* first byte of a header or trailer line */
-  HTTP1_HEAD_CR,   /* CR of the empty line was seen */
-  HTTP1_NAME,      /* in a name that begins like one of ours */
-  HTTP1_LENGTH,    /* value of Content-Length */
-  HTTP1_CODING,    /* value of Transfer-Encoding */
-  HTTP1_HEAD_DONE, /* the caller says what body follows: http1_begin_body() */
-  HTTP1_BODY,      /* `remaining` bytes, then the message ends */
-  HTTP1_CHUNK_SIZE,
-  HTTP1_CHUNK_EXT,   /* to the end of the chunk-size line */
-  HTTP1_CHUNK_DATA,  /* `remaining` bytes */
-  HTTP1_CHUNK_END,   /* CRLF after the data */
-  HTTP1_UNTIL_CLOSE, /* the body ends with the connection */
-  HTTP1_TUNNEL,      /* not HTTP any more */
-  HTTP1_LOST,        /* out of step: the next packet may begin a message */
+	HTTP1_START = 0, /* between messages */
+	HTTP1_WORD,      /* method, or HTTP of a status line */
+	HTTP1_TARGET,    /* request target, up to its space */
+	HTTP1_VERSION,   /* HTTP/1.x of a request line */
+	HTTP1_STATUS,    /* 1.x SP ddd of a status line */
+	HTTP1_LINE,      /* to the end of a line that does not matter */
+	HTTP1_FIELD,     /* first byte of a header or trailer line */
+	HTTP1_HEAD_CR,   /* CR of the empty line was seen */
+	HTTP1_NAME,      /* in a name that begins like one of ours */
+	HTTP1_LENGTH,    /* value of Content-Length */
+	HTTP1_CODING,    /* value of Transfer-Encoding */
+	HTTP1_HEAD_DONE, /* the caller says what body follows: http1_begin_body() */
+	HTTP1_BODY,      /* `remaining` bytes, then the message ends */
+	HTTP1_CHUNK_SIZE,
+	HTTP1_CHUNK_EXT,   /* to the end of the chunk-size line */
+	HTTP1_CHUNK_DATA,  /* `remaining` bytes */
+	HTTP1_CHUNK_END,   /* CRLF after the data */
+	HTTP1_UNTIL_CLOSE, /* the body ends with the connection */
+	HTTP1_TUNNEL,      /* not HTTP any more */
+	HTTP1_LOST,        /* out of step: the next packet may begin a message */
 };
 
 enum http1_kind {
-  HTTP1_UNKNOWN = 0,
-  HTTP1_REQUEST = 1,
-  HTTP1_RESPONSE = 2,
+	HTTP1_UNKNOWN = 0,
+	HTTP1_REQUEST = 1,
+	HTTP1_RESPONSE = 2,
 };
 
 enum http1_flag {
-  HTTP1_HAS_LENGTH = 1,
-  HTTP1_CHUNKED = 2,
-  HTTP1_TRAILER = 4, /* in the lines after the last chunk */
-  HTTP1_HEAD_METHOD = 8,
-  HTTP1_CONNECT_METHOD = 16,
-  HTTP1_OPENED = 32, /* first line complete, not yet told to the caller */
+	HTTP1_HAS_LENGTH = 1,
+	HTTP1_CHUNKED = 2,
+	HTTP1_TRAILER = 4, /* in the lines after the last chunk */
+	HTTP1_HEAD_METHOD = 8,
+	HTTP1_CONNECT_METHOD = 16,
+	HTTP1_OPENED = 32, /* first line complete, not yet told to the caller */
 };
 
 enum http1_event {
-  HTTP1_MORE = 0, /* the window is eaten */
-  HTTP1_HEAD = 1, /* end of a head; state HTTP1_HEAD_DONE */
-  HTTP1_END = 2,  /* end of a message that had a body; state HTTP1_START */
-  HTTP1_BAD = 3,  /* not HTTP/1 here; state HTTP1_LOST */
+	HTTP1_MORE = 0, /* the window is eaten */
+	HTTP1_HEAD = 1, /* end of a head; state HTTP1_HEAD_DONE */
+	HTTP1_END = 2,  /* end of a message that had a body; state HTTP1_START */
+	HTTP1_BAD = 3,  /* not HTTP/1 here; state HTTP1_LOST */
 };
 
 struct http1_stream {
-  u64 remaining; /* of the body or of the chunk */
-  u64 token;     /* the last bytes gathered, newest lowest */
-  u64 first_ns;  /* when the first byte of this message came */
-  u16 status;    /* of a response */
-  u8 state;      /* enum http1_state */
-  u8 kind;       /* enum http1_kind of this message, once its first line is known */
-  u8 flags;      /* enum http1_flag of this message */
-  u8 count;      /* bytes in token, or matched of a name */
-  u8 which;      /* name that is matched: index into http1_names */
-  u8 pad;
+	u64 remaining; /* of the body or of the chunk */
+	u64 token;     /* the last bytes gathered, newest lowest */
+	u64 first_ns;  /* when the first byte of this message came */
+	u16 status;    /* of a response */
+	u8 state;      /* enum http1_state */
+	u8 kind;       /* enum http1_kind of this message, once its first line is known */
+	u8 flags;      /* enum http1_flag of this message */
+	u8 count;      /* bytes in token, or matched of a name */
+	u8 which;      /* name that is matched: index into http1_names */
+	u8 pad;
 };
 
 struct http1_window {
-  u32 pos;                     /* next byte; may lie behind `end` when a body was skipped */
-  u32 end;                     /* bytes that are filled, <= HTTP1_WINDOW */
-  u8 bytes[HTTP1_WINDOW + 16]; /* the 16 behind `end` may be anything */
+	u32 pos;                     /* next byte; may lie behind `end` when a body was skipped */
+	u32 end;                     /* bytes that are filled, <= HTTP1_WINDOW */
+	u8 bytes[HTTP1_WINDOW + 16]; /* the 16 behind `end` may be anything */
 };
 
 /* Lower case with the colon; compared with bytes | 0x20, which leaves '-' and ':' alone. */
@@ -123,445 +126,498 @@ struct http1_window {
 static const u8 http1_names[2][HTTP1_NAME_MAX] = {"content-length:", "transfer-encoding:"};
 
 #define HTTP1_ONES 0x0101010101010101ULL
-#define HTTP1_TOP 0x8080808080808080ULL
+#define HTTP1_TOP  0x8080808080808080ULL
 
 /* Where `byte` is first found among 8 bytes (lowest address first), or 8. */
-HTTP1_INLINE u32 http1_find(u64 word, u8 byte) {
-  u64 x = word ^ (HTTP1_ONES * byte);
-  u64 hit = (x - HTTP1_ONES) & ~x & HTTP1_TOP;
+HTTP1_INLINE u32 http1_find(u64 word, u8 byte)
+{
+	u64 x = word ^ (HTTP1_ONES * byte);
+	u64 hit = (x - HTTP1_ONES) & ~x & HTTP1_TOP;
 
-  if (!hit) return 8;
-  /* The lowest hit is true; those above may be borrow. 1 << 8k times the table puts k on top. */
-  return (u32)((((hit & -hit) >> 7) * 0x0001020304050607ULL) >> 56);
+	if (!hit)
+		return 8;
+	/* The lowest hit is true; those above may be borrow. 1 << 8k times the table puts k on top.
+	 */
+	return (u32)((((hit & -hit) >> 7) * 0x0001020304050607ULL) >> 56);
 }
 
-HTTP1_INLINE int http1_bad(struct http1_stream* s) {
-  s->state = HTTP1_LOST;
-  return HTTP1_BAD;
+HTTP1_INLINE int http1_bad(struct http1_stream *s)
+{
+	s->state = HTTP1_LOST;
+	return HTTP1_BAD;
 }
 
 /* Characters of a first line before its target, one at a time. */
-HTTP1_INLINE int http1_word_step(struct http1_stream* s, u8 c) {
-  if (c >= 'A' && c <= 'Z' && s->count < 7) {
-    s->token = s->token << 8 | c;
-    s->count++;
-    return HTTP1_MORE;
-  }
-  if (c == ' ' && s->count >= 3) {
-    if (s->token == 0x48454144) /* HEAD */
-      s->flags = HTTP1_HEAD_METHOD;
-    if (s->token == 0x434f4e4e454354) /* CONNECT */
-      s->flags = HTTP1_CONNECT_METHOD;
-    s->kind = HTTP1_REQUEST;
-    s->state = HTTP1_TARGET;
-    return HTTP1_MORE;
-  }
-  if (c == '/' && s->token == 0x48545450) { /* HTTP */
-    s->kind = HTTP1_RESPONSE;
-    s->state = HTTP1_STATUS;
-    s->count = 0;
-    s->status = 0;
-    return HTTP1_MORE;
-  }
-  return http1_bad(s);
+HTTP1_INLINE int http1_word_step(struct http1_stream *s, u8 c)
+{
+	if (c >= 'A' && c <= 'Z' && s->count < 7) {
+		s->token = s->token << 8 | c;
+		s->count++;
+		return HTTP1_MORE;
+	}
+	if (c == ' ' && s->count >= 3) {
+		if (s->token == 0x48454144) /* HEAD */
+			s->flags = HTTP1_HEAD_METHOD;
+		if (s->token == 0x434f4e4e454354) /* CONNECT */
+			s->flags = HTTP1_CONNECT_METHOD;
+		s->kind = HTTP1_REQUEST;
+		s->state = HTTP1_TARGET;
+		return HTTP1_MORE;
+	}
+	if (c == '/' && s->token == 0x48545450) { /* HTTP */
+		s->kind = HTTP1_RESPONSE;
+		s->state = HTTP1_STATUS;
+		s->count = 0;
+		s->status = 0;
+		return HTTP1_MORE;
+	}
+	return http1_bad(s);
 }
 
-HTTP1_INLINE int http1_start_step(struct http1_stream* s, u8 c, u64 now) {
-  if (c == '\r' || c == '\n') /* RFC 9112, 2.2: empty lines before a message are ignored */
-    return HTTP1_MORE;
-  s->first_ns = now;
-  s->kind = HTTP1_UNKNOWN;
-  s->flags = 0;
-  s->token = 0;
-  s->count = 0;
-  s->remaining = 0;
-  s->state = HTTP1_WORD;
-  return http1_word_step(s, c);
+HTTP1_INLINE int http1_start_step(struct http1_stream *s, u8 c, u64 now)
+{
+	if (c == '\r' || c == '\n') /* RFC 9112, 2.2: empty lines before a message are ignored */
+		return HTTP1_MORE;
+	s->first_ns = now;
+	s->kind = HTTP1_UNKNOWN;
+	s->flags = 0;
+	s->token = 0;
+	s->count = 0;
+	s->remaining = 0;
+	s->state = HTTP1_WORD;
+	return http1_word_step(s, c);
 }
 
-HTTP1_INLINE int http1_version_step(struct http1_stream* s, u8 c) {
-  s->token = s->token << 8 | c;
-  s->count++;
-  if (s->count < 8) return HTTP1_MORE;
-  if (s->token >> 8 != 0x485454502f312eULL) /* HTTP/1. */
-    return http1_bad(s);
-  s->flags |= HTTP1_OPENED;
-  s->state = HTTP1_LINE;
-  return HTTP1_MORE;
+HTTP1_INLINE int http1_version_step(struct http1_stream *s, u8 c)
+{
+	s->token = s->token << 8 | c;
+	s->count++;
+	if (s->count < 8)
+		return HTTP1_MORE;
+	if (s->token >> 8 != 0x485454502f312eULL) /* HTTP/1. */
+		return http1_bad(s);
+	s->flags |= HTTP1_OPENED;
+	s->state = HTTP1_LINE;
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_status_step(struct http1_stream* s, u8 c) {
-  u8 at = s->count;
+HTTP1_INLINE int http1_status_step(struct http1_stream *s, u8 c)
+{
+	u8 at = s->count;
 
-  s->count++;
-  if (at < 4) {
-    if ((at == 0 && c == '1') || (at == 1 && c == '.') || at == 2 || (at == 3 && c == ' ')) return HTTP1_MORE;
-    return http1_bad(s);
-  }
-  if (c < '0' || c > '9') return http1_bad(s);
-  s->status = (u16)(s->status * 10 + (c - '0'));
-  if (at == 6) {
-    s->flags |= HTTP1_OPENED;
-    s->state = HTTP1_LINE;
-  }
-  return HTTP1_MORE;
+	s->count++;
+	if (at < 4) {
+		if ((at == 0 && c == '1') || (at == 1 && c == '.') || at == 2 ||
+		    (at == 3 && c == ' '))
+			return HTTP1_MORE;
+		return http1_bad(s);
+	}
+	if (c < '0' || c > '9')
+		return http1_bad(s);
+	s->status = (u16)(s->status * 10 + (c - '0'));
+	if (at == 6) {
+		s->flags |= HTTP1_OPENED;
+		s->state = HTTP1_LINE;
+	}
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_head_end(struct http1_stream* s) {
-  if (s->flags & HTTP1_TRAILER) {
-    s->state = HTTP1_START;
-    return HTTP1_END;
-  }
-  s->state = HTTP1_HEAD_DONE;
-  return HTTP1_HEAD;
+HTTP1_INLINE int http1_head_end(struct http1_stream *s)
+{
+	if (s->flags & HTTP1_TRAILER) {
+		s->state = HTTP1_START;
+		return HTTP1_END;
+	}
+	s->state = HTTP1_HEAD_DONE;
+	return HTTP1_HEAD;
 }
 
-HTTP1_INLINE int http1_field_step(struct http1_stream* s, u8 c) {
-  u8 lower = c | 0x20;
+HTTP1_INLINE int http1_field_step(struct http1_stream *s, u8 c)
+{
+	u8 lower = c | 0x20;
 
-  if (c == '\n') return http1_head_end(s);
-  s->state = c == '\r' ? HTTP1_HEAD_CR : HTTP1_LINE;
-  if ((lower == 'c' || lower == 't') && !(s->flags & HTTP1_TRAILER)) {
-    s->state = HTTP1_NAME;
-    s->which = lower == 't';
-    s->count = 1;
-  }
-  return HTTP1_MORE;
+	if (c == '\n')
+		return http1_head_end(s);
+	s->state = c == '\r' ? HTTP1_HEAD_CR : HTTP1_LINE;
+	if ((lower == 'c' || lower == 't') && !(s->flags & HTTP1_TRAILER)) {
+		s->state = HTTP1_NAME;
+		s->which = lower == 't';
+		s->count = 1;
+	}
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_name_step(struct http1_stream* s, u8 c) {
-  u32 at = s->count & (HTTP1_NAME_MAX - 1);
+HTTP1_INLINE int http1_name_step(struct http1_stream *s, u8 c)
+{
+	u32 at = s->count & (HTTP1_NAME_MAX - 1);
 
-  if (c == '\n') {
-    s->state = HTTP1_FIELD;
-  } else if (http1_names[s->which & 1][at] != (c | 0x20)) {
-    s->state = HTTP1_LINE;
-  } else if (c == ':') {
-    s->token = 0;
-    s->state = s->which & 1 ? HTTP1_CODING : HTTP1_LENGTH;
-    if (s->state == HTTP1_LENGTH) s->remaining = 0;
-  } else {
-    s->count++;
-  }
-  return HTTP1_MORE;
+	if (c == '\n') {
+		s->state = HTTP1_FIELD;
+	} else if (http1_names[s->which & 1][at] != (c | 0x20)) {
+		s->state = HTTP1_LINE;
+	} else if (c == ':') {
+		s->token = 0;
+		s->state = s->which & 1 ? HTTP1_CODING : HTTP1_LENGTH;
+		if (s->state == HTTP1_LENGTH)
+			s->remaining = 0;
+	} else {
+		s->count++;
+	}
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_length_step(struct http1_stream* s, u8 c) {
-  if (c >= '0' && c <= '9') {
-    if (s->remaining >> 56) return http1_bad(s);
-    s->remaining = s->remaining * 10 + (c - '0');
-    s->flags |= HTTP1_HAS_LENGTH;
-  } else if (c == '\n') {
-    s->state = HTTP1_FIELD;
-  } else if (c == ',') { /* a list of equal values (RFC 9112, 6.3): the first one will do */
-    s->state = HTTP1_LINE;
-  } else if (c != ' ' && c != '\t' && c != '\r') {
-    return http1_bad(s);
-  }
-  return HTTP1_MORE;
+HTTP1_INLINE int http1_length_step(struct http1_stream *s, u8 c)
+{
+	if (c >= '0' && c <= '9') {
+		if (s->remaining >> 56)
+			return http1_bad(s);
+		s->remaining = s->remaining * 10 + (c - '0');
+		s->flags |= HTTP1_HAS_LENGTH;
+	} else if (c == '\n') {
+		s->state = HTTP1_FIELD;
+	} else if (c == ',') { /* a list of equal values (RFC 9112, 6.3): the first one will do */
+		s->state = HTTP1_LINE;
+	} else if (c != ' ' && c != '\t' && c != '\r') {
+		return http1_bad(s);
+	}
+	return HTTP1_MORE;
 }
 
 /* The last coding decides (RFC 9112, 6.3). */
-HTTP1_INLINE int http1_coding_step(struct http1_stream* s, u8 c) {
-  if (c == '\n') {
-    u8 before = s->token >> 56;
+HTTP1_INLINE int http1_coding_step(struct http1_stream *s, u8 c)
+{
+	if (c == '\n') {
+		u8 before = s->token >> 56;
 
-    if ((s->token & 0xffffffffffffffULL) == 0x6368756e6b6564ULL && (!before || before == ','))
-      s->flags |= HTTP1_CHUNKED;
-    s->state = HTTP1_FIELD;
-  } else if (c != ' ' && c != '\t' && c != '\r') {
-    s->token = s->token << 8 | (u8)(c | 0x20);
-  }
-  return HTTP1_MORE;
+		if ((s->token & 0xffffffffffffffULL) == 0x6368756e6b6564ULL &&
+		    (!before || before == ','))
+			s->flags |= HTTP1_CHUNKED;
+		s->state = HTTP1_FIELD;
+	} else if (c != ' ' && c != '\t' && c != '\r') {
+		s->token = s->token << 8 | (u8)(c | 0x20);
+	}
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE void http1_chunk_line(struct http1_stream* s) {
-  s->state = HTTP1_CHUNK_SIZE;
-  s->remaining = 0;
-  s->count = 0;
+HTTP1_INLINE void http1_chunk_line(struct http1_stream *s)
+{
+	s->state = HTTP1_CHUNK_SIZE;
+	s->remaining = 0;
+	s->count = 0;
 }
 
-HTTP1_INLINE int http1_chunk_line_end(struct http1_stream* s) {
-  if (!s->count) return http1_bad(s);
-  if (s->remaining) {
-    s->state = HTTP1_CHUNK_DATA;
-  } else {
-    s->flags |= HTTP1_TRAILER;
-    s->state = HTTP1_FIELD;
-  }
-  return HTTP1_MORE;
+HTTP1_INLINE int http1_chunk_line_end(struct http1_stream *s)
+{
+	if (!s->count)
+		return http1_bad(s);
+	if (s->remaining) {
+		s->state = HTTP1_CHUNK_DATA;
+	} else {
+		s->flags |= HTTP1_TRAILER;
+		s->state = HTTP1_FIELD;
+	}
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_chunk_size_step(struct http1_stream* s, u8 c) {
-  u8 lower = c | 0x20;
-  u8 digit;
+HTTP1_INLINE int http1_chunk_size_step(struct http1_stream *s, u8 c)
+{
+	u8 lower = c | 0x20;
+	u8 digit;
 
-  if (c >= '0' && c <= '9')
-    digit = c - '0';
-  else if (lower >= 'a' && lower <= 'f')
-    digit = lower - 'a' + 10;
-  else if (c == '\n')
-    return http1_chunk_line_end(s);
-  else if (c == '\r' || c == ' ' || c == '\t')
-    return HTTP1_MORE;
-  else if (c == ';') {
-    s->state = HTTP1_CHUNK_EXT;
-    return HTTP1_MORE;
-  } else
-    return http1_bad(s);
-  if (s->count >= 15) return http1_bad(s);
-  s->remaining = s->remaining << 4 | digit;
-  s->count++;
-  return HTTP1_MORE;
+	if (c >= '0' && c <= '9')
+		digit = c - '0';
+	else if (lower >= 'a' && lower <= 'f')
+		digit = lower - 'a' + 10;
+	else if (c == '\n')
+		return http1_chunk_line_end(s);
+	else if (c == '\r' || c == ' ' || c == '\t')
+		return HTTP1_MORE;
+	else if (c == ';') {
+		s->state = HTTP1_CHUNK_EXT;
+		return HTTP1_MORE;
+	} else
+		return http1_bad(s);
+	if (s->count >= 15)
+		return http1_bad(s);
+	s->remaining = s->remaining << 4 | digit;
+	s->count++;
+	return HTTP1_MORE;
 }
 
-HTTP1_INLINE int http1_chunk_end_step(struct http1_stream* s, u8 c) {
-  if (c == '\n')
-    http1_chunk_line(s);
-  else if (c != '\r')
-    return http1_bad(s);
-  return HTTP1_MORE;
+HTTP1_INLINE int http1_chunk_end_step(struct http1_stream *s, u8 c)
+{
+	if (c == '\n')
+		http1_chunk_line(s);
+	else if (c != '\r')
+		return http1_bad(s);
+	return HTTP1_MORE;
 }
 
 /* Eats up to `left` bytes of a body. */
-HTTP1_INLINE u64 http1_skip(struct http1_stream* s, u64 left, int* event) {
-  u64 n = left;
+HTTP1_INLINE u64 http1_skip(struct http1_stream *s, u64 left, int *event)
+{
+	u64 n = left;
 
-  if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL) return left;
-  if (s->state != HTTP1_BODY && s->state != HTTP1_CHUNK_DATA) return 0;
-  if (n > s->remaining) n = s->remaining;
-  s->remaining -= n;
-  if (!s->remaining) {
-    if (s->state == HTTP1_BODY) {
-      s->state = HTTP1_START;
-      *event = HTTP1_END;
-    } else {
-      s->state = HTTP1_CHUNK_END;
-    }
-  }
-  return n;
+	if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL)
+		return left;
+	if (s->state != HTTP1_BODY && s->state != HTTP1_CHUNK_DATA)
+		return 0;
+	if (n > s->remaining)
+		n = s->remaining;
+	s->remaining -= n;
+	if (!s->remaining) {
+		if (s->state == HTTP1_BODY) {
+			s->state = HTTP1_START;
+			*event = HTTP1_END;
+		} else {
+			s->state = HTTP1_CHUNK_END;
+		}
+	}
+	return n;
 }
 
 /* Short cuts for what is not cut by the window's end. Each does in one step what the byte steps
  * do in many, and gives the same (tests/unit/bpf_lib cuts streams at every byte). They read words
  * as a little-endian machine stores them. */
 #define HTTP1_LOWER 0x2020202020202020ULL
-#define HTTP1_WORD8(a, b, c, d, e, f, g, h)                                                       \
-  ((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 | (u64)(f) << 40 | \
-   (u64)(g) << 48 | (u64)(h) << 56)
+#define HTTP1_WORD8(a, b, c, d, e, f, g, h)                                                        \
+	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 | (u64)(e) << 32 |             \
+	 (u64)(f) << 40 | (u64)(g) << 48 | (u64)(h) << 56)
 #define HTTP1_LOW7 0x00ffffffffffffffULL
 
 /* "HTTP/1.x ddd" at the start of a message; bytes eaten or 0. */
-HTTP1_INLINE u32 http1_status_at_once(struct http1_stream* s, const u8* p, u64 now) {
-  u64 word = http1_load64(p);
-  u64 code = http1_load64(p + 8);
-  u8 a = (u8)(code >> 8) - '0', b = (u8)(code >> 16) - '0', c = (u8)(code >> 24) - '0';
+HTTP1_INLINE u32 http1_status_at_once(struct http1_stream *s, const u8 *p, u64 now)
+{
+	u64 word = http1_load64(p);
+	u64 code = http1_load64(p + 8);
+	u8 a = (u8)(code >> 8) - '0', b = (u8)(code >> 16) - '0', c = (u8)(code >> 24) - '0';
 
-  if ((word & HTTP1_LOW7) != (HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0))) return 0;
-  if ((u8)code != ' ' || a > 9 || b > 9 || c > 9) return 0;
-  s->first_ns = now;
-  s->kind = HTTP1_RESPONSE;
-  s->flags = HTTP1_OPENED;
-  s->remaining = 0;
-  s->status = (u16)(a * 100 + b * 10 + c);
-  s->state = HTTP1_LINE;
-  return 12;
+	if ((word & HTTP1_LOW7) != (HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0)))
+		return 0;
+	if ((u8)code != ' ' || a > 9 || b > 9 || c > 9)
+		return 0;
+	s->first_ns = now;
+	s->kind = HTTP1_RESPONSE;
+	s->flags = HTTP1_OPENED;
+	s->remaining = 0;
+	s->status = (u16)(a * 100 + b * 10 + c);
+	s->state = HTTP1_LINE;
+	return 12;
 }
 
 /* "GET " or "POST " at the start of a message; bytes eaten or 0. */
-HTTP1_INLINE u32 http1_method_at_once(struct http1_stream* s, const u8* p, u64 now) {
-  u64 word = http1_load64(p);
-  u32 n;
+HTTP1_INLINE u32 http1_method_at_once(struct http1_stream *s, const u8 *p, u64 now)
+{
+	u64 word = http1_load64(p);
+	u32 n;
 
-  if ((u32)word == (u32)HTTP1_WORD8('G', 'E', 'T', ' ', 0, 0, 0, 0))
-    n = 4;
-  else if ((word & 0xffffffffffULL) == HTTP1_WORD8('P', 'O', 'S', 'T', ' ', 0, 0, 0))
-    n = 5;
-  else
-    return 0;
-  s->first_ns = now;
-  s->kind = HTTP1_REQUEST;
-  s->flags = 0;
-  s->remaining = 0;
-  s->state = HTTP1_TARGET;
-  return n;
+	if ((u32)word == (u32)HTTP1_WORD8('G', 'E', 'T', ' ', 0, 0, 0, 0))
+		n = 4;
+	else if ((word & 0xffffffffffULL) == HTTP1_WORD8('P', 'O', 'S', 'T', ' ', 0, 0, 0))
+		n = 5;
+	else
+		return 0;
+	s->first_ns = now;
+	s->kind = HTTP1_REQUEST;
+	s->flags = 0;
+	s->remaining = 0;
+	s->state = HTTP1_TARGET;
+	return n;
 }
 
 /* A header's name; bytes eaten. */
-HTTP1_INLINE u32 http1_name_at_once(struct http1_stream* s, const u8* p) {
-  u64 first = http1_load64(p) | HTTP1_LOWER;
-  u64 second = http1_load64(p + 8) | HTTP1_LOWER;
+HTTP1_INLINE u32 http1_name_at_once(struct http1_stream *s, const u8 *p)
+{
+	u64 first = http1_load64(p) | HTTP1_LOWER;
+	u64 second = http1_load64(p + 8) | HTTP1_LOWER;
 
-  s->state = HTTP1_LINE;
-  if (first == HTTP1_WORD8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-      (second & HTTP1_LOW7) == HTTP1_WORD8('l', 'e', 'n', 'g', 't', 'h', ':', 0)) {
-    s->state = HTTP1_LENGTH;
-    s->remaining = 0;
-    return 15;
-  }
-  if (first == HTTP1_WORD8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
-      second == HTTP1_WORD8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n')) {
-    s->state = HTTP1_NAME;
-    s->which = 1;
-    s->count = 16;
-    return 16;
-  }
-  return 1;
+	s->state = HTTP1_LINE;
+	if (first == HTTP1_WORD8('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
+	    (second & HTTP1_LOW7) == HTTP1_WORD8('l', 'e', 'n', 'g', 't', 'h', ':', 0)) {
+		s->state = HTTP1_LENGTH;
+		s->remaining = 0;
+		return 15;
+	}
+	if (first == HTTP1_WORD8('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
+	    second == HTTP1_WORD8('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n')) {
+		s->state = HTTP1_NAME;
+		s->which = 1;
+		s->count = 16;
+		return 16;
+	}
+	return 1;
 }
 
 /* One byte. */
-HTTP1_INLINE int http1_byte(struct http1_stream* s, u8 c, u64 now) {
-  switch (s->state) {
-    case HTTP1_START:
-      return http1_start_step(s, c, now);
-    case HTTP1_WORD:
-      return http1_word_step(s, c);
-    case HTTP1_VERSION:
-      return http1_version_step(s, c);
-    case HTTP1_STATUS:
-      return http1_status_step(s, c);
-    case HTTP1_FIELD:
-      return http1_field_step(s, c);
-    case HTTP1_HEAD_CR:
-      if (c == '\n') return http1_head_end(s);
-      s->state = HTTP1_LINE;
-      return HTTP1_MORE;
-    case HTTP1_NAME:
-      return http1_name_step(s, c);
-    case HTTP1_LENGTH:
-      return http1_length_step(s, c);
-    case HTTP1_CODING:
-      return http1_coding_step(s, c);
-    case HTTP1_CHUNK_SIZE:
-      return http1_chunk_size_step(s, c);
-    case HTTP1_CHUNK_END:
-      return http1_chunk_end_step(s, c);
-  }
-  return http1_bad(s);
+HTTP1_INLINE int http1_byte(struct http1_stream *s, u8 c, u64 now)
+{
+	switch (s->state) {
+	case HTTP1_START:
+		return http1_start_step(s, c, now);
+	case HTTP1_WORD:
+		return http1_word_step(s, c);
+	case HTTP1_VERSION:
+		return http1_version_step(s, c);
+	case HTTP1_STATUS:
+		return http1_status_step(s, c);
+	case HTTP1_FIELD:
+		return http1_field_step(s, c);
+	case HTTP1_HEAD_CR:
+		if (c == '\n')
+			return http1_head_end(s);
+		s->state = HTTP1_LINE;
+		return HTTP1_MORE;
+	case HTTP1_NAME:
+		return http1_name_step(s, c);
+	case HTTP1_LENGTH:
+		return http1_length_step(s, c);
+	case HTTP1_CODING:
+		return http1_coding_step(s, c);
+	case HTTP1_CHUNK_SIZE:
+		return http1_chunk_size_step(s, c);
+	case HTTP1_CHUNK_END:
+		return http1_chunk_end_step(s, c);
+	}
+	return http1_bad(s);
 }
 
 /* The byte that a line, a target or a chunk's extension was searched for. */
-HTTP1_INLINE int http1_line_end(struct http1_stream* s, u8 state) {
-  if (state == HTTP1_CHUNK_EXT) return http1_chunk_line_end(s);
-  if (state == HTTP1_LINE) {
-    s->state = HTTP1_FIELD;
-  } else {
-    s->state = HTTP1_VERSION;
-    s->token = 0;
-    s->count = 0;
-  }
-  return HTTP1_MORE;
+HTTP1_INLINE int http1_line_end(struct http1_stream *s, u8 state)
+{
+	if (state == HTTP1_CHUNK_EXT)
+		return http1_chunk_line_end(s);
+	if (state == HTTP1_LINE) {
+		s->state = HTTP1_FIELD;
+	} else {
+		s->state = HTTP1_VERSION;
+		s->token = 0;
+		s->count = 0;
+	}
+	return HTTP1_MORE;
 }
 
 /* One step of at least one byte. `left` counts from the window's first byte to the packet's end.
  * REQUIRES: pos < end <= HTTP1_WINDOW. */
-HTTP1_INLINE int http1_step(struct http1_stream* s, struct http1_window* w, u32 left, u64 now) {
-  u32 pos = w->pos & (HTTP1_WINDOW - 1);
-  u8 state = s->state;
-  int event = HTTP1_MORE;
-  u32 n;
+HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 left, u64 now)
+{
+	u32 pos = w->pos & (HTTP1_WINDOW - 1);
+	u8 state = s->state;
+	int event = HTTP1_MORE;
+	u32 n;
 
-  if (state == HTTP1_LINE || state == HTTP1_TARGET || state == HTTP1_CHUNK_EXT) {
-    u8 wanted = state == HTTP1_TARGET ? ' ' : '\n';
+	if (state == HTTP1_LINE || state == HTTP1_TARGET || state == HTTP1_CHUNK_EXT) {
+		u8 wanted = state == HTTP1_TARGET ? ' ' : '\n';
 
-    n = http1_find(http1_load64(w->bytes + pos), wanted);
-    if (n == 8 && pos + 8 < w->end) n = 8 + http1_find(http1_load64(w->bytes + pos + 8), wanted);
-    if (pos + n >= w->end) {
-      n = w->end - pos;
-    } else if (n < 16) {
-      n++;
-      event = http1_line_end(s, state);
-    }
-    w->pos = pos + n;
-    return event;
-  }
-  if (state == HTTP1_FIELD && pos + 16 <= w->end && w->bytes[pos] >= 'A' && !(s->flags & HTTP1_TRAILER)) {
-    w->pos = pos + http1_name_at_once(s, w->bytes + pos);
-    return event;
-  }
-  if (state == HTTP1_VERSION && !s->count && pos + 8 <= w->end) {
-    w->pos = pos + 8;
-    if ((http1_load64(w->bytes + pos) & HTTP1_LOW7) != HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0))
-      return http1_bad(s);
-    s->flags |= HTTP1_OPENED;
-    s->state = HTTP1_LINE;
-    return event;
-  }
-  if (state == HTTP1_START && pos + 16 <= w->end) {
-    n = w->bytes[pos] == 'H' ? http1_status_at_once(s, w->bytes + pos, now)
-                             : http1_method_at_once(s, w->bytes + pos, now);
-    if (n) {
-      w->pos = pos + n;
-      return event;
-    }
-  }
-  if (state == HTTP1_BODY || state == HTTP1_CHUNK_DATA || state == HTTP1_UNTIL_CLOSE ||
-      state == HTTP1_TUNNEL) {
-    w->pos = pos + (u32)http1_skip(s, left - pos, &event);
-    return event;
-  }
-  w->pos = pos + 1;
-  return http1_byte(s, w->bytes[pos], now);
+		n = http1_find(http1_load64(w->bytes + pos), wanted);
+		if (n == 8 && pos + 8 < w->end)
+			n = 8 + http1_find(http1_load64(w->bytes + pos + 8), wanted);
+		if (pos + n >= w->end) {
+			n = w->end - pos;
+		} else if (n < 16) {
+			n++;
+			event = http1_line_end(s, state);
+		}
+		w->pos = pos + n;
+		return event;
+	}
+	if (state == HTTP1_FIELD && pos + 16 <= w->end && w->bytes[pos] >= 'A' &&
+	    !(s->flags & HTTP1_TRAILER)) {
+		w->pos = pos + http1_name_at_once(s, w->bytes + pos);
+		return event;
+	}
+	if (state == HTTP1_VERSION && !s->count && pos + 8 <= w->end) {
+		w->pos = pos + 8;
+		if ((http1_load64(w->bytes + pos) & HTTP1_LOW7) !=
+		    HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0))
+			return http1_bad(s);
+		s->flags |= HTTP1_OPENED;
+		s->state = HTTP1_LINE;
+		return event;
+	}
+	if (state == HTTP1_START && pos + 16 <= w->end) {
+		n = w->bytes[pos] == 'H' ? http1_status_at_once(s, w->bytes + pos, now)
+					 : http1_method_at_once(s, w->bytes + pos, now);
+		if (n) {
+			w->pos = pos + n;
+			return event;
+		}
+	}
+	if (state == HTTP1_BODY || state == HTTP1_CHUNK_DATA || state == HTTP1_UNTIL_CLOSE ||
+	    state == HTTP1_TUNNEL) {
+		w->pos = pos + (u32)http1_skip(s, left - pos, &event);
+		return event;
+	}
+	w->pos = pos + 1;
+	return http1_byte(s, w->bytes[pos], now);
 }
 
 /* Steps until the window is eaten, something happened or the steps are used up: on HTTP1_MORE the
  * caller goes on from w->pos. `now` stamps a message that begins. */
-HTTP1_INLINE int http1_run(struct http1_stream* s, struct http1_window* w, u32 left, u64 now) {
-  int event = HTTP1_MORE;
-  u32 i;
+HTTP1_INLINE int http1_run(struct http1_stream *s, struct http1_window *w, u32 left, u64 now)
+{
+	int event = HTTP1_MORE;
+	u32 i;
 
 #ifdef __bpf__
 #pragma clang loop unroll(disable)
 #endif
-  for (i = 0; i < HTTP1_STEPS; i++) {
-    http1_forget();
-    if (w->pos >= w->end) break;
-    event = http1_step(s, w, left, now);
-    if (event != HTTP1_MORE) break;
-  }
-  return event;
+	for (i = 0; i < HTTP1_STEPS; i++) {
+		http1_forget();
+		if (w->pos >= w->end)
+			break;
+		event = http1_step(s, w, left, now);
+		if (event != HTTP1_MORE)
+			break;
+	}
+	return event;
 }
 
 /* After HTTP1_HEAD: what follows, by RFC 9112, 6.3. `request_flags` are those of the request that
  * is answered (0 for a request). Gives HTTP1_END when nothing follows. A 1xx ends here too, and is
  * not the answer: http1_interim(). */
-HTTP1_INLINE int http1_begin_body(struct http1_stream* s, u8 request_flags) {
-  u16 status = s->status;
+HTTP1_INLINE int http1_begin_body(struct http1_stream *s, u8 request_flags)
+{
+	u16 status = s->status;
 
-  if (s->kind == HTTP1_RESPONSE) {
-    if (status == 101 || ((request_flags & HTTP1_CONNECT_METHOD) && status / 100 == 2)) {
-      s->state = HTTP1_TUNNEL;
-      return HTTP1_END;
-    }
-    if (status / 100 == 1 || status == 204 || status == 304 || (request_flags & HTTP1_HEAD_METHOD)) {
-      s->state = HTTP1_START;
-      return HTTP1_END;
-    }
-  }
-  if (s->flags & HTTP1_CHUNKED) {
-    http1_chunk_line(s);
-    return HTTP1_MORE;
-  }
-  if (s->flags & HTTP1_HAS_LENGTH && s->remaining) {
-    s->state = HTTP1_BODY;
-    return HTTP1_MORE;
-  }
-  if (s->kind == HTTP1_RESPONSE && !(s->flags & HTTP1_HAS_LENGTH)) {
-    s->state = HTTP1_UNTIL_CLOSE;
-    return HTTP1_MORE;
-  }
-  s->state = HTTP1_START;
-  return HTTP1_END;
+	if (s->kind == HTTP1_RESPONSE) {
+		if (status == 101 ||
+		    ((request_flags & HTTP1_CONNECT_METHOD) && status / 100 == 2)) {
+			s->state = HTTP1_TUNNEL;
+			return HTTP1_END;
+		}
+		if (status / 100 == 1 || status == 204 || status == 304 ||
+		    (request_flags & HTTP1_HEAD_METHOD)) {
+			s->state = HTTP1_START;
+			return HTTP1_END;
+		}
+	}
+	if (s->flags & HTTP1_CHUNKED) {
+		http1_chunk_line(s);
+		return HTTP1_MORE;
+	}
+	if (s->flags & HTTP1_HAS_LENGTH && s->remaining) {
+		s->state = HTTP1_BODY;
+		return HTTP1_MORE;
+	}
+	if (s->kind == HTTP1_RESPONSE && !(s->flags & HTTP1_HAS_LENGTH)) {
+		s->state = HTTP1_UNTIL_CLOSE;
+		return HTTP1_MORE;
+	}
+	s->state = HTTP1_START;
+	return HTTP1_END;
 }
 
-HTTP1_INLINE int http1_interim(const struct http1_stream* s) {
-  return s->kind == HTTP1_RESPONSE && s->status / 100 == 1 && s->status != 101;
+HTTP1_INLINE int http1_interim(const struct http1_stream *s)
+{
+	return s->kind == HTTP1_RESPONSE && s->status / 100 == 1 && s->status != 101;
 }
 
 /* Bytes that a gap in the stream may swallow without harm: the inside of a body. */
-HTTP1_INLINE int http1_skips(const struct http1_stream* s, u64 bytes) {
-  if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL) return 1;
-  return (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && bytes < s->remaining;
+HTTP1_INLINE int http1_skips(const struct http1_stream *s, u64 bytes)
+{
+	if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL)
+		return 1;
+	return (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && bytes < s->remaining;
 }
 
 /* The requests that wait for their answers, oldest first. The direction that carries requests
@@ -570,45 +626,49 @@ HTTP1_INLINE int http1_skips(const struct http1_stream* s, u64 bytes) {
 #define HTTP1_PIPELINE 16
 
 struct http1_slot {
-  u64 start_ns;
-  u32 ordinal;
-  u32 flags;
+	u64 start_ns;
+	u32 ordinal;
+	u32 flags;
 };
 
 struct http1_pipeline {
-  u32 begun;
-  u32 ended;
-  struct http1_slot slots[HTTP1_PIPELINE];
+	u32 begun;
+	u32 ended;
+	struct http1_slot slots[HTTP1_PIPELINE];
 };
 
 /* 0: no room to remember the start. */
-HTTP1_INLINE int http1_push(struct http1_pipeline* p, u64 start_ns, u8 flags) {
-  u32 ordinal = p->begun;
-  struct http1_slot* slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
-  int room = ordinal - p->ended < HTTP1_PIPELINE;
+HTTP1_INLINE int http1_push(struct http1_pipeline *p, u64 start_ns, u8 flags)
+{
+	u32 ordinal = p->begun;
+	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
+	int room = ordinal - p->ended < HTTP1_PIPELINE;
 
-  if (room) {
-    slot->start_ns = start_ns;
-    slot->flags = flags;
-    slot->ordinal = ordinal + 1; /* 0 is an empty slot */
-  }
-  p->begun = ordinal + 1;
-  return room;
+	if (room) {
+		slot->start_ns = start_ns;
+		slot->flags = flags;
+		slot->ordinal = ordinal + 1; /* 0 is an empty slot */
+	}
+	p->begun = ordinal + 1;
+	return room;
 }
 
 /* When the oldest request that waits began, and its flags; 0 when that is not known. */
-HTTP1_INLINE u64 http1_oldest(struct http1_pipeline* p, u8* flags) {
-  u32 ordinal = p->ended;
-  struct http1_slot* slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
+HTTP1_INLINE u64 http1_oldest(struct http1_pipeline *p, u8 *flags)
+{
+	u32 ordinal = p->ended;
+	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
 
-  *flags = 0;
-  if (ordinal == p->begun || slot->ordinal != ordinal + 1) return 0;
-  *flags = (u8)slot->flags;
-  return slot->start_ns;
+	*flags = 0;
+	if (ordinal == p->begun || slot->ordinal != ordinal + 1)
+		return 0;
+	*flags = (u8)slot->flags;
+	return slot->start_ns;
 }
 
-HTTP1_INLINE u32 http1_waiting(const struct http1_pipeline* p) {
-  return p->begun - p->ended;
+HTTP1_INLINE u32 http1_waiting(const struct http1_pipeline *p)
+{
+	return p->begun - p->ended;
 }
 
 #ifdef __cplusplus

@@ -26,22 +26,22 @@ typedef __s64 s64;
 typedef _Bool bool;
 #define true 1
 #define false 0
-#define NULL ((void*)0)
+#define NULL ((void *)0)
 
 enum {
-  BPF_MAP_TYPE_HASH = 1,
-  BPF_MAP_TYPE_ARRAY = 2,
-  BPF_MAP_TYPE_PERCPU_ARRAY = 6,
-  BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
+#define ETH_P_IP        0x0800
+#define ETH_P_IPV6      0x86dd
 #define IPPROTO_HOPOPTS 0
-#define IPPROTO_TCP 6
+#define IPPROTO_TCP     6
 
 enum { /* net/tcp_states.h; UAPI by way of BPF_TCP_* */
        TCP_ESTABLISHED = 1,
@@ -54,69 +54,69 @@ enum { /* net/tcp_states.h; UAPI by way of BPF_TCP_* */
 
 /* Part of a map's value, so of our own layout. */
 struct bpf_spin_lock {
-  __u32 val;
+	__u32 val;
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct bpf_sock {
-  __u32 state;
+	__u32 state;
 };
 
 struct bpf_tcp_sock {
-  __u64 bytes_received;
-  __u64 bytes_acked;
+	__u64 bytes_received;
+	__u64 bytes_acked;
 };
 
 struct __sk_buff {
-  __u32 len;
-  __u32 protocol;
-  __u32 data;
-  __u32 data_end;
-  struct bpf_sock* sk;
+	__u32 len;
+	__u32 protocol;
+	__u32 data;
+	__u32 data_end;
+	struct bpf_sock *sk;
 };
 
 struct kernfs_node {
-  __u64 id;
+	__u64 id;
 };
 
 struct cgroup {
-  struct kernfs_node* kn;
+	struct kernfs_node *kn;
 };
 
 struct css_set {
-  struct cgroup* dfl_cgrp;
+	struct cgroup *dfl_cgrp;
 };
 
 struct task_struct {
-  int pid;
-  int wake_cpu; /* set with the task's CPU by __set_task_cpu() */
-  unsigned int __state;
-  struct css_set* cgroups;
+	int pid;
+	int wake_cpu; /* set with the task's CPU by __set_task_cpu() */
+	unsigned int __state;
+	struct css_set *cgroups;
 };
 
 /* Before 2f064a59a11f (5.14, "sched: Change task_struct::state"). */
 struct task_struct___before_5_14 {
-  volatile long state;
+	volatile long state;
 };
 
 struct sock_cgroup_data {
-  struct cgroup* cgroup;
+	struct cgroup *cgroup;
 };
 
 /* Before 8520e224f547 (5.15, "bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode"): the
  * word is a pointer unless its lowest bit says that it is v1 data. */
 struct sock_cgroup_data___before_5_15 {
-  __u64 val;
+	__u64 val;
 };
 
 struct sock {
-  __u16 sk_protocol;
-  struct sock_cgroup_data sk_cgrp_data;
+	__u16 sk_protocol;
+	struct sock_cgroup_data sk_cgrp_data;
 };
 
 struct tcp_sock {
-  __u32 srtt_us; /* smoothed round trip, in 1/8 us */
+	__u32 srtt_us; /* smoothed round trip, in 1/8 us */
 };
 
 #pragma clang attribute pop

@@ -15,55 +15,59 @@
 #define counter_add(counter, n) ((void)__sync_fetch_and_add(&(counter), (n)))
 
 struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, BALLAST_LOSS_REASONS);
-  __type(key, __u32);
-  __type(value, struct ballast_loss_value);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, BALLAST_LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, struct ballast_loss_value);
 } loss SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, BALLAST_MAX_CGROUPS);
-  __type(key, __u64);
-  __type(value, struct ballast_connection_value);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, BALLAST_MAX_CGROUPS);
+	__type(key, __u64);
+	__type(value, struct ballast_connection_value);
 } connections SEC(".maps");
 
 /* A connection that `connections` counts as open, so that only such a one is counted as closed. */
 struct counted_socket {
-  u64 cgroup_id;
+	u64 cgroup_id;
 };
 
 struct {
-  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct counted_socket);
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct counted_socket);
 } tcp_sockets SEC(".maps");
 
 /* Atomic although per CPU: a softirq may come between a process's load and store. */
-static __always_inline void count_loss(u32 reason, u64 events, u64 bytes) {
-  struct ballast_loss_value* value = bpf_map_lookup_elem(&loss, &reason);
+static __always_inline void count_loss(u32 reason, u64 events, u64 bytes)
+{
+	struct ballast_loss_value *value = bpf_map_lookup_elem(&loss, &reason);
 
-  if (!value) return;
-  counter_add(value->events, events);
-  counter_add(value->bytes, bytes);
+	if (!value)
+		return;
+	counter_add(value->events, events);
+	counter_add(value->bytes, bytes);
 }
 
 /* A value of which the compiler knows nothing, so that the bounds check after it stays, in the
  * shape that the verifier follows. */
 #define opaque(x) asm volatile("" : "+r"(x))
 
-static __always_inline struct ballast_connection_value* connection_row(u64 cgroup_id) {
-  struct ballast_connection_value* value = bpf_map_lookup_elem(&connections, &cgroup_id);
+static __always_inline struct ballast_connection_value *connection_row(u64 cgroup_id)
+{
+	struct ballast_connection_value *value = bpf_map_lookup_elem(&connections, &cgroup_id);
 
-  if (!value) {
-    struct ballast_connection_value zero = {};
+	if (!value) {
+		struct ballast_connection_value zero = {};
 
-    bpf_map_update_elem(&connections, &cgroup_id, &zero, BPF_NOEXIST);
-    value = bpf_map_lookup_elem(&connections, &cgroup_id);
-    if (!value) count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
-  }
-  return value;
+		bpf_map_update_elem(&connections, &cgroup_id, &zero, BPF_NOEXIST);
+		value = bpf_map_lookup_elem(&connections, &cgroup_id);
+		if (!value)
+			count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
+	}
+	return value;
 }
 
 #endif

@@ -18,10 +18,10 @@
 const volatile bool tcp_marks_sockets = true;
 
 enum http_class {
-  HTTP_NEW = 0, /* since its first byte; one that does not begin as HTTP never becomes it */
-  HTTP_ADOPTED, /* met in mid-life: any packet may begin a message */
-  HTTP_SPOKEN,  /* HTTP/1 was seen */
-  HTTP_NOT,     /* bytes are counted, not looked at */
+	HTTP_NEW = 0, /* since its first byte; one that does not begin as HTTP never becomes it */
+	HTTP_ADOPTED, /* met in mid-life: any packet may begin a message */
+	HTTP_SPOKEN,  /* HTTP/1 was seen */
+	HTTP_NOT,     /* bytes are counted, not looked at */
 };
 
 /* Packets of an adopted connection that may pass before we take it for something else. Large,
@@ -33,425 +33,497 @@ enum http_class {
 #define HTTP_MAX_GAP (1 << 30)
 
 struct http_direction {
-  struct http1_stream stream;
-  u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
-  u32 next_seq;
-  u8 has_seq;
-  u8 busy;
-  u8 pad[2];
+	struct http1_stream stream;
+	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
+	u32 next_seq;
+	u8 has_seq;
+	u8 busy;
+	u8 pad[2];
 };
 
 struct http_socket {
-  struct bpf_spin_lock lock; /* rx.busy, rx.next_seq */
-  u32 patience;
-  u64 cgroup_id;
-  u8 class; /* enum http_class */
-  u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
-  u8 closed;
-  u8 tunnel;
-  u32 pad;
-  struct http_direction rx;
-  struct http_direction tx;
-  struct http1_pipeline pipeline;
-  struct http1_window tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
+	struct bpf_spin_lock lock; /* rx.busy, rx.next_seq */
+	u32 patience;
+	u64 cgroup_id;
+	u8 class; /* enum http_class */
+	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
+	u8 closed;
+	u8 tunnel;
+	u32 pad;
+	struct http_direction rx;
+	struct http_direction tx;
+	struct http1_pipeline pipeline;
+	struct http1_window
+		tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
 };
 
 struct {
-  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct http_socket);
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_socket);
 } http_sockets SEC(".maps");
 
 /* Ingress runs in softirq, which does not nest on one CPU. */
 struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct http1_window);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http1_window);
 } rx_window SEC(".maps");
 
-static __always_inline struct ballast_request_value* http_row(struct http_socket* c) {
-  return request_row(c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1);
+static __always_inline struct ballast_request_value *http_row(struct http_socket *c)
+{
+	return request_row(c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1);
 }
 
-static __always_inline bool http_carries_requests(const struct http_socket* c, bool ingress) {
-  return ingress == (c->role == BALLAST_ROLE_SERVER);
+static __always_inline bool http_carries_requests(const struct http_socket *c, bool ingress)
+{
+	return ingress == (c->role == BALLAST_ROLE_SERVER);
 }
 
 /* The first line of a message is known. false: it runs the wrong way. */
-static __always_inline bool http_opened(struct http_socket* c, struct http_direction* d, bool ingress) {
-  struct http1_stream* s = &d->stream;
-  struct ballast_request_value* row;
-  bool request = s->kind == HTTP1_REQUEST;
+static __always_inline bool http_opened(struct http_socket *c, struct http_direction *d,
+					bool ingress)
+{
+	struct http1_stream *s = &d->stream;
+	struct ballast_request_value *row;
+	bool request = s->kind == HTTP1_REQUEST;
 
-  s->flags &= ~HTTP1_OPENED;
-  if (c->class != HTTP_SPOKEN) {
-    c->role = ingress == request ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
-    c->class = HTTP_SPOKEN;
-  }
-  if (http_carries_requests(c, ingress) != request) return false;
-  if (!request) return true;
-  row = http_row(c);
-  if (row) {
-    counter_add(row->requests, 1);
-    counter_add(row->in_flight, 1);
-    row->last_seen_ns = s->first_ns;
-  }
-  if (!http1_push(&c->pipeline, s->first_ns, s->flags)) count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
-  return true;
+	s->flags &= ~HTTP1_OPENED;
+	if (c->class != HTTP_SPOKEN) {
+		c->role = ingress == request ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
+		c->class = HTTP_SPOKEN;
+	}
+	if (http_carries_requests(c, ingress) != request)
+		return false;
+	if (!request)
+		return true;
+	row = http_row(c);
+	if (row) {
+		counter_add(row->requests, 1);
+		counter_add(row->in_flight, 1);
+		row->last_seen_ns = s->first_ns;
+	}
+	if (!http1_push(&c->pipeline, s->first_ns, s->flags))
+		count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
+	return true;
 }
 
 /* An answer's first byte goes to its histogram as soon as its packet is done, its last byte when
  * the message ends: the first must not wait for a long body. */
-static __always_inline void http_first_byte(struct http_socket* c, struct http_direction* d,
-                                            struct ballast_request_value* row) {
-  u8 flags;
-  u64 start_ns = http1_oldest(&c->pipeline, &flags);
+static __always_inline void http_first_byte(struct http_socket *c, struct http_direction *d,
+					    struct ballast_request_value *row)
+{
+	u8 flags;
+	u64 start_ns = http1_oldest(&c->pipeline, &flags);
 
-  if (start_ns && d->answered_ns >= start_ns) latency_add(&row->first_byte, d->answered_ns - start_ns);
-  d->answered_ns = 0;
+	if (start_ns && d->answered_ns >= start_ns)
+		latency_add(&row->first_byte, d->answered_ns - start_ns);
+	d->answered_ns = 0;
 }
 
-static __always_inline void http_answered(struct http_socket* c, struct http_direction* d, u64 now) {
-  u8 flags;
-  u64 start_ns = http1_oldest(&c->pipeline, &flags);
-  u32 class = d->stream.status / 100;
-  struct ballast_request_value* row;
+static __always_inline void http_answered(struct http_socket *c, struct http_direction *d, u64 now)
+{
+	u8 flags;
+	u64 start_ns = http1_oldest(&c->pipeline, &flags);
+	u32 class = d->stream.status / 100;
+	struct ballast_request_value *row;
 
-  if (!http1_waiting(&c->pipeline)) {
-    count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
-    d->answered_ns = 0;
-    return;
-  }
-  row = http_row(c);
-  if (row) {
-    if (d->answered_ns) http_first_byte(c, d, row);
-    if (start_ns && now >= start_ns) latency_add(&row->last_byte, now - start_ns);
-    opaque(class);
-    if (class >= BALLAST_STATUS_CLASSES) class = 0;
-    counter_add(row->status[class], 1);
-    counter_add(row->responses, 1);
-    counter_add(row->in_flight, -1);
-  }
-  c->pipeline.ended++;
+	if (!http1_waiting(&c->pipeline)) {
+		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
+		d->answered_ns = 0;
+		return;
+	}
+	row = http_row(c);
+	if (row) {
+		if (d->answered_ns)
+			http_first_byte(c, d, row);
+		if (start_ns && now >= start_ns)
+			latency_add(&row->last_byte, now - start_ns);
+		opaque(class);
+		if (class >= BALLAST_STATUS_CLASSES)
+			class = 0;
+		counter_add(row->status[class], 1);
+		counter_add(row->responses, 1);
+		counter_add(row->in_flight, -1);
+	}
+	c->pipeline.ended++;
 }
 
 /* End of a head: what follows it. */
-static __always_inline int http_head(struct http_socket* c, struct http_direction* d, u64 now) {
-  struct http1_stream* s = &d->stream;
-  u8 request_flags;
-  int event;
+static __always_inline int http_head(struct http_socket *c, struct http_direction *d, u64 now)
+{
+	struct http1_stream *s = &d->stream;
+	u8 request_flags;
+	int event;
 
-  if (s->kind == HTTP1_REQUEST) return http1_begin_body(s, 0);
-  http1_oldest(&c->pipeline, &request_flags);
-  event = http1_begin_body(s, request_flags);
-  if (http1_interim(s)) return HTTP1_MORE;
-  if (s->state == HTTP1_TUNNEL) c->tunnel = 1;
-  d->answered_ns = s->first_ns;
-  return event;
+	if (s->kind == HTTP1_REQUEST)
+		return http1_begin_body(s, 0);
+	http1_oldest(&c->pipeline, &request_flags);
+	event = http1_begin_body(s, request_flags);
+	if (http1_interim(s))
+		return HTTP1_MORE;
+	if (s->state == HTTP1_TUNNEL)
+		c->tunnel = 1;
+	d->answered_ns = s->first_ns;
+	return event;
 }
 
-static __always_inline void http_lost(struct http_socket* c, u32 bytes) {
-  if (c->class == HTTP_SPOKEN) {
-    count_loss(BALLAST_LOSS_PARSE, 1, bytes);
-    return;
-  }
-  count_loss(BALLAST_LOSS_NOT_HTTP, 1, bytes);
-  if (c->class == HTTP_NEW || c->patience <= 1)
-    c->class = HTTP_NOT;
-  else
-    c->patience--;
+static __always_inline void http_lost(struct http_socket *c, u32 bytes)
+{
+	if (c->class == HTTP_SPOKEN) {
+		count_loss(BALLAST_LOSS_PARSE, 1, bytes);
+		return;
+	}
+	count_loss(BALLAST_LOSS_NOT_HTTP, 1, bytes);
+	if (c->class == HTTP_NEW || c->patience <= 1)
+		c->class = HTTP_NOT;
+	else
+		c->patience--;
 }
 
 /* Parses one window of the packet from `offset` and acts on what it finds. Gives the offset of
  * the next byte to be looked at. */
-static __always_inline u32 http_window(struct __sk_buff* skb, struct http_socket* c, struct http1_window* w,
-                                       bool ingress, u32 offset, u64 now) {
-  struct http_direction* d = ingress ? &c->rx : &c->tx;
-  struct http1_stream* s = &d->stream;
-  u32 left = skb->len - offset;
-  u32 n = left < HTTP1_WINDOW ? left : HTTP1_WINDOW;
-  int event;
-  u64 skipped;
+static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket *c,
+				       struct http1_window *w, bool ingress, u32 offset, u64 now)
+{
+	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	struct http1_stream *s = &d->stream;
+	u32 left = skb->len - offset;
+	u32 n = left < HTTP1_WINDOW ? left : HTTP1_WINDOW;
+	int event;
+	u64 skipped;
 
-  /* The verifier learns that 1 <= n <= HTTP1_WINDOW. */
-  n -= 1;
-  opaque(n);
-  n &= HTTP1_WINDOW - 1;
-  n += 1;
-  if (bpf_skb_load_bytes(skb, offset, w->bytes, n) < 0) return skb->len;
-  w->pos = 0;
-  w->end = n;
+	/* The verifier learns that 1 <= n <= HTTP1_WINDOW. */
+	n -= 1;
+	opaque(n);
+	n &= HTTP1_WINDOW - 1;
+	n += 1;
+	if (bpf_skb_load_bytes(skb, offset, w->bytes, n) < 0)
+		return skb->len;
+	w->pos = 0;
+	w->end = n;
 
-  event = http1_run(s, w, left, now);
-  offset += w->pos;
-  left -= w->pos;
-  if ((s->flags & HTTP1_OPENED) && event != HTTP1_BAD && !http_opened(c, d, ingress)) {
-    s->state = HTTP1_LOST;
-    event = HTTP1_BAD;
-  }
-  if (event == HTTP1_HEAD) {
-    event = http_head(c, d, now);
-    if (event == HTTP1_MORE && left) {
-      skipped = http1_skip(s, left, &event);
-      offset += (u32)skipped;
-      left -= (u32)skipped;
-    }
-  }
-  if (event == HTTP1_END && s->kind == HTTP1_RESPONSE) http_answered(c, d, now);
-  if (event == HTTP1_BAD) {
-    http_lost(c, left);
-    return skb->len;
-  }
-  return offset;
+	event = http1_run(s, w, left, now);
+	offset += w->pos;
+	left -= w->pos;
+	if ((s->flags & HTTP1_OPENED) && event != HTTP1_BAD && !http_opened(c, d, ingress)) {
+		s->state = HTTP1_LOST;
+		event = HTTP1_BAD;
+	}
+	if (event == HTTP1_HEAD) {
+		event = http_head(c, d, now);
+		if (event == HTTP1_MORE && left) {
+			skipped = http1_skip(s, left, &event);
+			offset += (u32)skipped;
+			left -= (u32)skipped;
+		}
+	}
+	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE)
+		http_answered(c, d, now);
+	if (event == HTTP1_BAD) {
+		http_lost(c, left);
+		return skb->len;
+	}
+	return offset;
 }
 
 /* Global functions, so that the verifier checks the parser once and not in every round of the
  * loop that calls it. Kernels before 5.12 pass them scalars and the context only. */
-__noinline int http_window_rx(struct __sk_buff* skb, u32 offset, u64 now) {
-  u32 zero = 0;
-  struct http1_window* w = bpf_map_lookup_elem(&rx_window, &zero);
-  struct bpf_sock* sk = skb->sk;
-  struct http_socket* c;
+__noinline int http_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
+{
+	u32 zero = 0;
+	struct http1_window *w = bpf_map_lookup_elem(&rx_window, &zero);
+	struct bpf_sock *sk = skb->sk;
+	struct http_socket *c;
 
-  if (!sk || !w || offset >= skb->len) return -1;
-  c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-  if (!c) return -1;
-  return (int)http_window(skb, c, w, true, offset, now);
+	if (!sk || !w || offset >= skb->len)
+		return -1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c)
+		return -1;
+	return (int)http_window(skb, c, w, true, offset, now);
 }
 
-__noinline int http_window_tx(struct __sk_buff* skb, u32 offset, u64 now) {
-  struct bpf_sock* sk = skb->sk;
-  struct http_socket* c;
+__noinline int http_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http_socket *c;
 
-  if (!sk || offset >= skb->len) return -1;
-  c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-  if (!c) return -1;
-  return (int)http_window(skb, c, &c->tx_window, false, offset, now);
+	if (!sk || offset >= skb->len)
+		return -1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c)
+		return -1;
+	return (int)http_window(skb, c, &c->tx_window, false, offset, now);
 }
 
 /* `len` payload bytes at `offset`, in order and not seen before. */
-static __always_inline void http_payload(struct __sk_buff* skb, struct http_socket* c, bool ingress,
-                                         u32 offset, u32 len) {
-  struct http_direction* d = ingress ? &c->rx : &c->tx;
-  struct http1_stream* s = &d->stream;
-  struct ballast_request_value* row;
-  u64 now;
-  u32 i;
+static __always_inline void http_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+					 u32 offset, u32 len)
+{
+	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	struct http1_stream *s = &d->stream;
+	struct ballast_request_value *row;
+	u64 now;
+	u32 i;
 
-  if (c->tunnel) {
-    count_loss(BALLAST_LOSS_TUNNEL, 1, len);
-    return;
-  }
-  /* The inside of a body, which most bytes are. */
-  if (s->state == HTTP1_UNTIL_CLOSE) return;
-  if ((s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && len < s->remaining) {
-    s->remaining -= len;
-    return;
-  }
-  if (s->state == HTTP1_LOST) s->state = HTTP1_START;
-  now = bpf_ktime_get_ns();
+	if (c->tunnel) {
+		count_loss(BALLAST_LOSS_TUNNEL, 1, len);
+		return;
+	}
+	/* The inside of a body, which most bytes are. */
+	if (s->state == HTTP1_UNTIL_CLOSE)
+		return;
+	if ((s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && len < s->remaining) {
+		s->remaining -= len;
+		return;
+	}
+	if (s->state == HTTP1_LOST)
+		s->state = HTTP1_START;
+	now = bpf_ktime_get_ns();
 #pragma clang loop unroll(disable)
-  for (i = 0; i < HTTP_MAX_WINDOWS; i++) {
-    int next = ingress ? http_window_rx(skb, offset, now) : http_window_tx(skb, offset, now);
+	for (i = 0; i < HTTP_MAX_WINDOWS; i++) {
+		int next = ingress ? http_window_rx(skb, offset, now)
+				   : http_window_tx(skb, offset, now);
 
-    if (next < 0) break;
-    offset = (u32)next;
-    if (offset >= skb->len) break;
-    if (c->tunnel) {
-      count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
-      break;
-    }
-  }
-  if (offset < skb->len && i == HTTP_MAX_WINDOWS) {
-    count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
-    s->state = HTTP1_LOST;
-  }
-  if (d->answered_ns) {
-    row = http1_waiting(&c->pipeline) ? http_row(c) : NULL;
-    if (row)
-      http_first_byte(c, d, row);
-    else
-      d->answered_ns = 0;
-  }
+		if (next < 0)
+			break;
+		offset = (u32)next;
+		if (offset >= skb->len)
+			break;
+		if (c->tunnel) {
+			count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
+			break;
+		}
+	}
+	if (offset < skb->len && i == HTTP_MAX_WINDOWS) {
+		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
+		s->state = HTTP1_LOST;
+	}
+	if (d->answered_ns) {
+		row = http1_waiting(&c->pipeline) ? http_row(c) : NULL;
+		if (row)
+			http_first_byte(c, d, row);
+		else
+			d->answered_ns = 0;
+	}
 }
 
 /* How the segment lies to what was seen: bytes at its front to leave out, or -1 for all of it.
  * Moves next_seq on. `gap` gets the bytes that were jumped over. */
-static __always_inline s64 http_sequence(struct http_direction* d, const struct segment* seg, u32* gap) {
-  s32 ahead = (s32)(seg->seq - d->next_seq);
-  u32 end = seg->seq + seg->len;
+static __always_inline s64 http_sequence(struct http_direction *d, const struct segment *seg,
+					 u32 *gap)
+{
+	s32 ahead = (s32)(seg->seq - d->next_seq);
+	u32 end = seg->seq + seg->len;
 
-  *gap = 0;
-  if (!d->has_seq || ahead > HTTP_MAX_GAP || ahead < -HTTP_MAX_GAP) {
-    *gap = d->has_seq;
-    d->has_seq = 1;
-    d->next_seq = end;
-    return 0;
-  }
-  if ((s32)(end - d->next_seq) <= 0) return -1;
-  d->next_seq = end;
-  if (ahead > 0) *gap = (u32)ahead;
-  return ahead < 0 ? -(s64)ahead : 0;
+	*gap = 0;
+	if (!d->has_seq || ahead > HTTP_MAX_GAP || ahead < -HTTP_MAX_GAP) {
+		*gap = d->has_seq;
+		d->has_seq = 1;
+		d->next_seq = end;
+		return 0;
+	}
+	if ((s32)(end - d->next_seq) <= 0)
+		return -1;
+	d->next_seq = end;
+	if (ahead > 0)
+		*gap = (u32)ahead;
+	return ahead < 0 ? -(s64)ahead : 0;
 }
 
-static __always_inline void http_gap(struct http_direction* d, u32 gap) {
-  struct http1_stream* s = &d->stream;
+static __always_inline void http_gap(struct http_direction *d, u32 gap)
+{
+	struct http1_stream *s = &d->stream;
 
-  if (http1_skips(s, gap)) {
-    if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) s->remaining -= gap;
-    return;
-  }
-  count_loss(BALLAST_LOSS_GAP, 1, gap);
-  s->state = HTTP1_LOST;
+	if (http1_skips(s, gap)) {
+		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
+			s->remaining -= gap;
+		return;
+	}
+	count_loss(BALLAST_LOSS_GAP, 1, gap);
+	s->state = HTTP1_LOST;
 }
 
-static __always_inline void http_data(struct __sk_buff* skb, struct http_socket* c, const struct segment* seg,
-                                      bool ingress) {
-  struct http_direction* d = ingress ? &c->rx : &c->tx;
-  s64 seen;
-  u32 gap;
+static __always_inline void http_data(struct __sk_buff *skb, struct http_socket *c,
+				      const struct segment *seg, bool ingress)
+{
+	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	s64 seen;
+	u32 gap;
 
-  if (c->class == HTTP_NOT) {
-    count_loss(BALLAST_LOSS_NOT_HTTP, 1, seg->len);
-    return;
-  }
-  if (ingress) {
-    bool busy;
+	if (c->class == HTTP_NOT) {
+		count_loss(BALLAST_LOSS_NOT_HTTP, 1, seg->len);
+		return;
+	}
+	if (ingress) {
+		bool busy;
 
-    bpf_spin_lock(&c->lock);
-    busy = d->busy;
-    seen = -1;
-    if (!busy) {
-      seen = http_sequence(d, seg, &gap);
-      d->busy = seen >= 0;
-    }
-    bpf_spin_unlock(&c->lock);
-  } else {
-    seen = http_sequence(d, seg, &gap);
-  }
-  if (seen < 0) return;
-  if (gap) http_gap(d, gap);
-  http_payload(skb, c, ingress, seg->offset + (u32)seen, seg->len - (u32)seen);
-  if (ingress) d->busy = 0;
+		bpf_spin_lock(&c->lock);
+		busy = d->busy;
+		seen = -1;
+		if (!busy) {
+			seen = http_sequence(d, seg, &gap);
+			d->busy = seen >= 0;
+		}
+		bpf_spin_unlock(&c->lock);
+	} else {
+		seen = http_sequence(d, seg, &gap);
+	}
+	if (seen < 0)
+		return;
+	if (gap)
+		http_gap(d, gap);
+	http_payload(skb, c, ingress, seg->offset + (u32)seen, seg->len - (u32)seen);
+	if (ingress)
+		d->busy = 0;
 }
 
 /* Requests that nobody will answer any more. */
-static __always_inline void http_abandon(struct http_socket* c) {
-  u32 waiting = http1_waiting(&c->pipeline);
-  struct ballast_request_value* row;
+static __always_inline void http_abandon(struct http_socket *c)
+{
+	u32 waiting = http1_waiting(&c->pipeline);
+	struct ballast_request_value *row;
 
-  if (!waiting || waiting > (1U << 31)) return;
-  c->pipeline.ended += waiting;
-  count_loss(BALLAST_LOSS_ABANDONED, waiting, 0);
-  row = http_row(c);
-  if (row) counter_add(row->in_flight, -(s64)waiting);
+	if (!waiting || waiting > (1U << 31))
+		return;
+	c->pipeline.ended += waiting;
+	count_loss(BALLAST_LOSS_ABANDONED, waiting, 0);
+	row = http_row(c);
+	if (row)
+		counter_add(row->in_flight, -(s64)waiting);
 }
 
 /* FIN or RST in the direction of the answers: a body without a length ends here, and there is no
  * answer to come. The other direction may close first and still be answered. */
-static __always_inline void http_finish(struct http_socket* c, const struct segment* seg, bool ingress) {
-  struct http_direction* d = ingress ? &c->rx : &c->tx;
+static __always_inline void http_finish(struct http_socket *c, const struct segment *seg,
+					bool ingress)
+{
+	struct http_direction *d = ingress ? &c->rx : &c->tx;
 
-  if (c->class != HTTP_SPOKEN || http_carries_requests(c, ingress)) return;
-  if (d->stream.state == HTTP1_UNTIL_CLOSE && (seg->flags & TCP_FIN)) {
-    d->stream.state = HTTP1_START;
-    http_answered(c, d, bpf_ktime_get_ns());
-  }
-  http_abandon(c);
+	if (c->class != HTTP_SPOKEN || http_carries_requests(c, ingress))
+		return;
+	if (d->stream.state == HTTP1_UNTIL_CLOSE && (seg->flags & TCP_FIN)) {
+		d->stream.state = HTTP1_START;
+		http_answered(c, d, bpf_ktime_get_ns());
+	}
+	http_abandon(c);
 }
 
 /* A connection that was open before the tcp probe was there counts from its first segment. */
-static __always_inline void http_adopt_connection(struct bpf_sock* sk, u64 cgroup_id, bool fresh) {
-  struct ballast_connection_value* row;
-  struct counted_socket* mark;
+static __always_inline void http_adopt_connection(struct bpf_sock *sk, u64 cgroup_id, bool fresh)
+{
+	struct ballast_connection_value *row;
+	struct counted_socket *mark;
 
-  if (!tcp_marks_sockets && fresh) return;
-  mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, 0);
-  if (mark) return;
-  mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-  row = mark ? connection_row(cgroup_id) : NULL;
-  if (!row) return;
-  mark->cgroup_id = cgroup_id;
-  counter_add(row->open, 1);
-  counter_add(row->adopted, 1);
+	if (!tcp_marks_sockets && fresh)
+		return;
+	mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, 0);
+	if (mark)
+		return;
+	mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	row = mark ? connection_row(cgroup_id) : NULL;
+	if (!row)
+		return;
+	mark->cgroup_id = cgroup_id;
+	counter_add(row->open, 1);
+	counter_add(row->adopted, 1);
 }
 
-static __always_inline struct http_socket* http_socket_new(struct __sk_buff* skb, const struct segment* seg) {
-  struct bpf_sock* sk = skb->sk;
-  struct bpf_tcp_sock* tcp;
-  struct http_socket* c;
-  bool fresh;
+static __always_inline struct http_socket *http_socket_new(struct __sk_buff *skb,
+							   const struct segment *seg)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp;
+	struct http_socket *c;
+	bool fresh;
 
-  if (!sk) return NULL;
-  sk = bpf_sk_fullsock(sk);
-  if (!sk) return NULL;
-  if (sk->state == TCP_LISTEN) {
-    /* Data in the handshake's last packet: the socket it is for is not made yet. */
-    count_loss(BALLAST_LOSS_GAP, 1, seg->len);
-    return NULL;
-  }
-  tcp = bpf_tcp_sock(sk);
-  if (!tcp) return NULL;
-  /* A SYN counts as a byte. */
-  fresh = !tcp->bytes_received && tcp->bytes_acked <= 1;
-  c = bpf_sk_storage_get(&http_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-  if (!c) {
-    count_loss(BALLAST_LOSS_NO_STORAGE, 1, seg->len);
-    return NULL;
-  }
-  if (!c->cgroup_id) {
-    c->patience = HTTP_ADOPTED_PATIENCE;
-    c->class = fresh ? HTTP_NEW : HTTP_ADOPTED;
-    c->cgroup_id = bpf_skb_cgroup_id(skb);
-    http_adopt_connection(sk, c->cgroup_id, fresh);
-  }
-  return c;
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	if (sk->state == TCP_LISTEN) {
+		/* Data in the handshake's last packet: the socket it is for is not made yet. */
+		count_loss(BALLAST_LOSS_GAP, 1, seg->len);
+		return NULL;
+	}
+	tcp = bpf_tcp_sock(sk);
+	if (!tcp)
+		return NULL;
+	/* A SYN counts as a byte. */
+	fresh = !tcp->bytes_received && tcp->bytes_acked <= 1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!c) {
+		count_loss(BALLAST_LOSS_NO_STORAGE, 1, seg->len);
+		return NULL;
+	}
+	if (!c->cgroup_id) {
+		c->patience = HTTP_ADOPTED_PATIENCE;
+		c->class = fresh ? HTTP_NEW : HTTP_ADOPTED;
+		c->cgroup_id = bpf_skb_cgroup_id(skb);
+		http_adopt_connection(sk, c->cgroup_id, fresh);
+	}
+	return c;
 }
 
 /* Always 1: a packet is never dropped. */
-static __always_inline int http_packet(struct __sk_buff* skb, bool ingress) {
-  struct http_socket* c;
-  struct bpf_sock* sk;
-  struct segment seg;
+static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
+{
+	struct http_socket *c;
+	struct bpf_sock *sk;
+	struct segment seg;
 
-  if (!segment_read(skb, &seg)) return 1;
-  sk = skb->sk;
-  if (!sk) return 1;
-  c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-  if (!c) {
-    if (!seg.len || (seg.flags & TCP_SYN)) return 1;
-    c = http_socket_new(skb, &seg);
-    if (!c) return 1;
-  }
-  if (seg.len) http_data(skb, c, &seg, ingress);
-  if (seg.flags & (TCP_FIN | TCP_RST)) http_finish(c, &seg, ingress);
-  return 1;
+	if (!segment_read(skb, &seg))
+		return 1;
+	sk = skb->sk;
+	if (!sk)
+		return 1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c) {
+		if (!seg.len || (seg.flags & TCP_SYN))
+			return 1;
+		c = http_socket_new(skb, &seg);
+		if (!c)
+			return 1;
+	}
+	if (seg.len)
+		http_data(skb, c, &seg, ingress);
+	if (seg.flags & (TCP_FIN | TCP_RST))
+		http_finish(c, &seg, ingress);
+	return 1;
 }
 
 SEC("cgroup_skb/ingress")
-int http_ingress(struct __sk_buff* skb) {
-  return http_packet(skb, true);
+int http_ingress(struct __sk_buff *skb)
+{
+	return http_packet(skb, true);
 }
 
 SEC("cgroup_skb/egress")
-int http_egress(struct __sk_buff* skb) {
-  return http_packet(skb, false);
+int http_egress(struct __sk_buff *skb)
+{
+	return http_packet(skb, false);
 }
 
 /* Whatever way a connection ends (reset, time-out, its process killed), this is the last of it.
  * Kernels from 5.11; before, only FIN and RST give requests back. */
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(http_close, struct sock* sk, int old_state, int new_state) {
-  struct http_socket* c;
+int BPF_PROG(http_close, struct sock *sk, int old_state, int new_state)
+{
+	struct http_socket *c;
 
-  if (new_state != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP) return 0;
-  c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-  if (!c || c->closed) return 0;
-  c->closed = 1;
-  if (c->class == HTTP_SPOKEN) http_abandon(c);
-  return 0;
+	if (new_state != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c || c->closed)
+		return 0;
+	c->closed = 1;
+	if (c->class == HTTP_SPOKEN)
+		http_abandon(c);
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

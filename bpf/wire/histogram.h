@@ -9,11 +9,11 @@
  * its middle is at most 6.25 % off. The last bucket holds everything from 2^37 ns (137 s) on.
  */
 #define BALLAST_HIST_FIRST_OCTAVE 10
-#define BALLAST_HIST_LAST_OCTAVE 36
-#define BALLAST_HIST_SUB_BITS 3
-#define BALLAST_HIST_SUB (1 << BALLAST_HIST_SUB_BITS)
-#define BALLAST_HIST_BUCKETS \
-  (1 + (BALLAST_HIST_LAST_OCTAVE - BALLAST_HIST_FIRST_OCTAVE + 1) * BALLAST_HIST_SUB + 1)
+#define BALLAST_HIST_LAST_OCTAVE  36
+#define BALLAST_HIST_SUB_BITS     3
+#define BALLAST_HIST_SUB          (1 << BALLAST_HIST_SUB_BITS)
+#define BALLAST_HIST_BUCKETS                                                                       \
+	(1 + (BALLAST_HIST_LAST_OCTAVE - BALLAST_HIST_FIRST_OCTAVE + 1) * BALLAST_HIST_SUB + 1)
 
 #ifdef __cplusplus /* C casts are the only ones that both sides have */
 #pragma GCC diagnostic push
@@ -21,46 +21,53 @@
 #endif
 
 /* floor(log2(v)) for v > 0 without a loop or a builtin that the BPF target lacks. */
-static inline unsigned int ballast_log2(unsigned long long v) {
-  unsigned int r, shift;
+static inline unsigned int ballast_log2(unsigned long long v)
+{
+	unsigned int r, shift;
 
-  r = (v > 0xFFFFFFFFULL) << 5;
-  v >>= r;
-  shift = (v > 0xFFFF) << 4;
-  v >>= shift;
-  r |= shift;
-  shift = (v > 0xFF) << 3;
-  v >>= shift;
-  r |= shift;
-  shift = (v > 0xF) << 2;
-  v >>= shift;
-  r |= shift;
-  shift = (v > 0x3) << 1;
-  v >>= shift;
-  r |= shift;
-  return r | (unsigned int)(v >> 1);
+	r = (v > 0xFFFFFFFFULL) << 5;
+	v >>= r;
+	shift = (v > 0xFFFF) << 4;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0xFF) << 3;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0xF) << 2;
+	v >>= shift;
+	r |= shift;
+	shift = (v > 0x3) << 1;
+	v >>= shift;
+	r |= shift;
+	return r | (unsigned int)(v >> 1);
 }
 
 /* Bucket of a duration in ns; always below BALLAST_HIST_BUCKETS. */
-static inline unsigned int ballast_hist_bucket(unsigned long long ns) {
-  unsigned int octave;
+static inline unsigned int ballast_hist_bucket(unsigned long long ns)
+{
+	unsigned int octave;
 
-  if (ns < (1ULL << BALLAST_HIST_FIRST_OCTAVE)) return 0;
-  octave = ballast_log2(ns);
-  if (octave > BALLAST_HIST_LAST_OCTAVE) return BALLAST_HIST_BUCKETS - 1;
-  return 1 + (octave - BALLAST_HIST_FIRST_OCTAVE) * BALLAST_HIST_SUB +
-         (unsigned int)((ns >> (octave - BALLAST_HIST_SUB_BITS)) & (BALLAST_HIST_SUB - 1));
+	if (ns < (1ULL << BALLAST_HIST_FIRST_OCTAVE))
+		return 0;
+	octave = ballast_log2(ns);
+	if (octave > BALLAST_HIST_LAST_OCTAVE)
+		return BALLAST_HIST_BUCKETS - 1;
+	return 1 + (octave - BALLAST_HIST_FIRST_OCTAVE) * BALLAST_HIST_SUB +
+	       (unsigned int)((ns >> (octave - BALLAST_HIST_SUB_BITS)) & (BALLAST_HIST_SUB - 1));
 }
 
 /* Lower bound in ns, included; the upper bound is the next bucket's lower bound. */
-static inline unsigned long long ballast_hist_lower(unsigned int bucket) {
-  unsigned int octave;
+static inline unsigned long long ballast_hist_lower(unsigned int bucket)
+{
+	unsigned int octave;
 
-  if (bucket == 0) return 0;
-  if (bucket >= BALLAST_HIST_BUCKETS - 1) return 1ULL << (BALLAST_HIST_LAST_OCTAVE + 1);
-  octave = BALLAST_HIST_FIRST_OCTAVE + (bucket - 1) / BALLAST_HIST_SUB;
-  return (1ULL << octave) +
-         ((unsigned long long)((bucket - 1) % BALLAST_HIST_SUB) << (octave - BALLAST_HIST_SUB_BITS));
+	if (bucket == 0)
+		return 0;
+	if (bucket >= BALLAST_HIST_BUCKETS - 1)
+		return 1ULL << (BALLAST_HIST_LAST_OCTAVE + 1);
+	octave = BALLAST_HIST_FIRST_OCTAVE + (bucket - 1) / BALLAST_HIST_SUB;
+	return (1ULL << octave) + ((unsigned long long)((bucket - 1) % BALLAST_HIST_SUB)
+				   << (octave - BALLAST_HIST_SUB_BITS));
 }
 
 #ifdef __cplusplus

@@ -34,121 +34,129 @@ typedef long long __ballast_s64;
 #include "bpf/wire/histogram.h"
 
 #define BALLAST_WIRE_VERSION 1u
-#define BALLAST_WIRE_MAGIC 0x42414c4cu /* "BALL" */
+#define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
-#define BALLAST_MAP_META "meta"               /* ARRAY[1]: ballast_meta */
-#define BALLAST_MAP_REQUESTS "requests"       /* HASH: ballast_request_key -> ballast_request_value */
-#define BALLAST_MAP_CONNECTIONS "connections" /* HASH: cgroup id (u64) -> ballast_connection_value */
-#define BALLAST_MAP_CPU "cpu"                 /* HASH: cgroup id (u64) -> ballast_cpu_value */
-#define BALLAST_MAP_RUNNING "running"         /* ARRAY[CPUs]: ballast_running_value */
-#define BALLAST_MAP_LOSS "loss"               /* PERCPU_ARRAY[BALLAST_LOSS_REASONS]: ballast_loss_value */
-#define BALLAST_MAP_IDENTITY "identity" /* HASH: cgroup id (u64) -> ballast_identity_value, user writes */
-#define BALLAST_MAP_DECISIONS \
-  "decisions" /* HASH: ballast_decision_key -> ballast_decision_value, user writes */
+#define BALLAST_MAP_META     "meta"     /* ARRAY[1]: ballast_meta */
+#define BALLAST_MAP_REQUESTS "requests" /* HASH: ballast_request_key -> ballast_request_value */
+#define BALLAST_MAP_CONNECTIONS                                                                    \
+	"connections"                 /* HASH: cgroup id (u64) -> ballast_connection_value */
+#define BALLAST_MAP_CPU     "cpu"     /* HASH: cgroup id (u64) -> ballast_cpu_value */
+#define BALLAST_MAP_RUNNING "running" /* ARRAY[CPUs]: ballast_running_value */
+#define BALLAST_MAP_LOSS    "loss"    /* PERCPU_ARRAY[BALLAST_LOSS_REASONS]: ballast_loss_value */
+#define BALLAST_MAP_IDENTITY                                                                       \
+	"identity" /* HASH: cgroup id (u64) -> ballast_identity_value, user writes */
+#define BALLAST_MAP_DECISIONS                                                                      \
+	"decisions" /* HASH: ballast_decision_key -> ballast_decision_value, user writes */
 
 /* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
-#define BALLAST_MAP_CONTROL "control"           /* ARRAY[1]: ballast_control_value */
+#define BALLAST_MAP_CONTROL      "control"      /* ARRAY[1]: ballast_control_value */
 #define BALLAST_MAP_HTTP_SOCKETS "http_sockets" /* SK_STORAGE: parser state of one connection */
-#define BALLAST_MAP_TCP_SOCKETS "tcp_sockets"   /* SK_STORAGE: connections that were counted as open */
-#define BALLAST_MAP_TASKS "tasks"               /* HASH: thread id -> since when it waits for a CPU */
-#define BALLAST_MAP_CPU_SHARE "cpu_share"       /* HASH: (cgroup, CPU) -> time the one had the other */
+#define BALLAST_MAP_TCP_SOCKETS                                                                    \
+	"tcp_sockets"                     /* SK_STORAGE: connections that were counted as open */
+#define BALLAST_MAP_TASKS     "tasks"     /* HASH: thread id -> since when it waits for a CPU */
+#define BALLAST_MAP_CPU_SHARE "cpu_share" /* HASH: (cgroup, CPU) -> time the one had the other */
 
 /* Bounds. A full map is counted under BALLAST_LOSS_MAP_FULL; what is in it stays right. */
 #define BALLAST_MAX_REQUEST_KEYS 4096 /* 500 cgroups x 2 roles x 3 protocols, and room */
-#define BALLAST_MAX_CGROUPS 4096
-#define BALLAST_MAX_TASKS 32768      /* threads alive that were scheduled at least once */
-#define BALLAST_MAX_CPU_SHARES 65536 /* cgroups x CPUs; fewer on small machines */
-#define BALLAST_MAX_DECISIONS 4096
+#define BALLAST_MAX_CGROUPS      4096
+#define BALLAST_MAX_TASKS        32768 /* threads alive that were scheduled at least once */
+#define BALLAST_MAX_CPU_SHARES   65536 /* cgroups x CPUs; fewer on small machines */
+#define BALLAST_MAX_DECISIONS    4096
 
 enum ballast_role {
-  BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
-  BALLAST_ROLE_CLIENT = 1, /* the socket on which requests leave */
+	BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
+	BALLAST_ROLE_CLIENT = 1, /* the socket on which requests leave */
 };
 
 enum ballast_protocol {
-  BALLAST_PROTOCOL_HTTP1 = 0,
-  BALLAST_PROTOCOL_HTTP2 = 1,
-  BALLAST_PROTOCOL_GRPC = 2,
+	BALLAST_PROTOCOL_HTTP1 = 0,
+	BALLAST_PROTOCOL_HTTP2 = 1,
+	BALLAST_PROTOCOL_GRPC = 2,
 };
 
 /* Why bytes or events were not measured. Never renumber: dashboards keep the names. */
 enum ballast_loss_reason {
-  BALLAST_LOSS_NOT_HTTP = 0,           /* bytes of connections that speak no protocol we parse (coverage) */
-  BALLAST_LOSS_GAP = 1,                /* sequence numbers jumped: bytes never seen by us */
-  BALLAST_LOSS_PARSE = 2,              /* HTTP/1 bytes where a message should start or go on, but did not */
-  BALLAST_LOSS_PIPELINE_OVERFLOW = 3,  /* more requests outstanding on one connection than the FIFO holds */
-  BALLAST_LOSS_UNMATCHED_RESPONSE = 4, /* a response without a request (adopted connection) */
-  BALLAST_LOSS_ABANDONED = 5,          /* a socket closed with requests outstanding */
-  BALLAST_LOSS_MAP_FULL = 6,           /* no room for a new cgroup, task or connection */
-  BALLAST_LOSS_TRUNCATED = 7,          /* a packet with more messages than one run may parse */
-  BALLAST_LOSS_TUNNEL = 8,             /* bytes after CONNECT or Upgrade */
-  BALLAST_LOSS_NO_STORAGE = 9,         /* socket storage could not be had (optmem_max) */
-  BALLAST_LOSS_REASONS = 10,
+	BALLAST_LOSS_NOT_HTTP =
+		0,            /* bytes of connections that speak no protocol we parse (coverage) */
+	BALLAST_LOSS_GAP = 1, /* sequence numbers jumped: bytes never seen by us */
+	BALLAST_LOSS_PARSE =
+		2, /* HTTP/1 bytes where a message should start or go on, but did not */
+	BALLAST_LOSS_PIPELINE_OVERFLOW =
+		3, /* more requests outstanding on one connection than the FIFO holds */
+	BALLAST_LOSS_UNMATCHED_RESPONSE = 4, /* a response without a request (adopted connection) */
+	BALLAST_LOSS_ABANDONED = 5,          /* a socket closed with requests outstanding */
+	BALLAST_LOSS_MAP_FULL = 6,           /* no room for a new cgroup, task or connection */
+	BALLAST_LOSS_TRUNCATED = 7,  /* a packet with more messages than one run may parse */
+	BALLAST_LOSS_TUNNEL = 8,     /* bytes after CONNECT or Upgrade */
+	BALLAST_LOSS_NO_STORAGE = 9, /* socket storage could not be had (optmem_max) */
+	BALLAST_LOSS_REASONS = 10,
 };
 
 /* A request waits for `first byte of the response` and for `last byte of the response`. */
 struct ballast_latency {
-  __ballast_u64 count;
-  __ballast_u64 sum_ns;
-  __ballast_u64 max_ns;
-  __ballast_u64 buckets[BALLAST_HIST_BUCKETS];
+	__ballast_u64 count;
+	__ballast_u64 sum_ns;
+	__ballast_u64 max_ns;
+	__ballast_u64 buckets[BALLAST_HIST_BUCKETS];
 };
 
 struct ballast_request_key {
-  __ballast_u64 cgroup_id;
-  __ballast_u8 role;     /* enum ballast_role */
-  __ballast_u8 protocol; /* enum ballast_protocol */
-  __ballast_u8 pad[6];   /* zero */
+	__ballast_u64 cgroup_id;
+	__ballast_u8 role;     /* enum ballast_role */
+	__ballast_u8 protocol; /* enum ballast_protocol */
+	__ballast_u8 pad[6];   /* zero */
 };
 BALLAST_ASSERT(sizeof(struct ballast_request_key) == 16, "key layout");
 
-#define BALLAST_STATUS_CLASSES 6 /* [0] unknown, [1] 1xx (final 101 only) .. [5] 5xx */
-#define BALLAST_GRPC_STATUSES 18 /* 0..16, [17] unknown */
+#define BALLAST_STATUS_CLASSES 6  /* [0] unknown, [1] 1xx (final 101 only) .. [5] 5xx */
+#define BALLAST_GRPC_STATUSES  18 /* 0..16, [17] unknown */
 
 struct ballast_request_value {
-  __ballast_u64 requests;
-  __ballast_u64 responses;
-  __ballast_s64 in_flight;
-  __ballast_u64 status[BALLAST_STATUS_CLASSES];
-  __ballast_u64 grpc_status[BALLAST_GRPC_STATUSES];
-  __ballast_u64 last_seen_ns;
-  struct ballast_latency first_byte;
-  struct ballast_latency last_byte;
+	__ballast_u64 requests;
+	__ballast_u64 responses;
+	__ballast_s64 in_flight;
+	__ballast_u64 status[BALLAST_STATUS_CLASSES];
+	__ballast_u64 grpc_status[BALLAST_GRPC_STATUSES];
+	__ballast_u64 last_seen_ns;
+	struct ballast_latency first_byte;
+	struct ballast_latency last_byte;
 };
 BALLAST_ASSERT(sizeof(struct ballast_latency) == 8 * (3 + BALLAST_HIST_BUCKETS), "latency layout");
 BALLAST_ASSERT(sizeof(struct ballast_request_value) ==
-                   8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 1) +
-                       2 * sizeof(struct ballast_latency),
-               "request layout");
+		       8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 1) +
+			       2 * sizeof(struct ballast_latency),
+	       "request layout");
 
 struct ballast_connection_value {
-  __ballast_s64 open;      /* connections of the cgroup's sockets that we have seen and that are not closed */
-  __ballast_u64 accepted;  /* passive opens */
-  __ballast_u64 connected; /* active opens */
-  __ballast_u64 closed;
-  __ballast_u64 adopted; /* were open before the programs were attached */
-  __ballast_u64 retransmits;
-  __ballast_u64 srtt_us_sum; /* smoothed RTT at close, summed over `closed` */
+	__ballast_s64 open; /* connections of the cgroup's sockets that we have seen and that are
+			       not closed */
+	__ballast_u64 accepted;  /* passive opens */
+	__ballast_u64 connected; /* active opens */
+	__ballast_u64 closed;
+	__ballast_u64 adopted; /* were open before the programs were attached */
+	__ballast_u64 retransmits;
+	__ballast_u64 srtt_us_sum; /* smoothed RTT at close, summed over `closed` */
 };
 BALLAST_ASSERT(sizeof(struct ballast_connection_value) == 56, "connection layout");
 
 /* All times in ns, summed over the cgroup's tasks. Only the cgroup that holds the task itself is
  * charged (not its ancestors). */
 struct ballast_cpu_value {
-  __ballast_u64 on_cpu_ns;    /* running */
-  __ballast_u64 wait_ns;      /* runnable but not running, throttled time included */
-  __ballast_u64 self_wait_ns; /* the part of wait_ns in which the same cgroup ran on that CPU */
-  __ballast_u64 switches;     /* times a task was switched in */
+	__ballast_u64 on_cpu_ns; /* running */
+	__ballast_u64 wait_ns;   /* runnable but not running, throttled time included */
+	__ballast_u64
+		self_wait_ns;   /* the part of wait_ns in which the same cgroup ran on that CPU */
+	__ballast_u64 switches; /* times a task was switched in */
 };
 BALLAST_ASSERT(sizeof(struct ballast_cpu_value) == 32, "cpu layout");
 
 /* Who has a CPU now. The counters of ballast_cpu_value grow only when a task is switched out, so a
  * reader adds `now - since_ns` for the running cgroup. One cache line a CPU. */
 struct ballast_running_value {
-  __ballast_u64 since_ns;
-  __ballast_u64 cgroup_id; /* 0: the CPU is idle */
-  __ballast_u64 pad[6];    /* zero */
+	__ballast_u64 since_ns;
+	__ballast_u64 cgroup_id; /* 0: the CPU is idle */
+	__ballast_u64 pad[6];    /* zero */
 };
 BALLAST_ASSERT(sizeof(struct ballast_running_value) == 64, "running layout");
 
@@ -156,32 +164,32 @@ BALLAST_ASSERT(sizeof(struct ballast_running_value) == 64, "running layout");
  * as and only counts while that is the one in force: a restart attaches the new programs, moves
  * the generation on (one store: none counts twice, none is missed), then drops the old ones. */
 struct ballast_control_value {
-  __ballast_u32 generation;
-  __ballast_u32 pad; /* zero */
+	__ballast_u32 generation;
+	__ballast_u32 pad; /* zero */
 };
 BALLAST_ASSERT(sizeof(struct ballast_control_value) == 8, "control layout");
 
 struct ballast_loss_value {
-  __ballast_u64 events;
-  __ballast_u64 bytes;
+	__ballast_u64 events;
+	__ballast_u64 bytes;
 };
 BALLAST_ASSERT(sizeof(struct ballast_loss_value) == 16, "loss layout");
 
 /* Written by ballastd so that ballastctl can name things while ballastd is dead. Strings are
  * NUL-terminated and cut at their size. */
 struct ballast_identity_value {
-  char cgroup[256]; /* path relative to the cgroup v2 root */
-  char pod[256];
-  char ns[64]; /* Kubernetes namespace */
-  char container[64];
-  char service[64];
+	char cgroup[256]; /* path relative to the cgroup v2 root */
+	char pod[256];
+	char ns[64]; /* Kubernetes namespace */
+	char container[64];
+	char service[64];
 };
 BALLAST_ASSERT(sizeof(struct ballast_identity_value) == 704, "identity layout");
 
 struct ballast_decision_key {
-  char ns[64];
-  char service[64];
-  char pod[256];
+	char ns[64];
+	char service[64];
+	char pod[256];
 };
 BALLAST_ASSERT(sizeof(struct ballast_decision_key) == 384, "decision key layout");
 
@@ -189,60 +197,60 @@ BALLAST_ASSERT(sizeof(struct ballast_decision_key) == 384, "decision key layout"
 
 /* One endpoint's last decision, for `weights` and `explain`. Fixed point: x1e6. */
 struct ballast_decision_value {
-  __ballast_u64 decided_ns;
-  __ballast_u32 weight;        /* as handed to the sink; 0 before the first publication */
-  __ballast_u32 mode;          /* 0 off, 1 shadow, 2 active */
-  __ballast_u32 neutral;       /* 1 while the service is in the neutral state */
-  __ballast_u32 guard_reasons; /* bit set, GuardReason of agent/guard/guard.h */
-  __ballast_s64 log_prior_e6;
-  __ballast_s64 offset_e6;   /* delta of design section 5 */
-  __ballast_s64 proposed_e6; /* share proposed by the policy, x1e6 of the service */
-  __ballast_s64 guarded_e6;  /* share after the guard */
-  __ballast_s64 features_e6[BALLAST_DECISION_FEATURES];
-  __ballast_u32 feature_count;
-  __ballast_u32 action; /* index into model/spec's action table */
-  __ballast_u64 policy_epoch;
-  __ballast_u64 policy_version;
-  char policy[32];  /* neutral, prior, learned */
-  char why[160];    /* one sentence for people */
-  char address[64]; /* ip:port */
-  double raw[12];   /* measured quantities, see BALLAST_RAW_* */
+	__ballast_u64 decided_ns;
+	__ballast_u32 weight;        /* as handed to the sink; 0 before the first publication */
+	__ballast_u32 mode;          /* 0 off, 1 shadow, 2 active */
+	__ballast_u32 neutral;       /* 1 while the service is in the neutral state */
+	__ballast_u32 guard_reasons; /* bit set, GuardReason of agent/guard/guard.h */
+	__ballast_s64 log_prior_e6;
+	__ballast_s64 offset_e6;   /* delta of design section 5 */
+	__ballast_s64 proposed_e6; /* share proposed by the policy, x1e6 of the service */
+	__ballast_s64 guarded_e6;  /* share after the guard */
+	__ballast_s64 features_e6[BALLAST_DECISION_FEATURES];
+	__ballast_u32 feature_count;
+	__ballast_u32 action; /* index into model/spec's action table */
+	__ballast_u64 policy_epoch;
+	__ballast_u64 policy_version;
+	char policy[32];  /* neutral, prior, learned */
+	char why[160];    /* one sentence for people */
+	char address[64]; /* ip:port */
+	double raw[12];   /* measured quantities, see BALLAST_RAW_* */
 };
-#define BALLAST_RAW_QPS 0
-#define BALLAST_RAW_P50_NS 1
-#define BALLAST_RAW_P99_NS 2
-#define BALLAST_RAW_IN_FLIGHT 3
-#define BALLAST_RAW_CPU_CORES 4
+#define BALLAST_RAW_QPS             0
+#define BALLAST_RAW_P50_NS          1
+#define BALLAST_RAW_P99_NS          2
+#define BALLAST_RAW_IN_FLIGHT       3
+#define BALLAST_RAW_CPU_CORES       4
 #define BALLAST_RAW_CPU_LIMIT_CORES 5
-#define BALLAST_RAW_SPEED 6
-#define BALLAST_RAW_CAPACITY_QPS 7
-#define BALLAST_RAW_MEMORY_BYTES 8
-#define BALLAST_RAW_ERROR_RATE 9
-#define BALLAST_RAW_AGE_S 10
-#define BALLAST_RAW_UTILISATION 11
+#define BALLAST_RAW_SPEED           6
+#define BALLAST_RAW_CAPACITY_QPS    7
+#define BALLAST_RAW_MEMORY_BYTES    8
+#define BALLAST_RAW_ERROR_RATE      9
+#define BALLAST_RAW_AGE_S           10
+#define BALLAST_RAW_UTILISATION     11
 
 /* Written once at load; ballastctl status reads it. */
 struct ballast_meta {
-  __ballast_u32 magic;
-  __ballast_u32 wire_version;
-  __ballast_u64 loaded_ns;    /* when the maps were made */
-  __ballast_u64 attached_ns;  /* when the programs in force were attached */
-  __ballast_u64 heartbeat_ns; /* last tick of ballastd */
-  __ballast_u32 pid;          /* of the ballastd that holds or held the folder */
-  __ballast_u32 flags;        /* BALLAST_META_* : which probes are attached */
-  __ballast_u64 policy_epoch;
-  __ballast_u64 policy_version;
-  __ballast_u32 policy_crc32; /* of the parameters file in force, its bytes as received */
-  __ballast_u32 tick_ms;
-  __ballast_u32 mode;        /* 0 off, 1 shadow, 2 active */
-  __ballast_u32 subscribers; /* EDS streams that are open */
-  char build[64];
-  char policy[32];
-  char sink[64];
+	__ballast_u32 magic;
+	__ballast_u32 wire_version;
+	__ballast_u64 loaded_ns;    /* when the maps were made */
+	__ballast_u64 attached_ns;  /* when the programs in force were attached */
+	__ballast_u64 heartbeat_ns; /* last tick of ballastd */
+	__ballast_u32 pid;          /* of the ballastd that holds or held the folder */
+	__ballast_u32 flags;        /* BALLAST_META_* : which probes are attached */
+	__ballast_u64 policy_epoch;
+	__ballast_u64 policy_version;
+	__ballast_u32 policy_crc32; /* of the parameters file in force, its bytes as received */
+	__ballast_u32 tick_ms;
+	__ballast_u32 mode;        /* 0 off, 1 shadow, 2 active */
+	__ballast_u32 subscribers; /* EDS streams that are open */
+	char build[64];
+	char policy[32];
+	char sink[64];
 };
 #define BALLAST_META_HTTP 1u
-#define BALLAST_META_TCP 2u
-#define BALLAST_META_CPU 4u
+#define BALLAST_META_TCP  2u
+#define BALLAST_META_CPU  4u
 BALLAST_ASSERT(sizeof(struct ballast_meta) == 232, "meta layout");
 
 #endif
