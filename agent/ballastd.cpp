@@ -49,7 +49,8 @@ decide::LearnedOptions learned_options(const config::Config& c) {
                         c.gate.return_spread,
                         c.gate.leave_ticks,
                         c.gate.return_ticks,
-                        c.gate.single_subscriber_leaves};
+                        c.gate.single_subscriber_leaves,
+                        c.gate.level_spread};
   options.prior.filter = {c.prior.time_constant_s, c.prior.confirm_step, c.prior.immediate_step};
   options.margin = c.learner.margin;
   // Exploring costs requests: only where somebody learns from it.

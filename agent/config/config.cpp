@@ -131,6 +131,7 @@ std::vector<Key> keys_of(Config& c) {
       {"gate.return_ticks", whole(c.gate.return_ticks, 1, 10'000)},
       {"gate.single_subscriber_leaves",
        word<bool>(c.gate.single_subscriber_leaves, {{"true", true}, {"false", false}})},
+      {"gate.level_spread", number(c.gate.level_spread, 0, 10)},
       {"prior.time_constant_s", number(c.prior.time_constant_s, 0, 3600)},
       {"prior.confirm_step", number(c.prior.confirm_step, 0, 10)},
       {"prior.immediate_step", number(c.prior.immediate_step, 0, 10)},

@@ -49,7 +49,8 @@
 ///     return_spread: 0.05        # ... that returns to it; at most leave_spread
 ///     leave_ticks: 2             # ticks in a row that have to say so
 ///     return_ticks: 8
-///     single_subscriber_leaves: true  # with exactly one proxy, leave at once
+///     single_subscriber_leaves: true  # with exactly one proxy, leave also where endpoints are alike
+///     level_spread: 0.1          # ... which they are up to this spread of their means over seconds
 ///   prior:                       # how it follows what is measured, see agent/decide/prior.h
 ///     time_constant_s: 2         # 0: no filter
 ///     confirm_step: 0.15
@@ -116,6 +117,7 @@ struct Gate {
   int leave_ticks = 2;
   int return_ticks = 8;
   bool single_subscriber_leaves = true;
+  double level_spread = 0.10;
   bool operator==(const Gate&) const = default;
 };
 

@@ -61,6 +61,7 @@ void emit(YAML::Emitter& out, const Gate& gate) {
   pair(out, "leave_ticks", gate.leave_ticks);
   pair(out, "return_ticks", gate.return_ticks);
   pair(out, "single_subscriber_leaves", gate.single_subscriber_leaves);
+  pair(out, "level_spread", gate.level_spread);
   out << YAML::EndMap;
 }
 

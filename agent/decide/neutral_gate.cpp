@@ -38,6 +38,9 @@ Status validate(const GateOptions& options) {
   if (!(options.return_spread >= 0) || options.return_spread > options.leave_spread) {
     return refuse("return_spread", "must be from 0 to gate.leave_spread, or the gate would flap");
   }
+  if (!std::isfinite(options.level_spread) || options.level_spread < 0) {
+    return refuse("level_spread", "must not be negative");
+  }
   if (options.leave_ticks < 1) {
     return refuse("leave_ticks", "must be at least 1");
   }
@@ -47,22 +50,39 @@ Status validate(const GateOptions& options) {
   return ok();
 }
 
-bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
-                          const GateOptions& options) {
+bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, double lasting_spread,
+                          const LoopContext& loop, const GateOptions& options) {
   level_ = false;
   if (aggregate.endpoints < 2 || aggregate.known == 0) {
     neutral_ = true;
-    ticks_ = 0;
+    alike_ = false;
+    ticks_ = alike_ticks_ = 0;
     why_ = aggregate.endpoints < 2 ? "fewer than two endpoints" : "no endpoint is measured";
     return true;
   }
   const bool strictly_neutral = strict(aggregate, usable_delay(loop), options);
-  if (strictly_neutral && options.single_subscriber_leaves && loop.subscribers == 1) {
+  const bool endpoints_alike = alike(lasting_spread, options);
+  if (strictly_neutral && endpoints_alike && options.single_subscriber_leaves && loop.subscribers == 1) {
     level_ = true;
-    why_ += "; one proxy sees every request in flight: level";
-    return false;
   }
-  return strictly_neutral;
+  why_ = fmt::format("{}: differences last {:.1f} loop delays, capacity spread {:.3f}{}",
+                     level_             ? "level"
+                     : strictly_neutral ? "neutral"
+                                        : "weighted",
+                     finite_or_zero(aggregate.persistence_s) / usable_delay(loop),
+                     finite_or_zero(aggregate.capacity_spread),
+                     level_ ? fmt::format(", {:.3f} in the mean", lasting_spread) : "");
+  return strictly_neutral && !level_;
+}
+
+bool NeutralGate::alike(double lasting_spread, const GateOptions& options) {
+  const bool small = std::isfinite(lasting_spread) && lasting_spread <= options.level_spread;
+  alike_ticks_ = small == alike_ ? 0 : alike_ticks_ + 1;
+  if (alike_ticks_ >= (alike_ ? options.leave_ticks : options.return_ticks)) {
+    alike_ = !alike_;
+    alike_ticks_ = 0;
+  }
+  return alike_;
 }
 
 bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, double loop_delay_s,
@@ -76,8 +96,6 @@ bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, double loop
     neutral_ = !neutral_;
     ticks_ = 0;
   }
-  why_ = fmt::format("{}: differences last {:.1f} loop delays, capacity spread {:.3f}",
-                     neutral_ ? "neutral" : "weighted", ratio, spread);
   return neutral_;
 }
 

@@ -8,6 +8,8 @@ namespace ballast::decide {
 
 namespace {
 
+constexpr double kLastingS = 5.0;
+
 /// No endpoint is believed to be more than e^8 = 3000 times another: beyond lies a broken counter.
 constexpr double kMaxLogPrior = 4.0;
 
@@ -70,6 +72,7 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
     }
   }
   const double common = median(std::move(changes));
+  const double lasting_alpha = 1 - std::exp(-dt_s / kLastingS);
   const double alpha = options.time_constant_s > 0 ? 1 - std::exp(-dt_s / options.time_constant_s) : 1;
 
   std::map<observe::EndpointId, Track> next;
@@ -81,7 +84,7 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
       continue;
     }
     const double target = sane(endpoint.log_prior);
-    Track track{.value = target};
+    Track track{.value = target, .mean = target};
     if (const auto known = tracks_.find(endpoint.telemetry.id); known != tracks_.end()) {
       track = known->second;
       track.value += common;
@@ -89,16 +92,32 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
       const int direction = std::abs(rest) > options.confirm_step ? (rest > 0 ? 1 : -1) : 0;
       track.beyond = direction == 0 || direction * track.beyond < 0 ? direction : track.beyond + direction;
       if (std::abs(rest) > options.immediate_step || std::abs(track.beyond) >= 2) {
-        track = {.value = target};
+        track.value = target;
+        track.beyond = 0;
       } else {
         track.value += alpha * rest;
       }
     }
+    track.mean += lasting_alpha * (target - track.mean);
     filtered.push_back(track.value);
     next[endpoint.telemetry.id] = track;
   }
   tracks_ = std::move(next);
   return filtered;
+}
+
+double PriorFilter::lasting_spread() const {
+  if (tracks_.empty()) {
+    return 0;
+  }
+  double sum = 0;
+  double squares = 0;
+  for (const auto& [id, track] : tracks_) {
+    sum += track.mean;
+    squares += track.mean * track.mean;
+  }
+  const double n = static_cast<double>(tracks_.size());
+  return std::sqrt(std::max(0.0, squares / n - sum / n * (sum / n)));
 }
 
 void tilt_if_equal(ServiceProposal& proposal) {
@@ -131,7 +150,8 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
   const std::vector<double> priors =
       state.filter.update(observation.endpoints, elapsed_s(state.last, loop), options_.filter);
   state.last = loop.now;
-  proposal.neutral = state.gate.neutral(observation.aggregate, loop, options_.gate);
+  proposal.neutral =
+      state.gate.neutral(observation.aggregate, state.filter.lasting_spread(), loop, options_.gate);
   proposal.why = state.gate.why();
   proposal.level = state.gate.level();
   for (std::size_t i = 0; i < priors.size(); ++i) {

@@ -36,10 +36,15 @@ class PriorFilter {
   /// and are forgotten, as are those not listed.
   std::vector<double> update(const std::vector<observe::EndpointObservation>& endpoints, double dt_s,
                              const PriorFilterOptions& options);
+  /// Standard deviation over the known endpoints of each one's mean log prior of the last seconds
+  /// (exponential, 5 s): what is left of their differences when the noise of single ticks, a tenth
+  /// and more, is averaged out.
+  double lasting_spread() const;
 
  private:
   struct Track {
     double value = 0;
+    double mean = 0;
     int beyond = 0;  ///< consecutive ticks beyond confirm_step, signed by their direction
   };
   std::map<observe::EndpointId, Track> tracks_;

@@ -72,7 +72,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
                 " stale_after_s: 3, neutral_after_s: 9, blend: 0.5, trip_ratio: 2,"
                 " trip_windows: 4, window_s: 6}\n"
                 "gate: {leave_ratio: 8, return_ratio: 4, leave_spread: 0.3, return_spread: 0.2,"
-                " leave_ticks: 3, return_ticks: 9, single_subscriber_leaves: false}\n"
+                " leave_ticks: 3, return_ticks: 9, single_subscriber_leaves: false, level_spread: 0.4}\n"
                 "prior: {time_constant_s: 3, confirm_step: 0.2, immediate_step: 0.4}\n"
                 "reward: {p50: 2, p99: 3, errors: 4, imbalance: 5, churn: 6}\n");
   const auto config = load(file, {});
@@ -90,7 +90,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   want.policy = {PolicyKind::kLearned, parameters};
   want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 3};
   want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
-  want.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false};
+  want.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false, 0.4};
   want.prior = {3.0, 0.2, 0.4};
   want.reward = {2, 3, 4, 5, 6};
   EXPECT_EQ(*config, want);

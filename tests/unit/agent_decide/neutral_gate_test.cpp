@@ -27,7 +27,7 @@ bool after(NeutralGate& gate, const observe::ServiceAggregate& a, const LoopCont
            const GateOptions& options = {}) {
   bool neutral = true;
   for (int i = 0; i < ticks; ++i) {
-    neutral = gate.neutral(a, loop, options);
+    neutral = gate.neutral(a, a.capacity_spread, loop, options);
   }
   return neutral;
 }
@@ -67,13 +67,29 @@ TEST(NeutralGate, ReturnsAfterSomeTicksOfSmallOrShortDifferences) {
   }
 }
 
-TEST(NeutralGate, OneSubscriberLeavesAtOnceWhenMeasured) {
+TEST(NeutralGate, OneSubscriberLeavesWhenEndpointsProveAlike) {
+  const GateOptions options;
   NeutralGate gate;
   observe::ServiceAggregate blind = aggregate(0, 0);
   blind.known = 0;
   EXPECT_TRUE(after(gate, blind, kOne, 10));
+  EXPECT_TRUE(after(gate, aggregate(0, 0), kOne, options.return_ticks - 1));
   EXPECT_FALSE(after(gate, aggregate(0, 0), kOne, 1));
   EXPECT_TRUE(after(gate, blind, kOne, 1)) << "blind again";
+  EXPECT_TRUE(after(gate, aggregate(0, 0), kOne, options.return_ticks - 1)) << "it proves itself anew";
+}
+
+TEST(NeutralGate, DifferencesThatDoNotLastAreNoProofOfLikeness) {
+  NeutralGate gate;
+  EXPECT_TRUE(after(gate, aggregate(0, 0.287), kOne, 100));
+  ASSERT_FALSE(after(gate, aggregate(0, 0.1), kOne, 8));
+  ASSERT_TRUE(gate.level());
+  EXPECT_FALSE(after(gate, aggregate(0, 0.287), kOne, 1));
+  EXPECT_TRUE(after(gate, aggregate(0, 0.287), kOne, 1));
+  for (const double bad : {kNan, kInf, -kInf}) {
+    NeutralGate fresh;
+    EXPECT_TRUE(after(fresh, aggregate(0, bad), kOne, 50)) << bad;
+  }
 }
 
 TEST(NeutralGate, OneSubscriberIsStrictWhereTheOptionSaysSo) {
@@ -83,7 +99,7 @@ TEST(NeutralGate, OneSubscriberIsStrictWhereTheOptionSaysSo) {
 
 TEST(NeutralGate, OneSubscriberIsLevelUntilDifferencesLast) {
   NeutralGate gate;
-  ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 1));
+  ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 8));
   EXPECT_TRUE(gate.level());
   ASSERT_FALSE(after(gate, aggregate(60, 0.5), kOne, 2));
   EXPECT_FALSE(gate.level()) << "weighted";
@@ -93,7 +109,7 @@ TEST(NeutralGate, OneSubscriberIsLevelUntilDifferencesLast) {
 
 TEST(NeutralGate, MoreSubscribersMakeALevelServiceNeutral) {
   NeutralGate gate;
-  ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 1));
+  ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 8));
   EXPECT_TRUE(after(gate, aggregate(0, 0), kMany, 1));
   EXPECT_FALSE(gate.level());
 }
@@ -127,7 +143,7 @@ TEST(NeutralGate, ValidateNamesTheKey) {
       {{.leave_ratio = 0}, "gate.leave_ratio"},       {{.return_ratio = 11}, "gate.return_ratio"},
       {{.return_ratio = kNan}, "gate.return_ratio"},  {{.leave_spread = -1}, "gate.leave_spread"},
       {{.return_spread = 0.2}, "gate.return_spread"}, {{.leave_ticks = 0}, "gate.leave_ticks"},
-      {{.return_ticks = 0}, "gate.return_ticks"},
+      {{.return_ticks = 0}, "gate.return_ticks"},     {{.level_spread = -1}, "gate.level_spread"},
   };
   for (const auto& [options, key] : cases) {
     const Status status = validate(options);

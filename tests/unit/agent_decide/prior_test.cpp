@@ -80,6 +80,27 @@ TEST(PriorFilter, NoiseIsDamped) {
   EXPECT_LT(filtered, raw / 2);
 }
 
+TEST(PriorFilter, LastingSpreadForgetsNoiseAndKeepsDifferences) {
+  std::mt19937_64 random(2);
+  std::normal_distribution<double> noise(0, 0.2);
+  const auto spread_of = [&](const std::vector<double>& truth) {
+    PriorFilter filter;
+    double sum = 0;
+    for (int i = 0; i < 400; ++i) {
+      std::vector<double> measured = truth;
+      for (double& value : measured) {
+        value += noise(random);
+      }
+      filter.update(observation(measured).endpoints, kTick, {});
+      sum += i < 200 ? 0 : filter.lasting_spread() / 200;
+    }
+    return sum;
+  };
+  EXPECT_EQ(PriorFilter().lasting_spread(), 0);
+  EXPECT_LT(spread_of({0, 0, 0, 0}), 0.06);
+  EXPECT_NEAR(spread_of({0.7, 0, -0.7, -0.7}), 0.58, 0.06);
+}
+
 TEST(PriorFilter, AHalvedQuotaPassesInOneTick) {
   for (const std::size_t n : {2, 4, 10}) {
     PriorFilter filter;
@@ -149,7 +170,11 @@ TEST(PriorPolicy, OneProxyGetsWeightsThatDifferEvenForEqualPods) {
   loop.context.subscribers = 1;
   auto seen = observation(std::vector<double>(10, 0.0));
   seen.aggregate.capacity_spread = 0;
-  const ServiceProposal proposal = policy.decide(seen, loop.next());
+  ServiceProposal proposal = policy.decide(seen, loop.next());
+  EXPECT_TRUE(proposal.neutral) << "one look proves nothing";
+  for (int i = 1; i < GateOptions{}.return_ticks; ++i) {
+    proposal = policy.decide(seen, loop.next());
+  }
   EXPECT_FALSE(proposal.neutral);
   std::vector<double> log_weights;
   for (const Proposal& p : proposal.endpoints) {

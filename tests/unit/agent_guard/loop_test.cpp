@@ -55,7 +55,7 @@ TEST_F(LoopTest, EqualPodsAndManyProxiesStayNeutral) {
 
 TEST_F(LoopTest, EqualPodsAndOneProxyGetWeightsThatHardlyDifferOnce) {
   context_.subscribers = 1;
-  EXPECT_EQ(pushes({100, 100, 100, 100}, 200), 1);
+  EXPECT_EQ(pushes({100, 100, 100, 100}, 200), 2) << "equal at first, then level";
   const GuardedWeights g = tick({100, 100, 100, 100});
   EXPECT_FALSE(g.neutral());
   const auto [low, high] =
