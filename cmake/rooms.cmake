@@ -18,7 +18,7 @@ set(BALLAST_ROOM_ORDER
     agent/config agent/kernel agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/actuate agent/export
     model/policy model/sim model/net model/sync agent/loop model/learn
-    tools/ctl tools/lab tools/bench)
+    tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast
     -Wcast-qual -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror)
