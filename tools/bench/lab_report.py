@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judges the reports of tools/bench/lab.sh: lab_report.py DIR.
 
-Reads DIR/{demo,demo-85,null}.json, prints one line a target and writes DIR/verdict.json.
+Reads DIR/{demo,demo-85,null,quota-halved}.json, prints one line a target and writes DIR/verdict.json.
 Exit code 0 when every target is met, 1 when one is missed, 2 when a report is not there.
 """
 import json
 import pathlib
+import statistics
 import sys
 
 # scenario, policy compared with, most that the median paired ratio of p99 may be
@@ -63,6 +64,16 @@ def main():
                     print(f"{scenario} round {run['round']}: ballastd {use['rss_peak_mb']:.1f} MB, "
                           f"{use['millicores']:.1f} millicores; split settled "
                           f"{'never' if settled is None else f'{settled:.2f} s'} after its start")
+    reactions = [event["reaction_first_s"] for run in ballast_arm(folder, "quota-halved")["results"]
+                 for event in run["events"] if event["reaction_first_s"] is not None]
+    done = [event["reaction_s"] for run in ballast_arm(folder, "quota-halved")["results"]
+            for event in run["events"] if event["reaction_s"] is not None]
+    if reactions:
+        print(f"quota halved: the weight in Envoy moved after {statistics.median(reactions):.2f} s "
+              f"({', '.join(f'{s:.2f}' for s in reactions)}) and was within 10 % of its end after "
+              f"{statistics.median(done):.2f} s ({', '.join(f'{s:.2f}' for s in done)})")
+    else:
+        print("quota halved: the weight did not move")
     (folder / "verdict.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(f"verdict: {folder / 'verdict.json'}")
     return 0 if all(row["pass"] for row in rows) else 1
