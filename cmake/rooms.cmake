@@ -17,7 +17,7 @@ set(BALLAST_ROOM_ORDER
     bpf/wire bpf/lib agent/base model/spec
     agent/config agent/kernel agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/actuate agent/export
-    model/policy model/sim model/net model/sync agent/loop model/learn
+    model/policy model/sim model/env model/train model/net model/sync agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast

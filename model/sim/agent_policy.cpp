@@ -53,93 +53,126 @@ identity::Pod pod_of(std::uint32_t server) {
   return pod;
 }
 
+observe::ObserverOptions observer_options() {
+  observe::ObserverOptions options;
+  options.machine_cores = 1e6;  // a pod's limit is the scenario's, not this machine's
+  return options;
+}
+
+sample::Sample node_sample(MonotonicNs now, const std::vector<ServerTelemetry>& telemetry) {
+  sample::Sample sample;
+  sample.taken = now;
+  for (const auto& each : telemetry) {
+    if (!each.known) {
+      continue;
+    }
+    sample.taken = ns(each.taken_s) + 1;
+    sample.interval_ns = std::max(sample.interval_ns, ns(each.interval_s));
+    sample.cgroups.push_back(kernel_sample(each));
+  }
+  return sample;
+}
+
+std::vector<double> by_server(const guard::GuardedWeights& weights,
+                              const std::vector<std::uint32_t>& servers) {
+  std::map<std::string, double> by_pod;
+  for (const auto& endpoint : weights.endpoints()) {
+    by_pod[endpoint.id.pod] = endpoint.weight / static_cast<double>(guard::GuardedWeights::kWeightScale);
+  }
+  std::vector<double> result;
+  for (const auto server : servers) {
+    const auto it = by_pod.find(pod_of(server).pod);
+    result.push_back(it == by_pod.end() ? 1 : it->second);
+  }
+  return result;
+}
+
 class AgentController final : public Controller {
  public:
   AgentController(std::unique_ptr<decide::Policy> policy, const LoopOptions& loop, std::size_t subscribers,
                   const guard::GuardOptions& guard)
-      : policy_(std::move(policy)),
-        loop_(loop),
-        subscribers_(subscribers),
-        observer_(observer_options()),
-        fleet_({0, loop.tick_s, loop.tick_s + loop.apply_delay_s}),
-        guard_(guard) {}
+      : policy_(std::move(policy)), loop_(loop, subscribers, guard) {}
 
   std::optional<std::vector<double>> tick(double now_s, const std::vector<std::uint32_t>& servers,
                                           const std::vector<ServerTelemetry>& telemetry) override {
-    const MonotonicNs now = ns(now_s) + 1;
-    std::vector<identity::Pod> pods;
-    for (const auto server : servers) {
-      pods.push_back(pod_of(server));
+    const auto observation = loop_.observe(now_s, servers, telemetry);
+    if (!observation) {
+      return std::nullopt;
     }
-    const auto& endpoints = observer_.endpoints(node_sample(now, telemetry), pods);
-    const decide::LoopContext context{now, loop_.tick_s, loop_.tick_s + loop_.apply_delay_s, subscribers_};
-    const observe::LoopNumbers numbers{now, context.tick_s, context.loop_delay_s};
-    std::vector<decide::ServiceProposal> proposals;
-    for (const auto& aggregate : fleet_.report(endpoints, now)) {
-      std::vector<double> offsets;
-      for (const auto& endpoint : endpoints) {
-        offsets.push_back(offsets_[endpoint.id]);
-      }
-      proposals.push_back(policy_->decide(observe::observe(aggregate, endpoints, offsets, numbers), context));
-    }
-    std::optional<std::vector<double>> push;
-    for (const auto& view : fleet_.join(proposals, now)) {
-      for (const auto& endpoint : view.endpoints) {
-        offsets_[endpoint.id] = endpoint.offset;
-      }
-      const guard::GuardedWeights weights = guard_.apply(view, now);
-      if (weights.changed()) {
-        push = by_server(weights, servers);
-      }
-    }
-    return push;
+    return loop_.act(policy_->decide(*observation, loop_.context()), servers);
   }
 
  private:
-  static observe::ObserverOptions observer_options() {
-    observe::ObserverOptions options;
-    options.machine_cores = 1e6;  // a pod's limit is the scenario's, not this machine's
-    return options;
-  }
-
-  sample::Sample node_sample(MonotonicNs now, const std::vector<ServerTelemetry>& telemetry) {
-    sample::Sample sample;
-    sample.taken = now;
-    for (const auto& each : telemetry) {
-      if (!each.known) {
-        continue;
-      }
-      sample.taken = ns(each.taken_s) + 1;
-      sample.interval_ns = std::max(sample.interval_ns, ns(each.interval_s));
-      sample.cgroups.push_back(kernel_sample(each));
-    }
-    return sample;
-  }
-
-  static std::vector<double> by_server(const guard::GuardedWeights& weights,
-                                       const std::vector<std::uint32_t>& servers) {
-    std::map<std::string, double> by_pod;
-    for (const auto& endpoint : weights.endpoints()) {
-      by_pod[endpoint.id.pod] = endpoint.weight / static_cast<double>(guard::GuardedWeights::kWeightScale);
-    }
-    std::vector<double> result;
-    for (const auto server : servers) {
-      const auto it = by_pod.find(pod_of(server).pod);
-      result.push_back(it == by_pod.end() ? 1 : it->second);
-    }
-    return result;
-  }
-
   std::unique_ptr<decide::Policy> policy_;
-  LoopOptions loop_;
-  std::size_t subscribers_;
-  observe::Observer observer_;
-  fleet::LocalFleet fleet_;
-  guard::Guard guard_;
-  std::map<observe::EndpointId, double> offsets_;
+  AgentLoop loop_;
 };
 
 }  // namespace
+
+struct AgentLoop::Rooms {
+  Rooms(const LoopOptions& options, std::size_t proxies, const guard::GuardOptions& guard_options)
+      : loop(options),
+        subscribers(proxies),
+        observer(observer_options()),
+        fleet({0, options.tick_s, options.tick_s + options.apply_delay_s}),
+        guard(guard_options) {}
+
+  LoopOptions loop;
+  std::size_t subscribers;
+  MonotonicNs now = 0;
+  observe::Observer observer;
+  fleet::LocalFleet fleet;
+  guard::Guard guard;
+  std::map<observe::EndpointId, double> offsets;
+};
+
+AgentLoop::AgentLoop(const LoopOptions& loop, std::size_t subscribers, const guard::GuardOptions& guard)
+    : rooms_(std::make_unique<Rooms>(loop, subscribers, guard)) {}
+AgentLoop::AgentLoop(AgentLoop&&) noexcept = default;
+AgentLoop& AgentLoop::operator=(AgentLoop&&) noexcept = default;
+AgentLoop::~AgentLoop() = default;
+
+decide::LoopContext AgentLoop::context() const {
+  const LoopOptions& loop = rooms_->loop;
+  return {rooms_->now, loop.tick_s, loop.tick_s + loop.apply_delay_s, rooms_->subscribers};
+}
+
+std::optional<observe::ServiceObservation> AgentLoop::observe(double now_s,
+                                                              const std::vector<std::uint32_t>& servers,
+                                                              const std::vector<ServerTelemetry>& telemetry) {
+  rooms_->now = ns(now_s) + 1;
+  std::vector<identity::Pod> pods;
+  for (const auto server : servers) {
+    pods.push_back(pod_of(server));
+  }
+  const auto& endpoints = rooms_->observer.endpoints(node_sample(rooms_->now, telemetry), pods);
+  const decide::LoopContext loop = context();
+  const observe::LoopNumbers numbers{rooms_->now, loop.tick_s, loop.loop_delay_s};
+  std::optional<observe::ServiceObservation> seen;
+  for (const auto& aggregate : rooms_->fleet.report(endpoints, rooms_->now)) {
+    std::vector<double> offsets;
+    for (const auto& endpoint : endpoints) {
+      offsets.push_back(rooms_->offsets[endpoint.id]);
+    }
+    seen = observe::observe(aggregate, endpoints, offsets, numbers);
+  }
+  return seen;
+}
+
+std::optional<std::vector<double>> AgentLoop::act(const decide::ServiceProposal& proposal,
+                                                  const std::vector<std::uint32_t>& servers) {
+  std::optional<std::vector<double>> push;
+  for (const auto& view : rooms_->fleet.join({proposal}, rooms_->now)) {
+    for (const auto& endpoint : view.endpoints) {
+      rooms_->offsets[endpoint.id] = endpoint.offset;
+    }
+    const guard::GuardedWeights weights = rooms_->guard.apply(view, rooms_->now);
+    if (weights.changed()) {
+      push = by_server(weights, servers);
+    }
+  }
+  return push;
+}
 
 std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy,
                                                   const LoopOptions& loop, std::size_t subscribers,

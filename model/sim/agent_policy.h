@@ -2,12 +2,38 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "agent/decide/policy.h"
 #include "agent/guard/guard.h"
+#include "agent/observe/telemetry.h"
 #include "model/sim/policy.h"
 
 namespace ballast::sim {
+
+/// The agent's own rooms over simulated samples, a tick in two halves, so that what decides may sit
+/// between them (a policy, or a learner that steps an environment): observe(), then act().
+class AgentLoop {
+ public:
+  AgentLoop(const LoopOptions& loop, std::size_t subscribers, const guard::GuardOptions& guard = {});
+  AgentLoop(AgentLoop&&) noexcept;
+  AgentLoop& operator=(AgentLoop&&) noexcept;
+  ~AgentLoop();
+
+  /// What a policy sees of the service in this tick; nullopt when it has no endpoints.
+  std::optional<observe::ServiceObservation> observe(double now_s, const std::vector<std::uint32_t>& servers,
+                                                     const std::vector<ServerTelemetry>& telemetry);
+  /// Of the tick that observe() began.
+  decide::LoopContext context() const;
+  /// Through fleet and guard: one weight a server, or nullopt when nothing is worth a push.
+  std::optional<std::vector<double>> act(const decide::ServiceProposal& proposal,
+                                         const std::vector<std::uint32_t>& servers);
+
+ private:
+  struct Rooms;
+  std::unique_ptr<Rooms> rooms_;
+};
 
 /// A weight controller that is the agent itself: simulated kernel samples go through the rooms that
 /// ballastd and ballast-global run (observe, fleet, decide, guard), in the order of agent/loop, and

@@ -6,6 +6,7 @@
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
 #include "tools/bench/sim_command.h"
+#include "tools/bench/train_command.h"
 
 namespace {
 
@@ -36,6 +37,35 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();
   sim->add_flag("--timeline", options.timeline, "add goodput by second to each row");
+}
+
+void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
+  auto* train = app.add_subcommand("train", "learn in an environment");
+  train->add_option("--algo,--learner", options.learner, "q_learning (q), dqn, ppo, pg, a2c or a3c")
+      ->required();
+  train->add_option("--env", options.environment, "cartpole, acrobot, queue (sim) or two_servers")
+      ->required();
+  train
+      ->add_option("--scenario", options.scenarios,
+                   "queue: NAME|FILE[:VARIANT][,...], one drawn for each episode (none: its training set)")
+      ->delimiter(',');
+  train->add_option("--workers", options.workers, "a3c: threads (0: as tuned)")->check(CLI::Range(0U, 256U));
+  train->add_option("--steps", options.steps, "of the environment")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+      ->capture_default_str();
+  train->add_option("--seed", options.seed, "of all that is random")->capture_default_str();
+  train->add_option("--out", options.out, "folder: curve.csv, checkpoint.bin, summary.json, parameters.bin")
+      ->required();
+  train->add_option("--evaluate-every", options.evaluate_every, "steps between looks (0: a fiftieth of all)");
+  train->add_option("--episodes", options.evaluation_episodes, "of a look")
+      ->check(CLI::Range(1U, 10'000U))
+      ->capture_default_str();
+  train->add_option("--final-episodes", options.final_episodes, "that the result is judged by")
+      ->check(CLI::Range(1U, 10'000U))
+      ->capture_default_str();
+  train->add_option("--initial", options.initial, "queue: parameters to begin with (none: untrained)");
+  train->add_flag("--one-exploration", options.one_exploration, "a3c: all workers explore alike");
+  train->add_flag("--resume", options.resume, "go on from the checkpoint in --out");
 }
 
 int list_scenarios(bool variants) {
@@ -73,6 +103,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   ballast::bench::SimOptions options;
   add_sim(app, options);
+  ballast::train::TrainOptions train_options;
+  add_train(app, train_options);
   bool variants = false;
   bool rules = false;
   auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
@@ -89,6 +121,9 @@ int main(int argc, char** argv) {
   }
   if (policies->parsed()) {
     return list_policies(rules);
+  }
+  if (app.got_subcommand("train")) {
+    return finish(ballast::bench::run_train(train_options));
   }
   options.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
   return finish(ballast::bench::run_sim(options));

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/env/queue.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "agent/decide/rollout.h"
+#include "model/env/random.h"
+
+namespace ballast::env {
+namespace {
+
+constexpr double kShortestMs = 0.001;  // keeps the logarithm finite
+
+double pooled_quantile(const std::deque<std::vector<float>>& window, double q) {
+  std::vector<float> all;
+  for (const auto& part : window) {
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return sim::quantile(all, q);
+}
+
+double log_ms(double seconds) {
+  return std::log(std::max(seconds * 1000, kShortestMs));
+}
+
+}  // namespace
+
+Queue::Queue(Worlds worlds, const QueueReward& reward, const sim::LoopOptions& loop)
+    : worlds_(std::move(worlds)), reward_(reward), loop_options_(loop) {
+  spec_.name = "queue";
+  spec_.observation = spec::kObservation;
+  spec_.context = spec::kObservation;
+  spec_.actions = spec::kActions;
+  spec_.max_steps = kMaxSteps;
+  spec_.max_agents = 64;
+  spec_.table = {{spec::kPrior, -1.5, 1.5, 9}, {spec::kLoad, 0.2, 1.0, 8}, {spec::kLogWeight, -0.7, 0.7, 9}};
+}
+
+Result<Queue::Worlds> Queue::load(const std::vector<std::string>& scenarios) {
+  if (scenarios.empty()) {
+    return Worlds(nullptr);
+  }
+  auto worlds = std::make_shared<std::vector<sim::Scenario>>();
+  for (const auto& reference : scenarios) {
+    auto scenario = sim::load_scenario(reference);
+    if (!scenario) {
+      return scenario.error();
+    }
+    worlds->push_back(std::move(*scenario));
+  }
+  return Worlds(std::move(worlds));
+}
+
+sim::Scenario Queue::random_world(std::uint64_t seed) {
+  Random random(Random::derive(seed, 77));
+  sim::Scenario world;
+  world.name = "random";
+  world.duration_s = 3600;  // the episode's length ends it
+  constexpr std::array<std::uint32_t, 4> kClients = {1, 5, 20, 50};
+  world.clients = kClients[random.below(kClients.size())];
+  const std::size_t pods = 3 + random.below(10);
+  const bool unequal = random.uniform() < 0.8;
+  constexpr std::array<double, 5> kSpeeds = {1, 0.75, 0.5, 0.35, 0.25};
+  for (std::size_t i = 0; i < pods; ++i) {
+    sim::ServerSpec server;
+    server.speed = unequal ? kSpeeds[random.below(kSpeeds.size())] : 1;
+    world.servers.push_back(server);
+  }
+  world.service.mean_s = 0.005 + 0.015 * random.uniform();
+  world.service.cv = 0.5 + 1.5 * random.uniform();
+  world.arrivals.rho = 0.3 + 0.6 * random.uniform();
+  if (random.uniform() < 0.3) {
+    sim::Slowness slow;
+    slow.kind = sim::Slowness::Kind::kRotate;
+    slow.count = static_cast<std::uint32_t>(1 + random.below(std::max<std::size_t>(1, pods / 3)));
+    slow.factor = 0.4 + 0.3 * random.uniform();
+    slow.every_s = 5 + 55 * random.uniform();
+    world.slowness.push_back(slow);
+    world.arrivals.rho = std::min(world.arrivals.rho, 0.75);
+  }
+  return world;
+}
+
+void Queue::reset(std::uint64_t seed) {
+  const sim::Scenario world = worlds_ ? (*worlds_)[Random(seed).below(worlds_->size())] : random_world(seed);
+  loop_ = loop_options_;
+  if (world.telemetry.tick_s > 0) {
+    loop_.tick_s = world.telemetry.tick_s;
+  }
+  const sim::Policy steered = sim::steered_policy();
+  for (Side* side : {&own_, &twin_}) {
+    *side = {};
+    side->simulation = std::make_unique<sim::Simulation>(world, steered, seed, loop_);
+    side->simulation->take_outcome();
+  }
+  twin_.prior = sim::make_agent_controller(std::make_unique<decide::PriorPolicy>(), loop_, world.clients);
+  loop_rooms_ = std::make_unique<sim::AgentLoop>(loop_, world.clients);
+  prior_ = std::make_unique<decide::PriorPolicy>();
+  offsets_.clear();
+  clock_ = 0;
+  steps_ = 0;
+  moved_ = 0;
+  over_ = false;
+  while (clock_ < kWarmUpS && tick()) {
+    if (look()) {
+      propose_and_push({});
+    }
+  }
+  skip_to_agents();
+}
+
+void Queue::absorb(Side& side) const {
+  sim::Simulation::Outcome outcome = side.simulation->take_outcome();
+  side.window.push_back(std::move(outcome.latencies));
+  side.errors.push_back(outcome.errors);
+  if (side.window.size() > reward_.window_ticks) {
+    side.window.pop_front();
+    side.errors.pop_front();
+  }
+}
+
+bool Queue::tick() {
+  clock_ += loop_.tick_s;
+  const bool goes_on = own_.simulation->run_until(clock_);
+  const bool twin_goes_on = twin_.simulation->run_until(clock_);
+  absorb(own_);
+  absorb(twin_);
+  if (twin_goes_on) {
+    const auto members = twin_.simulation->members();
+    if (const auto weights = twin_.prior->tick(clock_, members, twin_.simulation->take_telemetry())) {
+      twin_.simulation->push_weights(members, *weights);
+    }
+  }
+  over_ = !goes_on || !twin_goes_on;
+  return !over_;
+}
+
+bool Queue::look() {
+  acting_.clear();
+  servers_ = own_.simulation->members();
+  seen_ = loop_rooms_->observe(clock_, servers_, own_.simulation->take_telemetry());
+  if (!seen_) {
+    return false;
+  }
+  proposal_ = prior_->propose(*seen_, loop_rooms_->context());
+  if (!seen_->endpoints.empty()) {
+    context_ = decide::context_of(seen_->endpoints.front().features);
+  }
+  if (!proposal_.neutral && !proposal_.level) {
+    for (std::size_t i = 0; i < seen_->endpoints.size(); ++i) {
+      if (seen_->endpoints[i].telemetry.known) {
+        acting_.push_back(i);
+      }
+    }
+  }
+  return true;
+}
+
+void Queue::propose_and_push(std::span<const std::size_t> actions) {
+  constexpr double kBound = spec::kMaxOffset;
+  moved_ = 0;
+  if (!proposal_.level) {
+    for (auto& endpoint : proposal_.endpoints) {
+      endpoint.offset = offsets_[endpoint.id];
+    }
+  }
+  for (std::size_t i = 0; i < actions.size(); ++i) {
+    decide::Proposal& endpoint = proposal_.endpoints[acting_[i]];
+    const double before = endpoint.offset;
+    endpoint.action = actions[i];
+    endpoint.offset =
+        std::clamp(before + static_cast<double>(spec::kActionStep[actions[i]]), -kBound, kBound);
+    offsets_[endpoint.id] = endpoint.offset;
+    moved_ += std::abs(endpoint.offset - before);
+  }
+  decide::tilt_if_equal(proposal_);
+  if (const auto weights = loop_rooms_->act(proposal_, servers_)) {
+    own_.simulation->push_weights(servers_, *weights);
+  }
+}
+
+void Queue::skip_to_agents() {
+  // Ends: every scenario is over at some time, and so is this one after as many ticks as an episode has.
+  for (std::size_t skipped = 0; !over_; ++skipped) {
+    if (tick() && look() && !acting_.empty()) {
+      return;
+    }
+    if (skipped > kMaxSteps) {
+      over_ = true;
+    }
+    if (!over_ && seen_) {
+      propose_and_push({});
+    }
+  }
+}
+
+double Queue::cost(const Side& side) const {
+  std::size_t requests = 0;
+  std::uint64_t errors = 0;
+  for (std::size_t i = 0; i < side.window.size(); ++i) {
+    requests += side.window[i].size();
+    errors += side.errors[i];
+  }
+  if (requests == 0) {
+    return 0;
+  }
+  const double rate = static_cast<double>(errors) / static_cast<double>(requests);
+  return reward_.p50 * log_ms(pooled_quantile(side.window, 0.5)) +
+         reward_.p99 * log_ms(pooled_quantile(side.window, 0.99)) + reward_.errors * rate;
+}
+
+Outcome Queue::step(std::span<const std::size_t> actions) {
+  propose_and_push(actions);
+  const double moved = moved_;
+  skip_to_agents();
+  ++steps_;
+  Outcome outcome;
+  const double excess = cost(own_) - cost(twin_) + reward_.churn * moved;
+  const double bound = spec::kRewardBound;
+  outcome.reward = std::clamp(std::isfinite(excess) ? -excess : 0.0, -bound, bound);
+  outcome.truncated = over_ || steps_ >= spec_.max_steps;
+  return outcome;
+}
+
+}  // namespace ballast::env

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "model/env/environment.h"
+
+namespace ballast::env {
+
+struct EnvironmentOptions {
+  /// Of the queue environment: scenarios of model/sim, NAME[:VARIANT] or FILE[:VARIANT], one drawn
+  /// for each episode. Empty: its own training set.
+  std::vector<std::string> scenarios;
+};
+
+/// cartpole, acrobot, queue, two_servers.
+const std::vector<std::string>& environment_names();
+
+/// A maker of independent copies. `sim` is the queue environment. An unknown name is a usage error that
+/// lists the known ones; so is a scenario that does not exist.
+Result<std::function<std::unique_ptr<Environment>()>> find_environment(
+    const std::string& name, const EnvironmentOptions& options = {});
+
+}  // namespace ballast::env
