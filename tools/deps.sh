@@ -14,8 +14,9 @@ packages=(
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
   prometheus-cpp-dev libcap-ng-dev libmnl-dev libpcap-dev zlib1g-dev
-  libgtest-dev libgmock-dev libbenchmark-dev
-  python3 python3-venv curl wrk nginx-light nghttp2-client libcap2-bin util-linux iproute2 procps tmux
+  libgtest-dev libgmock-dev libbenchmark-dev libnghttp2-dev
+  python3 python3-venv curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2
+  procps tmux
 )
 envoy_version=1.40.0
 

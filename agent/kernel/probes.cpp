@@ -227,6 +227,7 @@ Status Probes::State::load_http() {
   }
   http = std::move(*loaded);
   features.push_back({"http/1", true, ""});
+  features.push_back({"http/2 and grpc", true, ""});
   features.push_back({"close tracking", close_hook,
                       close_hook ? "" : "requests of a dead connection are given back at FIN and RST only"});
   return ok();

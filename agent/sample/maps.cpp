@@ -308,6 +308,8 @@ const char* loss_reason_name(ballast_loss_reason reason) {
       return "tunnel";
     case BALLAST_LOSS_NO_STORAGE:
       return "no_storage";
+    case BALLAST_LOSS_STREAM_RESET:
+      return "stream_reset";
     case BALLAST_LOSS_REASONS:
       break;
   }

@@ -78,6 +78,8 @@ enum http1_state {
 	HTTP1_UNTIL_CLOSE, /* the body ends with the connection */
 	HTTP1_TUNNEL,      /* not HTTP any more */
 	HTTP1_LOST,        /* out of step: the next packet may begin a message */
+	HTTP1_PREFACE,     /* in "PRI * HTTP/2.0...", `count` bytes of which were seen */
+	HTTP1_FRAME,       /* in what may be an HTTP/2 frame's header, which begins with a zero */
 };
 
 enum http1_kind {
@@ -96,10 +98,12 @@ enum http1_flag {
 };
 
 enum http1_event {
-	HTTP1_MORE = 0, /* the window is eaten */
-	HTTP1_HEAD = 1, /* end of a head; state HTTP1_HEAD_DONE */
-	HTTP1_END = 2,  /* end of a message that had a body; state HTTP1_START */
-	HTTP1_BAD = 3,  /* not HTTP/1 here; state HTTP1_LOST */
+	HTTP1_MORE = 0,   /* the window is eaten */
+	HTTP1_HEAD = 1,   /* end of a head; state HTTP1_HEAD_DONE */
+	HTTP1_END = 2,    /* end of a message that had a body; state HTTP1_START */
+	HTTP1_BAD = 3,    /* not HTTP/1 here; state HTTP1_LOST */
+	HTTP1_SWITCH = 4, /* HTTP/2: its preface was read, or (HTTP1_FRAME) a frame's header, of
+			   * which the caller judges; `token` holds its last 8 bytes */
 };
 
 struct http1_stream {
@@ -155,6 +159,11 @@ HTTP1_INLINE int http1_word_step(struct http1_stream *s, u8 c)
 		s->count++;
 		return HTTP1_MORE;
 	}
+	if (c == ' ' && s->token == 0x505249) { /* PRI: no method, RFC 9113, 3.4 */
+		s->state = HTTP1_PREFACE;
+		s->count = 4;
+		return HTTP1_MORE;
+	}
 	if (c == ' ' && s->count >= 3) {
 		if (s->token == 0x48454144) /* HEAD */
 			s->flags = HTTP1_HEAD_METHOD;
@@ -184,8 +193,34 @@ HTTP1_INLINE int http1_start_step(struct http1_stream *s, u8 c, u64 now)
 	s->token = 0;
 	s->count = 0;
 	s->remaining = 0;
+	if (!c) {
+		s->state = HTTP1_FRAME;
+		s->count = 1;
+		return HTTP1_MORE;
+	}
 	s->state = HTTP1_WORD;
 	return http1_word_step(s, c);
+}
+
+/* The client's connection preface of HTTP/2 (RFC 9113, 3.4). */
+#define HTTP2_PREFACE_SIZE 24
+/* 48 and not 32 bytes: clang would put those into a section that libbpf does not take. */
+static const u8 http2_preface[48] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+#define HTTP2_FRAME_HEADER 9
+
+HTTP1_INLINE int http1_preface_step(struct http1_stream *s, u8 c)
+{
+	if (http2_preface[s->count & 31] != c)
+		return http1_bad(s);
+	s->count++;
+	return s->count == HTTP2_PREFACE_SIZE ? HTTP1_SWITCH : HTTP1_MORE;
+}
+
+HTTP1_INLINE int http1_frame_step(struct http1_stream *s, u8 c)
+{
+	s->token = s->token << 8 | c;
+	s->count++;
+	return s->count == HTTP2_FRAME_HEADER ? HTTP1_SWITCH : HTTP1_MORE;
 }
 
 HTTP1_INLINE int http1_version_step(struct http1_stream *s, u8 c)
@@ -477,6 +512,10 @@ HTTP1_INLINE int http1_byte(struct http1_stream *s, u8 c, u64 now)
 		return http1_chunk_size_step(s, c);
 	case HTTP1_CHUNK_END:
 		return http1_chunk_end_step(s, c);
+	case HTTP1_PREFACE:
+		return http1_preface_step(s, c);
+	case HTTP1_FRAME:
+		return http1_frame_step(s, c);
 	}
 	return http1_bad(s);
 }

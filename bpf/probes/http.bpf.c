@@ -8,79 +8,18 @@
  * pipeline.begun, the one that carries answers pipeline.ended.
  */
 #include "bpf/lib/core.bpf.h"
-#include "bpf/lib/http1.h"
+#include "bpf/lib/http2.bpf.h"
 #include "bpf/lib/packet.bpf.h"
-#include "bpf/lib/requests.bpf.h"
 
 #include <bpf/bpf_tracing.h>
 
 /* Whether the tcp probe marks the sockets that it counts (kernels from 5.11). */
 const volatile bool tcp_marks_sockets = true;
 
-enum http_class {
-	HTTP_NEW = 0, /* since its first byte; one that does not begin as HTTP never becomes it */
-	HTTP_ADOPTED, /* met in mid-life: any packet may begin a message */
-	HTTP_SPOKEN,  /* HTTP/1 was seen */
-	HTTP_NOT,     /* bytes are counted, not looked at */
-};
-
-/* Packets of an adopted connection that may pass before we take it for something else. Large,
- * because it may be in the middle of a long body. */
-#define HTTP_ADOPTED_PATIENCE 4096
 /* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */
 #define HTTP_MAX_WINDOWS 256
 /* A sequence number further off than any window (RFC 7323) is not a gap but another story. */
 #define HTTP_MAX_GAP (1 << 30)
-
-struct http_direction {
-	struct http1_stream stream;
-	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
-	u32 next_seq;
-	u8 has_seq;
-	u8 busy;
-	u8 pad[2];
-};
-
-struct http_socket {
-	struct bpf_spin_lock lock; /* rx.busy, rx.next_seq */
-	u32 patience;
-	u64 cgroup_id;
-	u8 class; /* enum http_class */
-	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
-	u8 closed;
-	u8 tunnel;
-	u32 pad;
-	struct http_direction rx;
-	struct http_direction tx;
-	struct http1_pipeline pipeline;
-	struct http1_window
-		tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct http_socket);
-} http_sockets SEC(".maps");
-
-/* Ingress runs in softirq, which does not nest on one CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct http1_window);
-} rx_window SEC(".maps");
-
-static __always_inline struct ballast_request_value *http_row(struct http_socket *c)
-{
-	return request_row(c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1);
-}
-
-static __always_inline bool http_carries_requests(const struct http_socket *c, bool ingress)
-{
-	return ingress == (c->role == BALLAST_ROLE_SERVER);
-}
 
 /* The first line of a message is known. false: it runs the wrong way. */
 static __always_inline bool http_opened(struct http_socket *c, struct http_direction *d,
@@ -99,7 +38,7 @@ static __always_inline bool http_opened(struct http_socket *c, struct http_direc
 		return false;
 	if (!request)
 		return true;
-	row = http_row(c);
+	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row) {
 		counter_add(row->requests, 1);
 		counter_add(row->in_flight, 1);
@@ -135,7 +74,7 @@ static __always_inline void http_answered(struct http_socket *c, struct http_dir
 		d->answered_ns = 0;
 		return;
 	}
-	row = http_row(c);
+	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row) {
 		if (d->answered_ns)
 			http_first_byte(c, d, row);
@@ -164,23 +103,15 @@ static __always_inline int http_head(struct http_socket *c, struct http_directio
 	event = http1_begin_body(s, request_flags);
 	if (http1_interim(s))
 		return HTTP1_MORE;
-	if (s->state == HTTP1_TUNNEL)
-		c->tunnel = 1;
+	if (s->state == HTTP1_TUNNEL) {
+		c->mode = HTTP_MODE_TUNNEL;
+		if (s->status == 101) { /* the next bytes tell what it is now */
+			c->mode = HTTP_MODE_UPGRADED;
+			s->state = HTTP1_START;
+		}
+	}
 	d->answered_ns = s->first_ns;
 	return event;
-}
-
-static __always_inline void http_lost(struct http_socket *c, u32 bytes)
-{
-	if (c->class == HTTP_SPOKEN) {
-		count_loss(BALLAST_LOSS_PARSE, 1, bytes);
-		return;
-	}
-	count_loss(BALLAST_LOSS_NOT_HTTP, 1, bytes);
-	if (c->class == HTTP_NEW || c->patience <= 1)
-		c->class = HTTP_NOT;
-	else
-		c->patience--;
 }
 
 /* Parses one window of the packet from `offset` and acts on what it finds. Gives the offset of
@@ -191,21 +122,17 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 	struct http1_stream *s = &d->stream;
 	u32 left = skb->len - offset;
-	u32 n = left < HTTP1_WINDOW ? left : HTTP1_WINDOW;
+	u32 begin = offset;
 	int event;
 	u64 skipped;
 
-	/* The verifier learns that 1 <= n <= HTTP1_WINDOW. */
-	n -= 1;
-	opaque(n);
-	n &= HTTP1_WINDOW - 1;
-	n += 1;
-	if (bpf_skb_load_bytes(skb, offset, w->bytes, n) < 0)
+	if (!http_load_window(skb, w, offset, left))
 		return skb->len;
-	w->pos = 0;
-	w->end = n;
-
 	event = http1_run(s, w, left, now);
+	if (c->mode == HTTP_MODE_UPGRADED && (event == HTTP1_BAD || (s->flags & HTTP1_OPENED))) {
+		c->mode = HTTP_MODE_TUNNEL;
+		return begin;
+	}
 	offset += w->pos;
 	left -= w->pos;
 	if ((s->flags & HTTP1_OPENED) && event != HTTP1_BAD && !http_opened(c, d, ingress)) {
@@ -222,6 +149,10 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	}
 	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE)
 		http_answered(c, d, now);
+	if (event == HTTP1_SWITCH && !http2_switch(skb, c, ingress)) {
+		s->state = HTTP1_LOST;
+		event = HTTP1_BAD;
+	}
 	if (event == HTTP1_BAD) {
 		http_lost(c, left);
 		return skb->len;
@@ -259,9 +190,10 @@ __noinline int http_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return (int)http_window(skb, c, &c->tx_window, false, offset, now);
 }
 
-/* `len` payload bytes at `offset`, in order and not seen before. */
-static __always_inline void http_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
-					 u32 offset, u32 len)
+/* `len` payload bytes at `offset`, in order and not seen before. Gives the offset from which on the
+ * packet is HTTP/2, or its end. */
+static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+					u32 offset, u32 len)
 {
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 	struct http1_stream *s = &d->stream;
@@ -269,16 +201,16 @@ static __always_inline void http_payload(struct __sk_buff *skb, struct http_sock
 	u64 now;
 	u32 i;
 
-	if (c->tunnel) {
+	if (c->mode == HTTP_MODE_TUNNEL) {
 		count_loss(BALLAST_LOSS_TUNNEL, 1, len);
-		return;
+		return skb->len;
 	}
 	/* The inside of a body, which most bytes are. */
 	if (s->state == HTTP1_UNTIL_CLOSE)
-		return;
+		return skb->len;
 	if ((s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && len < s->remaining) {
 		s->remaining -= len;
-		return;
+		return skb->len;
 	}
 	if (s->state == HTTP1_LOST)
 		s->state = HTTP1_START;
@@ -293,22 +225,25 @@ static __always_inline void http_payload(struct __sk_buff *skb, struct http_sock
 		offset = (u32)next;
 		if (offset >= skb->len)
 			break;
-		if (c->tunnel) {
+		if (c->mode == HTTP_MODE_TUNNEL) {
 			count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
 			break;
 		}
+		if (c->mode == HTTP_MODE_2)
+			break;
 	}
 	if (offset < skb->len && i == HTTP_MAX_WINDOWS) {
 		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
 		s->state = HTTP1_LOST;
 	}
 	if (d->answered_ns) {
-		row = http1_waiting(&c->pipeline) ? http_row(c) : NULL;
+		row = http1_waiting(&c->pipeline) ? http_row(c, BALLAST_PROTOCOL_HTTP1) : NULL;
 		if (row)
 			http_first_byte(c, d, row);
 		else
 			d->answered_ns = 0;
 	}
+	return offset;
 }
 
 /* How the segment lies to what was seen: bytes at its front to leave out, or -1 for all of it.
@@ -334,10 +269,15 @@ static __always_inline s64 http_sequence(struct http_direction *d, const struct 
 	return ahead < 0 ? -(s64)ahead : 0;
 }
 
-static __always_inline void http_gap(struct http_direction *d, u32 gap)
+static __always_inline void http_gap(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+				     u32 gap)
 {
-	struct http1_stream *s = &d->stream;
+	struct http1_stream *s = ingress ? &c->rx.stream : &c->tx.stream;
 
+	if (c->mode == HTTP_MODE_2) {
+		http2_gap(skb, ingress, gap);
+		return;
+	}
 	if (http1_skips(s, gap)) {
 		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
 			s->remaining -= gap;
@@ -351,6 +291,7 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 				      const struct segment *seg, bool ingress)
 {
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	u32 offset;
 	s64 seen;
 	u32 gap;
 
@@ -375,8 +316,12 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 	if (seen < 0)
 		return;
 	if (gap)
-		http_gap(d, gap);
-	http_payload(skb, c, ingress, seg->offset + (u32)seen, seg->len - (u32)seen);
+		http_gap(skb, c, ingress, gap);
+	offset = seg->offset + (u32)seen;
+	if (c->mode != HTTP_MODE_2)
+		offset = http_payload(skb, c, ingress, offset, seg->len - (u32)seen);
+	if (c->mode == HTTP_MODE_2 && offset < skb->len)
+		http2_payload(skb, c, ingress, offset);
 	if (ingress)
 		d->busy = 0;
 }
@@ -391,16 +336,18 @@ static __always_inline void http_abandon(struct http_socket *c)
 		return;
 	c->pipeline.ended += waiting;
 	count_loss(BALLAST_LOSS_ABANDONED, waiting, 0);
-	row = http_row(c);
+	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row)
 		counter_add(row->in_flight, -(s64)waiting);
 }
 
 /* FIN or RST in the direction of the answers: a body without a length ends here, and there is no
  * answer to come. The other direction may close first and still be answered. */
-static __always_inline void http_finish(struct http_socket *c, const struct segment *seg,
-					bool ingress)
+static __always_inline void http_finish(struct __sk_buff *skb, struct http_socket *c,
+					const struct segment *seg, bool ingress)
 {
+	struct http2_socket *h;
+	struct bpf_sock *sk = skb->sk;
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 
 	if (c->class != HTTP_SPOKEN || http_carries_requests(c, ingress))
@@ -410,6 +357,11 @@ static __always_inline void http_finish(struct http_socket *c, const struct segm
 		http_answered(c, d, bpf_ktime_get_ns());
 	}
 	http_abandon(c);
+	if (c->mode != HTTP_MODE_2 || !sk)
+		return;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (h)
+		http2_abandon(c, h);
 }
 
 /* A connection that was open before the tcp probe was there counts from its first segment. */
@@ -492,7 +444,7 @@ static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 	if (seg.len)
 		http_data(skb, c, &seg, ingress);
 	if (seg.flags & (TCP_FIN | TCP_RST))
-		http_finish(c, &seg, ingress);
+		http_finish(skb, c, &seg, ingress);
 	return 1;
 }
 
@@ -513,6 +465,7 @@ int http_egress(struct __sk_buff *skb)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(http_close, struct sock *sk, int old_state, int new_state)
 {
+	struct http2_socket *h;
 	struct http_socket *c;
 
 	if (new_state != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
@@ -521,8 +474,14 @@ int BPF_PROG(http_close, struct sock *sk, int old_state, int new_state)
 	if (!c || c->closed)
 		return 0;
 	c->closed = 1;
-	if (c->class == HTTP_SPOKEN)
-		http_abandon(c);
+	if (c->class != HTTP_SPOKEN)
+		return 0;
+	http_abandon(c);
+	if (c->mode != HTTP_MODE_2)
+		return 0;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (h)
+		http2_abandon(c, h);
 	return 0;
 }
 

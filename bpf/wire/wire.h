@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 1u
+#define BALLAST_WIRE_VERSION 2u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -52,6 +52,8 @@ typedef long long __ballast_s64;
 /* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
 #define BALLAST_MAP_CONTROL      "control"      /* ARRAY[1]: ballast_control_value */
 #define BALLAST_MAP_HTTP_SOCKETS "http_sockets" /* SK_STORAGE: parser state of one connection */
+#define BALLAST_MAP_HTTP2_SOCKETS                                                                  \
+	"http2_sockets" /* SK_STORAGE: frames and streams of one HTTP/2 connection */
 #define BALLAST_MAP_TCP_SOCKETS                                                                    \
 	"tcp_sockets"                     /* SK_STORAGE: connections that were counted as open */
 #define BALLAST_MAP_TASKS     "tasks"     /* HASH: thread id -> since when it waits for a CPU */
@@ -81,16 +83,17 @@ enum ballast_loss_reason {
 		0,            /* bytes of connections that speak no protocol we parse (coverage) */
 	BALLAST_LOSS_GAP = 1, /* sequence numbers jumped: bytes never seen by us */
 	BALLAST_LOSS_PARSE =
-		2, /* HTTP/1 bytes where a message should start or go on, but did not */
-	BALLAST_LOSS_PIPELINE_OVERFLOW =
-		3, /* more requests outstanding on one connection than the FIFO holds */
+		2, /* bytes where a message or frame should start or go on, but did not */
+	BALLAST_LOSS_PIPELINE_OVERFLOW = 3,  /* more requests outstanding on one connection than we
+						remember: counted all the  same, without a latency */
 	BALLAST_LOSS_UNMATCHED_RESPONSE = 4, /* a response without a request (adopted connection) */
 	BALLAST_LOSS_ABANDONED = 5,          /* a socket closed with requests outstanding */
 	BALLAST_LOSS_MAP_FULL = 6,           /* no room for a new cgroup, task or connection */
-	BALLAST_LOSS_TRUNCATED = 7,  /* a packet with more messages than one run may parse */
-	BALLAST_LOSS_TUNNEL = 8,     /* bytes after CONNECT or Upgrade */
-	BALLAST_LOSS_NO_STORAGE = 9, /* socket storage could not be had (optmem_max) */
-	BALLAST_LOSS_REASONS = 10,
+	BALLAST_LOSS_TRUNCATED = 7,     /* a packet with more messages than one run may parse */
+	BALLAST_LOSS_TUNNEL = 8,        /* bytes after CONNECT or Upgrade */
+	BALLAST_LOSS_NO_STORAGE = 9,    /* socket storage could not be had (optmem_max) */
+	BALLAST_LOSS_STREAM_RESET = 10, /* HTTP/2 requests given up by RST_STREAM */
+	BALLAST_LOSS_REASONS = 11,
 };
 
 /* A request waits for `first byte of the response` and for `last byte of the response`. */

@@ -10,6 +10,8 @@
 //   /fail             503
 //   /continue         100, then 200
 //   /burn             200 after 20 ms of computing
+//   /upgrade          101, then plain HTTP again
+//   /h2c              101, then HTTP/2: answers on stream 1, and on stream 3 whatever comes next
 //   /never            no answer at all
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -52,6 +54,22 @@ void burn(std::chrono::milliseconds time) {
   } while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1'000'000 < time.count());
 }
 
+// HEADERS (:status 200) and DATA with END_STREAM.
+std::string http2_answer(char stream) {
+  const std::string id = std::string(3, '\0') + stream;
+  return std::string("\0\0\1\1\4", 5) + id + "\x88" + std::string("\0\0\5\0\1", 5) + id + "hello";
+}
+
+void switch_to_http2(int fd) {
+  const std::string settings = std::string(3, '\0') + '\4' + std::string(5, '\0');
+  send_all(fd, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + settings +
+                   http2_answer(1));
+  char chunk[4096];
+  if (::recv(fd, chunk, sizeof chunk, 0) > 0) {
+    send_all(fd, http2_answer(3));
+  }
+}
+
 // false: the connection is to be closed.
 bool answer(int fd, const std::string& method, const std::string& path) {
   const bool head = method == "HEAD";
@@ -77,6 +95,9 @@ bool answer(int fd, const std::string& method, const std::string& path) {
     send_all(fd, with_length("200 OK", "went on", head));
   } else if (path == "/upgrade") {
     send_all(fd, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n");
+  } else if (path == "/h2c") {
+    switch_to_http2(fd);
+    return false;
   } else if (path != "/never") {
     if (path == "/slow") {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "frames.h"
 #include "live.h"
 
 namespace ballast::testing {
@@ -16,6 +17,7 @@ std::string get(const std::string& path, const std::string& method = "GET") {
 
 class HttpProbe : public LiveTest {
  protected:
+  HttpProbe() : LiveTest(true) {}
   void SetUp() override {
     LiveTest::SetUp();
     if (!IsSkipped() && !HasFatalFailure()) {
@@ -217,6 +219,27 @@ TEST_F(HttpProbe, UpgradeBecomesATunnel) {
   EXPECT_EQ(value.status[1], 1U);
   EXPECT_EQ(value.in_flight, 0);
   EXPECT_GT(loss(BALLAST_LOSS_TUNNEL).bytes, 0U);
+}
+
+// The request that asks for HTTP/2 counts once, as HTTP/1 with its 101; its answer on stream 1 is no
+// other's.
+TEST_F(HttpProbe, UpgradeToHttp2) {
+  namespace frame = bpf::frame;
+  const Client client(port_);
+  client.send("GET /h2c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+  ASSERT_NE(client.receive_until("hello"), "");
+  client.send(frame::kPreface + frame::settings() + frame::headers(3, "\x82\x86\x84", true));
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto first = row();
+  EXPECT_EQ(first.requests, 1U);
+  EXPECT_EQ(first.responses, 1U);
+  EXPECT_EQ(first.status[1], 1U);
+  EXPECT_EQ(first.in_flight, 0);
+  const auto second = row(BALLAST_ROLE_SERVER, BALLAST_PROTOCOL_HTTP2);
+  EXPECT_EQ(second.requests, 1U);
+  EXPECT_EQ(second.responses, 1U);
+  EXPECT_EQ(second.status[2], 1U);
+  EXPECT_EQ(second.in_flight, 0);
 }
 
 TEST_F(HttpProbe, OtherProtocolsAreCountedNotParsed) {

@@ -19,19 +19,6 @@ namespace {
 
 constexpr int kPatienceMs = 2000;
 
-std::uint16_t free_port() {
-  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    return 0;
-  }
-  return ntohs(address.sin_port);
-}
-
 UniqueFd connect_to(std::uint16_t port, bool v6) {
   UniqueFd fd(::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in v4_address{};
@@ -67,6 +54,15 @@ std::string receive_while(int fd, Done done) {
   }
   return bytes;
 }
+
+// What the tests of a suite share.
+struct Kept {
+  std::optional<TempDir> folder;
+  std::filesystem::path bpffs;
+  std::optional<kernel::Probes> probes;
+  std::optional<sample::PinnedMaps> maps;
+};
+Kept kept;
 
 }  // namespace
 
@@ -122,15 +118,39 @@ void LiveTest::wait_a_little() {
   std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }
 
+std::uint16_t LiveTest::free_port() {
+  const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return 0;
+  }
+  return ntohs(address.sin_port);
+}
+
 void LiveTest::SetUp() {
-  auto folder = TempDir::create("/tmp", "ballast-bpf-");
-  ASSERT_TRUE(folder.ok()) << folder.error().message;
-  folder_.emplace(std::move(*folder));
-  bpffs_ = folder_->path() / "pins";
-  load();
+  if (keep_ && kept.probes.has_value()) {
+    folder_ = std::move(kept.folder);
+    bpffs_ = kept.bpffs;
+    probes_ = std::move(kept.probes);
+    maps_ = std::move(kept.maps);
+    kept = Kept{};
+  } else {
+    auto folder = TempDir::create("/tmp", "ballast-bpf-");
+    ASSERT_TRUE(folder.ok()) << folder.error().message;
+    folder_.emplace(std::move(*folder));
+    bpffs_ = folder_->path() / "pins";
+    load();
+  }
   if (IsSkipped() || HasFatalFailure()) {
     return;
   }
+  const auto before = maps_->loss();
+  ASSERT_TRUE(before.ok()) << before.error().message;
+  loss_before_ = *before;
   static int count = 0;
   cgroup_ = std::make_unique<TestCgroup>(
       probes_->cgroup_root(), "ballast-test-" + std::to_string(::getpid()) + "-" + std::to_string(++count));
@@ -152,35 +172,68 @@ void LiveTest::load() {
 }
 
 void LiveTest::start_server() {
-  port_ = free_port();
+  const std::uint16_t port = free_port();
+  start_server({(binary_dir() / "ballast_test_http_server").string(), std::to_string(port)}, port);
+}
+
+void LiveTest::start_server(const std::vector<std::string>& argv, std::uint16_t port) {
+  port_ = port;
   ProcessOptions options;
-  options.argv = {(binary_dir() / "ballast_test_http_server").string(), std::to_string(port_)};
+  options.argv = argv;
+  options.output = "/dev/null";
   options.cgroups = {cgroup_->path()};
   auto server = ChildProcess::spawn(options);
   ASSERT_TRUE(server.ok()) << server.error().message;
   server_ = std::move(*server);
-  ASSERT_TRUE(eventually([this] { return Client(port_).connected(); }));
+  ASSERT_TRUE(eventually([this] { return Client(port_).connected(); })) << argv[0];
 }
 
-void LiveTest::TearDown() {
-  server_.stop(std::chrono::milliseconds(0));
+void LiveTest::unload() {
   maps_.reset();
   probes_.reset();
   if (std::filesystem::exists(bpffs_)) {
     const Status unloaded = kernel::Probes::unload(bpffs_);
     EXPECT_TRUE(unloaded.ok() || IsSkipped()) << unloaded.error().message;
   }
+}
+
+void LiveTest::TearDown() {
+  server_.stop(std::chrono::milliseconds(0));
+  if (keep_ && probes_.has_value() && maps_.has_value()) {
+    kept = Kept{std::move(folder_), bpffs_, std::move(probes_), std::move(maps_)};
+    folder_.reset();
+    probes_.reset();
+    maps_.reset();
+  } else {
+    unload();
+  }
   cgroup_.reset();
 }
 
-ballast_request_value LiveTest::row(ballast_role role) const {
+void LiveTest::TearDownTestSuite() {
+  const bool loaded = kept.probes.has_value();
+  kept.maps.reset();
+  kept.probes.reset();
+  if (loaded) {
+    const Status unloaded = kernel::Probes::unload(kept.bpffs);
+    EXPECT_TRUE(unloaded.ok()) << unloaded.error().message;
+  }
+  kept.folder.reset();
+}
+
+ballast_request_value LiveTest::row(ballast_role role, ballast_protocol protocol) const {
+  return row_of(cgroup_->id(), role, protocol);
+}
+
+ballast_request_value LiveTest::row_of(std::uint64_t cgroup, ballast_role role,
+                                       ballast_protocol protocol) const {
   const auto rows = maps_->requests();
   if (!rows) {
     ADD_FAILURE() << rows.error().message;
     return {};
   }
   for (const auto& each : *rows) {
-    if (each.key.cgroup_id == cgroup_->id() && each.key.role == role) {
+    if (each.key.cgroup_id == cgroup && each.key.role == role && each.key.protocol == protocol) {
       return each.value;
     }
   }
@@ -207,7 +260,10 @@ ballast_loss_value LiveTest::loss(ballast_loss_reason reason) const {
     ADD_FAILURE() << all.error().message;
     return {};
   }
-  return (*all)[reason];
+  ballast_loss_value value = (*all)[reason];
+  value.events -= loss_before_[reason].events;
+  value.bytes -= loss_before_[reason].bytes;
+  return value;
 }
 
 }  // namespace ballast::testing

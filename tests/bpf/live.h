@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "agent/base/file.h"
 #include "agent/base/process.h"
@@ -52,15 +54,28 @@ class Client {
 
 /// The probes in a bpffs folder of their own, a server in a cgroup of its own.
 class LiveTest : public ::testing::Test {
+ public:
+  static void TearDownTestSuite();
+
  protected:
+  /// `keep`: the suite's tests share one load of the probes, which takes the verifier a second.
+  explicit LiveTest(bool keep = false) : keep_(keep) {}
   void SetUp() override;
   void TearDown() override;
 
   void load();
+  void unload();
   void start_server();
+  /// Starts a server in the test's cgroup and waits until it accepts connections on `port`.
+  void start_server(const std::vector<std::string>& argv, std::uint16_t port);
+  static std::uint16_t free_port();
   /// The server's row; zeros while there is none.
-  ballast_request_value row(ballast_role role = BALLAST_ROLE_SERVER) const;
+  ballast_request_value row(ballast_role role = BALLAST_ROLE_SERVER,
+                            ballast_protocol protocol = BALLAST_PROTOCOL_HTTP1) const;
+  /// The same of another cgroup.
+  ballast_request_value row_of(std::uint64_t cgroup, ballast_role role, ballast_protocol protocol) const;
   ballast_connection_value connections() const;
+  /// Since the test began, of the whole machine.
   ballast_loss_value loss(ballast_loss_reason reason) const;
   /// Waits up to two seconds for a condition that another process brings about.
   template <typename Condition>
@@ -75,6 +90,7 @@ class LiveTest : public ::testing::Test {
   }
   static void wait_a_little();
 
+  bool keep_;
   std::optional<TempDir> folder_;
   std::filesystem::path bpffs_;
   std::optional<kernel::Probes> probes_;
@@ -82,6 +98,7 @@ class LiveTest : public ::testing::Test {
   std::unique_ptr<TestCgroup> cgroup_;
   ChildProcess server_;
   std::uint16_t port_ = 0;
+  std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_before_{};
 };
 
 }  // namespace ballast::testing

@@ -133,7 +133,7 @@ TEST(Http1, BareLineFeedsAndEmptyLinesBefore) {
 
 TEST(Http1, WhatIsNotHttpIsSaidSo) {
   for (const std::string& bytes :
-       {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+       {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("PRI * HTTP/1.1\r\n\r\n"),
         std::string("get key\r\n"), std::string("*1\r\n$4\r\nPING\r\n"),
         std::string("EHLO mail example x\r\n"), std::string("HTTP/2 200\r\n"),
         std::string("GETGETGETGET / HTTP/1.1\r\n"), std::string("A / HTTP/1.1\r\n"),

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef BALLAST_HTTP2_BPF_H
+#define BALLAST_HTTP2_BPF_H
+
+/* HTTP/2 and gRPC by cgroup: what http2.h finds goes to the same rows and histograms as HTTP/1.
+ *
+ * A request counts when its header block is complete, from when its first byte came. It is open
+ * until its answer's END_STREAM, a RST_STREAM or the connection's end, whichever the kernel sees
+ * first: `lock` says who closes it. The direction of the requests alone opens, the other one alone
+ * answers.
+ */
+
+#include "bpf/lib/http2.h"
+#include "bpf/lib/http_socket.bpf.h"
+
+/* Windows in one packet. Small answers come many hundred to a packet when streams are many. */
+#define HTTP2_MAX_WINDOWS 1024
+#define HTTP2_PROTOCOLS   3 /* by enum ballast_protocol; the first is not used */
+
+struct http2_socket {
+	struct bpf_spin_lock lock; /* slots[].id, open, untracked */
+	u32 max_id;                /* of the requests so far */
+	u32 open[HTTP2_PROTOCOLS];
+	u32 untracked[HTTP2_PROTOCOLS]; /* those of `open` that have no slot */
+	u32 dropped[HTTP2_PROTOCOLS];   /* by the last GOAWAY */
+	u8 adopted;                     /* met in mid-life */
+	u8 upgraded;                    /* stream 1 is the HTTP/1 request that asked for it */
+	u8 pad[2];
+	struct http2_direction rx;
+	struct http2_direction tx;
+	struct http2_slot slots[HTTP2_STREAMS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http2_socket);
+} http2_sockets SEC(".maps");
+
+static __always_inline u8 http2_protocol(u8 protocol)
+{
+	return protocol == BALLAST_PROTOCOL_GRPC ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
+}
+
+/* A request's header block is complete. */
+static __always_inline void http2_request(struct http_socket *c, struct http2_socket *h,
+					  struct http2_direction *d)
+{
+	u8 protocol = d->fields.grpc ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
+	struct ballast_request_value *row;
+	struct http2_slot *slot;
+	u32 id = d->stream;
+
+	/* What does not open a stream is trailers (RFC 9113, 5.1.1 and 8.1). */
+	if (!(id & 1) || id <= h->max_id || (h->adopted && d->fields.side != HPACK_REQUEST))
+		return;
+	h->max_id = id;
+	slot = http2_find(h->slots, id, 0);
+	if (slot) {
+		slot->start_ns = d->first_ns;
+		slot->status = 0;
+		slot->protocol = protocol;
+		slot->answered = 0;
+	} else {
+		count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
+	}
+	bpf_spin_lock(&h->lock);
+	h->open[protocol]++;
+	if (slot)
+		slot->id = id;
+	else
+		h->untracked[protocol]++;
+	bpf_spin_unlock(&h->lock);
+	row = http_row(c, protocol);
+	if (!row)
+		return;
+	counter_add(row->requests, 1);
+	counter_add(row->in_flight, 1);
+	row->last_seen_ns = d->first_ns;
+}
+
+/* Closes the stream. false: somebody else did. */
+static __always_inline bool http2_take(struct http2_socket *h, struct http2_slot *slot, u32 id,
+				       u8 protocol)
+{
+	bool taken = false;
+
+	bpf_spin_lock(&h->lock);
+	if (slot->id == id) {
+		slot->id = 0;
+		if (h->open[protocol]) {
+			h->open[protocol]--;
+			taken = true;
+		}
+	}
+	bpf_spin_unlock(&h->lock);
+	return taken;
+}
+
+static __always_inline void http2_count_answer(struct ballast_request_value *row, u8 protocol,
+					       u32 status, u32 grpc_status)
+{
+	u32 class = status / 100;
+
+	opaque(class);
+	if (class >= BALLAST_STATUS_CLASSES)
+		class = 0;
+	counter_add(row->status[class], 1);
+	if (protocol == BALLAST_PROTOCOL_GRPC) {
+		opaque(grpc_status);
+		if (grpc_status >= BALLAST_GRPC_STATUSES)
+			grpc_status = HPACK_GRPC_UNKNOWN;
+		counter_add(row->grpc_status[grpc_status], 1);
+	}
+	counter_add(row->responses, 1);
+	counter_add(row->in_flight, -1);
+}
+
+/* The end of an answer whose request has no slot: one beyond the table, or none that we saw. */
+static __always_inline void http2_untracked_end(struct http_socket *c, struct http2_socket *h,
+						struct http2_direction *d, u32 status)
+{
+	u8 protocol = 0;
+	struct ballast_request_value *row;
+
+	bpf_spin_lock(&h->lock);
+	if (h->untracked[BALLAST_PROTOCOL_GRPC])
+		protocol = BALLAST_PROTOCOL_GRPC;
+	else if (h->untracked[BALLAST_PROTOCOL_HTTP2])
+		protocol = BALLAST_PROTOCOL_HTTP2;
+	if (protocol) {
+		h->untracked[protocol]--;
+		h->open[protocol]--;
+	}
+	bpf_spin_unlock(&h->lock);
+	if (protocol) {
+		row = http_row(c, protocol);
+		if (row)
+			http2_count_answer(row, protocol, status, HPACK_GRPC_UNKNOWN);
+	} else if (!(h->upgraded && d->stream == 1)) {
+		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
+	}
+}
+
+static __always_inline void http2_answered(struct http_socket *c, struct http2_socket *h,
+					   struct http2_slot *slot, u32 id, u32 grpc_status,
+					   u64 now)
+{
+	u8 protocol = http2_protocol(slot->protocol);
+	u64 start_ns = slot->start_ns;
+	u32 status = slot->status;
+	struct ballast_request_value *row;
+
+	if (!http2_take(h, slot, id, protocol))
+		return;
+	row = http_row(c, protocol);
+	if (!row)
+		return;
+	if (now >= start_ns)
+		latency_add(&row->last_byte, now - start_ns);
+	http2_count_answer(row, protocol, status, grpc_status);
+}
+
+/* A header block of an answer is complete: interim, final or trailers. */
+static __always_inline void http2_answer_head(struct http_socket *c, struct http2_socket *h,
+					      struct http2_direction *d, u64 now)
+{
+	bool end = d->block_flags & HTTP2_END_STREAM;
+	u32 status = d->fields.status;
+	struct ballast_request_value *row;
+	struct http2_slot *slot;
+	u32 id = d->stream;
+
+	if (!(id & 1) || status / 100 == 1)
+		return;
+	slot = http2_find(h->slots, id, id);
+	if (!slot) {
+		if (end)
+			http2_untracked_end(c, h, d, status);
+		return;
+	}
+	if (!slot->answered) {
+		slot->answered = 1;
+		slot->status = status;
+		row = http_row(c, http2_protocol(slot->protocol));
+		if (row && d->first_ns >= slot->start_ns)
+			latency_add(&row->first_byte, d->first_ns - slot->start_ns);
+	}
+	if (end)
+		http2_answered(c, h, slot, id, d->fields.grpc_status, now);
+}
+
+/* `count` requests that will have no answer. */
+static __always_inline void http2_give_back(struct http_socket *c, u8 protocol, u32 count,
+					    u32 reason)
+{
+	struct ballast_request_value *row;
+
+	count_loss(reason, count, 0);
+	row = http_row(c, protocol);
+	if (row)
+		counter_add(row->in_flight, -(s64)count);
+}
+
+/* After a GOAWAY: the streams above `last_id` will never be answered (RFC 9113, 6.8). */
+__noinline int http2_away(struct __sk_buff *skb, u32 last_id)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http2_socket *h;
+	struct http_socket *c;
+	u32 i;
+
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!c || !h)
+		return 0;
+	/* Summed in memory, where the verifier does not follow. */
+	h->dropped[BALLAST_PROTOCOL_HTTP2] = 0;
+	h->dropped[BALLAST_PROTOCOL_GRPC] = 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < HTTP2_STREAMS; i++) {
+		struct http2_slot *slot = &h->slots[i];
+		u8 protocol = http2_protocol(slot->protocol);
+		u32 id = slot->id;
+
+		if (id > last_id && http2_take(h, slot, id, protocol))
+			h->dropped[protocol]++;
+		http1_forget();
+	}
+	if (h->dropped[BALLAST_PROTOCOL_HTTP2])
+		http2_give_back(c, BALLAST_PROTOCOL_HTTP2, h->dropped[BALLAST_PROTOCOL_HTTP2],
+				BALLAST_LOSS_ABANDONED);
+	if (h->dropped[BALLAST_PROTOCOL_GRPC])
+		http2_give_back(c, BALLAST_PROTOCOL_GRPC, h->dropped[BALLAST_PROTOCOL_GRPC],
+				BALLAST_LOSS_ABANDONED);
+	return 0;
+}
+
+/* Requests that nobody will answer any more. */
+static __always_inline void http2_abandon(struct http_socket *c, struct http2_socket *h)
+{
+	u32 http2, grpc;
+
+	bpf_spin_lock(&h->lock);
+	http2 = h->open[BALLAST_PROTOCOL_HTTP2];
+	grpc = h->open[BALLAST_PROTOCOL_GRPC];
+	h->open[BALLAST_PROTOCOL_HTTP2] = 0;
+	h->open[BALLAST_PROTOCOL_GRPC] = 0;
+	h->untracked[BALLAST_PROTOCOL_HTTP2] = 0;
+	h->untracked[BALLAST_PROTOCOL_GRPC] = 0;
+	bpf_spin_unlock(&h->lock);
+	if (http2)
+		http2_give_back(c, BALLAST_PROTOCOL_HTTP2, http2, BALLAST_LOSS_ABANDONED);
+	if (grpc)
+		http2_give_back(c, BALLAST_PROTOCOL_GRPC, grpc, BALLAST_LOSS_ABANDONED);
+}
+
+/* The connection's roles are known once the preface or a header block tells them. */
+static __always_inline void http2_speaks(struct http_socket *c, bool requests, bool ingress)
+{
+	if (c->class == HTTP_SPOKEN)
+		return;
+	c->role = ingress == requests ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
+	c->class = HTTP_SPOKEN;
+}
+
+static __always_inline void http2_event(struct __sk_buff *skb, struct http_socket *c,
+					struct http2_socket *h, bool ingress, int event, u64 now)
+{
+	struct http2_direction *d = ingress ? &h->rx : &h->tx;
+	struct http2_slot *slot;
+	u32 id = d->stream;
+
+	if (event == HTTP2_STARTED)
+		http2_speaks(c, true, ingress);
+	if (event == HTTP2_HEAD && d->fields.side != HPACK_NO_SIDE)
+		http2_speaks(c, d->fields.side == HPACK_REQUEST, ingress);
+	if (c->class != HTTP_SPOKEN)
+		return;
+	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
+		http2_request(c, h, d);
+	} else if (event == HTTP2_HEAD) {
+		http2_answer_head(c, h, d, now);
+	} else if (event == HTTP2_RESET) {
+		slot = http2_find(h->slots, id, id);
+		if (slot && http2_take(h, slot, id, http2_protocol(slot->protocol)))
+			http2_give_back(c, http2_protocol(slot->protocol), 1,
+					BALLAST_LOSS_STREAM_RESET);
+	} else if (event == HTTP2_DATA_END && !http_carries_requests(c, ingress) && (id & 1)) {
+		slot = http2_find(h->slots, id, id);
+		if (slot)
+			http2_answered(c, h, slot, id, HPACK_GRPC_UNKNOWN, now);
+		else
+			http2_untracked_end(c, h, d, 0);
+	} else if (event == HTTP2_AWAY && !http_carries_requests(c, ingress)) {
+		if (d->last_id < h->max_id)
+			http2_away(skb, d->last_id);
+	}
+}
+
+/* What is here is no frame. */
+static __always_inline void http2_lost(struct http_socket *c, struct http2_socket *h, u32 bytes)
+{
+	http_lost(c, bytes);
+	if (c->class != HTTP_SPOKEN) { /* then it never was HTTP/2 */
+		c->mode = HTTP_MODE_1;
+		h->rx.state = HTTP2_NEW;
+		h->tx.state = HTTP2_NEW;
+	}
+}
+
+/* As http_window(). */
+static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socket *c,
+					struct http2_socket *h, struct http1_window *w,
+					bool ingress, u32 offset, u64 now)
+{
+	struct http2_direction *d = ingress ? &h->rx : &h->tx;
+	u32 left = skb->len - offset;
+	int event;
+
+	if (!http_load_window(skb, w, offset, left))
+		return skb->len;
+	event = http2_run(d, w, left, now);
+	if (event == HTTP2_BAD) {
+		http2_lost(c, h, left);
+		return skb->len;
+	}
+	if (event != HTTP2_MORE)
+		http2_event(skb, c, h, ingress, event, now);
+	return offset + w->pos;
+}
+
+__noinline int http2_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
+{
+	u32 zero = 0;
+	struct http1_window *w = bpf_map_lookup_elem(&rx_window, &zero);
+	struct bpf_sock *sk = skb->sk;
+	struct http2_socket *h;
+	struct http_socket *c;
+
+	if (!sk || !w || offset >= skb->len)
+		return -1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!c || !h)
+		return -1;
+	return (int)http2_window(skb, c, h, w, true, offset, now);
+}
+
+__noinline int http2_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http2_socket *h;
+	struct http_socket *c;
+
+	if (!sk || offset >= skb->len)
+		return -1;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!c || !h)
+		return -1;
+	return (int)http2_window(skb, c, h, &c->tx_window, false, offset, now);
+}
+
+/* The packet from `offset` on. */
+static __always_inline void http2_payload(struct __sk_buff *skb, struct http_socket *c,
+					  bool ingress, u32 offset)
+{
+	struct bpf_sock *sk = skb->sk;
+	u32 len = skb->len - offset;
+	struct http2_direction *d;
+	struct http2_socket *h;
+	u64 now;
+	u32 i;
+
+	if (!sk)
+		return;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!h)
+		return;
+	d = ingress ? &h->rx : &h->tx;
+	/* The inside of a DATA frame, which most bytes are. */
+	if (d->state == HTTP2_SKIP && len < d->length) {
+		d->length -= len;
+		return;
+	}
+	if (d->state == HTTP2_NEW) {
+		http2_take_over(d, ingress ? &c->rx.stream : &c->tx.stream);
+		d->strict = h->adopted;
+	} else if (d->state == HTTP2_LOST) {
+		http2_resume(d);
+	}
+	now = bpf_ktime_get_ns();
+#pragma clang loop unroll(disable)
+	for (i = 0; i < HTTP2_MAX_WINDOWS; i++) {
+		int next = ingress ? http2_window_rx(skb, offset, now)
+				   : http2_window_tx(skb, offset, now);
+
+		if (next < 0)
+			break;
+		offset = (u32)next;
+		if (offset >= skb->len)
+			break;
+	}
+	if (offset < skb->len && i == HTTP2_MAX_WINDOWS) {
+		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
+		http2_lose(d);
+	}
+}
+
+static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, u32 gap)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http2_direction *d;
+	struct http2_socket *h;
+
+	if (!sk)
+		return;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!h)
+		return;
+	d = ingress ? &h->rx : &h->tx;
+	if (http2_skips(d, gap)) {
+		d->length -= gap;
+		return;
+	}
+	count_loss(BALLAST_LOSS_GAP, 1, gap);
+	http2_lose(d);
+}
+
+/* The HTTP/1 parser met the preface or what may be a frame's header. false: it is none, or there
+ * is no room to follow it. */
+static __always_inline bool http2_switch(struct __sk_buff *skb, struct http_socket *c, bool ingress)
+{
+	struct http1_stream *s = ingress ? &c->rx.stream : &c->tx.stream;
+	bool framed = s->state == HTTP1_FRAME;
+	struct bpf_sock *sk = skb->sk;
+	struct http2_direction *d;
+	struct http2_socket *h;
+	int event;
+
+	if (!sk)
+		return false;
+	/* Only a connection met in mid-life may begin with another frame than SETTINGS. */
+	if (framed && c->class != HTTP_ADOPTED && (u8)(s->token >> 40) != HTTP2_SETTINGS)
+		return false;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!h) {
+		count_loss(BALLAST_LOSS_NO_STORAGE, 1, 0);
+		return false;
+	}
+	h->adopted = c->class == HTTP_ADOPTED;
+	h->upgraded = c->mode == HTTP_MODE_UPGRADED;
+	d = ingress ? &h->rx : &h->tx;
+	d->strict = 1;
+	event = http2_take_over(d, s);
+	if (event == HTTP2_BAD)
+		return false;
+	c->mode = HTTP_MODE_2;
+	if (event != HTTP2_MORE)
+		http2_event(skb, c, h, ingress, event, 0);
+	return true;
+}
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef BALLAST_HTTP_SOCKET_BPF_H
+#define BALLAST_HTTP_SOCKET_BPF_H
+
+/* What the http probe keeps with a TCP socket. */
+
+#include "bpf/lib/http1.h"
+#include "bpf/lib/requests.bpf.h"
+
+enum http_class {
+	HTTP_NEW = 0, /* since its first byte; one that does not begin as HTTP never becomes it */
+	HTTP_ADOPTED, /* met in mid-life: any packet may begin a message */
+	HTTP_SPOKEN,  /* a message was seen: role holds */
+	HTTP_NOT,     /* bytes are counted, not looked at */
+};
+
+enum http_mode {
+	HTTP_MODE_1 = 0,
+	HTTP_MODE_UPGRADED, /* after a 101: HTTP/2 or a tunnel, as the next bytes say */
+	HTTP_MODE_2,
+	HTTP_MODE_TUNNEL, /* not HTTP any more */
+};
+
+/* Packets of an adopted connection that may pass before we take it for something else. Large,
+ * because it may be in the middle of a long body. */
+#define HTTP_ADOPTED_PATIENCE 4096
+
+struct http_direction {
+	struct http1_stream stream;
+	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
+	u32 next_seq;
+	u8 has_seq;
+	u8 busy;
+	u8 pad[2];
+};
+
+struct http_socket {
+	struct bpf_spin_lock lock; /* rx.busy, rx.next_seq */
+	u32 patience;
+	u64 cgroup_id;
+	u8 class; /* enum http_class */
+	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
+	u8 closed;
+	u8 mode; /* enum http_mode */
+	u32 pad;
+	struct http_direction rx;
+	struct http_direction tx;
+	struct http1_pipeline pipeline;
+	struct http1_window
+		tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_socket);
+} http_sockets SEC(".maps");
+
+/* Ingress runs in softirq, which does not nest on one CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http1_window);
+} rx_window SEC(".maps");
+
+static __always_inline struct ballast_request_value *http_row(struct http_socket *c, u8 protocol)
+{
+	return request_row(c->cgroup_id, c->role, protocol);
+}
+
+static __always_inline bool http_carries_requests(const struct http_socket *c, bool ingress)
+{
+	return ingress == (c->role == BALLAST_ROLE_SERVER);
+}
+
+/* Bytes that begin or go on as no message can. */
+static __always_inline void http_lost(struct http_socket *c, u32 bytes)
+{
+	if (c->class == HTTP_SPOKEN) {
+		count_loss(BALLAST_LOSS_PARSE, 1, bytes);
+		return;
+	}
+	count_loss(BALLAST_LOSS_NOT_HTTP, 1, bytes);
+	if (c->class == HTTP_NEW || c->patience <= 1)
+		c->class = HTTP_NOT;
+	else
+		c->patience--;
+}
+
+/* Fills the window with the packet's bytes from `offset`, of which there are `left` >= 1. */
+static __always_inline bool http_load_window(struct __sk_buff *skb, struct http1_window *w,
+					     u32 offset, u32 left)
+{
+	u32 n = left < HTTP1_WINDOW ? left : HTTP1_WINDOW;
+
+	/* The verifier learns that 1 <= n <= HTTP1_WINDOW. */
+	n -= 1;
+	opaque(n);
+	n &= HTTP1_WINDOW - 1;
+	n += 1;
+	if (bpf_skb_load_bytes(skb, offset, w->bytes, n) < 0)
+		return false;
+	w->pos = 0;
+	w->end = n;
+	return true;
+}
+
+#endif

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// gRPC for the live probe tests: ballast_test_grpc server PORT, or client PORT KIND CALLS, where KIND is
+// once, collect, repeat, converse or fail (every call ends with UNAVAILABLE). The client exits with
+// 0 when every call ended as it should.
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "echo.grpc.pb.h"
+
+namespace {
+
+using ballast::testing::Echo;
+using ballast::testing::Text;
+
+constexpr int kMessages = 5;
+
+class Service final : public Echo::Service {
+  grpc::Status Once(grpc::ServerContext*, const Text* in, Text* out) override {
+    if (in->text() == "fail") {
+      return {grpc::StatusCode::UNAVAILABLE, "as asked"};
+    }
+    out->set_text(in->text());
+    return grpc::Status::OK;
+  }
+  grpc::Status Collect(grpc::ServerContext*, grpc::ServerReader<Text>* reader, Text* out) override {
+    Text in;
+    while (reader->Read(&in)) {
+      out->set_text(out->text() + in.text());
+    }
+    return grpc::Status::OK;
+  }
+  grpc::Status Repeat(grpc::ServerContext*, const Text* in, grpc::ServerWriter<Text>* writer) override {
+    for (int i = 0; i < kMessages; ++i) {
+      writer->Write(*in);
+    }
+    return grpc::Status::OK;
+  }
+  grpc::Status Converse(grpc::ServerContext*, grpc::ServerReaderWriter<Text, Text>* stream) override {
+    Text in;
+    while (stream->Read(&in)) {
+      stream->Write(in);
+    }
+    return grpc::Status::OK;
+  }
+};
+
+int serve(const std::string& address) {
+  Service service;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) {
+    return 1;
+  }
+  server->Wait();
+  return 0;
+}
+
+bool call(Echo::Stub& stub, const std::string& kind) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  Text in;
+  Text out;
+  in.set_text(kind);
+  if (kind == "collect") {
+    const auto writer = stub.Collect(&context, &out);
+    for (int i = 0; i < kMessages; ++i) {
+      writer->Write(in);
+    }
+    writer->WritesDone();
+    return writer->Finish().ok();
+  }
+  if (kind == "repeat") {
+    const auto reader = stub.Repeat(&context, in);
+    int got = 0;
+    while (reader->Read(&out)) {
+      ++got;
+    }
+    return reader->Finish().ok() && got == kMessages;
+  }
+  if (kind == "converse") {
+    const auto stream = stub.Converse(&context);
+    bool same = true;
+    for (int i = 0; i < kMessages; ++i) {
+      same = same && stream->Write(in) && stream->Read(&out) && out.text() == in.text();
+    }
+    stream->WritesDone();
+    return stream->Finish().ok() && same;
+  }
+  const grpc::Status status = stub.Once(&context, in, &out);
+  return kind == "fail" ? status.error_code() == grpc::StatusCode::UNAVAILABLE : status.ok();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 2 ? argv[1] : "";
+  const std::string address = argc > 2 ? std::string("127.0.0.1:") + argv[2] : "";
+  if (mode == "server") {
+    return serve(address);
+  }
+  if (mode != "client" || argc != 5) {
+    return 2;
+  }
+  const auto stub = Echo::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  for (int i = std::atoi(argv[4]); i > 0; --i) {
+    if (!call(*stub, argv[3])) {
+      return 1;
+    }
+  }
+  return 0;
+}
