@@ -27,7 +27,7 @@
 ///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
 ///   learner:
 ///     socket: ""                 # unix:PATH on which ballast-learner is served; empty: off
-///     exploration: 0.05          # 0..1, share of decisions drawn from the softmax; 0 without a socket
+///     exploration: 0.01          # 0..1, share of decisions drawn from the softmax; 0 without a socket
 ///     temperature: 1             # 0.01..100, of that softmax
 ///     rollout_steps: 20          # 1..1000, steps of a rollout handed to the learner
 ///     margin: 1.5                # 1..1000, factor by which an action must beat keeping the offset
@@ -87,8 +87,8 @@ struct Policy {
 };
 
 struct Learner {
-  std::string socket;  ///< path without "unix:"; empty: off
-  double exploration = 0.05;
+  std::string socket;         ///< path without "unix:"; empty: off
+  double exploration = 0.01;  ///< its steps add up: at 0.05 they walked a weight by a quarter in a minute
   double temperature = 1.0;
   int rollout_steps = 20;
   double margin = 1.5;

@@ -93,7 +93,7 @@ void print_closing(const Report& report, const RunFlags& flags) {
     }
     if (run.convergence_s) {
       fmt::print(
-          "{} (round {}): the split was within 10 % of the traffic of its end {:.2f} s after ballastd's "
+          "{} (round {}): the split had settled within 10 % of the traffic {:.2f} s after ballastd's "
           "start, {:.2f} s after the first request\n",
           run.policy, run.round, *run.convergence_s, *run.convergence_s - run.first_request_s);
     }

@@ -21,7 +21,7 @@
 ///   warmup_s: 10                            # load before the measured window
 ///   tick_ms: 250                            # of ballastd
 ///   learner: false                          # ballast-learner and ballast-global beside `ballast`
-///   exploration: 0.05                       # of the learned policy while it acts for the learner
+///   exploration: 0.01                       # of the learned policy while it acts for the learner
 ///   pods:                                   # required, at least one
 ///     - {name: web-0, quota: 0.4}           # quota in CPUs
 ///   events:                                 # at_s counts from the start of the measured window
@@ -65,7 +65,7 @@ struct Scenario {
   double warmup_s = 10.0;
   int tick_ms = 250;
   bool learner = false;
-  double exploration = 0.05;
+  double exploration = 0.01;
   std::vector<PodSpec> pods;
   std::vector<Event> events;  ///< in order of at_s
 

@@ -9,6 +9,7 @@ namespace ballast::lab {
 namespace {
 
 constexpr double kGridS = 0.01;
+constexpr double kSettledStepS = 0.25;
 
 const WeightPoint* point_at(const Timeline& timeline, double t_s) {
   const auto after = std::upper_bound(timeline.begin(), timeline.end(), t_s,
@@ -55,27 +56,30 @@ std::optional<double> settled_at(const Timeline& timeline, double from_s, double
   for (const auto& [pod, weight] : last->weights) {
     target[pod] = mean_share(timeline, pod, to_s - (to_s - from_s) / 4, to_s);
   }
-  const auto settled = [&](const WeightPoint& point) {
+  const auto away = [&](const auto& share_of) {
     double differences = 0;
     for (const auto& [pod, mean] : target) {
-      differences += std::abs(share(point, pod) - mean);
+      differences += std::abs(share_of(pod) - mean);
     }
-    return differences / 2 <= tolerance;
+    return differences / 2;
   };
-  std::optional<double> since;
-  for (auto it = timeline.rbegin(); it != timeline.rend(); ++it) {
-    if (it->t_s > to_s) {
-      continue;
-    }
-    if (!settled(*it)) {
-      break;
-    }
-    since = std::max(it->t_s, from_s);
-    if (it->t_s <= from_s) {
-      break;
+  const auto mean_is_near = [&](double t_s) {
+    const double until = std::min(t_s + kSettledMeanS, to_s);
+    return away([&](const std::string& pod) { return mean_share(timeline, pod, t_s, until); }) <= tolerance;
+  };
+  double since = to_s;
+  for (double t_s = to_s; t_s >= from_s && mean_is_near(t_s); t_s -= kSettledStepS) {
+    since = t_s;
+  }
+  for (const auto& point : timeline) {
+    const double t_s = std::max(point.t_s, from_s);
+    const bool in_force = point_at(timeline, t_s) == &point;
+    if (in_force && t_s >= since - kSettledStepS && t_s < to_s &&
+        away([&](const std::string& pod) { return share(point, pod); }) <= tolerance) {
+      return t_s;
     }
   }
-  return since;
+  return std::nullopt;
 }
 
 std::optional<Reaction> reaction_of(const Timeline& timeline, const std::string& pod, double event_s,

@@ -20,10 +20,12 @@ using Timeline = std::vector<WeightPoint>;
 /// A pod's share of the weights at a time; 0 before the first point or for an unknown pod.
 double share_at(const Timeline& timeline, const std::string& pod, double t_s);
 
-/// When the split became what it stayed: the earliest time in [from_s, to_s] from which no more
-/// than `tolerance` of the traffic would have to move (half the sum of the shares' differences, their
-/// total variation) to make it the mean split over the last quarter of the span. nullopt when it does
-/// not settle, or there is nothing in the span.
+/// When the split became what it stayed: the earliest time in [from_s, to_s] at which, and from which
+/// on in the mean of any kSettledMeanS, no more than `tolerance` of the traffic would have to move
+/// (half the sum of the shares' differences, their total variation) to make it the mean split over
+/// the last quarter of the span. The mean, because a policy that explores never stands still.
+/// nullopt when it does not settle, or there is nothing in the span.
+inline constexpr double kSettledMeanS = 5.0;
 std::optional<double> settled_at(const Timeline& timeline, double from_s, double to_s, double tolerance);
 
 struct Reaction {
