@@ -2,25 +2,36 @@
 //
 // ballast-global: the global network of A3C. Applies the workers' gradients, serves parameters,
 // keeps checkpoints.
+#include <malloc.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/global_network.h"
 #include "model/sync/global_server.h"
 #include "model/sync/listen.h"
+#include "model/sync/operations.h"
 
 namespace {
 
 using namespace std::chrono_literals;
+using ballast::Error;
+using ballast::Result;
 using ballast::Status;
+using ballast::sync::CheckpointStore;
 using ballast::sync::Verdict;
 
 std::atomic<bool> stopping{false};
@@ -36,40 +47,35 @@ void stop_on_signals() {
 struct Flags {
   std::string listen;
   std::string state;
+  std::string operations;
+  std::string initial;
   std::string log_level = "info";
   bool insecure_listen = false;
+  bool standby = false;
+  bool plain = false;
   ballast::sync::GlobalOptions network;
+  ballast::sync::ServerOptions server;
   double checkpoint_seconds = 10;
   std::uint64_t checkpoint_versions = 1000;
   std::uint64_t seed = 0;
 };
 
-void log_status(const ballast::sync::GlobalNetwork& network, std::size_t workers) {
-  const auto counts = network.verdicts();
-  std::string rejected;
-  for (std::size_t i = 1; i < counts.size(); ++i) {
-    rejected += fmt::format(" rejected_{}={}", to_string(static_cast<Verdict>(i)), counts[i]);
-  }
-  const auto version = network.version();
-  spdlog::info("global network epoch={} version={} workers={} accepted={}{}", version.epoch, version.version,
-               workers, counts[0], rejected);
-}
-
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
 class Keeper {
  public:
-  Keeper(const Flags& flags, const ballast::sync::CheckpointStore& store,
+  Keeper(const Flags& flags, ballast::sync::CheckpointStore& store,
          const ballast::sync::GlobalNetwork& network)
-      : flags_(flags), store_(store), network_(network), saved_(network.version()) {}
+      : flags_(flags), store_(store), network_(network), saved_(network.version()), live_(saved_) {}
 
   void tick() {
     const auto version = network_.version();
-    const std::chrono::duration<double> since = std::chrono::steady_clock::now() - when_;
+    if (version != live_) {
+      live_ = version;
+      note(store_.save_live(network_.state()));
+    }
     if (version != saved_ && (version.version - saved_.version >= flags_.checkpoint_versions ||
-                              since.count() >= flags_.checkpoint_seconds)) {
-      if (const Status saved = save(); !saved) {
-        spdlog::error("{}", saved.error().message);
-      }
+                              age_s() >= flags_.checkpoint_seconds)) {
+      note(save());
     }
   }
   Status save() {
@@ -78,24 +84,142 @@ class Keeper {
     saved_ = {state.parameters.epoch, state.parameters.version};
     return store_.save(state);
   }
+  double age_s() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - when_.load()).count();
+  }
+  std::uint64_t failures() const { return failures_; }
 
  private:
+  // The same trouble is told once in ten seconds.
+  void note(const Status& status) {
+    if (status) {
+      return;
+    }
+    ++failures_;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - told_ > 10s) {
+      told_ = now;
+      spdlog::error("state not saved, learning goes on error=\"{}\"", status.error().message);
+    }
+  }
+
   const Flags& flags_;
-  const ballast::sync::CheckpointStore& store_;
+  ballast::sync::CheckpointStore& store_;
   const ballast::sync::GlobalNetwork& network_;
-  ballast::sync::Version saved_;
-  std::chrono::steady_clock::time_point when_ = std::chrono::steady_clock::now();
+  ballast::sync::Version saved_, live_;
+  std::atomic<std::chrono::steady_clock::time_point> when_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point told_{};
+  std::atomic<std::uint64_t> failures_{0};
 };
 
-Status run(const Flags& flags) {
-  if (auto address = ballast::sync::check_address(flags.listen, flags.insecure_listen); !address) {
-    return address;
+/// What operators ask while the replica follows, leads and stops.
+class Replica {
+ public:
+  void lead(const ballast::sync::GlobalNetwork* network, const ballast::sync::GlobalServer* server,
+            const Keeper* keeper) {
+    const std::lock_guard lock(mutex_);
+    network_ = network;
+    server_ = server;
+    keeper_ = keeper;
   }
-  auto store = ballast::sync::CheckpointStore::open(flags.state);
-  if (!store) {
-    return store.error();
+  ballast::sync::GlobalStatus status() const {
+    const std::lock_guard lock(mutex_);
+    ballast::sync::GlobalStatus out;
+    out.leader = network_ != nullptr;
+    if (network_ != nullptr) {
+      out.network = network_->stats();
+      out.workers = network_->worst_workers(20);
+      out.checkpoint_age_s = keeper_->age_s();
+      out.checkpoint_failures = keeper_->failures();
+    }
+    if (server_ != nullptr) {
+      out.ready = !stopping;
+      out.server = server_->stats();
+      out.address = server_->address();
+    }
+    return out;
   }
-  auto state = store->load(flags.seed);
+
+ private:
+  mutable std::mutex mutex_;
+  const ballast::sync::GlobalNetwork* network_ = nullptr;
+  const ballast::sync::GlobalServer* server_ = nullptr;
+  const Keeper* keeper_ = nullptr;
+};
+
+void log_status(const ballast::sync::GlobalNetwork& network, std::size_t streams) {
+  const auto stats = network.stats();
+  std::string rejected;
+  for (std::size_t i = 1; i < stats.verdicts.size(); ++i) {
+    rejected += fmt::format(" rejected_{}={}", to_string(static_cast<Verdict>(i)), stats.verdicts[i]);
+  }
+  spdlog::info("global network epoch={} version={} workers={} batch={} tau_median={} accepted={}{}",
+               stats.version.epoch, stats.version.version, streams, stats.batch, stats.tau_median,
+               stats.verdicts[0], rejected);
+}
+
+Result<ballast::policy::Parameters> fallback(const Flags& flags) {
+  if (flags.initial.empty()) {
+    return ballast::policy::initial(flags.seed);
+  }
+  const auto bytes = ballast::read_file(flags.initial);
+  if (!bytes) {
+    return Error::usage("--initial: " + bytes.error().message);
+  }
+  auto parsed = ballast::policy::parse(*bytes);
+  return parsed ? std::move(parsed)
+                : Error::usage("--initial " + flags.initial + ": " + parsed.error().message);
+}
+
+/// Waits as a follower until the folder is ours, which the kernel gives us when the leader dies;
+/// nullopt when told to stop.
+Result<std::optional<CheckpointStore>> become_leader(const Flags& flags) {
+  if (!flags.standby) {
+    auto store = CheckpointStore::open(flags.state, flags.network.parameters);
+    return store ? Result<std::optional<CheckpointStore>>(std::move(*store)) : store.error();
+  }
+  bool told = false;
+  while (!stopping) {
+    auto store = CheckpointStore::try_open(flags.state, flags.network.parameters);
+    if (!store || store->has_value()) {
+      return store;
+    }
+    if (!std::exchange(told, true)) {
+      spdlog::info("following: another ballast-global leads state={}", flags.state);
+    }
+    std::this_thread::sleep_for(100ms);
+  }
+  return std::optional<CheckpointStore>();
+}
+
+/// Until told to stop, or deposed.
+Status serve(const CheckpointStore& store, ballast::sync::GlobalNetwork& network,
+             const ballast::sync::GlobalServer& server, Keeper& keeper) {
+  auto told = network.verdicts();
+  auto looked = std::chrono::steady_clock::now();
+  while (!stopping) {
+    std::this_thread::sleep_for(10ms);
+    network.tick();
+    keeper.tick();
+    const auto now = std::chrono::steady_clock::now();
+    if (now - looked < 1s) {
+      continue;
+    }
+    looked = now;
+    if (auto leads = store.still_leads(network.version().epoch); !leads) {
+      return leads;
+    }
+    if (const auto counts = network.verdicts(); counts != told) {
+      log_status(network, server.workers());
+      told = counts;
+    }
+  }
+  return ballast::ok();
+}
+
+Status lead(const Flags& flags, const ballast::policy::Parameters& first, CheckpointStore& store,
+            Replica& replica) {
+  auto state = store.load(first);
   if (!state) {
     return state.error();
   }
@@ -103,32 +227,28 @@ Status run(const Flags& flags) {
   if (!network) {
     return network.error();
   }
-  Keeper keeper(flags, *store, **network);
+  Keeper keeper(flags, store, **network);
   // Before anybody sees this epoch: after a crash the next leader has to know that it was used.
   if (auto saved = keeper.save(); !saved) {
     return saved;
   }
-  auto server = ballast::sync::GlobalServer::start(flags.listen, **network);
+  auto server = ballast::sync::GlobalServer::start(flags.listen, **network, flags.server);
   if (!server) {
     return server.error();
   }
-  const auto first = (*network)->version();
-  spdlog::info("listening address={} epoch={} version={}", (*server)->address(), first.epoch, first.version);
+  replica.lead(network->get(), server->get(), &keeper);
+  const auto version = (*network)->version();
+  spdlog::info("listening address={} epoch={} version={} tls={}", (*server)->address(), version.epoch,
+               version.version, !flags.server.tls.empty());
 
-  auto told = (*network)->verdicts();
-  auto logged = std::chrono::steady_clock::now();
-  while (!stopping) {
-    std::this_thread::sleep_for(50ms);
-    keeper.tick();
-    const auto counts = (*network)->verdicts();
-    const auto now = std::chrono::steady_clock::now();
-    if (counts != told && now - logged >= 1s) {
-      log_status(**network, (*server)->workers());
-      told = counts;
-      logged = now;
-    }
-  }
+  const Status served = serve(store, **network, **server, keeper);
+  replica.lead(network->get(), nullptr, &keeper);
   server->reset();  // no gradient may be accepted after the last checkpoint
+  replica.lead(nullptr, nullptr, nullptr);
+  if (!served) {
+    return served;  // the folder is another's: nothing more is written
+  }
+  (*network)->flush();
   if (auto saved = keeper.save(); !saved) {
     return saved;
   }
@@ -136,48 +256,128 @@ Status run(const Flags& flags) {
   return ballast::ok();
 }
 
-}  // namespace
+Status run(const Flags& flags) {
+  const bool encrypted = !flags.server.tls.empty();
+  if (auto address = ballast::sync::check_address(flags.listen, flags.insecure_listen || encrypted);
+      !address) {
+    return address;
+  }
+  if (auto files = ballast::sync::check_tls_files(flags.server.tls); !files) {
+    return files;
+  }
+  const auto first = fallback(flags);
+  if (!first) {
+    return first.error();
+  }
+  Replica replica;
+  std::unique_ptr<ballast::sync::OperationsServer> operations;
+  if (!flags.operations.empty()) {
+    auto started = ballast::sync::OperationsServer::start(flags.operations, flags.insecure_listen,
+                                                          [&] { return replica.status(); });
+    if (!started) {
+      return started.error();
+    }
+    operations = std::move(*started);
+    spdlog::info("operations address={}", operations->address());
+  }
+  auto store = become_leader(flags);
+  if (!store) {
+    return store.error();
+  }
+  return store->has_value() ? lead(flags, *first, **store, replica) : ballast::ok();
+}
 
-int main(int argc, char** argv) {
-  CLI::App app{"ballast-global: the global network of A3C"};
-  Flags flags;
-  auto& rms_prop = flags.network.rms_prop;
+void add_training_flags(CLI::App& app, Flags& flags) {
+  auto& network = flags.network;
   const auto positive = CLI::PositiveNumber;
-  app.add_option("--listen", flags.listen, "IP:PORT or unix:PATH")->required();
-  app.add_option("--state", flags.state, "folder of the checkpoints")->required();
-  app.add_flag("--insecure-listen", flags.insecure_listen,
-               "allow an address beyond loopback although nothing is encrypted or authenticated");
-  app.add_option("--lr", rms_prop.learning_rate, "learning rate")->capture_default_str()->check(positive);
-  app.add_option("--rms-alpha", rms_prop.alpha, "decay of RMSProp's mean square")
+  app.add_option("--lr", network.rms_prop.learning_rate, "learning rate")
+      ->capture_default_str()
+      ->check(positive);
+  app.add_option("--rms-alpha", network.rms_prop.alpha, "decay of RMSProp's mean square")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--rms-epsilon", rms_prop.epsilon, "added to the mean square")
+  app.add_option("--rms-epsilon", network.rms_prop.epsilon, "added to the mean square")
       ->capture_default_str()
       ->check(positive);
-  app.add_option("--clip-norm", flags.network.clip_norm, "of one worker's gradient")
+  app.add_option("--clip-norm", network.clip_norm, "of one worker's gradient")
       ->capture_default_str()
       ->check(positive);
-  app.add_option("--staleness-limit", flags.network.staleness_limit, "versions a gradient may lag behind")
+  app.add_option("--staleness-limit", network.staleness_limit, "versions a gradient may lag behind")
       ->capture_default_str();
+  app.add_flag("--plain", flags.plain, "A3C as published: no batches, no trimmed mean, no quarantine");
+  app.add_option("--trim", network.trim, "share of a batch left out at either end of each coordinate")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.49));
+  app.add_option("--batch-most", network.batch_most, "gradients in a batch at most")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--worker-rate", network.workers.pushes_per_s,
+                 "pushes a second of one worker; 0: any number")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--parameters", network.parameters,
+                 "numbers in the network; another count than this build's measures the server alone")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+}
+
+void add_serving_flags(CLI::App& app, Flags& flags) {
+  app.add_option("--listen", flags.listen, "IP:PORT or unix:PATH")->required();
+  app.add_option("--state", flags.state, "folder of the checkpoints")->required();
+  app.add_flag("--standby", flags.standby,
+               "while another replica leads on this folder, follow and take over when it dies");
+  app.add_option("--operations", flags.operations, "IP:PORT of HTTP /metrics, /status, /healthz, /readyz");
+  app.add_flag("--insecure-listen", flags.insecure_listen,
+               "allow an address beyond loopback although nothing is encrypted or authenticated");
+  app.add_option("--tls-cert", flags.server.tls.certificate, "PEM chain of this server");
+  app.add_option("--tls-key", flags.server.tls.key, "PEM key of it");
+  app.add_option("--tls-ca", flags.server.tls.authority, "PEM bundle that workers' certificates come from");
+  app.add_option("--identity-prefix", flags.server.identity_prefix,
+                 "what a worker's SPIFFE id or DNS name has to begin with");
+  app.add_option("--most-workers", flags.server.most_workers, "streams at the same time")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--checkpoint-seconds", flags.checkpoint_seconds, "longest time without a checkpoint")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-versions", flags.checkpoint_versions, "most versions without a checkpoint")
       ->capture_default_str()
-      ->check(positive);
-  app.add_option("--seed", flags.seed, "of the untrained network where there is no checkpoint")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--initial", flags.initial, "parameters file to begin from where there is no checkpoint");
+  app.add_option("--seed", flags.seed, "of the untrained network where there is neither")
       ->capture_default_str();
   app.add_option("--log", flags.log_level, "trace, debug, info, warn, error or off")->capture_default_str();
+}
+
+// A connection a worker: the soft limit of 1,024 files is for other programs.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"ballast-global: the global network of A3C"};
+  Flags flags;
+  add_serving_flags(app, flags);
+  add_training_flags(app, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  flags.network.robust = !flags.plain;
   if (const auto log = ballast::init_log("ballast-global", flags.log_level); !log) {
     std::fprintf(stderr, "ballast-global: %s\n", log.error().message.c_str());
     return log.error().exit_code();
   }
   stop_on_signals();
+  raise_file_limit();
+  ::mallopt(M_ARENA_MAX, 2);  // one a thread would hold what each of them once needed
   if (const Status done = run(flags); !done) {
     spdlog::error("{}", done.error().message);
     return done.error().exit_code();

@@ -8,9 +8,12 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "model/learn/a3c_worker.h"
 #include "model/sync/agent_client.h"
@@ -34,6 +37,13 @@ std::string default_worker_id() {
   char host[256] = "unknown";
   ::gethostname(host, sizeof host - 1);
   return std::string(host) + "/" + std::to_string(::getpid());
+}
+
+// Workers that explore differently see more of the world together (Mnih et al. 2016, section 4): the
+// same factor for the same name, whatever the build.
+double exploration_of(const std::string& worker_id) {
+  const std::uint32_t hash = ballast::crc32(worker_id.substr(0, worker_id.rfind('/')));
+  return std::exp2(2.0 * static_cast<double>(hash) / 4294967295.0 - 1.0);
 }
 
 void log_progress(ballast::learn::A3cWorker& worker, const ballast::sync::WorkerClient& global,
@@ -84,12 +94,22 @@ int main(int argc, char** argv) {
   CLI::App app{"ballast-learner: the node's A3C worker"};
   std::string agent;
   std::string log_level = "info";
+  bool same_exploration = false;
   ballast::sync::WorkerOptions options;
   options.worker_id = default_worker_id();
   ballast::net::Hyperparameters hyper;
   app.add_option("--agent", agent, "the agent's socket, unix:PATH")->required();
-  app.add_option("--global", options.address, "the global network, IP:PORT or unix:PATH")->required();
-  app.add_option("--worker-id", options.worker_id, "name of this worker in logs")->capture_default_str();
+  app.add_option("--global", options.address,
+                 "the global network, IP:PORT or unix:PATH; ipv4:IP:PORT,IP:PORT names several replicas")
+      ->required();
+  app.add_option("--worker-id", options.worker_id,
+                 "name of this worker; with TLS its certificate's, alone or followed by /...")
+      ->capture_default_str();
+  app.add_option("--tls-cert", options.tls.certificate, "PEM chain of this worker");
+  app.add_option("--tls-key", options.tls.key, "PEM key of it");
+  app.add_option("--tls-ca", options.tls.authority, "PEM bundle that the server's certificate comes from");
+  app.add_option("--server-name", options.server_name,
+                 "name that the server's certificate carries (none: as dialled)");
   app.add_option("--log", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
   app.add_option("--gamma", hyper.gamma, "discount a step")
       ->capture_default_str()
@@ -97,6 +117,8 @@ int main(int argc, char** argv) {
   app.add_option("--entropy-bonus", hyper.entropy_bonus, "beta")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 10.0));
+  app.add_flag("--same-exploration", same_exploration,
+               "take beta as it is, not times a factor in [1/2, 2] of this worker's own");
   app.add_option("--t-max", hyper.t_max, "steps until a return bootstraps")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}));
@@ -113,8 +135,16 @@ int main(int argc, char** argv) {
     spdlog::error("--agent {} is not of the form unix:PATH", agent);
     return 2;
   }
+  if (const auto files = ballast::sync::check_tls_files(options.tls); !files) {
+    spdlog::error("{}", files.error().message);
+    return files.error().exit_code();
+  }
+  if (!same_exploration) {
+    hyper.entropy_bonus *= exploration_of(options.worker_id);
+  }
   stop_on_signals();
-  spdlog::info("started worker_id={} agent={} global={}", options.worker_id, agent, options.address);
+  spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f}", options.worker_id, agent,
+               options.address, hyper.entropy_bonus);
   run(agent, options, hyper);
   spdlog::info("stopped");
   return 0;

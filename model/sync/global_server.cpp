@@ -2,118 +2,90 @@
 #include "model/sync/global_server.h"
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
 
-#include <atomic>
 #include <chrono>
+#include <thread>
 #include <utility>
 
-#include "ballast_sync.grpc.pb.h"
+#include "model/sync/credentials.h"
 #include "model/sync/listen.h"
-#include "model/sync/wire.h"
+#include "model/sync/worker_stream.h"
 
 namespace ballast::sync {
 
 namespace {
 
-constexpr int kMostBytes = 1 << 20;  // a gradient is some 30 kB; nobody may make us hold more
+constexpr int kReadChunk = 16 * 1024;
 
-std::string explain(Verdict verdict, const Gradient& gradient, const Version& current) {
-  if (verdict == Verdict::kAccepted) {
-    return {};
-  }
-  return std::string(to_string(verdict)) + ": gradient of " + std::to_string(gradient.values.size()) +
-         " values at epoch " + std::to_string(gradient.acted.epoch) + " version " +
-         std::to_string(gradient.acted.version) + ", current is epoch " + std::to_string(current.epoch) +
-         " version " + std::to_string(current.version);
-}
-
-v1::ServerMessage answer(GlobalNetwork& network, const v1::WorkerMessage& message) {
-  v1::ServerMessage out;
-  if (message.has_gradient()) {
-    const Gradient gradient = from_wire(message.gradient());
-    const Verdict verdict = network.push(gradient);
-    out.set_verdict(to_wire(verdict));
-    out.set_reason(explain(verdict, gradient, network.version()));
-  }
-  auto [current, bytes] = network.parameters();
-  *out.mutable_current() = to_wire(current);
-  if (!message.has_held() || from_wire(message.held()) != current) {
-    out.set_parameters(std::move(bytes));
-  }
-  return out;
-}
-
-// Strictly one read, one write: no two reactions of one stream run at the same time.
-class Stream final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage> {
+class Service final : public v1::GlobalNetwork::WithRawCallbackMethod_Sync<v1::GlobalNetwork::Service> {
  public:
-  Stream(GlobalNetwork& network, std::atomic<std::size_t>& open) : network_(network), open_(open) {
-    ++open_;
-    StartRead(&message_);
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) {
-      Finish(grpc::Status::OK);
-      return;
-    }
-    answer_ = answer(network_, message_);
-    StartWrite(&answer_);
-  }
-  void OnWriteDone(bool ok) override {
-    if (!ok) {
-      Finish(grpc::Status::OK);
-      return;
-    }
-    StartRead(&message_);
-  }
-  void OnDone() override {
-    --open_;
-    delete this;
+  explicit Service(Hub& hub) : hub_(hub) {}
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sync(
+      grpc::CallbackServerContext* context) override {
+    return open_stream(hub_, context);
   }
 
  private:
-  GlobalNetwork& network_;
-  std::atomic<std::size_t>& open_;
-  v1::WorkerMessage message_;
-  v1::ServerMessage answer_;
-};
-
-class Service final : public v1::GlobalNetwork::CallbackService {
- public:
-  explicit Service(GlobalNetwork& network) : network_(network) {}
-  grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* Sync(grpc::CallbackServerContext*) override {
-    return new Stream(network_, open);  // OnDone deletes it
-  }
-  std::atomic<std::size_t> open{0};
-
- private:
-  GlobalNetwork& network_;
+  Hub& hub_;
 };
 
 }  // namespace
 
+const char* to_string(Ended reason) {
+  static constexpr std::array<const char*, kEnded> kNames = {
+      "malformed", "identity", "too_large", "too_many", "silent", "never_reads", "draining"};
+  return kNames[static_cast<std::size_t>(reason)];
+}
+
 struct GlobalServer::Impl {
-  explicit Impl(GlobalNetwork& network) : service(network) {}
-  Service service;
+  Impl(GlobalNetwork& network, const ServerOptions& options) : hub(network, options) {}
+
+  void watch(const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      hub.end_overdue();
+    }
+  }
+
+  Hub hub;
+  Service service{hub};
   std::string address;
   std::unique_ptr<grpc::Server> server;
+  std::jthread watcher;
 };
 
-Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& address,
-                                                          GlobalNetwork& network) {
+Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& address, GlobalNetwork& network,
+                                                          const ServerOptions& options) {
+  if (auto files = check_tls_files(options.tls); !files) {
+    return files.error();
+  }
   if (auto free = probe_address(address); !free) {
     return free.error();
   }
-  auto impl = std::make_unique<Impl>(network);
+  auto impl = std::make_unique<Impl>(network, options);
   int port = 0;
   grpc::ServerBuilder builder;
+  grpc::ResourceQuota quota("workers");
+  quota.Resize(options.memory_bytes);
+  builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(kMostBytes);
+  // gRPC cuts what is far too large before it is read; the rest is answered with a reason (Hub).
+  builder.SetMaxReceiveMessageSize(static_cast<int>(2 * impl->hub.longest_message()));
   // Workers look every ten seconds whether we live (worker_client.cpp); gRPC takes that for abuse.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   // A node that vanished without closing its connection is found out by our own pings.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  // A connection that never becomes one.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, static_cast<int>(options.hello.count()));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 300'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8192);
+  // gRPC keeps a buffer for the next read of each connection, as large as the last read: 5,000 workers
+  // at rest would hold their last gradients' size.
+  builder.AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunk);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddListeningPort(address, server_credentials(options.tls), &port);
   builder.RegisterService(&impl->service);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || port == 0) {
@@ -121,12 +93,14 @@ Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& add
   }
   const bool named = address.starts_with("unix:");
   impl->address = named ? address : address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+  impl->watcher = std::jthread([raw = impl.get()](const std::stop_token& stop) { raw->watch(stop); });
   return std::unique_ptr<GlobalServer>(new GlobalServer(std::move(impl)));
 }
 
 GlobalServer::GlobalServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 GlobalServer::~GlobalServer() {
+  impl_->hub.drain();
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
   impl_->server->Wait();
 }
@@ -135,7 +109,10 @@ const std::string& GlobalServer::address() const {
   return impl_->address;
 }
 std::size_t GlobalServer::workers() const {
-  return impl_->service.open;
+  return impl_->hub.stats().workers;
+}
+ServerStats GlobalServer::stats() const {
+  return impl_->hub.stats();
 }
 
 }  // namespace ballast::sync

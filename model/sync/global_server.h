@@ -1,22 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "agent/base/result.h"
 #include "model/sync/global_network.h"
+#include "model/sync/tls.h"
 
 namespace ballast::sync {
 
-/// The door of the global network: gRPC in the clear, one stream a worker, no thread a worker.
+struct ServerOptions {
+  std::size_t most_workers = 10'000;        ///< open streams; one more is refused
+  std::size_t memory_bytes = 384UL << 20;   ///< what gRPC may hold for all connections together
+  std::chrono::milliseconds hello{10'000};  ///< for the first whole message of a stream
+  std::chrono::milliseconds idle{120'000};  ///< for each further one
+  std::chrono::milliseconds write{20'000};  ///< until the worker has read an answer
+  TlsFiles tls;                             ///< empty: in the clear
+  /// With TLS: what a worker's identity (SPIFFE id, else DNS name) has to begin with. Its worker id
+  /// has to be that identity, alone or followed by "/...".
+  std::string identity_prefix;
+};
+
+/// Why streams were ended by the server.
+enum class Ended { kMalformed, kIdentity, kTooLarge, kTooMany, kSilent, kNeverReads, kDraining };
+inline constexpr std::size_t kEnded = 7;
+const char* to_string(Ended reason);
+
+struct ServerStats {
+  std::size_t workers = 0;      ///< open streams
+  std::uint64_t streams = 0;    ///< since the start
+  std::uint64_t messages = 0;   ///< answered
+  std::uint64_t unchanged = 0;  ///< of them without parameters, because the worker held them
+  std::uint64_t bytes_in = 0, bytes_out = 0;
+  std::array<std::uint64_t, kEnded> ended{};
+};
+
+/// The door of the global network: gRPC, one stream a worker, no thread a worker. What it holds for
+/// one worker does not depend on what the worker does: one message being read, then one answer, whose
+/// parameters all workers share.
 class GlobalServer {
  public:
   /// `address` as in listen.h; port 0 takes a free one. Fails naming the address and the reason.
   /// `network` has to outlive the server.
-  static Result<std::unique_ptr<GlobalServer>> start(const std::string& address, GlobalNetwork& network);
-  /// Ends all streams and waits for them, half a second at most before it cuts them.
+  static Result<std::unique_ptr<GlobalServer>> start(const std::string& address, GlobalNetwork& network,
+                                                     const ServerOptions& options = {});
+  /// Drains: answers what was read, ends all streams with UNAVAILABLE and waits for them, half a
+  /// second at most before it cuts them.
   ~GlobalServer();
   GlobalServer(const GlobalServer&) = delete;
   GlobalServer& operator=(const GlobalServer&) = delete;
@@ -24,6 +58,7 @@ class GlobalServer {
   /// Where it listens, with the port taken.
   const std::string& address() const;
   std::size_t workers() const;  ///< open streams
+  ServerStats stats() const;
 
  private:
   struct Impl;

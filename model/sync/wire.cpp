@@ -60,6 +60,7 @@ Gradient from_wire(const v1::Gradient& gradient) {
 v1::ServerMessage::Verdict to_wire(Verdict verdict) {
   static_assert(static_cast<int>(Verdict::kAccepted) + 1 == v1::ServerMessage::ACCEPTED);
   static_assert(static_cast<int>(Verdict::kStale) + 1 == v1::ServerMessage::REJECTED_STALE);
+  static_assert(static_cast<int>(Verdict::kType) + 1 == v1::ServerMessage::REJECTED_TYPE);
   return static_cast<v1::ServerMessage::Verdict>(static_cast<int>(verdict) + 1);
 }
 

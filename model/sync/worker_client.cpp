@@ -14,6 +14,7 @@
 #include "ballast_sync.grpc.pb.h"
 #include "model/sync/backoff.h"
 #include "model/sync/channel.h"
+#include "model/sync/credentials.h"
 #include "model/sync/wire.h"
 
 namespace ballast::sync {
@@ -124,8 +125,12 @@ void WorkerClient::Impl::talk(
 }
 
 void WorkerClient::Impl::run() {
+  // Once, not for every attempt: they watch the certificate's files with a thread of their own.
+  const auto credentials = channel_credentials(options.tls);
+  bool told = false;
   while (true) {
-    const auto stub = v1::GlobalNetwork::NewStub(make_channel(options.address));
+    const auto stub =
+        v1::GlobalNetwork::NewStub(make_channel(options.address, credentials, options.server_name));
     grpc::ClientContext own_context;
     {
       const std::lock_guard lock(mutex);
@@ -146,7 +151,8 @@ void WorkerClient::Impl::run() {
       return;
     }
     const auto wait = backoff.next();
-    spdlog::log(was_connected ? spdlog::level::warn : spdlog::level::debug,
+    told = told && !was_connected;  // each time that it goes away is told once
+    spdlog::log(std::exchange(told, true) ? spdlog::level::debug : spdlog::level::warn,
                 "global network away address={} error=\"{}\" retry_ms={}", options.address,
                 status.error_message(), wait.count());
     changed.wait_for(lock, wait, [&] { return stopping; });

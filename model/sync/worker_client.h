@@ -9,16 +9,21 @@
 
 #include "model/policy/parameters.h"
 #include "model/sync/global_network.h"
+#include "model/sync/tls.h"
 
 namespace ballast::sync {
 
 struct WorkerOptions {
-  std::string address;                            ///< of the global network, any gRPC target
+  /// Of the global network, any gRPC target; "ipv4:IP:PORT,IP:PORT" names several replicas, of which
+  /// the one that leads answers.
+  std::string address;
   std::string worker_id;                          ///< for people and for the server's log
   std::chrono::milliseconds pull_interval{1000};  ///< while there is nothing to push
   std::chrono::milliseconds first_wait{100};      ///< before the first reconnect, jittered
   std::chrono::milliseconds longest_wait{10'000};
-  std::size_t queue = 64;  ///< gradients that may wait; more are dropped
+  std::size_t queue = 64;   ///< gradients that may wait; more are dropped
+  TlsFiles tls;             ///< empty: in the clear
+  std::string server_name;  ///< that the server's certificate has to carry; empty: as dialled
 };
 
 /// Parameters as they came, and as they read.

@@ -6,6 +6,7 @@
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
 #include "tools/bench/sim_command.h"
+#include "tools/bench/sync_command.h"
 #include "tools/bench/train_command.h"
 
 namespace {
@@ -68,6 +69,28 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
   train->add_flag("--resume", options.resume, "go on from the checkpoint in --out");
 }
 
+void add_sync(CLI::App& app, ballast::bench::SyncOptions& options) {
+  auto* sync = app.add_subcommand("sync", "simulated workers against a real ballast-global");
+  sync->add_option("--workers", options.workers, "N[,N...]: a run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  sync->add_option("--params", options.parameters, "numbers in the network")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  sync->add_option("--seconds", options.seconds, "measured, after a warm-up of two intervals")
+      ->check(CLI::Range(0.1, 86'400.0))
+      ->capture_default_str();
+  sync->add_option("--interval", options.interval_s, "seconds between the syncs of one worker")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->capture_default_str();
+  sync->add_option("--threads", options.threads, "that drive the workers")
+      ->check(CLI::Range(1U, 64U))
+      ->capture_default_str();
+  sync->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
+  sync->add_option("--plot", options.plot, "SVG file: cost per worker over the number of workers");
+}
+
 int list_scenarios(bool variants) {
   for (const auto& scenario : ballast::sim::builtin_scenarios()) {
     std::cout << scenario.name << "\n";
@@ -105,6 +128,8 @@ int main(int argc, char** argv) {
   add_sim(app, options);
   ballast::train::TrainOptions train_options;
   add_train(app, train_options);
+  ballast::bench::SyncOptions sync_options;
+  add_sync(app, sync_options);
   bool variants = false;
   bool rules = false;
   auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
@@ -115,6 +140,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (app.get_subcommand("sync")->parsed()) {
+    return finish(ballast::bench::run_sync(sync_options));
   }
   if (scenarios->parsed()) {
     return list_scenarios(variants);

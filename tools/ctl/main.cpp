@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "tools/ctl/global.h"
 #include "tools/ctl/top.h"
 #include "tools/ctl/verbs.h"
 
@@ -15,6 +16,11 @@ using namespace ballast;
 int fail(const Error& error) {
   fmt::print(stderr, "ballastctl: {}\n", error.message);
   return error.exit_code();
+}
+
+int print(const ctl::Report& report, const std::string& format) {
+  fmt::print("{}", format == "json" ? report.json.dump(2) + "\n" : report.text);
+  return 0;
 }
 
 std::string verb_list() {
@@ -68,6 +74,10 @@ int main(int argc, char** argv) {
   if (target.empty() && verb->needs_target) {
     return fail(Error::usage(fmt::format("{} needs a target: SERVICE or SERVICE/POD", name)));
   }
+  if (name == "global") {
+    const auto report = ctl::global(target);
+    return report ? print(*report, format) : fail(report.error());
+  }
   if (verb->run == nullptr) {
     const Status status = ctl::top(bpffs, target, format == "json");
     return status ? 0 : fail(status.error());
@@ -80,6 +90,5 @@ int main(int argc, char** argv) {
   if (!report) {
     return fail(report.error());
   }
-  fmt::print("{}", format == "json" ? report->json.dump(2) + "\n" : report->text);
-  return 0;
+  return print(*report, format);
 }

@@ -15,6 +15,7 @@ const std::vector<Verb>& verbs() {
       {"loss", "what could not be measured, by reason", loss, false},
       {"weights", "the weight of each endpoint", weights},
       {"explain", "why an endpoint has its weight", explain, true, true},
+      {"global", "a ballast-global; TARGET is the IP:PORT of its --operations", nullptr},
       {"top", "a live table; q quits", nullptr},
   };
   return kVerbs;

@@ -24,7 +24,8 @@ Result<Report> explain(View& view, const std::string& target);
 struct Verb {
   const char* name;
   const char* help;
-  Result<Report> (*run)(View& view, const std::string& target);  ///< null: `top`, which has a loop of its own
+  Result<Report> (*run)(View& view,
+                        const std::string& target);  ///< null: `top` and `global`, which read otherwise
   bool takes_target = true;
   bool needs_target = false;
 };

@@ -147,6 +147,65 @@ TEST_F(Checkpoint, OtherFilesAreLeftAloneAndLeftoversOfACrashAreNot) {
   EXPECT_TRUE(fs::exists(other));
 }
 
+TEST_F(Checkpoint, ALiveStateThatIsNewerThanTheLastCheckpointIsLoaded) {
+  ASSERT_TRUE(store_->save(state_at(4, 9)));
+  for (const std::uint64_t version : {10, 11, 12}) {
+    ASSERT_TRUE(store_->save_live(state_at(4, version)));
+  }
+  GlobalState expected = state_at(4, 12);
+  expected.parameters.epoch = 5;
+  auto state = store_->load(0);
+  ASSERT_TRUE(state);
+  EXPECT_EQ(*state, expected);
+}
+
+TEST_F(Checkpoint, ALiveStateTornAtAnyByteLeavesTheOtherAndThenTheCheckpoint) {
+  ASSERT_TRUE(store_->save(state_at(4, 9)));
+  ASSERT_TRUE(store_->save_live(state_at(4, 10)));
+  ASSERT_TRUE(store_->save_live(state_at(4, 11)));
+  const std::string whole = *read_file(folder_->path() / "live-1");
+  for (std::size_t length = 0; length < whole.size(); length += 1777) {
+    write(folder_->path() / "live-1", whole.substr(0, length));
+    const auto state = store_->load(0);
+    ASSERT_TRUE(state);
+    EXPECT_EQ(state->parameters.version, 10U) << length;
+  }
+  write(folder_->path() / "live-0", "torn");
+  const auto state = store_->load(0);
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->parameters.version, 9U);
+}
+
+TEST_F(Checkpoint, WithoutAWholeOneTheShippedParametersAreServed) {
+  write(folder_->path() / "checkpoint-00000000000000000041-00000000000000000007", "torn");
+  const auto shipped = state_at(1, 77).parameters;
+  const auto state = store_->load(shipped);
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->parameters.theta, shipped.theta);
+  EXPECT_EQ(state->parameters.epoch, 42U);
+}
+
+TEST_F(Checkpoint, ADeposedLeaderIsTold) {
+  ASSERT_TRUE(store_->save(state_at(4, 9)));
+  EXPECT_TRUE(store_->still_leads(4));
+  ASSERT_TRUE(store_->save(state_at(5, 0)));
+  const auto deposed = store_->still_leads(4);
+  ASSERT_FALSE(deposed);
+  EXPECT_NE(deposed.error().message.find("epoch 5"), std::string::npos) << deposed.error().message;
+  EXPECT_TRUE(store_->still_leads(5));
+  fs::remove(folder_->path() / "lock");
+  EXPECT_FALSE(store_->still_leads(5));
+  auto other = CheckpointStore::try_open(folder_->path());
+  ASSERT_TRUE(other && *other) << "another process makes a lock of its own";
+  EXPECT_FALSE(store_->still_leads(5));
+}
+
+TEST_F(Checkpoint, AFollowerIsToldThatAnotherLeads) {
+  const auto follower = CheckpointStore::try_open(folder_->path());
+  ASSERT_TRUE(follower) << follower.error().message;
+  EXPECT_FALSE(follower->has_value());
+}
+
 TEST_F(Checkpoint, OneProcessAFolder) {
   const auto second = CheckpointStore::open(folder_->path());
   ASSERT_FALSE(second);

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Messages as they are on the wire, byte by byte: a side that is one version behind or ahead still
+// understands the other. These bytes are never changed; a new field gets a new case.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "model/sync/wire.h"
+
+namespace ballast::sync {
+namespace {
+
+using namespace std::string_literals;
+
+// worker_id "n1"; held {5, 9}; gradient {acted {5, 8}, steps 20, norm 1.0, values of one float 1.0}.
+const std::string kWorkerOfFirstVersion =
+    "\x0a\x02n1"
+    "\x12\x04\x08\x05\x10\x09"
+    "\x1a\x17\x0a\x04\x08\x05\x10\x08\x10\x14\x19\x00\x00\x00\x00\x00\x00\xf0\x3f\x22\x04\x00\x00\x80\x3f"s;
+
+// current {5, 10}; verdict REJECTED_STALE; reason "late"; parameters "abc".
+const std::string kServerOfFirstVersion =
+    "\x0a\x04\x08\x05\x10\x0a"
+    "\x10\x07"
+    "\x1a\x04late"
+    "\x22\x03"
+    "abc"s;
+
+TEST(Compatibility, AWorkerOneVersionBehindIsUnderstood) {
+  v1::WorkerMessage message;
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion));
+  EXPECT_EQ(message.worker_id(), "n1");
+  EXPECT_EQ(from_wire(message.held()), (Version{5, 9}));
+  EXPECT_EQ(message.gradient().type(), v1::Gradient::FLOAT32) << "unset means what it meant";
+  const Gradient gradient = from_wire(message.gradient());
+  EXPECT_EQ(gradient.acted, (Version{5, 8}));
+  EXPECT_EQ(gradient.steps, 20U);
+  EXPECT_EQ(gradient.norm, 1.0);
+  EXPECT_EQ(gradient.values, std::vector<float>{1.0F});
+}
+
+TEST(Compatibility, WhatAWorkerSaysReadsTheSameToAServerOneVersionBehind) {
+  v1::WorkerMessage message;
+  message.set_worker_id("n1");
+  *message.mutable_held() = to_wire(Version{5, 9});
+  *message.mutable_gradient() = to_wire(Gradient{{5, 8}, 20, 1.0, {1.0F}});
+  EXPECT_EQ(message.SerializeAsString(), kWorkerOfFirstVersion);
+}
+
+TEST(Compatibility, AServerOneVersionBehindIsUnderstood) {
+  v1::ServerMessage message;
+  ASSERT_TRUE(message.ParseFromString(kServerOfFirstVersion));
+  EXPECT_EQ(from_wire(message.current()), (Version{5, 10}));
+  EXPECT_EQ(message.verdict(), v1::ServerMessage::REJECTED_STALE);
+  EXPECT_EQ(message.reason(), "late");
+  EXPECT_EQ(message.parameters(), "abc");
+  EXPECT_EQ(message.status(), 0U);
+}
+
+TEST(Compatibility, WhatIsUnknownIsSkipped) {
+  const std::string later =
+      "\xfa\x3f\x06"
+      "future"
+      "\x80\x40\x01"s;  // fields 1023 and 1024
+  v1::WorkerMessage worker;
+  ASSERT_TRUE(worker.ParseFromString(kWorkerOfFirstVersion + later));
+  EXPECT_EQ(from_wire(worker.gradient()).steps, 20U);
+  v1::ServerMessage server;
+  ASSERT_TRUE(server.ParseFromString(kServerOfFirstVersion + later));
+  EXPECT_EQ(server.reason(), "late");
+}
+
+TEST(Compatibility, AVerdictOfALaterVersionIsARejection) {
+  v1::ServerMessage message;
+  ASSERT_TRUE(message.ParseFromString("\x10\x63"s));
+  EXPECT_NE(message.verdict(), v1::ServerMessage::ACCEPTED);
+  EXPECT_NE(message.verdict(), v1::ServerMessage::VERDICT_UNSPECIFIED);
+}
+
+}  // namespace
+}  // namespace ballast::sync

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sync/operations.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "agent/base/unique_fd.h"
+
+namespace ballast::sync {
+namespace {
+
+GlobalStatus example() {
+  GlobalStatus status;
+  status.leader = status.ready = true;
+  status.address = "127.0.0.1:7";
+  status.network.version = {12, 34};
+  status.network.verdicts[0] = 100;
+  status.network.verdicts[static_cast<std::size_t>(Verdict::kNotFinite)] = 3;
+  status.network.tau[0] = 60;
+  status.network.tau[3] = 40;
+  status.network.tau_sum = 160;
+  status.server.ended[static_cast<std::size_t>(Ended::kSilent)] = 2;
+  status.workers = {{.id = "node-\xff\"1", .rejected = 3, .last_bad = "not_finite"}};
+  return status;
+}
+
+// What the server says to one GET.
+std::string get(const std::string& address, const std::string& path) {
+  const UniqueFd socket(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  EXPECT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  const std::string request = "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n";
+  EXPECT_EQ(::send(socket.get(), request.data(), request.size(), 0), static_cast<ssize_t>(request.size()));
+  std::string out;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = ::recv(socket.get(), buffer, sizeof buffer, 0)) > 0;) {
+    out.append(buffer, static_cast<std::size_t>(n));
+  }
+  return out;
+}
+
+TEST(Operations, MetricsNameReasonsAndAreCumulative) {
+  const std::string text = metrics_text(example());
+  for (const char* line : {"ballast_global_version 34\n", "ballast_global_gradients_accepted_total 100\n",
+                           "ballast_global_gradients_rejected_total{reason=\"not_finite\"} 3\n",
+                           "ballast_global_streams_ended_total{reason=\"silent\"} 2\n",
+                           "ballast_global_staleness_versions_bucket{le=\"0\"} 60\n",
+                           "ballast_global_staleness_versions_bucket{le=\"4\"} 100\n",
+                           "ballast_global_staleness_versions_bucket{le=\"+Inf\"} 100\n",
+                           "ballast_global_staleness_versions_sum 160\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "in\n" << text;
+  }
+}
+
+TEST(Operations, StatusIsJsonWhateverAWorkerCallsItself) {
+  const auto json = nlohmann::json::parse(status_json(example()));
+  EXPECT_EQ(json["epoch"], 12);
+  EXPECT_EQ(json["rejected"]["not_finite"], 3);
+  EXPECT_EQ(json["workers"][0]["last_bad"], "not_finite");
+}
+
+TEST(Operations, ServesHealthReadinessMetricsAndStatus) {
+  GlobalStatus status = example();
+  auto server = OperationsServer::start("127.0.0.1:0", false, [&] { return status; });
+  ASSERT_TRUE(server) << server.error().message;
+  const std::string& address = (*server)->address();
+  EXPECT_TRUE(get(address, "/healthz").starts_with("HTTP/1.1 200"));
+  EXPECT_TRUE(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+  EXPECT_NE(get(address, "/metrics").find("ballast_global_leader 1"), std::string::npos);
+  EXPECT_NE(get(address, "/status").find("\"version\": 34"), std::string::npos);
+  EXPECT_TRUE(get(address, "/other").starts_with("HTTP/1.1 404"));
+  status.ready = status.leader = false;
+  EXPECT_TRUE(get(address, "/readyz").starts_with("HTTP/1.1 503"));
+  EXPECT_TRUE(get(address, "/healthz").starts_with("HTTP/1.1 200"));
+}
+
+TEST(Operations, StaysOnThisHostUnlessToldOtherwise) {
+  const auto server = OperationsServer::start("0.0.0.0:0", false, [] { return GlobalStatus(); });
+  ASSERT_FALSE(server);
+  EXPECT_EQ(server.error().kind, Error::Kind::kUsage);
+}
+
+}  // namespace
+}  // namespace ballast::sync

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/ctl/global.h"
+
+#include <gtest/gtest.h>
+
+namespace ballast::ctl {
+namespace {
+
+constexpr const char* kStatus = R"({"leader": true, "ready": true, "address": "127.0.0.1:1", "epoch": 12,
+  "version": 34, "version_age_s": 0.5, "accepted": 100, "rejected": {"shape": 0, "not_finite": 3},
+  "clipped": 2, "staleness_median": 4, "norm_median": 1.5, "batch": {"size": 4, "buffered": 1, "age_s": 0.2},
+  "workers_pushing": 64, "workers_quarantined": 1, "streams": 70, "messages": 9, "unchanged": 1,
+  "ended": {"silent": 2, "malformed": 0}, "checkpoint_age_s": 3, "checkpoint_failures": 0,
+  "workers": [{"worker": "node-7", "accepted": 5, "rejected": 9, "quarantines": 1, "quarantined_s": 41,
+               "idle_s": 1, "last_bad": "not_finite: a NaN"}]})";
+
+TEST(Global, ShowsVersionReasonsAndWhoIsShutOut) {
+  const auto report = global_report(kStatus);
+  ASSERT_TRUE(report) << report.error().message;
+  for (const char* part : {"leader", "epoch 12", "version 34", "1 of 4", "3 not_finite", "2 silent", "node-7",
+                           "not_finite: a NaN", "64 pushing, 70 streams, 1 quarantined"}) {
+    EXPECT_NE(report->text.find(part), std::string::npos) << part << " in\n" << report->text;
+  }
+  EXPECT_EQ(report->text.find("shape"), std::string::npos) << "what never happened is not shown";
+  EXPECT_EQ(report->json["version"], 34);
+}
+
+TEST(Global, RefusesWhatIsNoStatusAndWhatIsNoAddress) {
+  for (const char* status : {"", "not json", "{}", "[]", R"({"leader": 1})"}) {
+    EXPECT_FALSE(global_report(status)) << status;
+  }
+  for (const char* address : {"", "nowhere", "unix:/x"}) {
+    const auto report = global(address);
+    ASSERT_FALSE(report) << address;
+    EXPECT_EQ(report.error().kind, Error::Kind::kUsage) << address;
+  }
+  const auto nobody = global("127.0.0.1:1");
+  ASSERT_FALSE(nobody);
+  EXPECT_NE(nobody.error().message.find("127.0.0.1:1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ballast::ctl

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+
+namespace ballast::bench {
+
+/// `ballast-bench sync`: simulated workers against a real ballast-global over real sockets.
+struct SyncOptions {
+  std::vector<std::size_t> workers = {100};  ///< one run each, a server of its own each
+  std::size_t parameters = 20'000;
+  double seconds = 10;    ///< measured, after a warm-up of two intervals
+  double interval_s = 5;  ///< between the syncs of one worker
+  unsigned threads = 1;   ///< that drive the workers
+  std::string output;     ///< JSON; "-" is stdout: a row, or a list of rows for several `workers`
+  std::string plot;       ///< SVG: cost per worker over the number of workers; empty: none
+};
+
+Status run_sync(const SyncOptions& options);
+
+/// One point of the plot.
+struct SyncCost {
+  double workers = 0;
+  double server_cpu_us_per_sync = 0;
+  double server_kib_per_worker = 0;
+};
+std::string sync_cost_svg(const std::vector<SyncCost>& points);
+
+}  // namespace ballast::bench

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/ctl/global.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "agent/base/human.h"
+#include "agent/base/listen_address.h"
+#include "agent/base/table.h"
+#include "agent/base/unique_fd.h"
+
+namespace ballast::ctl {
+
+namespace {
+
+constexpr std::size_t kMostBytes = 1 << 20;
+
+Result<UniqueFd> connect_to(const ListenAddress& to) {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  if (to.ipv6) {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(to.port);
+    ::inet_pton(AF_INET6, to.host.c_str(), &v6->sin6_addr);
+    length = sizeof *v6;
+  } else {
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(to.port);
+    ::inet_pton(AF_INET, to.host.c_str(), &v4->sin_addr);
+    length = sizeof *v4;
+  }
+  UniqueFd socket(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const timeval patience{.tv_sec = 5, .tv_usec = 0};
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (!socket || ::connect(socket.get(), reinterpret_cast<sockaddr*>(&storage), length) != 0) {
+    return Error::failed(
+        fmt::format("connecting to {}: {}; is it the --operations address of ballast-global?", to.text(),
+                    std::strerror(errno)));
+  }
+  return socket;
+}
+
+Result<std::string> get_status(const ListenAddress& from) {
+  const auto socket = connect_to(from);
+  if (!socket) {
+    return socket.error();
+  }
+  const std::string request = "GET /status HTTP/1.1\r\nHost: ballast-global\r\nConnection: close\r\n\r\n";
+  std::string answer;
+  char buffer[16384];
+  ssize_t n = ::send(socket->get(), request.data(), request.size(), MSG_NOSIGNAL);
+  while (n > 0 && answer.size() < kMostBytes) {
+    n = ::recv(socket->get(), buffer, sizeof buffer, 0);
+    answer.append(buffer, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  }
+  const std::size_t body = answer.find("\r\n\r\n");
+  if (n < 0 || !answer.starts_with("HTTP/1.1 200") || body == std::string::npos) {
+    return Error::failed(from.text() + " does not answer as a ballast-global");
+  }
+  return answer.substr(body + 4);
+}
+
+std::string summary(const nlohmann::ordered_json& s) {
+  const auto& batch = s.at("batch");
+  std::string out = fmt::format(
+      "{}{}  epoch {}  version {} ({} old)\nworkers   {} pushing, {} streams, {} quarantined\n"
+      "gradients {} accepted, {} clipped; staleness median {}, norm median {}\n"
+      "batch     {} of {}, oldest {}\ncheckpoint {} old, {} failures\n",
+      s.at("leader").get<bool>() ? "leader" : "follower", s.at("ready").get<bool>() ? "" : " (not ready)",
+      s.at("epoch").get<std::uint64_t>(), s.at("version").get<std::uint64_t>(),
+      human_duration_ns(1e9 * s.at("version_age_s").get<double>()),
+      s.at("workers_pushing").get<std::uint64_t>(), s.at("streams").get<std::uint64_t>(),
+      s.at("workers_quarantined").get<std::uint64_t>(), s.at("accepted").get<std::uint64_t>(),
+      s.at("clipped").get<std::uint64_t>(), human_number(s.at("staleness_median").get<double>()),
+      human_number(s.at("norm_median").get<double>()), batch.at("buffered").get<std::uint64_t>(),
+      batch.at("size").get<std::uint64_t>(), human_duration_ns(1e9 * batch.at("age_s").get<double>()),
+      human_duration_ns(1e9 * s.at("checkpoint_age_s").get<double>()),
+      s.at("checkpoint_failures").get<std::uint64_t>());
+  for (const char* what : {"rejected", "ended"}) {
+    for (const auto& [reason, count] : s.at(what).items()) {
+      if (count.get<std::uint64_t>() > 0) {
+        out += fmt::format("{:<9} {} {}\n", what, count.get<std::uint64_t>(), reason);
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Report> global_report(const std::string& status) {
+  try {
+    const auto json = nlohmann::ordered_json::parse(status);
+    Table table({{"WORKER"},
+                 {"ACCEPTED", Table::Align::kRight},
+                 {"REJECTED", Table::Align::kRight},
+                 {"SHUT OUT", Table::Align::kRight},
+                 {"LAST BAD"}});
+    for (const auto& w : json.at("workers")) {
+      const double left = w.at("quarantined_s").get<double>();
+      table.row({w.at("worker").get<std::string>(), std::to_string(w.at("accepted").get<std::uint64_t>()),
+                 std::to_string(w.at("rejected").get<std::uint64_t>()),
+                 left > 0 ? human_duration_ns(1e9 * left) : "", w.at("last_bad").get<std::string>()});
+    }
+    return Report{.json = json, .text = summary(json) + (table.empty() ? "" : "\n" + table.text())};
+  } catch (const nlohmann::json::exception& e) {
+    return Error::failed(std::string("the status is not one of ballast-global: ") + e.what());
+  }
+}
+
+Result<Report> global(const std::string& address) {
+  const auto parsed = parse_listen_address(address, true);
+  if (!parsed) {
+    return parsed.error();
+  }
+  if (!parsed->unix_path.empty()) {
+    return Error::usage("global takes IP:PORT, not " + address);
+  }
+  const auto status = get_status(*parsed);
+  return status ? global_report(*status) : status.error();
+}
+
+}  // namespace ballast::ctl
