@@ -15,7 +15,7 @@
 # before `agent/config` are open to all.
 set(BALLAST_ROOM_ORDER
     bpf/wire bpf/lib agent/base model/spec
-    agent/config agent/kernel agent/sample agent/identity agent/observe agent/decide
+    agent/config agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/actuate agent/export
     model/policy model/sim model/env model/train model/net model/sync agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)

@@ -12,7 +12,7 @@ packages=(
   clang llvm bpftool libbpf-dev libelf-dev linux-libc-dev libclang-rt-14-dev
   libtorch-dev libopenblas0-serial
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
-  libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
+  libcurl4-openssl-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
   prometheus-cpp-dev libcap-ng-dev libmnl-dev libpcap-dev zlib1g-dev
   libgtest-dev libgmock-dev libbenchmark-dev libnghttp2-dev
   python3 python3-venv curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2

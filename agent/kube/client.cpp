@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/client.h"
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <random>
+#include <utility>
+
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+
+namespace ballast::kube {
+namespace {
+
+namespace fs = std::filesystem;
+using Ms = std::chrono::milliseconds;
+using Steady = std::chrono::steady_clock;
+
+constexpr std::size_t kMaxLine = 16U << 20;
+constexpr std::size_t kMaxBody = 256U << 20;
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) {
+    text.pop_back();
+  }
+  return text;
+}
+
+bool allowed_server(const std::string& server) {
+  return server.starts_with("https://") || server.starts_with("http://127.0.0.1:") ||
+         server.starts_with("http://[::1]:");
+}
+
+bool worth_another(long status) {
+  return status == 429 || status == 503;
+}
+
+/// What one transfer writes to.
+struct Transfer {
+  const std::function<bool(std::string_view)>* line = nullptr;
+  const std::atomic<bool>* stopped = nullptr;
+  CURL* curl = nullptr;
+  std::string body;  ///< the whole body, or the part of a line that has come
+  bool done = false;
+  bool too_long = false;
+
+  bool take_lines() {
+    std::size_t begin = 0;
+    for (std::size_t end; (end = body.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      if (end > begin && !(*line)(std::string_view(body).substr(begin, end - begin))) {
+        done = true;
+        return false;
+      }
+    }
+    body.erase(0, begin);
+    too_long = body.size() > kMaxLine;
+    return !too_long;
+  }
+};
+
+std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  transfer.body.append(data, size * count);
+  long status = 0;
+  curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
+  if (transfer.line != nullptr && status == 200) {
+    return transfer.take_lines() ? size * count : 0;
+  }
+  transfer.too_long = transfer.body.size() > kMaxBody;
+  return transfer.too_long ? 0 : size * count;
+}
+
+int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return *static_cast<Transfer*>(user)->stopped ? 1 : 0;
+}
+
+}  // namespace
+
+/// One libcurl handle: its connection outlives a call.
+struct Client::Handle {
+  Handle() : curl(curl_easy_init()) {}
+  ~Handle() { curl_easy_cleanup(curl); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  CURL* curl;
+};
+
+/// A handle out of the pool for the length of a call.
+class Client::Lent {
+ public:
+  explicit Lent(Client& client) : client_(client) {
+    const std::lock_guard lock(client.mutex_);
+    if (client.idle_.empty()) {
+      handle_ = std::make_unique<Handle>();
+    } else {
+      handle_ = std::move(client.idle_.back());
+      client.idle_.pop_back();
+    }
+    curl_easy_reset(handle_->curl);  // options go, the connection stays
+  }
+  ~Lent() {
+    const std::lock_guard lock(client_.mutex_);
+    client_.idle_.push_back(std::move(handle_));
+  }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+  CURL* get() const { return handle_->curl; }
+
+ private:
+  Client& client_;
+  std::unique_ptr<Handle> handle_;
+};
+
+Result<ClientOptions> in_cluster(const fs::path& folder) {
+  const char* host = std::getenv("KUBERNETES_SERVICE_HOST");
+  const char* port = std::getenv("KUBERNETES_SERVICE_PORT");
+  if (host == nullptr || port == nullptr) {
+    return Error::usage(
+        "not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; set "
+        "kubernetes.server, kubernetes.ca_file and kubernetes.token_file");
+  }
+  ClientOptions options;
+  const std::string name = host;
+  options.server =
+      "https://" + (name.find(':') == std::string::npos ? name : "[" + name + "]") + ":" + std::string(port);
+  options.ca_file = folder / "ca.crt";
+  options.token_file = folder / "token";
+  return options;
+}
+
+Ms Backoff::next() {
+  thread_local std::minstd_rand draw{std::random_device{}()};
+  const auto whole = std::min<Ms::rep>(most_.count(), least_.count() << std::min(steps_, 20));
+  steps_ = std::min(steps_ + 1, 20);
+  return Ms(std::uniform_int_distribution<Ms::rep>(whole / 2, whole)(draw));
+}
+
+Result<std::unique_ptr<Client>> Client::create(ClientOptions options) {
+  static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (started != CURLE_OK) {
+    return Error::failed(fmt::format("libcurl: {}", curl_easy_strerror(started)));
+  }
+  if (!allowed_server(options.server)) {
+    return Error::usage("kubernetes.server: \"" + options.server + "\" is not https://HOST:PORT");
+  }
+  for (const fs::path& file : {options.ca_file, options.token_file}) {
+    if (file.empty()) {
+      continue;
+    }
+    if (const auto bytes = read_file(file); !bytes) {
+      return Error::usage("credentials of the API server: " + bytes.error().message);
+    }
+  }
+  return std::unique_ptr<Client>(new Client(std::move(options)));
+}
+
+Client::Client(ClientOptions options) : options_(std::move(options)) {}
+
+Client::~Client() {
+  stop();
+}
+
+void Client::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+  }
+  wake_.notify_all();
+}
+
+bool Client::sleep(Ms time) {
+  std::unique_lock lock(mutex_);
+  return !wake_.wait_for(lock, time, [this] { return stopped_.load(); });
+}
+
+std::string Client::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+void Client::note(const std::string& trouble) {
+  std::string before;
+  {
+    const std::lock_guard lock(mutex_);
+    before = std::exchange(trouble_, trouble);
+  }
+  if (trouble.empty() && !before.empty()) {
+    spdlog::info("API server works again server={}", options_.server);
+  } else if (!trouble.empty() && before.empty()) {
+    spdlog::warn("API server trouble server={} reason=\"{}\"", options_.server, trouble);
+  }
+}
+
+std::string Client::token() {
+  if (options_.token_file.empty()) {
+    return {};
+  }
+  std::error_code error;
+  const auto time = fs::last_write_time(options_.token_file, error);
+  const std::lock_guard lock(mutex_);
+  // The kubelet swaps a link, and what is behind it has another time.
+  if (!error && (token_.empty() || time != token_time_)) {
+    if (const auto bytes = read_file(options_.token_file)) {
+      token_ = trimmed(*bytes);
+      token_time_ = time;
+    }
+  }
+  return token_;
+}
+
+Result<Reply> Client::once(const Request& request, const std::function<bool(std::string_view)>* line,
+                           Ms& retry_after) {
+  const Lent lent(*this);
+  CURL* curl = lent.get();
+  Transfer transfer{.line = line, .stopped = &stopped_, .curl = curl};
+  char reason[CURL_ERROR_SIZE] = "";
+  curl_slist* headers = nullptr;
+  const auto add = [&headers](const std::string& header) {
+    headers = curl_slist_append(headers, header.c_str());
+  };
+  add("Accept: " + request.accept);
+  add("Expect:");
+  if (const std::string bearer = token(); !bearer.empty()) {
+    add("Authorization: Bearer " + bearer);
+  }
+  if (!request.body.empty()) {
+    add("Content-Type: " + request.content_type);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, static_cast<long>(request.body.size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.c_str());
+  }
+  const std::string url = options_.server + request.path;
+  curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
+  curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "ballast");
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_PROXY, "");
+  curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
+  if (!options_.ca_file.empty()) {
+    curl_easy_setopt(curl, CURLOPT_CAINFO, options_.ca_file.c_str());
+    curl_easy_setopt(curl, CURLOPT_CAPATH, nullptr);
+  }
+  if (line == nullptr) {
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(options_.request_timeout.count()));
+  } else {
+    // Bookmarks come about once a minute: a stream that is silent for longer is dead.
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 150L);
+  }
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &transfer);
+  const CURLcode code = curl_easy_perform(curl);
+  curl_slist_free_all(headers);
+
+  Reply reply;
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply.status);
+  curl_off_t wait_s = 0;
+  curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait_s);
+  retry_after = Ms(std::clamp<curl_off_t>(wait_s, 0, 3600) * 1000);
+  if (stopped_) {
+    return Error::failed(request.method + " " + request.path + ": stopped");
+  }
+  if (code != CURLE_OK && !transfer.done) {
+    const std::string said = transfer.too_long ? "answer too long"
+                             : reason[0] != 0  ? reason
+                                               : curl_easy_strerror(code);
+    return Error::failed(fmt::format("{} {}{}: {}", request.method, options_.server, request.path, said));
+  }
+  if (line == nullptr || reply.status != 200) {
+    reply.body = std::move(transfer.body);
+  }
+  return reply;
+}
+
+Result<Reply> Client::call(const Request& request) {
+  const auto end = Steady::now() + options_.retry_budget;
+  Backoff backoff(options_.backoff_least, options_.backoff_most);
+  bool token_tried = false;
+  while (true) {
+    Ms retry_after{0};
+    Result<Reply> reply = once(request, nullptr, retry_after);
+    bool again = false;
+    if (stopped_) {
+      return Error::failed(request.method + " " + request.path + ": stopped");
+    }
+    if (!reply) {
+      again = request.method != "POST";
+    } else if (reply->status == 401 && !token_tried) {
+      token_tried = true;
+      const std::lock_guard lock(mutex_);
+      token_.clear();
+      continue;
+    } else {
+      again = worth_another(reply->status) || (reply->status >= 500 && request.method != "POST");
+    }
+    const Ms wait = std::max(retry_after, again ? backoff.next() : Ms(0));
+    if (!again || Steady::now() + wait > end) {
+      const bool refused = reply && (reply->status == 401 || reply->status == 403 || reply->status == 429 ||
+                                     reply->status >= 500);
+      note(!reply ? reply.error().message : refused ? api_error(request, *reply).message : "");
+      return reply;
+    }
+    note(reply ? api_error(request, *reply).message : reply.error().message);
+    if (!sleep(wait)) {
+      return Error::failed(request.method + " " + request.path + ": stopped");
+    }
+  }
+}
+
+Result<Json> Client::get(const std::string& path) {
+  const Request request{.path = path};
+  Result<Reply> reply = call(request);
+  if (!reply) {
+    return reply.error();
+  }
+  if (!reply->ok()) {
+    return api_error(request, *reply);
+  }
+  Json json = reply->json();
+  if (json.is_discarded()) {
+    return Error::failed("GET " + path + ": the answer is no JSON");
+  }
+  return json;
+}
+
+Result<Reply> Client::stream(const Request& request, const std::function<bool(std::string_view)>& line) {
+  Ms ignored{0};
+  if (stopped_) {
+    return Error::failed(request.method + " " + request.path + ": stopped");
+  }
+  return once(request, &line, ignored);
+}
+
+Error api_error(const Request& request, const Reply& reply) {
+  const Json json = reply.json();
+  std::string message = text_at(json, {"message"});
+  if (message.empty()) {
+    message = reply.body.substr(0, 200);
+  }
+  const char* hint = reply.status == 401   ? " (token refused or expired)"
+                     : reply.status == 403 ? " (permission missing: see deploy/daemonset/base/rbac.yaml)"
+                                           : "";
+  return Error::failed(
+      fmt::format("{} {}: {}{}: {}", request.method, request.path, reply.status, hint, message));
+}
+
+std::string encode(const std::string& text) {
+  std::string out;
+  for (const unsigned char c : text) {
+    if (std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_' || c == '~') {
+      out += static_cast<char>(c);
+    } else {
+      out += fmt::format("%{:02X}", c);
+    }
+  }
+  return out;
+}
+
+const Json& at(const Json& object, std::initializer_list<const char*> path) {
+  static const Json kNull;
+  const Json* now = &object;
+  for (const char* key : path) {
+    if (!now->is_object()) {
+      return kNull;
+    }
+    const auto found = now->find(key);
+    if (found == now->end()) {
+      return kNull;
+    }
+    now = &*found;
+  }
+  return *now;
+}
+
+std::string text_at(const Json& object, std::initializer_list<const char*> path) {
+  const Json& found = at(object, path);
+  return found.is_string() ? found.get<std::string>() : std::string();
+}
+
+}  // namespace ballast::kube

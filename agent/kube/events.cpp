@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/events.h"
+
+#include <fmt/format.h>
+
+#include <random>
+
+#include "agent/kube/lease.h"
+
+namespace ballast::kube {
+
+Status post_event(Client& client, const ObjectRef& object, bool warning, const std::string& reason,
+                  const std::string& message) {
+  thread_local std::mt19937_64 draw{std::random_device{}()};
+  const std::string time = micro_time();
+  const std::string second = time.substr(0, time.find('.')) + "Z";
+  const Json event = {
+      {"apiVersion", "v1"},
+      {"kind", "Event"},
+      {"metadata",
+       {{"name", fmt::format("{}.{:016x}", object.name.substr(0, 200), draw())}, {"namespace", object.ns}}},
+      {"involvedObject",
+       {{"apiVersion", object.api_version},
+        {"kind", object.kind},
+        {"namespace", object.ns},
+        {"name", object.name},
+        {"uid", object.uid}}},
+      {"type", warning ? "Warning" : "Normal"},
+      {"reason", reason},
+      {"message", message.substr(0, 1024)},
+      {"source", {{"component", "ballast"}}},
+      {"firstTimestamp", second},
+      {"lastTimestamp", second},
+      {"count", 1}};
+  const Request request{.method = "POST",
+                        .path = "/api/v1/namespaces/" + object.ns + "/events",
+                        .body = event.dump(-1, ' ', false, Json::error_handler_t::replace)};
+  const Result<Reply> reply = client.call(request);
+  if (!reply) {
+    return reply.error();
+  }
+  return reply->ok() ? ok() : Status(api_error(request, *reply));
+}
+
+}  // namespace ballast::kube

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/lease.h"
+
+#include <fmt/format.h>
+#include <time.h>
+
+#include <utility>
+
+namespace ballast::kube {
+namespace {
+
+constexpr MonotonicNs kSecond = 1'000'000'000ULL;
+constexpr long kNotFound = 404;
+constexpr long kConflict = 409;
+
+}  // namespace
+
+std::string micro_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  tm parts{};
+  ::gmtime_r(&now.tv_sec, &parts);
+  char text[32];
+  ::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  return fmt::format("{}.{:06}Z", text, now.tv_nsec / 1000);
+}
+
+std::string LeaderLease::path() const {
+  return "/apis/coordination.k8s.io/v1/namespaces/" + options_.ns + "/leases";
+}
+
+Status LeaderLease::write(const Json& lease, MonotonicNs now, bool& won) {
+  const bool fresh = at(lease, {"metadata", "resourceVersion"}).is_null();
+  const Request request{.method = fresh ? "POST" : "PUT",
+                        .path = fresh ? path() : path() + "/" + options_.name,
+                        .body = lease.dump(-1, ' ', false, Json::error_handler_t::replace)};
+  const Result<Reply> reply = client_.call(request);
+  if (!reply) {
+    return reply.error();
+  }
+  won = reply->ok();
+  if (!won && reply->status != kConflict) {
+    return api_error(request, *reply);
+  }
+  if (won) {
+    seen_ = options_.holder + text_at(lease, {"spec", "renewTime"});
+    seen_at_ = now;
+    valid_until_ = now + static_cast<MonotonicNs>(options_.duration_s - 1) * kSecond;
+  }
+  return ok();
+}
+
+Result<LeaseView> LeaderLease::create(MonotonicNs now) {
+  const std::string time = micro_time();
+  const Json lease = {{"apiVersion", "coordination.k8s.io/v1"},
+                      {"kind", "Lease"},
+                      {"metadata", {{"name", options_.name}, {"namespace", options_.ns}}},
+                      {"spec",
+                       {{"holderIdentity", options_.holder},
+                        {"leaseDurationSeconds", options_.duration_s},
+                        {"acquireTime", time},
+                        {"renewTime", time},
+                        {"leaseTransitions", 0}}}};
+  LeaseView view;
+  if (Status written = write(lease, now, view.took); !written) {
+    return written.error();
+  }
+  view.leading = view.took;
+  return view;
+}
+
+Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
+  const Request request{.path = path() + "/" + options_.name};
+  const Result<Reply> reply = client_.call(request);
+  if (!reply) {
+    return reply.error();
+  }
+  if (reply->status == kNotFound) {
+    valid_until_ = 0;
+    return candidate ? create(now) : Result<LeaseView>(LeaseView{});
+  }
+  Json lease = reply->json();
+  if (!reply->ok() || !lease.is_object()) {
+    return api_error(request, *reply);
+  }
+  LeaseView view;
+  view.annotations = at(lease, {"metadata", "annotations"});
+  view.holder = text_at(lease, {"spec", "holderIdentity"});
+  const std::string renewal = view.holder + text_at(lease, {"spec", "renewTime"});
+  if (renewal != seen_) {
+    seen_ = renewal;
+    seen_at_ = now;
+  }
+  const Json& length = at(lease, {"spec", "leaseDurationSeconds"});
+  const auto length_s = length.is_number_integer() ? length.get<std::int64_t>() : options_.duration_s;
+  const bool mine = view.holder == options_.holder;
+  view.lapsed =
+      !view.holder.empty() && !mine && now - seen_at_ > static_cast<MonotonicNs>(length_s) * kSecond;
+  if (!mine) {
+    valid_until_ = 0;
+  }
+  if (!candidate || !(mine || view.holder.empty() || view.lapsed)) {
+    return view;
+  }
+  Json& spec = lease["spec"];
+  spec["renewTime"] = micro_time();
+  if (!mine) {
+    const Json& transitions = at(lease, {"spec", "leaseTransitions"});
+    spec["leaseTransitions"] = transitions.is_number_integer() ? transitions.get<int>() + 1 : 1;
+    spec["acquireTime"] = spec["renewTime"];
+    spec["holderIdentity"] = options_.holder;
+    spec["leaseDurationSeconds"] = options_.duration_s;
+  }
+  const bool led = valid_until_ > now;
+  if (Status written = write(lease, now, view.leading); !written) {
+    return written.error();
+  }
+  view.took = view.leading && !led;
+  if (!view.leading) {
+    valid_until_ = 0;
+  }
+  return view;
+}
+
+Status LeaderLease::give_up() {
+  if (std::exchange(valid_until_, 0) == 0) {
+    return ok();
+  }
+  const Request read{.path = path() + "/" + options_.name};
+  const Result<Reply> reply = client_.call(read);
+  if (!reply) {
+    return reply.error();
+  }
+  Json lease = reply->json();
+  if (!reply->ok() || text_at(lease, {"spec", "holderIdentity"}) != options_.holder) {
+    return ok();
+  }
+  lease["spec"]["holderIdentity"] = "";
+  const Request request{.method = "PUT", .path = path() + "/" + options_.name, .body = lease.dump()};
+  const Result<Reply> written = client_.call(request);
+  return written ? ok() : Status(written.error());
+}
+
+}  // namespace ballast::kube

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "agent/base/clock.h"
+#include "agent/kube/client.h"
+
+namespace ballast::kube {
+
+struct LeaseOptions {
+  std::string ns = "ballast-system";
+  std::string name = "ballast-leader";
+  std::string holder;   ///< who we are; unique in the cluster
+  int duration_s = 10;  ///< unrenewed for so long, anybody may take it
+};
+
+/// What one look at the Lease told.
+struct LeaseView {
+  bool leading = false;  ///< we hold it, and may write until valid_until()
+  bool took = false;     ///< by this very step
+  bool lapsed = false;   ///< somebody held it and has not renewed it for its duration
+  std::string holder;    ///< as found before this step
+  Json annotations;      ///< of the Lease; null when there are none
+};
+
+/// Leader election over one coordination.k8s.io/v1 Lease, as client-go's leaderelection does it: time
+/// is measured on our own monotonic clock from when a renewal was first seen, so that skewed clocks
+/// of other nodes do not matter, and every write carries the resourceVersion that it was decided on.
+/// Not thread-safe.
+class LeaderLease {
+ public:
+  LeaderLease(Client& client, LeaseOptions options) : client_(client), options_(std::move(options)) {}
+
+  /// Looks, and as a candidate takes, or as the holder renews. Errors: kFailed; whoever led goes on to
+  /// until valid_until().
+  Result<LeaseView> step(MonotonicNs now, bool candidate);
+  /// Lets go of it, so that another may take it at once. Only the holder writes.
+  Status give_up();
+  /// The last instant at which the leader may write; 0 when we do not lead. A second before others
+  /// may take the Lease.
+  MonotonicNs valid_until() const { return valid_until_; }
+
+ private:
+  Result<LeaseView> create(MonotonicNs now);
+  std::string path() const;
+  Status write(const Json& lease, MonotonicNs now, bool& won);
+
+  Client& client_;
+  const LeaseOptions options_;
+  std::string seen_;  ///< holder and time of the last renewal seen
+  MonotonicNs seen_at_ = 0;
+  MonotonicNs valid_until_ = 0;
+};
+
+/// Now as the API writes it: 2026-11-21T11:00:00.000000Z.
+std::string micro_time();
+
+}  // namespace ballast::kube

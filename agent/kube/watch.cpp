@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/watch.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "agent/base/log.h"
+
+namespace ballast::kube {
+namespace {
+
+constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+constexpr long kGone = 410;
+
+}  // namespace
+
+std::string key_of(const Json& object) {
+  return text_at(object, {"metadata", "namespace"}) + "/" + text_at(object, {"metadata", "name"});
+}
+
+Watch::Watch(Client& client, WatchOptions options, WatchHandler handler)
+    : client_(client), options_(std::move(options)), handler_(std::move(handler)) {
+  thread_ = std::thread([this] { run(); });
+}
+
+Watch::~Watch() {
+  stopped_ = true;
+  thread_.join();
+}
+
+std::string Watch::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+void Watch::note(const std::string& trouble) {
+  const std::lock_guard lock(mutex_);
+  if (!trouble.empty() && trouble_ != trouble && !client_.stopped()) {
+    spdlog::warn("watch path={} state=\"{}\"", options_.path, trouble);
+  }
+  trouble_ = trouble;
+}
+
+void Watch::run() {
+  Backoff backoff(options_.backoff_least, options_.backoff_most);
+  bool listed = false;
+  while (!stopped_ && !client_.stopped()) {
+    advanced_ = false;
+    if (!listed) {
+      listed = list();
+      if (!listed) {
+        client_.sleep(backoff.next());
+        continue;
+      }
+    }
+    listed = watch() == End::kResume;
+    if (advanced_) {
+      backoff.reset();
+    } else {
+      client_.sleep(backoff.next());
+    }
+  }
+}
+
+bool Watch::list() {
+  std::set<std::string> now;
+  std::string more;
+  std::string version;
+  do {
+    std::string path = fmt::format("{}?limit={}", options_.path, options_.page);
+    path += options_.query.empty() ? "" : "&" + options_.query;
+    path += more.empty() ? "" : "&continue=" + encode(more);
+    const Request request{.path = path, .accept = options_.metadata_only ? kMetadataList : kJsonBody};
+    const Result<Reply> reply = client_.call(request);
+    if (!reply || !reply->ok()) {
+      note(reply ? api_error(request, *reply).message : reply.error().message);
+      return false;
+    }
+    const Json page = reply->json();
+    const Json& items = at(page, {"items"});
+    if (!items.is_array() && !items.is_null()) {
+      note("GET " + options_.path + ": the answer is no list");
+      return false;
+    }
+    for (const Json& object : items) {
+      now.insert(key_of(object));
+      handler_.changed(object);
+    }
+    version = text_at(page, {"metadata", "resourceVersion"});
+    more = text_at(page, {"metadata", "continue"});
+  } while (!more.empty());
+  if (version.empty()) {
+    note("GET " + options_.path + ": the list has no resourceVersion");
+    return false;
+  }
+  for (const std::string& key : known_) {
+    if (!now.contains(key)) {
+      handler_.deleted(key);
+    }
+  }
+  known_ = std::move(now);
+  version_ = std::move(version);
+  ++lists_;
+  synced_ = true;
+  note("");
+  handler_.settled();
+  return true;
+}
+
+bool Watch::line(std::string_view text, End& end) {
+  const Json event = Json::parse(text, nullptr, false);
+  const std::string type = text_at(event, {"type"});
+  const Json& object = at(event, {"object"});
+  if (type == "ERROR") {
+    // The version is forgotten, or the server says something that only a list can answer.
+    spdlog::debug("watch path={} error=\"{}\"", options_.path, text_at(object, {"message"}));
+    end = End::kRelist;
+    return false;
+  }
+  const std::string version = text_at(object, {"metadata", "resourceVersion"});
+  if (version.empty() || (type != "ADDED" && type != "MODIFIED" && type != "DELETED" && type != "BOOKMARK")) {
+    note("a line that is no watch event");
+    end = End::kRelist;
+    return false;
+  }
+  version_ = version;
+  advanced_ = true;
+  if (type == "DELETED") {
+    known_.erase(key_of(object));
+    handler_.deleted(key_of(object));
+  } else if (type != "BOOKMARK") {
+    known_.insert(key_of(object));
+    handler_.changed(object);
+  }
+  handler_.settled();
+  return !stopped_;
+}
+
+Watch::End Watch::watch() {
+  ++resumes_;
+  std::string path = fmt::format("{}?watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}",
+                                 options_.path, options_.length.count(), encode(version_));
+  path += options_.query.empty() ? "" : "&" + options_.query;
+  const Request request{.path = path, .accept = options_.metadata_only ? kMetadata : kJsonBody};
+  End end = End::kResume;
+  const Result<Reply> reply = client_.stream(request, [&](std::string_view text) { return line(text, end); });
+  if (!reply) {
+    note(reply.error().message);
+    return end;
+  }
+  if (reply->status == kGone) {
+    return End::kRelist;
+  }
+  if (!reply->ok()) {
+    note(api_error(request, *reply).message);
+    return End::kResume;
+  }
+  if (end == End::kResume) {
+    note("");
+  }
+  return end;
+}
+
+}  // namespace ballast::kube

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/kube/client.h"
+
+namespace ballast::kube {
+
+struct WatchOptions {
+  std::string path;                  ///< of the collection: /api/v1/pods
+  std::string query;                 ///< selectors, percent-encoded: fieldSelector=spec.nodeName%3Dn1
+  bool metadata_only = false;        ///< PartialObjectMetadata: labels and names, nothing else
+  int page = 500;                    ///< objects a page of the list
+  std::chrono::seconds length{240};  ///< the server ends each watch after so long; it is resumed
+  std::chrono::milliseconds backoff_least{200};
+  std::chrono::milliseconds backoff_most{10'000};
+};
+
+/// What a watch tells; from the watch's own thread, one call at a time.
+struct WatchHandler {
+  std::function<void(const Json& object)> changed;      ///< added or modified; also for each of a list
+  std::function<void(const std::string& key)> deleted;  ///< NAMESPACE/NAME
+  std::function<void()> settled;                        ///< all that is known has been told for now
+};
+
+/// NAMESPACE/NAME of an object; /NAME without a namespace.
+std::string key_of(const Json& object);
+
+/// Keeps a reader up to date with one collection: lists it in pages, then watches from the list's
+/// version on, resumes where a stream broke off, takes bookmarks, and lists again when the server has
+/// forgotten the version (410) or the stream is garbage. After a new list `deleted` tells what is not
+/// there any more. While the server is away the reader keeps what it had.
+class Watch {
+ public:
+  /// Starts the thread. `client` must outlive this.
+  Watch(Client& client, WatchOptions options, WatchHandler handler);
+  ~Watch();  ///< ends the thread; stop the client first, or this waits for the next line
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  bool synced() const { return synced_; }
+  /// Empty while all is well; else the reason why what is known may be old.
+  std::string trouble() const;
+  std::uint64_t lists() const { return lists_; }
+  std::uint64_t resumes() const { return resumes_; }
+
+ private:
+  enum class End { kResume, kRelist };
+  void run();
+  bool list();
+  End watch();
+  bool line(std::string_view text, End& end);
+  void note(const std::string& trouble);
+
+  Client& client_;
+  const WatchOptions options_;
+  const WatchHandler handler_;
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> synced_{false};
+  std::atomic<std::uint64_t> lists_{0};
+  std::atomic<std::uint64_t> resumes_{0};
+  std::string version_;
+  std::set<std::string> known_;
+  bool advanced_ = false;  ///< something has come since the watch began
+  mutable std::mutex mutex_;
+  std::string trouble_;
+  std::thread thread_;
+};
+
+}  // namespace ballast::kube

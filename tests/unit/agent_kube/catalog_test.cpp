@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/catalog.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scripted_server.h"
+
+namespace ballast::kube {
+namespace {
+
+using std::chrono::milliseconds;
+
+const char* const kServices = R"({"metadata":{"resourceVersion":"5"},"items":[
+ {"metadata":{"namespace":"shop","name":"web","uid":"s1","labels":{"ballast.dev/mode":"active"}},
+  "spec":{"type":"ClusterIP","clusterIP":"10.0.0.5","ipFamilies":["IPv4"],"selector":{"app":"web"},
+   "ports":[{"name":"http","port":80,"protocol":"TCP"}]}},
+ {"metadata":{"namespace":"shop","name":"db","uid":"s2","labels":{"ballast.dev/mode":"on"}},
+  "spec":{"clusterIP":"None","ports":[{"port":5432}]}},
+ {"metadata":3,"spec":[]}]})";
+
+const char* const kSlices = R"({"metadata":{"resourceVersion":"5"},"items":[
+ {"metadata":{"namespace":"shop","name":"web-1","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4",
+  "ports":[{"name":"http","port":8080}],"endpoints":[
+   {"addresses":["10.1.0.1"],"nodeName":"n1","zone":"z","conditions":{"ready":true},
+    "targetRef":{"kind":"Pod","name":"web-a","uid":"u1"}},
+   {"addresses":["10.1.0.2"],"conditions":{"ready":false,"serving":true,"terminating":true}},
+   {"addresses":[]},{"addresses":["10.1.0.3"]}]},
+ {"metadata":{"namespace":"shop","name":"web-2","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv4",
+  "ports":[{"name":"http","port":8080}],"endpoints":[{"addresses":["10.1.0.2"],"conditions":{"ready":true}}]},
+ {"metadata":{"namespace":"shop","name":"web-6","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv6",
+  "endpoints":[{"addresses":["fd00::1"]}]},
+ {"metadata":{"namespace":"shop","name":"other","labels":{"kubernetes.io/service-name":"other"}},"addressType":"IPv4",
+  "endpoints":[{"addresses":["10.1.0.9"]}]}]})";
+
+TEST(Catalog, JoinsServicesAndTheirSlices) {
+  std::atomic<bool> over{false};
+  ScriptedServer server([&](const Asked& asked) {
+    if (asked.target.find("watch=1") != std::string::npos) {
+      while (!over) {
+        std::this_thread::sleep_for(milliseconds(5));
+      }
+      return std::string();
+    }
+    return answer(200, asked.target.find("/endpointslices") == std::string::npos ? kServices : kSlices);
+  });
+  auto client = Client::create({.server = server.url()});
+  ASSERT_TRUE(client.ok());
+  {
+    Catalog catalog(**client);
+    for (int i = 0; i < 1000 && !catalog.synced(); ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    ASSERT_TRUE(catalog.synced()) << catalog.trouble();
+    const auto services = catalog.services();
+    ASSERT_EQ(services.size(), 3U) << "also the one that is garbage, without a name";
+    const Service& db = services[1];
+    EXPECT_TRUE(db.headless);
+    EXPECT_EQ(db.mode, "on");
+    EXPECT_EQ(db.ports[0].protocol, "TCP") << "the API's default";
+    const Service& web = services[2];
+    EXPECT_EQ(web.key(), "shop/web");
+    EXPECT_EQ(web.mode, "active");
+    ASSERT_EQ(web.endpoints.size(), 3U) << "one family, every address once";
+    EXPECT_EQ(web.endpoints[0], (Endpoint{.address = "10.1.0.1",
+                                          .pod = "web-a",
+                                          .uid = "u1",
+                                          .node = "n1",
+                                          .zone = "z",
+                                          .ready = true,
+                                          .ports = {{"http", 8080}}}));
+    EXPECT_TRUE(web.endpoints[1].ready) << "in two slices, ready in one";
+    EXPECT_TRUE(web.endpoints[2].ready) << "without conditions an endpoint is ready";
+    over = true;
+    (*client)->stop();
+  }
+}
+
+}  // namespace
+}  // namespace ballast::kube

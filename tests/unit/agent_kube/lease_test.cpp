@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/lease.h"
+
+#include <gtest/gtest.h>
+
+#include "scripted_server.h"
+
+namespace ballast::kube {
+namespace {
+
+constexpr MonotonicNs kSecond = 1'000'000'000ULL;
+
+/// A server that keeps one Lease as the API does: versions, conflicts.
+class LeaseTest : public ::testing::Test {
+ protected:
+  LeaseTest()
+      : server_([this](const Asked& asked) { return serve(asked); }),
+        client_(std::move(
+            *Client::create({.server = server_.url(), .retry_budget = std::chrono::milliseconds(50)}))) {}
+
+  std::string serve(const Asked& asked) {
+    if (asked.method == "GET") {
+      return lease_.is_null() ? answer(404, "{}") : answer(200, lease_.dump());
+    }
+    Json body = Json::parse(asked.body, nullptr, false);
+    const bool fresh = asked.method == "POST";
+    const bool stale =
+        fresh ? !lease_.is_null()
+              : text_at(body, {"metadata", "resourceVersion"}) != std::to_string(version_) || interfere_;
+    if (stale) {
+      return answer(409, "{\"message\":\"conflict\"}");
+    }
+    lease_ = std::move(body);
+    lease_["metadata"]["resourceVersion"] = std::to_string(++version_);
+    return answer(200, lease_.dump());
+  }
+  LeaderLease lease(const std::string& holder) { return LeaderLease(*client_, {.holder = holder}); }
+
+  Json lease_;
+  int version_ = 0;
+  bool interfere_ = false;
+  ScriptedServer server_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(LeaseTest, TheFirstLeadsAndTheSecondWaits) {
+  LeaderLease a = lease("a");
+  LeaderLease b = lease("b");
+  auto view = a.step(100 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->leading && view->took);
+  EXPECT_EQ(a.valid_until(), 109 * kSecond);
+  view = b.step(100 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_FALSE(view->leading);
+  EXPECT_EQ(view->holder, "a");
+  EXPECT_EQ(b.valid_until(), 0U);
+}
+
+TEST_F(LeaseTest, RenewingIsNotTakingAnew) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  const auto view = a.step(102 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->leading);
+  EXPECT_FALSE(view->took);
+  EXPECT_EQ(a.valid_until(), 111 * kSecond);
+}
+
+TEST_F(LeaseTest, ALapsedOneIsTakenByOurOwnClockWhateverTheHoldersSays) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  // A holder whose clock is a day ahead.
+  lease_["spec"]["renewTime"] = "2099-01-01T00:00:00.000000Z";
+  LeaderLease b = lease("b");
+  ASSERT_TRUE(b.step(5000 * kSecond, true).ok());
+  auto view = b.step(5009 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_FALSE(view->lapsed || view->leading) << "only nine seconds since it was first seen";
+  view = b.step(5011 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->lapsed && view->leading && view->took);
+  EXPECT_EQ(text_at(lease_, {"spec", "holderIdentity"}), "b");
+  EXPECT_EQ(at(lease_, {"spec", "leaseTransitions"}), 1);
+}
+
+TEST_F(LeaseTest, WhoIsNoCandidateOnlyLooks) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  LeaderLease watcher = lease("w");
+  ASSERT_TRUE(watcher.step(100 * kSecond, false).ok());
+  const auto view = watcher.step(120 * kSecond, false);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->lapsed);
+  EXPECT_FALSE(view->leading);
+  EXPECT_EQ(text_at(lease_, {"spec", "holderIdentity"}), "a");
+}
+
+TEST_F(LeaseTest, TheLoserOfARaceDoesNotLead) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  LeaderLease b = lease("b");
+  ASSERT_TRUE(b.step(100 * kSecond, true).ok());
+  interfere_ = true;  // another wrote between our look and our write
+  const auto view = b.step(120 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_FALSE(view->leading);
+  EXPECT_EQ(b.valid_until(), 0U);
+}
+
+TEST_F(LeaseTest, GivenUpItIsFreeAtOnce) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  ASSERT_TRUE(a.give_up().ok());
+  EXPECT_EQ(a.valid_until(), 0U);
+  LeaderLease b = lease("b");
+  const auto view = b.step(101 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->leading);
+  EXPECT_FALSE(view->lapsed);
+}
+
+TEST_F(LeaseTest, AnnotationsAreHandedOnAndSurviveARenewal) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  lease_["metadata"]["annotations"]["x"] = "y";
+  ASSERT_TRUE(a.step(102 * kSecond, true).ok());
+  const auto view = a.step(104 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_EQ(text_at(view->annotations, {"x"}), "y");
+}
+
+}  // namespace
+}  // namespace ballast::kube

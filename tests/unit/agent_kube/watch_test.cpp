@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/watch.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scripted_server.h"
+
+namespace ballast::kube {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::Contains;
+using testing::HasSubstr;
+
+std::string item(const std::string& name, int version) {
+  return fmt::format(R"({{"metadata":{{"namespace":"shop","name":"{}","resourceVersion":"{}"}}}})", name,
+                     version);
+}
+std::string list(const std::string& items, int version, const std::string& more = "") {
+  return answer(200, fmt::format(R"({{"metadata":{{"resourceVersion":"{}","continue":"{}"}},"items":[{}]}})",
+                                 version, more, items));
+}
+std::string event(const std::string& type, const std::string& object) {
+  return fmt::format("{{\"type\":\"{}\",\"object\":{}}}\n", type, object);
+}
+
+/// A reader of /pods and the server that it reads from.
+class WatchTest : public ::testing::Test {
+ protected:
+  /// `lists` and `watches` are what the server says one after the other; the last one goes on.
+  void start(std::vector<std::string> lists, std::vector<std::string> watches) {
+    server_ = std::make_unique<ScriptedServer>([=, this](const Asked& asked) {
+      const bool watching = asked.target.find("watch=1") != std::string::npos;
+      const auto& says = watching ? watches : lists;
+      const std::size_t turn = watching ? watched_++ : listed_++;
+      if (watching && turn >= says.size()) {
+        // A watch with nothing to say: silent until the test is over.
+        while (!over_) {
+          std::this_thread::sleep_for(milliseconds(5));
+        }
+        return std::string();
+      }
+      return says[std::min(turn, says.size() - 1)];
+    });
+    auto client = Client::create({.server = server_->url(),
+                                  .retry_budget = milliseconds(100),
+                                  .backoff_least = milliseconds(2),
+                                  .backoff_most = milliseconds(10)});
+    ASSERT_TRUE(client.ok());
+    client_ = std::move(*client);
+    WatchHandler handler{[this](const Json& object) {
+                           const std::lock_guard lock(mutex_);
+                           known_[key_of(object)] = text_at(object, {"metadata", "resourceVersion"});
+                         },
+                         [this](const std::string& key) {
+                           const std::lock_guard lock(mutex_);
+                           known_.erase(key);
+                         },
+                         [] {}};
+    watch_ = std::make_unique<Watch>(*client_,
+                                     WatchOptions{.path = "/pods",
+                                                  .query = "a=b",
+                                                  .backoff_least = milliseconds(2),
+                                                  .backoff_most = milliseconds(10)},
+                                     handler);
+  }
+  void TearDown() override {
+    over_ = true;
+    if (client_) {
+      client_->stop();
+    }
+    watch_.reset();
+  }
+  std::map<std::string, std::string> known() {
+    const std::lock_guard lock(mutex_);
+    return known_;
+  }
+  template <typename Condition>
+  bool eventually(Condition condition) {
+    for (int i = 0; i < 2000 && !condition(); ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return condition();
+  }
+  std::vector<std::string> targets() {
+    std::vector<std::string> all;
+    for (const Asked& asked : server_->asked()) {
+      all.push_back(asked.target);
+    }
+    return all;
+  }
+
+  using Known = std::map<std::string, std::string>;
+  std::atomic<bool> over_{false};
+  std::atomic<std::size_t> listed_{0};
+  std::atomic<std::size_t> watched_{0};
+  std::mutex mutex_;
+  Known known_;
+  std::unique_ptr<ScriptedServer> server_;
+  std::unique_ptr<Client> client_;
+  std::unique_ptr<Watch> watch_;
+};
+
+TEST_F(WatchTest, ListsInPagesAndFollowsWhatChanges) {
+  start({list(item("a", 1), 7, "page two"), list(item("b", 2), 7)},
+        {stream(event("ADDED", item("c", 8)) + event("MODIFIED", item("a", 9)) +
+                event("DELETED", item("b", 10)))});
+  EXPECT_TRUE(eventually([&] { return known() == Known{{"shop/a", "9"}, {"shop/c", "8"}}; }));
+  EXPECT_THAT(targets(), Contains(HasSubstr("continue=page%20two")));
+  EXPECT_THAT(targets(), Contains(HasSubstr("resourceVersion=7&a=b")));
+  EXPECT_EQ(watch_->lists(), 1U);
+}
+
+TEST_F(WatchTest, ResumesFromABookmark) {
+  start({list(item("a", 1), 7)}, {stream(event("BOOKMARK", item("", 99)))});
+  EXPECT_TRUE(eventually([&] { return watched_ >= 2U; }));
+  EXPECT_THAT(targets(), Contains(HasSubstr("resourceVersion=99")));
+  EXPECT_EQ(watch_->lists(), 1U) << "no second list";
+  EXPECT_EQ(known(), (Known{{"shop/a", "1"}}));
+}
+
+TEST_F(WatchTest, ALineCutOffIsDroppedAndTheRestComesWithTheResume) {
+  const std::string whole = event("ADDED", item("b", 8));
+  start({list(item("a", 1), 7)}, {stream(event("MODIFIED", item("a", 8)) + whole.substr(0, whole.size() / 2)),
+                                  stream(event("ADDED", item("b", 9)))});
+  EXPECT_TRUE(eventually([&] { return known() == Known{{"shop/a", "8"}, {"shop/b", "9"}}; }));
+  EXPECT_THAT(targets(), Contains(HasSubstr("resourceVersion=8")));
+  EXPECT_EQ(watch_->lists(), 1U);
+}
+
+TEST_F(WatchTest, AForgottenVersionIsListedAgainAndWhatWentMeanwhileIsGone) {
+  start({list(item("a", 1) + "," + item("b", 2), 7), list(item("b", 20), 30)},
+        {stream(event("ERROR", R"({"code":410,"message":"too old resource version"})"))});
+  EXPECT_TRUE(eventually([&] { return known() == Known{{"shop/b", "20"}}; }));
+  EXPECT_EQ(watch_->lists(), 2U);
+}
+
+TEST_F(WatchTest, A410OfTheRequestItselfIsListedAgainToo) {
+  start({list(item("a", 1), 7), list("", 30)}, {answer(410, R"({"code":410})")});
+  EXPECT_TRUE(eventually([&] { return known().empty() && watch_->lists() == 2U; }));
+}
+
+TEST_F(WatchTest, GarbageIsListedAgain) {
+  start({list(item("a", 1), 7), list(item("b", 2), 8)}, {stream("\x01\x02 no JSON\n")});
+  EXPECT_TRUE(eventually([&] { return known() == Known{{"shop/b", "2"}}; }));
+}
+
+TEST_F(WatchTest, KeepsWhatItHadWhileTheServerIsAway) {
+  start({list(item("a", 1), 7)}, {"", "", answer(500, "{\"message\":\"etcd is away\"}"), ""});
+  EXPECT_TRUE(eventually([&] { return watched_ >= 4U; }));
+  EXPECT_EQ(known(), (Known{{"shop/a", "1"}}));
+  EXPECT_EQ(watch_->lists(), 1U);
+}
+
+TEST_F(WatchTest, SaysWhyItIsNotSynced) {
+  start({answer(403, "{\"message\":\"pods is forbidden\"}")}, {""});
+  EXPECT_TRUE(eventually([&] { return !watch_->trouble().empty(); }));
+  EXPECT_THAT(watch_->trouble(), HasSubstr("pods is forbidden"));
+  EXPECT_FALSE(watch_->synced());
+}
+
+}  // namespace
+}  // namespace ballast::kube
