@@ -23,7 +23,8 @@ Result<std::unique_ptr<WeightSink>> make_sink(const std::string& spec, const Sin
     return std::unique_ptr<WeightSink>(std::move(sink).value());
   }
   if (spec == "istio") {
-    return Error::usage("sink 'istio' is not built yet: use xds:ADDR, file:PATH or dry-run");
+    return Error::usage(
+        "sink 'istio' needs an API server's credentials: see agent/actuate/istio/istio_sink.h");
   }
   return Error::usage("sink '" + spec + "' is unknown: use dry-run, file:PATH, xds:IP:PORT or xds:unix:PATH");
 }

@@ -14,6 +14,7 @@ struct SinkOptions {
 };
 
 /// The sink of `--sink SPEC`: `dry-run`, `file:PATH` or `xds:ADDR` (IP:PORT or unix:PATH).
+/// `istio` is not among them: it takes more than a word (istio/istio_sink.h).
 /// Errors: kUsage for a spec that is none of these; kFailed when the file cannot be written or the
 /// address cannot be listened on.
 Result<std::unique_ptr<WeightSink>> make_sink(const std::string& spec, const SinkOptions& options);

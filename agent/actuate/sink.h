@@ -19,7 +19,7 @@ class WeightSink {
   virtual Status publish(const guard::GuardedWeights& weights) = 0;
   /// The service is not managed any more.
   virtual Status withdraw(const observe::ServiceId& service) = 0;
-  /// Returns when all that was published has left (bounded by a second), then stops.
+  /// Returns when all that was published has left (bounded by a few seconds), then stops.
   virtual void flush() {}
   /// Proxies that listen now; 0 where this cannot be known.
   virtual std::size_t subscribers() const { return 0; }

@@ -102,7 +102,7 @@ TEST(MakeSink, RefusesWhatItDoesNotKnow) {
     EXPECT_EQ(sink.error().kind, Error::Kind::kUsage) << spec;
   }
   EXPECT_EQ(make_sink("istio", {}).error().message,
-            "sink 'istio' is not built yet: use xds:ADDR, file:PATH or dry-run");
+            "sink 'istio' needs an API server's credentials: see agent/actuate/istio/istio_sink.h");
 }
 
 TEST(DryRun, LogsWhatItWouldWrite) {

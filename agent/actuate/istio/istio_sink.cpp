@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/actuate/istio/istio_sink.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "agent/actuate/istio/keeper.h"
+#include "agent/actuate/istio/plan.h"
+#include "agent/actuate/istio/writer.h"
+#include "agent/base/log.h"
+
+namespace ballast::actuate {
+namespace {
+
+using kube::Json;
+using std::chrono::milliseconds;
+
+constexpr MonotonicNs kMs = 1'000'000ULL;
+constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
+constexpr milliseconds kFlushTime{5000};
+/// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
+constexpr double kDebounceS = 0.1;
+
+}  // namespace
+
+struct IstioSink::State {
+  State(IstioOptions o, std::unique_ptr<kube::Client> r, std::unique_ptr<kube::Client> w)
+      : options(std::move(o)),
+        reader(std::move(r)),
+        writer(std::move(w)),
+        catalog(*reader),
+        lease(*writer, options.lease),
+        keeper(*writer, {.domain = options.cluster_domain,
+                         .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs}) {
+    catalog.on_change([this] { wake(true); });
+    watch("VirtualService", "virtualservices", "");
+    watch("DestinationRule", "destinationrules", "");
+    watch("ServiceEntry", "serviceentries",
+          "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
+    thread = std::thread([this] { run(); });
+  }
+  ~State() {
+    stop();
+    reader->stop();
+    watches.clear();
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
+  void watch(const std::string& kind, const std::string& plural, const std::string& query);
+  void see(const std::string& kind, const Json& object);
+  void wake(bool membership);
+  void stop();
+  void run();
+  MonotonicNs lease_step(MonotonicNs now);
+  bool ready() const;
+  MonotonicNs burst(MonotonicNs now);
+  istio::Wanted wanted();
+
+  const IstioOptions options;
+  std::unique_ptr<kube::Client> reader;
+  std::unique_ptr<kube::Client> writer;
+  kube::Catalog catalog;
+  std::vector<std::unique_ptr<kube::Watch>> watches;
+
+  mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
+  std::condition_variable news;
+  bool stopping = false;
+  bool weights_news = false;
+  bool membership_news = false;
+  std::map<std::string, istio::Weights> weights;
+  std::map<std::string, istio::Rival> rivals;
+  std::map<std::string, Json> seen;
+
+  // The thread's own.
+  kube::LeaderLease lease;
+  istio::Keeper keeper;
+  std::set<std::string> released;
+  std::string swept;  ///< the lapsed holder whose overrides were removed
+  bool sweep_due = false;
+  std::atomic<bool> leads{false};
+  std::atomic<std::uint64_t> writes{0};
+  std::atomic<std::uint64_t> bursts{0};
+  std::atomic<double> write_s{0.01};
+  std::thread thread;
+};
+
+void IstioSink::State::watch(const std::string& kind, const std::string& plural, const std::string& query) {
+  kube::WatchHandler handler{[this, kind](const Json& object) { see(kind, object); },
+                             [this, kind](const std::string& key) {
+                               const std::lock_guard lock(mutex);
+                               rivals.erase(kind + " " + key);
+                               seen.erase(kind + " " + key);
+                             },
+                             [this] { wake(true); }};
+  watches.push_back(std::make_unique<kube::Watch>(
+      *reader, kube::WatchOptions{.path = "/apis/networking.istio.io/v1/" + plural, .query = query},
+      std::move(handler)));
+}
+
+void IstioSink::State::see(const std::string& kind, const Json& object) {
+  const std::string key = kind + " " + kube::key_of(object);
+  const bool ours =
+      kube::text_at(object, {"metadata", "labels", istio::kManagedByLabel}) == istio::kManagedBy;
+  auto rival = kind == "ServiceEntry" ? std::nullopt : istio::parse_rival(kind, object);
+  const std::lock_guard lock(mutex);
+  rivals.erase(key);
+  seen.erase(key);
+  if (ours) {
+    seen[key] = kube::at(object, {"spec"});
+  } else if (rival) {
+    rivals[key] = std::move(*rival);
+  }
+}
+
+void IstioSink::State::wake(bool membership) {
+  {
+    const std::lock_guard lock(mutex);
+    (membership ? membership_news : weights_news) = true;
+  }
+  news.notify_all();
+}
+
+void IstioSink::State::stop() {
+  {
+    const std::lock_guard lock(mutex);
+    stopping = true;
+  }
+  news.notify_all();
+  if (thread.joinable()) {
+    thread.join();
+  }
+}
+
+bool IstioSink::State::ready() const {
+  return catalog.synced() &&
+         std::all_of(watches.begin(), watches.end(), [](const auto& watch) { return watch->synced(); });
+}
+
+/// Looks at the Lease; returns when to look again.
+MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
+  const auto period = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs / 4;
+  const Result<kube::LeaseView> view = lease.step(now, options.active);
+  if (!view) {
+    spdlog::debug("lease not read reason=\"{}\"", view.error().message);
+  } else {
+    released = istio::released(view->annotations);
+    if (view->took) {
+      spdlog::info("leading holder={} before={}", options.lease.holder, view->holder);
+      sweep_due = true;
+    }
+    if (view->lapsed && !options.active && swept != view->holder) {
+      spdlog::warn("leader gone, removing its overrides holder={}", view->holder);
+      sweep_due = true;
+      swept = view->holder;
+    }
+  }
+  const bool leading = lease.valid_until() > now;
+  if (leads.exchange(leading) && !leading) {
+    spdlog::warn("not leading any more holder={}", options.lease.holder);
+  }
+  return now + (view ? period : std::min(period, 1000 * kMs));
+}
+
+istio::Wanted IstioSink::State::wanted() {
+  istio::Wanted out;
+  out.services = catalog.services();
+  out.released = released;
+  const std::lock_guard lock(mutex);
+  out.weights = weights;
+  for (const auto& [key, rival] : rivals) {
+    out.rivals.push_back(rival);
+  }
+  out.seen = seen;
+  return out;
+}
+
+/// One burst of writes; returns when the next is due without news, 0 for none.
+MonotonicNs IstioSink::State::burst(MonotonicNs now) {
+  MonotonicNs next = 0;
+  if (sweep_due) {
+    if (Status done = keeper.sweep(now); !done) {
+      spdlog::warn("overrides not removed yet reason=\"{}\"", done.error().message);
+      return now + 1000 * kMs;
+    }
+    sweep_due = false;
+  }
+  if (lease.valid_until() > now && options.active) {
+    if (!ready()) {
+      return now + 100 * kMs;
+    }
+    // The Lease has to be renewed between two bursts.
+    next = keeper.reconcile(wanted(), now, std::min(lease.valid_until(), now + kBurstTime));
+  } else if (!options.active && keeper.managed() > 0) {
+    next = keeper.hand_back(now) ? 0 : now + 500 * kMs;
+  }
+  if (keeper.writes() != writes) {
+    writes = keeper.writes();
+    ++bursts;
+    write_s = keeper.write_s();
+  }
+  return next;
+}
+
+void IstioSink::State::run() {
+  const SystemClock clock;
+  MonotonicNs lease_at = 0;
+  MonotonicNs due = 0;
+  MonotonicNs quiet_until = 0;
+  const auto quiet = static_cast<MonotonicNs>(options.quiet.count()) * kMs;
+  std::unique_lock lock(mutex);
+  while (!stopping) {
+    MonotonicNs now = clock.now();
+    const bool act = membership_news || (weights_news && now >= quiet_until) || (due != 0 && now >= due);
+    if (now < lease_at && !act) {
+      MonotonicNs until = due != 0 ? std::min(lease_at, due) : lease_at;
+      until = weights_news ? std::min(until, quiet_until) : until;
+      news.wait_for(lock, std::chrono::nanoseconds(until - now));
+      continue;
+    }
+    const bool look = now >= lease_at;
+    membership_news = false;
+    weights_news = false;
+    lock.unlock();
+    if (look) {
+      lease_at = lease_step(now);
+      now = clock.now();
+    }
+    const auto before = writes.load();
+    due = burst(now);
+    if (writes != before) {
+      quiet_until = clock.now() + quiet;
+    }
+    lock.lock();
+  }
+}
+
+Result<std::unique_ptr<IstioSink>> IstioSink::create(IstioOptions options) {
+  auto reader = kube::Client::create(options.api);
+  if (!reader) {
+    return reader.error().in("sink istio");
+  }
+  // A write that fails is tried again by the next burst, and the Lease is renewed in between.
+  kube::ClientOptions brief = options.api;
+  brief.retry_budget = std::min(brief.retry_budget, milliseconds(1500));
+  brief.request_timeout = std::min(brief.request_timeout, milliseconds(3000));
+  auto writer = kube::Client::create(brief);
+  if (!writer) {
+    return writer.error().in("sink istio");
+  }
+  return std::unique_ptr<IstioSink>(
+      new IstioSink(std::make_unique<State>(std::move(options), std::move(*reader), std::move(*writer))));
+}
+
+IstioSink::IstioSink(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+IstioSink::~IstioSink() {
+  state_->writer->stop();
+}
+
+Status IstioSink::publish(const guard::GuardedWeights& weights) {
+  istio::Weights by_address;
+  for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
+    by_address[endpoint.address] = endpoint.weight;
+  }
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->weights[weights.service().ns + "/" + weights.service().name] = std::move(by_address);
+  }
+  state_->wake(false);
+  return ok();
+}
+
+Status IstioSink::withdraw(const observe::ServiceId& service) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->weights.erase(service.ns + "/" + service.name);
+  }
+  state_->wake(false);
+  return ok();
+}
+
+void IstioSink::flush() {
+  State& state = *state_;
+  state.stop();
+  if (!state.leads) {
+    return;
+  }
+  const SystemClock clock;
+  const MonotonicNs end = clock.now() + static_cast<MonotonicNs>(kFlushTime.count()) * kMs;
+  while (!state.keeper.hand_back(clock.now()) && clock.now() < end) {
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+  if (state.keeper.managed() > 0) {
+    spdlog::warn("not everything was handed back, run ballastctl release --all services={}",
+                 state.keeper.managed());
+  }
+  if (Status done = state.lease.give_up(); !done) {
+    spdlog::warn("lease not given up reason=\"{}\"", done.error().message);
+  }
+  state.leads = false;
+}
+
+double IstioSink::acknowledgement_delay_s() const {
+  return kDebounceS + state_->write_s;
+}
+
+bool IstioSink::leading() const {
+  return state_->leads;
+}
+std::uint64_t IstioSink::writes() const {
+  return state_->writes;
+}
+std::uint64_t IstioSink::bursts() const {
+  return state_->bursts;
+}
+
+}  // namespace ballast::actuate

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "agent/actuate/sink.h"
+#include "agent/kube/catalog.h"
+#include "agent/kube/client.h"
+#include "agent/kube/lease.h"
+
+namespace ballast::actuate {
+
+struct IstioOptions {
+  kube::ClientOptions api;
+  kube::LeaseOptions lease;
+  /// false (mode off or shadow): nothing is ever adopted; overrides that a dead leader left are removed.
+  bool active = false;
+  std::string cluster_domain = "cluster.local";
+  /// Least time between the end of one burst of weights and the next. istiod pushes when it has been
+  /// quiet for 100 ms, and waits up to 10 s for that.
+  std::chrono::milliseconds quiet{250};
+  /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
+  /// cluster before the route and lose it after.
+  std::chrono::milliseconds settle{1000};
+};
+
+/// Publishes weights through Istio's own objects (istio/plan.h): a Service that opts in by the label
+/// ballast.dev/mode=active gets a shadow ServiceEntry with our weights and a VirtualService that leads to it.
+///
+/// One writer in the cluster: the holder of the Lease. The others keep watch. When the holder has not
+/// renewed for the Lease's duration, one of them takes it and first removes every override, so that
+/// traffic is the plain Service's again; then it begins anew with its own weights.
+///
+/// Membership is the EndpointSlices', mirrored at once whatever the loop does; publish() gives
+/// weights only, by address. A Service that cannot be managed (istio/plan.h, judge) is left as it is and
+/// told why by an Event. A Service is handed back (route away, then the shadow) when it opts out, is
+/// released by `ballastctl release`, has no ready endpoint, loses its weights, or when we stop.
+///
+/// While the API server is away, what is in force stays in force. Thread-safe.
+class IstioSink final : public WeightSink {
+ public:
+  /// Starts its thread. Errors: kUsage for credentials that cannot be read. An API server that does
+  /// not answer is no error: it is tried for as long as it takes.
+  static Result<std::unique_ptr<IstioSink>> create(IstioOptions options);
+  ~IstioSink() override;  ///< leaves everything in force; flush() hands back
+
+  std::string name() const override { return "istio"; }
+  /// Always ok: writes happen in the sink's own thread, in bursts, and are tried again until they
+  /// are done or replaced by newer ones.
+  Status publish(const guard::GuardedWeights& weights) override;
+  Status withdraw(const observe::ServiceId& service) override;
+  /// Hands every Service back and gives the Lease up; five seconds at most.
+  void flush() override;
+  /// istiod's quiet time and our own write, an estimate: istiod does not tell when proxies acknowledged.
+  double acknowledgement_delay_s() const override;
+
+  /// For logs and tests.
+  bool leading() const;
+  std::uint64_t writes() const;
+  std::uint64_t bursts() const;
+
+ private:
+  struct State;
+  explicit IstioSink(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ballast::actuate

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/actuate/istio/keeper.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/base/log.h"
+#include "agent/kube/events.h"
+
+namespace ballast::actuate::istio {
+namespace {
+
+constexpr MonotonicNs kFactsPause = 500'000'000ULL;
+constexpr std::size_t kMaxPods = 200'000;  ///< facts of pods that are long gone are forgotten with the rest
+
+/// Facts that a ready endpoint needs and that are not known yet.
+bool wants_facts(const kube::Service& service, const Facts& facts) {
+  return std::any_of(service.endpoints.begin(), service.endpoints.end(), [&](const kube::Endpoint& endpoint) {
+    const bool pod_unknown = !endpoint.uid.empty() && !facts.pods.contains(endpoint.uid);
+    return endpoint.ready &&
+           (pod_unknown || (!endpoint.node.empty() && !facts.localities.contains(endpoint.node)));
+  });
+}
+
+std::string selector_text(const kube::Service& service) {
+  std::string text;
+  for (const auto& [key, value] : service.selector) {
+    text += (text.empty() ? "" : ",") + key + "=" + value;
+  }
+  return text.empty() ? "none" : text;
+}
+
+}  // namespace
+
+Keeper::Keeper(kube::Client& client, KeeperOptions options)
+    : client_(client), writer_(client), options_(std::move(options)) {}
+
+Status Keeper::timed(const std::function<Status()>& write) {
+  const MonotonicNs begun = SystemClock().now();
+  const Status status = write();
+  ++writes_;
+  write_s_ += 0.2 * (static_cast<double>(SystemClock().now() - begun) * 1e-9 - write_s_);
+  return status;
+}
+
+void Keeper::say(const kube::Service& service, bool warning, const std::string& reason,
+                 const std::string& message) {
+  std::string& last = said_[service.key()];
+  if (last == reason) {
+    return;
+  }
+  last = reason;
+  spdlog::log(warning ? spdlog::level::warn : spdlog::level::info,
+              "istio service={} reason={} message=\"{}\"", service.key(), reason, message);
+  const kube::ObjectRef object{.ns = service.ns, .name = service.name, .uid = service.uid};
+  if (Status posted = kube::post_event(client_, object, warning, reason, message); !posted) {
+    spdlog::warn("event not written service={} reason=\"{}\"", service.key(), posted.error().message);
+  }
+}
+
+/// false while something that mTLS or locality needs could not be read.
+bool Keeper::learn_facts(const kube::Service& service, MonotonicNs now) {
+  if (facts_.pods.size() > kMaxPods) {
+    facts_.pods.clear();
+  }
+  if (!wants_facts(service, facts_)) {
+    return true;
+  }
+  MonotonicNs& asked = facts_asked_[service.key()];
+  if (asked != 0 && now - asked < kFactsPause) {
+    due(asked + kFactsPause);
+    return false;
+  }
+  asked = now;
+  for (const Status& read : {writer_.read_pods(service, facts_), writer_.read_nodes(facts_)}) {
+    if (!read) {
+      spdlog::warn("pods and nodes not read service={} reason=\"{}\"", service.key(), read.error().message);
+      due(asked + kFactsPause);
+      return false;
+    }
+  }
+  // A pod that was gone before we asked must not be asked for again and again.
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    facts_.localities.try_emplace(endpoint.node);
+    facts_.pods.try_emplace(endpoint.uid);
+  }
+  return true;
+}
+
+bool Keeper::fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now) {
+  if (status) {
+    return false;
+  }
+  held.retry = now + options_.retry_ns;
+  due(held.retry);
+  if (status.error().kind == Error::Kind::kUsage) {
+    held.retry = now + 10 * options_.retry_ns;
+    say(service, true, "WriteRefused", status.error().message);
+  } else {
+    spdlog::warn("istio write failed service={} reason=\"{}\"", service.key(), status.error().message);
+  }
+  return true;
+}
+
+void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+  const Json entry = service_entry(service, endpoints);
+  if (fail(service, held, timed([&] { return writer_.apply(entry); }), now)) {
+    return;
+  }
+  held.phase = Phase::kShadow;
+  held.since = now;
+  held.written = now;
+  held.endpoints = endpoints;
+  due(now + options_.settle_ns);
+}
+
+void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
+  const Json route = virtual_service(service, options_.domain);
+  if (fail(service, held, timed([&] { return writer_.apply(route); }), now)) {
+    return;
+  }
+  held.phase = Phase::kRouted;
+  held.since = now;
+  held.written = now;
+  held.route_spec = route["spec"];
+  say(service, false, "Managed",
+      "traffic to " + service_host(service, options_.domain) + " is weighted by Ballast through " +
+          shadow_host(service) + "; `ballastctl release` gives it back");
+}
+
+void Keeper::update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+  if (endpoints == held.endpoints) {
+    return;
+  }
+  bool gone = false;
+  const Status patched = timed([&] { return writer_.patch_endpoints(held.ns, held.name, endpoints, gone); });
+  if (fail(service, held, patched, now)) {
+    return;
+  }
+  if (gone) {
+    adopt(service, held, endpoints, now);
+    return;
+  }
+  held.endpoints = endpoints;
+  held.written = now;
+}
+
+bool Keeper::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const {
+  if (held.phase != Phase::kRouted || now - held.written < options_.drift_ns) {
+    return false;
+  }
+  const auto route = wanted.seen.find("VirtualService " + held.ns + "/" + held.name);
+  const auto entry = wanted.seen.find("ServiceEntry " + held.ns + "/" + held.name);
+  return route == wanted.seen.end() || entry == wanted.seen.end() || route->second != held.route_spec ||
+         kube::at(entry->second, {"endpoints"}) != held.endpoints;
+}
+
+void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
+  const bool known = learn_facts(service, now);
+  const Json endpoints = endpoints_json(service, wanted.weights.at(service.key()), facts_);
+  Held& held = held_[service.key()];
+  held.ns = service.ns;
+  held.name = object_name(service);
+  if (held.retry > now) {
+    due(held.retry);
+    return;
+  }
+  if (held.since == 0 || held.phase == Phase::kLeaving) {
+    if (known) {
+      adopt(service, held, endpoints, now);
+    }
+    return;
+  }
+  if (drifted(held, wanted, now)) {
+    spdlog::warn("istio objects were changed by somebody else and are written again service={}",
+                 service.key());
+    adopt(service, held, endpoints, now);
+    route(service, held, now);
+    return;
+  }
+  update(service, held, endpoints, now);
+  if (held.phase == Phase::kShadow) {
+    if (now - held.since >= options_.settle_ns) {
+      route(service, held, now);
+    } else {
+      due(held.since + options_.settle_ns);
+    }
+  } else if (const MonotonicNs look = held.written + options_.drift_ns + options_.retry_ns; look > now) {
+    due(look);
+  }
+}
+
+bool Keeper::leave(Held& held, MonotonicNs now) {
+  if (held.retry > now) {
+    due(held.retry);
+    return false;
+  }
+  const bool routed = held.phase != Phase::kLeaving;
+  const Status removed =
+      timed([&] { return writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name); });
+  if (routed && removed) {
+    held.phase = Phase::kLeaving;
+    held.since = now;
+    due(now + options_.settle_ns);
+    return false;
+  }
+  if (!removed) {
+    spdlog::warn("hand-back waits object={}/{} reason=\"{}\"", held.ns, held.name, removed.error().message);
+    held.retry = now + options_.retry_ns;
+    due(held.retry);
+  }
+  return removed.ok();
+}
+
+MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until) {
+  next_ = 0;
+  std::set<std::string> kept;
+  std::set<std::string> there;
+  for (const kube::Service& service : wanted.services) {
+    there.insert(service.key());
+    if (SystemClock().now() >= until) {
+      kept.insert(service.key());
+      due(now);
+      continue;
+    }
+    if (const auto refusal = judge(service, wanted.rivals, options_.domain)) {
+      say(service, true, refusal->reason, refusal->message);
+      continue;
+    }
+    const bool released = wanted.released.contains("*") || wanted.released.contains(service.key());
+    if (service.mode != "active" || released) {
+      if (held_.contains(service.key())) {
+        say(service, false, "Released", "the plain Service takes its traffic again");
+      }
+      continue;
+    }
+    const bool any = std::any_of(service.endpoints.begin(), service.endpoints.end(),
+                                 [](const kube::Endpoint& endpoint) { return endpoint.ready; });
+    if (!any) {
+      say(service, true, "NoReadyEndpoint",
+          "no endpoint is ready (selector: " + selector_text(service) +
+              "); nothing is weighted until a pod that it matches is");
+      continue;
+    }
+    if (wanted.weights.contains(service.key())) {
+      kept.insert(service.key());
+      keep(service, wanted, now);
+    }
+  }
+  for (auto held = held_.begin(); held != held_.end();) {
+    if (kept.contains(held->first)) {
+      ++held;
+      continue;
+    }
+    Held& leaving = held->second;
+    const bool waits = leaving.phase == Phase::kLeaving && now - leaving.since < options_.settle_ns;
+    if (waits) {
+      due(leaving.since + options_.settle_ns);
+    }
+    held = !waits && leave(leaving, now) ? held_.erase(held) : std::next(held);
+  }
+  std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
+  return next_;
+}
+
+Status Keeper::sweep(MonotonicNs now) {
+  held_.clear();
+  for (const char* kind : {"VirtualService", "ServiceEntry"}) {
+    const Result<std::vector<Owned>> owned = writer_.list(kind);
+    if (!owned) {
+      return owned.error();
+    }
+    for (const Owned& object : *owned) {
+      if (std::string(kind) == "VirtualService") {
+        if (Status removed = writer_.remove(kind, object.ns, object.name); !removed) {
+          return removed;
+        }
+        spdlog::info("override removed virtual_service={}/{}", object.ns, object.name);
+      }
+      Held& held = held_[object.key()];
+      held = {.ns = object.ns, .name = object.name, .phase = Phase::kLeaving, .since = now};
+    }
+  }
+  return ok();
+}
+
+bool Keeper::hand_back(MonotonicNs now) {
+  next_ = 0;
+  for (auto held = held_.begin(); held != held_.end();) {
+    Held& leaving = held->second;
+    const bool waits = leaving.phase == Phase::kLeaving && now - leaving.since < options_.settle_ns;
+    held = !waits && leave(leaving, now) ? held_.erase(held) : std::next(held);
+  }
+  return held_.empty();
+}
+
+}  // namespace ballast::actuate::istio

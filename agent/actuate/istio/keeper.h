@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/actuate/istio/writer.h"
+#include "agent/base/clock.h"
+#include "agent/kube/catalog.h"
+
+namespace ballast::actuate::istio {
+
+/// What the cluster should look like now.
+struct Wanted {
+  std::vector<kube::Service> services;  ///< all that carry the label
+  std::vector<Rival> rivals;
+  std::map<std::string, Weights> weights;  ///< by NAMESPACE/NAME; who is missing is not managed
+  std::set<std::string> released;          ///< by hand; "*" is all
+  /// Our VirtualServices and ServiceEntries as the API server shows them, "KIND NS/NAME" to spec.
+  std::map<std::string, Json> seen;
+};
+
+struct KeeperOptions {
+  std::string domain = "cluster.local";
+  MonotonicNs settle_ns = 1'000'000'000ULL;
+  MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
+  MonotonicNs retry_ns = 1'000'000'000ULL;
+};
+
+/// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
+/// thread-safe.
+class Keeper {
+ public:
+  Keeper(kube::Client& client, KeeperOptions options);
+
+  /// One burst of writes. Returns the next instant at which there is something to do without any
+  /// news (a settling route, a retry); 0 for none. Begins no Service after `until` on the system's clock:
+  /// the rest is due at once.
+  MonotonicNs reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until = ~0ULL);
+
+  /// Removes the routes of all that is ours in the cluster, whoever wrote it, and notes the shadows so that
+  /// reconcile() or hand_back() removes them when proxies have the plain route again. Begins anew: what
+  /// this Keeper knew is forgotten.
+  Status sweep(MonotonicNs now);
+
+  /// Lets go of everything that is known; true when all of it is gone.
+  bool hand_back(MonotonicNs now);
+
+  std::size_t managed() const { return held_.size(); }
+  std::uint64_t writes() const { return writes_; }
+  double write_s() const { return write_s_; }  ///< of late, one call
+
+ private:
+  enum class Phase { kShadow, kRouted, kLeaving };
+  struct Held {
+    std::string ns;
+    std::string name;  ///< of both objects
+    Phase phase = Phase::kShadow;
+    MonotonicNs since = 0;    ///< of the phase
+    MonotonicNs written = 0;  ///< the last write
+    MonotonicNs retry = 0;
+    Json endpoints;
+    Json route_spec;
+  };
+
+  void keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
+  void adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
+  void route(const kube::Service& service, Held& held, MonotonicNs now);
+  void update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
+  bool drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const;
+  bool leave(Held& held, MonotonicNs now);
+  bool learn_facts(const kube::Service& service, MonotonicNs now);
+  void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
+  bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
+  Status timed(const std::function<Status()>& write);
+  void due(MonotonicNs at) { next_ = next_ == 0 || at < next_ ? at : next_; }
+
+  kube::Client& client_;
+  Writer writer_;
+  const KeeperOptions options_;
+  Facts facts_;
+  std::map<std::string, MonotonicNs> facts_asked_;
+  std::map<std::string, Held> held_;         ///< by NAMESPACE/NAME of the Service
+  std::map<std::string, std::string> said_;  ///< the last Event's reason
+  std::uint64_t writes_ = 0;
+  double write_s_ = 0.01;
+  MonotonicNs next_ = 0;
+};
+
+}  // namespace ballast::actuate::istio

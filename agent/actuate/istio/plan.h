@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/kube/catalog.h"
+
+/// What Ballast writes for one Service, as pure functions of what the API server said.
+///
+/// A shadow ServiceEntry (own host, STATIC, inline endpoints with our weights) and one VirtualService
+/// that routes the Service's host to it. Measured with istiod 1.32-dev: a change of
+/// `endpoints[].weight` is an EDS-only push, and inline endpoints leave the pods' own sidecars their
+/// Kubernetes service, which a WorkloadEntry on a pod's address does not. Weight 0 is never written:
+/// Istio reads 0 as 1.
+namespace ballast::actuate::istio {
+
+using kube::Json;
+
+inline constexpr const char* kManagedByLabel = "app.kubernetes.io/managed-by";
+inline constexpr const char* kManagedBy = "ballast";
+inline constexpr const char* kFieldManager = "ballast";
+
+/// Somebody else's object that says how traffic to a host goes.
+struct Rival {
+  std::string kind;  ///< VirtualService or DestinationRule
+  std::string ns;
+  std::string name;
+  std::vector<std::string> hosts;  ///< as written: short, full or with a leading wildcard
+};
+/// nullopt for an object of ours, and for a VirtualService of gateways alone (mesh is not among them).
+std::optional<Rival> parse_rival(const std::string& kind, const Json& object);
+
+/// Why a Service that opted in is left alone; an Event says it at the Service.
+struct Refusal {
+  std::string reason;   ///< UpperCamelCase
+  std::string message;  ///< what is wrong and what to do
+};
+
+/// The Service's host, its spelling in the mesh: web.shop.svc.cluster.local.
+std::string service_host(const kube::Service& service, const std::string& domain);
+/// web.shop.ballast.internal
+std::string shadow_host(const kube::Service& service);
+/// Name of both objects, in the Service's namespace.
+std::string object_name(const kube::Service& service);
+
+/// nullopt: it can be managed. Modes off and shadow are no refusals.
+std::optional<Refusal> judge(const kube::Service& service, const std::vector<Rival>& rivals,
+                             const std::string& domain);
+
+/// What a pod brings along: its labels keep mTLS (security.istio.io/tlsMode) and telemetry as they
+/// are for the plain Service.
+struct PodFacts {
+  std::map<std::string, std::string> labels;
+  std::string service_account;
+};
+
+struct Facts {
+  std::map<std::string, PodFacts> pods;           ///< by uid
+  std::map<std::string, std::string> localities;  ///< by node: region/zone/subzone
+};
+
+/// Weight by address. What it does not name gets the weight of a fair share.
+using Weights = std::map<std::string, std::uint32_t>;
+
+/// The inline endpoints: those of the Service that are ready, by address.
+Json endpoints_json(const kube::Service& service, const Weights& weights, const Facts& facts);
+Json service_entry(const kube::Service& service, const Json& endpoints);
+Json virtual_service(const kube::Service& service, const std::string& domain);
+
+}  // namespace ballast::actuate::istio

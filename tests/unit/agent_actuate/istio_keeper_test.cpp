@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The order of the writes, against a small API server that keeps objects.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/actuate/istio/keeper.h"
+#include "scripted_server.h"
+
+namespace ballast::actuate::istio {
+namespace {
+
+using kube::answer;
+using kube::Asked;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr MonotonicNs kSecond = 1'000'000'000ULL;
+
+class KeeperTest : public ::testing::Test {
+ protected:
+  KeeperTest()
+      : server_([this](const Asked& asked) { return serve(asked); }),
+        client_(std::move(*kube::Client::create({.server = server_.url(),
+                                                 .retry_budget = std::chrono::milliseconds(20),
+                                                 .backoff_least = std::chrono::milliseconds(1),
+                                                 .backoff_most = std::chrono::milliseconds(2)}))),
+        keeper_(*client_, {}) {
+    service_.ns = "shop";
+    service_.name = "web";
+    service_.uid = "s1";
+    service_.mode = "active";
+    service_.ports = {{"http", 80, "TCP", ""}};
+    service_.endpoints = {{.address = "10.0.0.1", .ready = true, .ports = {{"http", 8080}}}};
+  }
+  std::string serve(const Asked& asked) {
+    const std::string path = asked.target.substr(0, asked.target.find('?'));
+    const std::string last = path.substr(path.rfind('/') + 1);
+    if (path.find("/events") != std::string::npos) {
+      events_.push_back(kube::text_at(Json::parse(asked.body, nullptr, false), {"reason"}));
+      return answer(201, "{}");
+    }
+    if (path.find("networking.istio.io") == std::string::npos) {
+      return answer(200, R"({"items":[]})");
+    }
+    if (last == "virtualservices" || last == "serviceentries") {
+      Json items = Json::array();
+      for (const auto& [key, object] : objects_) {
+        if (key.find("/" + last + "/") != std::string::npos) {
+          items.push_back(object);
+        }
+      }
+      return answer(200, Json{{"items", items}}.dump());
+    }
+    if (asked.method == "GET") {
+      return objects_.contains(path) ? answer(200, objects_[path].dump()) : answer(404, "{}");
+    }
+    if (refuse_ != 0) {
+      return answer(refuse_, R"({"message":"admission webhook says no"})");
+    }
+    const std::string kind = path.find("virtualservices") != std::string::npos ? "route" : "entry";
+    log_.push_back(asked.method + " " + kind);
+    if (asked.method == "DELETE") {
+      objects_.erase(path);
+      return answer(200, "{}");
+    }
+    if (asked.head.find("merge-patch") != std::string::npos) {
+      if (!objects_.contains(path)) {
+        return answer(404, "{}");
+      }
+      objects_[path].merge_patch(Json::parse(asked.body));
+      log_.back() = "MERGE " + kind;
+    } else {
+      objects_[path] = Json::parse(asked.body);
+    }
+    return answer(200, objects_[path].dump());
+  }
+  Wanted wanted(std::uint32_t weight = 1000) {
+    Wanted out;
+    out.services = {service_};
+    out.weights["shop/web"] = {{"10.0.0.1", weight}};
+    for (const auto& [path, object] : objects_) {
+      out.seen[kube::text_at(object, {"kind"}) + " " + kube::key_of(object)] = object["spec"];
+    }
+    return out;
+  }
+  std::vector<std::string> log() { return std::exchange(log_, {}); }
+  void adopt() {
+    keeper_.reconcile(wanted(), 100 * kSecond);
+    keeper_.reconcile(wanted(), 102 * kSecond);
+    ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
+  }
+
+  std::map<std::string, Json> objects_;
+  std::vector<std::string> log_;
+  std::vector<std::string> events_;
+  int refuse_ = 0;
+  kube::Service service_;
+  kube::ScriptedServer server_;
+  std::unique_ptr<kube::Client> client_;
+  Keeper keeper_;
+};
+
+TEST_F(KeeperTest, TheRouteComesAfterTheShadowHasSettled) {
+  EXPECT_EQ(keeper_.reconcile(wanted(), 100 * kSecond), 101 * kSecond) << "when the route is due";
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  keeper_.reconcile(wanted(), 100 * kSecond + 1);
+  EXPECT_THAT(log(), IsEmpty());
+  keeper_.reconcile(wanted(), 101 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH route"));
+  EXPECT_THAT(events_, ElementsAre("Managed"));
+}
+
+TEST_F(KeeperTest, AWeightIsOnePatchAndNoChangeIsNone) {
+  adopt();
+  keeper_.reconcile(wanted(1500), 103 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  keeper_.reconcile(wanted(1500), 104 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(KeeperTest, OptingOutGivesTheRouteBackFirst) {
+  adopt();
+  service_.mode = "off";
+  keeper_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  keeper_.reconcile(wanted(), 110 * kSecond + 1);
+  EXPECT_THAT(log(), IsEmpty()) << "proxies still lose the route";
+  keeper_.reconcile(wanted(), 111 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_EQ(keeper_.managed(), 0U);
+  EXPECT_TRUE(objects_.empty());
+}
+
+TEST_F(KeeperTest, AReleasedServiceIsGivenBackAndTakenAgainAfterwards) {
+  adopt();
+  Wanted released = wanted();
+  released.released = {"shop/web"};
+  keeper_.reconcile(released, 110 * kSecond);
+  keeper_.reconcile(released, 112 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route", "DELETE entry"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "Released"));
+  keeper_.reconcile(wanted(), 120 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+}
+
+TEST_F(KeeperTest, WithoutAReadyEndpointThePlainServiceAnswers) {
+  adopt();
+  service_.endpoints[0].ready = false;
+  keeper_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "NoReadyEndpoint"));
+}
+
+TEST_F(KeeperTest, ARivalThatAppearsMakesUsLeave) {
+  adopt();
+  Wanted contested = wanted();
+  contested.rivals = {{"VirtualService", "shop", "mine", {"web"}}};
+  keeper_.reconcile(contested, 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "TwoOwners"));
+}
+
+TEST_F(KeeperTest, AnObjectOfThatNameThatIsNotOursIsLeftAlone) {
+  const std::string path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
+  objects_[path] = {{"metadata", {{"namespace", "shop"}, {"name", "web-ballast"}}},
+                    {"spec", {{"hosts", {"theirs"}}}}};
+  const Json before = objects_[path];
+  keeper_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
+  EXPECT_EQ(objects_[path], before);
+  EXPECT_THAT(events_, ElementsAre("WriteRefused"));
+}
+
+TEST_F(KeeperTest, ARefusedWriteIsToldAndTriedAgainLater) {
+  refuse_ = 422;
+  EXPECT_GT(keeper_.reconcile(wanted(), 100 * kSecond), 0U);
+  EXPECT_THAT(events_, ElementsAre("WriteRefused"));
+  refuse_ = 0;
+  keeper_.reconcile(wanted(), 105 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "not in a hurry";
+  keeper_.reconcile(wanted(), 111 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+}
+
+TEST_F(KeeperTest, WhatAnotherWroteOverIsWrittenAgain) {
+  adopt();
+  for (auto& [path, object] : objects_) {
+    if (path.find("serviceentries") != std::string::npos) {
+      object["spec"]["endpoints"] = Json::array();
+    }
+  }
+  keeper_.reconcile(wanted(), 104 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "might be our own write, not seen yet";
+  keeper_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
+}
+
+TEST_F(KeeperTest, ADeletedShadowIsMadeAgainByTheNextWeight) {
+  adopt();
+  objects_.clear();
+  keeper_.reconcile(wanted(1500), 103 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry"));
+}
+
+TEST_F(KeeperTest, ASweepRemovesWhatAPredecessorLeft) {
+  adopt();
+  Keeper successor(*client_, {});
+  ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_FALSE(successor.hand_back(200 * kSecond + 1));
+  EXPECT_TRUE(successor.hand_back(202 * kSecond));
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_TRUE(objects_.empty());
+}
+
+TEST_F(KeeperTest, ReleaseByHandWorksWithoutALeader) {
+  adopt();
+  const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
+  ASSERT_TRUE(removed.ok()) << removed.error().message;
+  EXPECT_EQ(*removed, 2);
+  EXPECT_TRUE(objects_.empty());
+}
+
+}  // namespace
+}  // namespace ballast::actuate::istio
