@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/identity/kubernetes_source.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace ballast::identity {
+namespace {
+
+using kube::at;
+using kube::Json;
+using kube::text_at;
+
+constexpr MonotonicNs kCgroupsRefresh = 1'000'000'000ULL;
+constexpr const char* kProxy = "istio-proxy";
+
+/// "containerd://<id>" without its scheme.
+std::string bare_id(const std::string& id) {
+  const std::size_t slashes = id.find("://");
+  return slashes == std::string::npos ? id : id.substr(slashes + 3);
+}
+
+std::map<std::string, std::string> ids_by_name(const Json& statuses) {
+  std::map<std::string, std::string> ids;
+  if (statuses.is_array()) {
+    for (const Json& status : statuses) {
+      ids[text_at(status, {"name"})] = bare_id(text_at(status, {"containerID"}));
+    }
+  }
+  return ids;
+}
+
+void read_containers(const Json& specs, const Json& statuses, bool init, KubernetesPod& pod) {
+  auto ids = ids_by_name(statuses);
+  if (!specs.is_array()) {
+    return;
+  }
+  for (const Json& spec : specs) {
+    KubernetesContainer container;
+    container.name = text_at(spec, {"name"});
+    container.id = ids[container.name];
+    const bool goes_on = text_at(spec, {"restartPolicy"}) == "Always";
+    if (init && !goes_on) {
+      continue;
+    }
+    container.sidecar = init || container.name == kProxy;
+    if (const Json& ports = at(spec, {"ports"}); ports.is_array()) {
+      for (const Json& port : ports) {
+        if (const Json& number = at(port, {"containerPort"}); number.is_number_integer()) {
+          container.ports.push_back(number.get<int>());
+        }
+      }
+    }
+    pod.containers.push_back(std::move(container));
+  }
+}
+
+/// An endpoint of a Service that opted in.
+struct Place {
+  const kube::Service* service = nullptr;
+  const kube::Endpoint* endpoint = nullptr;
+  int port = 0;
+};
+
+int port_of(const kube::Service& service, const kube::Endpoint& endpoint) {
+  for (const kube::ServicePort& port : service.ports) {
+    if (const auto found = endpoint.ports.find(port.name); found != endpoint.ports.end()) {
+      return found->second;
+    }
+  }
+  return 0;
+}
+
+std::map<std::string, Place> places_by_uid(const std::vector<kube::Service>& services) {
+  std::map<std::string, Place> places;
+  for (const kube::Service& service : services) {
+    if (service.mode != "active" && service.mode != "shadow") {
+      continue;
+    }
+    for (const kube::Endpoint& endpoint : service.endpoints) {
+      const int port = port_of(service, endpoint);
+      if (endpoint.ready && !endpoint.uid.empty() && port > 0 && port <= 65535) {
+        places.try_emplace(endpoint.uid, Place{&service, &endpoint, port});
+      }
+    }
+  }
+  return places;
+}
+
+void put_place(Pod& entry, const Place& place) {
+  entry.service = place.service->name;
+  entry.address = place.endpoint->address;
+  entry.port = static_cast<std::uint16_t>(place.port);
+}
+
+/// Which container answers at the port; its index, or the count when there is none.
+std::size_t serving(const KubernetesPod& pod, int port) {
+  std::size_t first = pod.containers.size();
+  for (std::size_t i = 0; i < pod.containers.size(); ++i) {
+    const KubernetesContainer& container = pod.containers[i];
+    if (container.sidecar) {
+      continue;
+    }
+    if (std::find(container.ports.begin(), container.ports.end(), port) != container.ports.end()) {
+      return i;
+    }
+    first = std::min(first, i);
+  }
+  return first;
+}
+
+/// The container's own cgroup: of several with its ids the others are below it.
+std::map<std::pair<std::string, std::string>, const Pod*> by_container(const std::vector<Pod>& cgroups) {
+  std::map<std::pair<std::string, std::string>, const Pod*> found;
+  for (const Pod& cgroup : cgroups) {
+    if (cgroup.container.empty()) {
+      continue;
+    }
+    const Pod*& known = found[{cgroup.pod, cgroup.container}];
+    if (known == nullptr || cgroup.cgroup.size() < known->cgroup.size()) {
+      known = &cgroup;
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+KubernetesPod parse_pod(const Json& object) {
+  KubernetesPod pod;
+  pod.ns = text_at(object, {"metadata", "namespace"});
+  pod.name = text_at(object, {"metadata", "name"});
+  pod.object_uid = text_at(object, {"metadata", "uid"});
+  const std::string hash = text_at(object, {"metadata", "annotations", "kubernetes.io/config.hash"});
+  pod.uid = hash.empty() ? pod.object_uid : hash;
+  const Json& host = at(object, {"spec", "hostNetwork"});
+  pod.host_network = host.is_boolean() && host.get<bool>();
+  read_containers(at(object, {"spec", "containers"}), at(object, {"status", "containerStatuses"}), false,
+                  pod);
+  read_containers(at(object, {"spec", "initContainers"}), at(object, {"status", "initContainerStatuses"}),
+                  true, pod);
+  return pod;
+}
+
+std::vector<Pod> join_pods(const std::vector<KubernetesPod>& pods, const std::vector<kube::Service>& services,
+                           const std::vector<Pod>& cgroups) {
+  const auto places = places_by_uid(services);
+  const auto folders = by_container(cgroups);
+  std::vector<Pod> out;
+  std::set<std::string> local;
+  for (const KubernetesPod& pod : pods) {
+    local.insert(pod.object_uid);
+    const auto place = places.find(pod.object_uid);
+    const std::size_t server =
+        place == places.end() ? pod.containers.size() : serving(pod, place->second.port);
+    for (std::size_t i = 0; i < pod.containers.size(); ++i) {
+      const auto folder = folders.find({pod.uid, pod.containers[i].id});
+      if (folder == folders.end()) {
+        continue;
+      }
+      Pod entry{.cgroup_id = folder->second->cgroup_id,
+                .cgroup = folder->second->cgroup,
+                .pod = pod.name,
+                .ns = pod.ns,
+                .container = pod.containers[i].name};
+      if (i == server) {
+        put_place(entry, place->second);
+      }
+      out.push_back(std::move(entry));
+    }
+  }
+  for (const auto& [uid, place] : places) {
+    if (!local.contains(uid)) {
+      Pod entry{.pod = place.endpoint->pod, .ns = place.service->ns, .local = false};
+      put_place(entry, place);
+      out.push_back(std::move(entry));
+    }
+  }
+  return out;
+}
+
+Result<std::unique_ptr<KubernetesSource>> KubernetesSource::create(KubernetesOptions options,
+                                                                   const Clock& clock) {
+  if (options.node.empty()) {
+    return Error::usage(
+        "kubernetes.node: empty; set it, or NODE_NAME from spec.nodeName by the downward API");
+  }
+  auto client = kube::Client::create(options.api);
+  if (!client) {
+    return client.error();
+  }
+  return std::unique_ptr<KubernetesSource>(
+      new KubernetesSource(std::move(options), std::move(*client), clock));
+}
+
+KubernetesSource::KubernetesSource(KubernetesOptions options, std::unique_ptr<kube::Client> client,
+                                   const Clock& clock)
+    : options_(std::move(options)),
+      clock_(clock),
+      client_(std::move(client)),
+      cgroups_({.cgroup_root = options_.cgroup_root, .refresh_ns = kCgroupsRefresh}, clock) {
+  catalog_ = std::make_unique<kube::Catalog>(*client_);
+  kube::WatchHandler handler{[this](const Json& object) {
+                               const std::lock_guard lock(mutex_);
+                               known_[kube::key_of(object)] = parse_pod(object);
+                               ++version_;
+                             },
+                             [this](const std::string& key) {
+                               const std::lock_guard lock(mutex_);
+                               known_.erase(key);
+                               ++version_;
+                             },
+                             [] {}};
+  watch_ = std::make_unique<kube::Watch>(
+      *client_,
+      kube::WatchOptions{.path = "/api/v1/pods",
+                         .query = "fieldSelector=" + kube::encode("spec.nodeName=" + options_.node)},
+      std::move(handler));
+}
+
+KubernetesSource::~KubernetesSource() {
+  client_->stop();
+}
+
+std::string KubernetesSource::trouble() const {
+  const std::string of_pods = watch_->trouble();
+  return of_pods.empty() ? catalog_->trouble() : of_pods;
+}
+
+const std::vector<Pod>& KubernetesSource::pods() {
+  const MonotonicNs now = clock_.now();
+  const std::uint64_t catalog = catalog_->version();
+  std::vector<KubernetesPod> known;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool news = version_ != joined_version_ || catalog != joined_catalog_;
+    if (!news && joined_ != 0 && now - joined_ < kCgroupsRefresh) {
+      return pods_;
+    }
+    joined_version_ = version_;
+    known.reserve(known_.size());
+    for (const auto& [key, pod] : known_) {
+      known.push_back(pod);
+    }
+  }
+  joined_catalog_ = catalog;
+  joined_ = now;
+  pods_ = join_pods(known, catalog_->services(), cgroups_.pods());
+  return pods_;
+}
+
+}  // namespace ballast::identity
