@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <random>
@@ -16,12 +17,14 @@
 #include <utility>
 #include <vector>
 
+#include "agent/actuate/istio/istio_sink.h"
 #include "agent/actuate/make_sink.h"
 #include "agent/base/cgroup_root.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/config/config.h"
 #include "agent/identity/cgroup_path_source.h"
+#include "agent/identity/kubernetes_source.h"
 #include "agent/identity/static_file.h"
 #include "agent/identity/static_source.h"
 #include "agent/kernel/probes.h"
@@ -94,10 +97,49 @@ std::string sink_text(const config::Sink& sink) {
       return "file:" + sink.target;
     case config::SinkKind::kXds:
       return "xds:" + sink.target;
+    case config::SinkKind::kIstio:
+      return "istio";
     case config::SinkKind::kDryRun:
       break;
   }
   return "dry-run";
+}
+
+Result<kube::ClientOptions> api_options(const config::Config& c) {
+  if (c.kubernetes.server.empty()) {
+    return kube::in_cluster();
+  }
+  kube::ClientOptions options;
+  options.server = c.kubernetes.server;
+  options.ca_file = c.kubernetes.ca_file;
+  options.token_file = c.kubernetes.token_file;
+  return options;
+}
+
+std::string node_of(const config::Config& c) {
+  const char* named = std::getenv("NODE_NAME");
+  return !c.kubernetes.node.empty() ? c.kubernetes.node : named != nullptr ? named : "";
+}
+
+Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) {
+  if (c.sink.kind != config::SinkKind::kIstio) {
+    return actuate::make_sink(sink_text(c.sink), {});
+  }
+  auto api = api_options(c);
+  if (!api) {
+    return api.error();
+  }
+  actuate::IstioOptions options;
+  options.api = std::move(*api);
+  // Told apart from our predecessor on this node, which may have died with the Lease in hand.
+  options.lease = {c.kubernetes.ns, c.kubernetes.lease,
+                   fmt::format("{}_{:08x}", node_of(c), std::random_device{}()),
+                   c.kubernetes.lease_duration_s};
+  options.active = c.mode == config::Mode::kActive;
+  options.cluster_domain = c.kubernetes.cluster_domain;
+  auto sink = actuate::IstioSink::create(std::move(options));
+  return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))
+              : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());
 }
 
 Result<loop::ActingPolicy> make_policy(const config::Config& c) {
@@ -125,6 +167,16 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
     return std::unique_ptr<identity::IdentitySource>(std::make_unique<identity::CgroupPathSource>(
         identity::CgroupPathOptions{.cgroup_root = cgroup_root}, clock));
   }
+  if (c.identity.kind == config::IdentityKind::kKubernetes) {
+    auto api = api_options(c);
+    if (!api) {
+      return api.error();
+    }
+    auto kubernetes = identity::KubernetesSource::create(
+        {.api = std::move(*api), .node = node_of(c), .cgroup_root = cgroup_root}, clock);
+    return kubernetes ? Result<std::unique_ptr<identity::IdentitySource>>(std::move(*kubernetes))
+                      : Result<std::unique_ptr<identity::IdentitySource>>(kubernetes.error());
+  }
   auto source = identity::StaticSource::open(c.identity.file, cgroup_root);
   if (!source) {
     return source.error();
@@ -149,6 +201,10 @@ Status check_files(const config::Config& c) {
   if (c.identity.kind == config::IdentityKind::kNone) {
     return ok();
   }
+  if (c.identity.kind == config::IdentityKind::kKubernetes) {
+    const auto api = api_options(c);
+    return api ? ok() : Status(api.error().in("identity"));
+  }
   const auto text = read_file(c.identity.file);
   if (!text) {
     return Error::usage("identity: " + text.error().message);
@@ -171,7 +227,7 @@ Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
     return state.error();
   }
   doors.state.emplace(std::move(*state));
-  auto sink = actuate::make_sink(sink_text(c.sink), {});
+  auto sink = make_sink(c);
   if (!sink) {
     return sink.error().in("sink");
   }
@@ -300,8 +356,8 @@ std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
         help);
   };
   override("--bpffs", "bpffs", "folder of the pins (/sys/fs/bpf/ballast)");
-  override("--identity", "identity", "static:FILE or none");
-  override("--sink", "sink", "dry-run, file:PATH or xds:ADDR");
+  override("--identity", "identity", "none, static:FILE or kubernetes");
+  override("--sink", "sink", "dry-run, file:PATH, xds:ADDR or istio");
   override("--mode", "mode", "off, shadow or active");
   override("--tick-ms", "tick_ms", "100 to 60000");
   override("--policy", "policy.name", "neutral, prior or learned");

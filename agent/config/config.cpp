@@ -29,11 +29,12 @@ Setter identity(Identity& target) {
       return std::nullopt;
     }
     if (text == "kubernetes") {
-      return "kubernetes is not built yet; use static:FILE, or none for cgroup paths alone";
+      target = {IdentityKind::kKubernetes, {}};
+      return std::nullopt;
     }
     const auto file = behind(text, "static");
     if (!file || file->empty()) {
-      return fmt::format("\"{}\" is not one of none, static:FILE", text);
+      return fmt::format("\"{}\" is not one of none, static:FILE, kubernetes", text);
     }
     fs::path existing;
     if (auto wrong = existing_file(existing)(*file)) {
@@ -51,7 +52,8 @@ Setter sink(Sink& target) {
       return std::nullopt;
     }
     if (text == "istio") {
-      return "istio is not built yet; use xds:IP:PORT for an Envoy of your own, file:PATH or dry-run";
+      target = {SinkKind::kIstio, {}};
+      return std::nullopt;
     }
     if (const auto file = behind(text, "file"); file && !file->empty()) {
       std::error_code ignored;
@@ -69,7 +71,7 @@ Setter sink(Sink& target) {
       target = {SinkKind::kXds, *address};
       return std::nullopt;
     }
-    return fmt::format("\"{}\" is not one of dry-run, file:PATH, xds:IP:PORT", text);
+    return fmt::format("\"{}\" is not one of dry-run, file:PATH, xds:IP:PORT, istio", text);
   };
 }
 
@@ -92,6 +94,13 @@ Setter unix_socket(std::string& target) {
   };
 }
 
+Setter any_text(std::string& target) {
+  return [&target](const std::string& text) -> std::optional<std::string> {
+    target = text;
+    return std::nullopt;
+  };
+}
+
 std::vector<Key> keys_of(Config& c) {
   return {
       {"bpffs", path(c.bpffs)},
@@ -104,6 +113,14 @@ std::vector<Key> keys_of(Config& c) {
       {"cgroup_root", path(c.cgroup_root)},
       {"log", one_of(c.log, {"trace", "debug", "info", "warn", "error", "off"})},
       {"metrics", loopback(c.metrics)},
+      {"kubernetes.server", any_text(c.kubernetes.server)},
+      {"kubernetes.ca_file", existing_file(c.kubernetes.ca_file)},
+      {"kubernetes.token_file", existing_file(c.kubernetes.token_file)},
+      {"kubernetes.node", any_text(c.kubernetes.node)},
+      {"kubernetes.namespace", any_text(c.kubernetes.ns)},
+      {"kubernetes.lease", any_text(c.kubernetes.lease)},
+      {"kubernetes.lease_duration_s", whole(c.kubernetes.lease_duration_s, 3, 3600)},
+      {"kubernetes.cluster_domain", any_text(c.kubernetes.cluster_domain)},
       {"policy.name", word<PolicyKind>(c.policy.kind, {{"neutral", PolicyKind::kNeutral},
                                                        {"prior", PolicyKind::kPrior},
                                                        {"learned", PolicyKind::kLearned}})},
@@ -187,13 +204,31 @@ Wrong check_policy(const Config& c) {
   return std::nullopt;
 }
 
+Wrong check_kubernetes(const Config& c) {
+  const Kubernetes& k = c.kubernetes;
+  if (c.sink.kind == SinkKind::kIstio && c.identity.kind != IdentityKind::kKubernetes) {
+    return {{"sink", "istio weighs the endpoints of Kubernetes Services; set identity: kubernetes"}};
+  }
+  if (k.server.empty() && !(k.ca_file.empty() && k.token_file.empty())) {
+    return {{"kubernetes.server", "empty, though a CA or a token is given; give https://HOST:PORT"}};
+  }
+  for (const auto& [key, value] :
+       {std::pair("kubernetes.namespace", &k.ns), std::pair("kubernetes.lease", &k.lease),
+        std::pair("kubernetes.cluster_domain", &k.cluster_domain)}) {
+    if (value->empty()) {
+      return {{key, "must not be empty"}};
+    }
+  }
+  return std::nullopt;
+}
+
 /// What no key can know alone. The error stands at the key that an operator would change first.
 Wrong check_together(const Config& c) {
   if (c.bpffs.empty() || !c.bpffs.is_absolute()) {
     return {{"bpffs", fmt::format("\"{}\" is not an absolute path", c.bpffs.string())}};
   }
   for (Wrong wrong :
-       {check_guard(c.guard, c.tick_ms), check_policy(c),
+       {check_guard(c.guard, c.tick_ms), check_policy(c), check_kubernetes(c),
         swapped("gate.return_ratio", c.gate.return_ratio, "gate.leave_ratio", c.gate.leave_ratio),
         swapped("gate.return_spread", c.gate.return_spread, "gate.leave_spread", c.gate.leave_spread),
         swapped("prior.confirm_step", c.prior.confirm_step, "prior.immediate_step",

@@ -14,14 +14,23 @@
 /// default, so an empty file is a right one: it measures every cgroup and writes nothing.
 ///
 ///   bpffs: /sys/fs/bpf/ballast   # folder of the pinned maps and programs
-///   identity: none               # none (cgroup paths only) | static:FILE
-///   sink: dry-run                # dry-run | file:PATH | xds:IP:PORT (loopback) | xds:unix:PATH
+///   identity: none               # none (cgroup paths only) | static:FILE | kubernetes
+///   sink: dry-run                # dry-run | file:PATH | xds:IP:PORT (loopback) | xds:unix:PATH | istio
 ///   mode: off                    # off | shadow | active
 ///   tick_ms: 250                 # 100..60000
 ///   window_s: 5                  # 1..3600, the longer window of every measured quantity
 ///   cgroup_root: ""              # the cgroup v2 mount; empty: found in /proc/self/mountinfo
 ///   log: info                    # trace | debug | info | warn | error | off
 ///   metrics: ""                  # IP:PORT (loopback) of the Prometheus endpoint; empty: off
+///   kubernetes:                  # of identity kubernetes and sink istio
+///     server: ""                 # https://HOST:PORT; empty: in the cluster, by the pod's service account
+///     ca_file: ""                # with a server: who signed its certificate
+///     token_file: ""             # with a server: our token, read again when it changes
+///     node: ""                   # our spec.nodeName; empty: $NODE_NAME
+///     namespace: ballast-system  # of the leader's Lease
+///     lease: ballast-leader
+///     lease_duration_s: 10       # 3..3600, unrenewed for so long, others take over
+///     cluster_domain: cluster.local
 ///   policy:
 ///     name: prior                # neutral | prior | learned
 ///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
@@ -63,18 +72,30 @@
 ///     churn: 1
 namespace ballast::config {
 
-enum class IdentityKind { kNone, kStatic };
+enum class IdentityKind { kNone, kStatic, kKubernetes };
 struct Identity {
   IdentityKind kind = IdentityKind::kNone;
   std::filesystem::path file;  ///< of kStatic
   bool operator==(const Identity&) const = default;
 };
 
-enum class SinkKind { kDryRun, kFile, kXds };
+enum class SinkKind { kDryRun, kFile, kXds, kIstio };
 struct Sink {
   SinkKind kind = SinkKind::kDryRun;
   std::string target;  ///< the path of kFile, the address of kXds
   bool operator==(const Sink&) const = default;
+};
+
+struct Kubernetes {
+  std::string server;
+  std::filesystem::path ca_file;
+  std::filesystem::path token_file;
+  std::string node;
+  std::string ns = "ballast-system";
+  std::string lease = "ballast-leader";
+  int lease_duration_s = 10;
+  std::string cluster_domain = "cluster.local";
+  bool operator==(const Kubernetes&) const = default;
 };
 
 enum class Mode { kOff, kShadow, kActive };
@@ -147,6 +168,7 @@ struct Config {
   std::filesystem::path cgroup_root;
   std::string log = "info";
   std::string metrics;
+  Kubernetes kubernetes;
   Policy policy;
   Learner learner;
   Guard guard;

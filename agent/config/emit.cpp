@@ -7,7 +7,9 @@ namespace ballast::config {
 namespace {
 
 std::string text(const Identity& identity) {
-  return identity.kind == IdentityKind::kStatic ? "static:" + identity.file.string() : "none";
+  return identity.kind == IdentityKind::kStatic       ? "static:" + identity.file.string()
+         : identity.kind == IdentityKind::kKubernetes ? "kubernetes"
+                                                      : "none";
 }
 
 std::string text(const Sink& sink) {
@@ -16,6 +18,8 @@ std::string text(const Sink& sink) {
       return "file:" + sink.target;
     case SinkKind::kXds:
       return "xds:" + sink.target;
+    case SinkKind::kIstio:
+      return "istio";
     case SinkKind::kDryRun:
       break;
   }
@@ -25,6 +29,19 @@ std::string text(const Sink& sink) {
 template <typename T>
 void pair(YAML::Emitter& out, const char* key, const T& value) {
   out << YAML::Key << key << YAML::Value << value;
+}
+
+void emit(YAML::Emitter& out, const Kubernetes& kubernetes) {
+  out << YAML::BeginMap;
+  pair(out, "server", kubernetes.server);
+  pair(out, "ca_file", kubernetes.ca_file.string());
+  pair(out, "token_file", kubernetes.token_file.string());
+  pair(out, "node", kubernetes.node);
+  pair(out, "namespace", kubernetes.ns);
+  pair(out, "lease", kubernetes.lease);
+  pair(out, "lease_duration_s", kubernetes.lease_duration_s);
+  pair(out, "cluster_domain", kubernetes.cluster_domain);
+  out << YAML::EndMap;
 }
 
 void emit(YAML::Emitter& out, const Guard& guard) {
@@ -97,6 +114,8 @@ std::string to_yaml(const Config& config) {
   pair(out, "cgroup_root", config.cgroup_root.string());
   pair(out, "log", config.log);
   pair(out, "metrics", config.metrics);
+  out << YAML::Key << "kubernetes" << YAML::Value;
+  emit(out, config.kubernetes);
   out << YAML::Key << "policy" << YAML::Value << YAML::BeginMap;
   pair(out, "name", std::string(policy_name(config.policy.kind)));
   pair(out, "parameters", config.policy.parameters.string());

@@ -52,8 +52,10 @@ TEST_F(Refused, AnUnknownFlag) {
 }
 
 TEST_F(Refused, WhatIsNotBuiltYet) {
-  refused({"--sink", "istio"}, {"--sink: istio is not built yet"});
-  refused({"--identity", "kubernetes"}, {"--identity: kubernetes is not built yet"});
+  refused({"--sink", "istio"},
+          {"--sink: istio weighs the endpoints of Kubernetes Services", "identity: kubernetes"});
+  refused({"--identity", "kubernetes", "--check-config"},
+          {"identity: not in a cluster", "kubernetes.server"});
 }
 
 TEST_F(Refused, ABadIdentityFile) {
