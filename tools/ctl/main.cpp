@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tools/ctl/global.h"
+#include "tools/ctl/release.h"
 #include "tools/ctl/top.h"
 #include "tools/ctl/verbs.h"
 
@@ -28,7 +29,8 @@ std::string verb_list() {
   for (const ctl::Verb& verb : ctl::verbs()) {
     list += fmt::format("  {:<12} {}\n", verb.name, verb.help);
   }
-  return list;
+  return list +
+         fmt::format("  {:<12} {}\n", "release", "give Services back to plain Kubernetes: SERVICE or --all");
 }
 
 std::string verb_names() {
@@ -36,7 +38,16 @@ std::string verb_names() {
   for (const ctl::Verb& verb : ctl::verbs()) {
     names += (names.empty() ? "" : ", ") + std::string(verb.name);
   }
-  return names;
+  return names + ", release";
+}
+
+int run_release(const ctl::ReleaseOptions& options) {
+  const auto said = ctl::release(options);
+  if (!said) {
+    return fail(said.error());
+  }
+  fmt::print("{}", *said);
+  return 0;
 }
 
 }  // namespace
@@ -56,10 +67,22 @@ int main(int argc, char** argv) {
   app.add_option("-o,--output", format, "table or json")->capture_default_str();
   app.add_option("VERB", name, "what to show")->required();
   app.add_option("TARGET", target, "what to limit it to");
+  ctl::ReleaseOptions release;
+  app.add_flag("--all", release.all, "release: every Service");
+  app.add_option("--server", release.server,
+                 "release: https://HOST:PORT of the API server (default: in the cluster)");
+  app.add_option("--ca-file", release.ca_file, "release: who signed its certificate");
+  app.add_option("--token-file", release.token_file, "release: our token");
+  app.add_option("--lease", release.lease, "release: NAMESPACE/NAME of the leader's Lease")
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
+  }
+  if (name == "release") {
+    release.target = target;
+    return run_release(release);
   }
   const ctl::Verb* verb = ctl::find_verb(name);
   if (verb == nullptr) {
