@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control_plane.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+
+#include "tools/lab/http.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+fs::path build_folder() {
+  return binary_dir().parent_path().parent_path().parent_path();
+}
+fs::path program(const std::string& name) {
+  return build_folder() / "mesh" / name;
+}
+
+Status wait_for(const std::string& what, ChildProcess& process, const fs::path& log,
+                const std::function<bool()>& ready) {
+  const bool up = eventually([&] { return ready() || !process.running(); }, seconds(120), milliseconds(100));
+  if (up && process.running()) {
+    return ok();
+  }
+  const auto text = read_file(log);
+  const std::string tail = text ? text->substr(text->size() > 3000 ? text->size() - 3000 : 0) : "";
+  return Error::failed(what + " did not come up:\n" + tail);
+}
+
+}  // namespace
+
+std::optional<std::string> missing() {
+  if (::geteuid() != 0) {
+    return "root is needed for a network namespace and cgroups";
+  }
+  for (const char* name : {"pilot-discovery", "kube-apiserver", "kubectl", "istio-crds.yaml"}) {
+    if (!fs::exists(program(name))) {
+      return "build/mesh/" + std::string(name) + " is not there; run tools/mesh/build.sh (needs Go)";
+    }
+  }
+  for (const char* name : {"etcd", "openssl", "ip"}) {
+    if (std::system(("command -v " + std::string(name) + " >/dev/null").c_str()) != 0) {
+      return std::string(name) + " is not installed";
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> enter_namespace() {
+  if (::unshare(CLONE_NEWNET) != 0) {
+    return std::string("unshare: ") + ::strerror(errno);
+  }
+  const int done = std::system("ip link set lo up && ip addr add 10.77.0.1/16 dev lo");
+  return done == 0 ? std::nullopt : std::optional<std::string>("addresses on loopback were refused");
+}
+
+kube::ClientOptions ControlPlane::options(const fs::path& token) const {
+  kube::ClientOptions options;
+  options.server = server();
+  options.ca_file = ca();
+  options.token_file = token;
+  return options;
+}
+
+Result<ChildProcess> ControlPlane::spawn(std::vector<std::string> argv, const std::string& log,
+                                         std::vector<std::string> env) {
+  ProcessOptions options;
+  options.argv = std::move(argv);
+  options.env = std::move(env);
+  options.output = folder() / log;
+  return ChildProcess::spawn(options);
+}
+
+Status ControlPlane::run(std::vector<std::string> argv, seconds timeout) {
+  const std::string name = argv[0] + " " + argv[1];
+  auto child = spawn(std::move(argv), "run.log");
+  const auto ended = child ? child->wait(timeout) : std::nullopt;
+  if (!ended || ended->code != 0) {
+    const auto text = read_file(folder() / "run.log");
+    return Error::failed(name + " failed: " + (text ? *text : ""));
+  }
+  return ok();
+}
+
+Status ControlPlane::make_credentials() {
+  const auto file = [this](const char* name) { return (folder() / name).string(); };
+  std::ofstream(file("extensions")) << "subjectAltName=IP:" << kHost
+                                    << ",IP:127.0.0.1,IP:10.96.0.1,DNS:localhost\n";
+  std::ofstream(file("tokens.csv")) << kAdminToken << ",admin,admin,\"system:masters\"\n";
+  std::ofstream(file("admin.token")) << kAdminToken;
+  std::ofstream(file("mesh.yaml")) << "enableAutoMtls: false\naccessLogFile: \"\"\n";
+  std::ofstream(file("kubeconfig")) << fmt::format(
+      "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: "
+      "u}}}}]\n"
+      "clusters: [{{name: c, cluster: {{server: '{}', certificate-authority: '{}'}}}}]\n"
+      "users: [{{name: u, user: {{token: {}}}}}]\n",
+      server(), ca().string(), kAdminToken);
+  const std::vector<std::vector<std::string>> steps = {
+      {"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+       "2", "-subj", "/CN=mesh-ca", "-keyout", file("ca.key"), "-out", file("ca.crt")},
+      {"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=api",
+       "-keyout", file("api.key"), "-out", file("api.csr")},
+      {"openssl", "x509", "-req", "-in", file("api.csr"), "-CA", file("ca.crt"), "-CAkey", file("ca.key"),
+       "-CAcreateserial", "-days", "2", "-extfile", file("extensions"), "-out", file("api.crt")},
+      {"openssl", "genrsa", "-out", file("accounts.key"), "2048"},
+      {"openssl", "rsa", "-in", file("accounts.key"), "-pubout", "-out", file("accounts.pub")}};
+  for (const auto& step : steps) {
+    if (Status made = run(step, seconds(30)); !made) {
+      return made;
+    }
+  }
+  return ok();
+}
+
+Status ControlPlane::start_api_server() {
+  const auto file = [this](const char* name) { return (folder() / name).string(); };
+  auto api =
+      spawn({program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", "--bind-address=0.0.0.0",
+             "--advertise-address=" + std::string(kHost), "--secure-port=" + std::to_string(kApiPort),
+             "--cert-dir=" + file("certs"), "--tls-cert-file=" + file("api.crt"),
+             "--tls-private-key-file=" + file("api.key"), "--token-auth-file=" + file("tokens.csv"),
+             "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
+             "--allow-privileged=true", "--disable-admission-plugins=ServiceAccount",
+             "--service-account-issuer=https://kubernetes.default.svc",
+             "--service-account-key-file=" + file("accounts.pub"),
+             "--service-account-signing-key-file=" + file("accounts.key")},
+            "apiserver.log");
+  if (!api) {
+    return api.error();
+  }
+  api_server_ = std::move(*api);
+  return wait_for("kube-apiserver", api_server_, folder() / "apiserver.log", [this] {
+    const auto reply = admin_->call({.path = "/readyz"});
+    return reply && reply->status == 200;
+  });
+}
+
+Status ControlPlane::start_istiod() {
+  auto istiod =
+      spawn({program("pilot-discovery"), "discovery", "--kubeconfig=" + (folder() / "kubeconfig").string(),
+             "--registries=Kubernetes", "--clusterID=Kubernetes", "-n", "istio-system",
+             "--meshConfig=" + (folder() / "mesh.yaml").string(),
+             fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort), "--httpAddr=127.0.0.1:8081", "--httpsAddr=",
+             "--secureGRPCAddr=", fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort),
+             "--ctrlz_port=0"},
+            "istiod.log",
+            {"ENABLE_CA_SERVER=false", "INJECT_ENABLED=false",
+             "VALIDATION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_METADATA_EXCHANGE=false",
+             "PILOT_ENABLE_ALPN_FILTER=false", "POD_NAMESPACE=istio-system", "POD_NAME=istiod"});
+  if (!istiod) {
+    return istiod.error();
+  }
+  istiod_ = std::move(*istiod);
+  return wait_for("istiod", istiod_, folder() / "istiod.log", [] {
+    return lab::http_get({"127.0.0.1", 8081}, "/ready", 1000).ok();
+  });
+}
+
+Result<std::unique_ptr<ControlPlane>> ControlPlane::start() {
+  auto dir = TempDir::create(fs::temp_directory_path(), "ballast-mesh-");
+  if (!dir) {
+    return dir.error();
+  }
+  std::unique_ptr<ControlPlane> plane(new ControlPlane(std::move(*dir)));
+  if (Status made = plane->make_credentials(); !made) {
+    return made.error();
+  }
+  kube::ClientOptions options = plane->options(plane->admin_token());
+  options.request_timeout = seconds(30);
+  auto admin = kube::Client::create(options);
+  if (!admin) {
+    return admin.error();
+  }
+  plane->admin_ = std::move(*admin);
+  auto etcd = plane->spawn(
+      {"etcd", "--unsafe-no-fsync", "--data-dir=" + (plane->folder() / "etcd").string(),
+       "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+       "--listen-peer-urls=http://127.0.0.1:2380"},
+      "etcd.log", {"ETCD_UNSUPPORTED_ARCH="});
+  if (!etcd) {
+    return etcd.error();
+  }
+  plane->etcd_ = std::move(*etcd);
+  if (Status up = plane->start_api_server(); !up) {
+    return up.error();
+  }
+  const Ended crds =
+      plane->kubectl({"apply", "--server-side", "-f", program("istio-crds.yaml")}, seconds(90));
+  if (crds.code != 0) {
+    return Error::failed("CRDs: " + crds.output);
+  }
+  for (const char* name : {"istio-system", "shop", "ballast-system"}) {
+    plane->must("POST", "/api/v1/namespaces", {{"metadata", {{"name", name}}}});
+  }
+  const bool established = eventually([&] {
+    return plane->status_of("GET", "/apis/networking.istio.io/v1/virtualservices") == 200 &&
+           plane->status_of("GET", "/apis/networking.istio.io/v1/serviceentries") == 200;
+  });
+  if (!established) {
+    return Error::failed("Istio's CRDs were not established");
+  }
+  if (Status up = plane->start_istiod(); !up) {
+    return up.error();
+  }
+  return plane;
+}
+
+Json ControlPlane::must(const std::string& method, const std::string& path, const Json& body,
+                        const char* content_type) {
+  const kube::Request request{.method = method,
+                              .path = path,
+                              .body = body.is_null() ? "" : body.dump(),
+                              .content_type = content_type};
+  const auto reply = admin_->call(request);
+  if (!reply || !reply->ok()) {
+    ADD_FAILURE() << (reply ? kube::api_error(request, *reply).message : reply.error().message);
+    return Json();
+  }
+  return reply->json();
+}
+
+long ControlPlane::status_of(const std::string& method, const std::string& path, const Json& body) {
+  const auto reply =
+      admin_->call({.method = method, .path = path, .body = body.is_null() ? "" : body.dump()});
+  return reply ? reply->status : 0;
+}
+
+ControlPlane::Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout) {
+  std::vector<std::string> argv = {program("kubectl"), "--kubeconfig", (folder() / "kubeconfig").string(),
+                                   "--cache-dir", (folder() / "kubectl").string()};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  static int runs = 0;
+  const std::string log = "kubectl" + std::to_string(++runs);
+  auto child = spawn(std::move(argv), log);
+  if (!child) {
+    return {-1, child.error().message};
+  }
+  const auto ended = child->wait(timeout);
+  const auto text = read_file(folder() / log);
+  return {ended ? ended->code : -2, text ? *text : ""};
+}
+
+double ControlPlane::pushes(const std::string& type) const {
+  const auto page = lab::http_get({"127.0.0.1", kIstiodMonitoringPort}, "/metrics", 3000);
+  const std::string key = "pilot_xds_pushes{type=\"" + type + "\"} ";
+  const std::size_t found = page ? page->find("\n" + key) : std::string::npos;
+  return found == std::string::npos ? 0 : std::atof(page->c_str() + found + 1 + key.size());
+}
+
+namespace {
+std::unique_ptr<ControlPlane>& the_plane() {
+  static std::unique_ptr<ControlPlane> plane;
+  return plane;
+}
+}  // namespace
+
+ControlPlane* plane() {
+  static bool tried = false;
+  if (!tried) {
+    tried = true;
+    auto started = ControlPlane::start();
+    if (started) {
+      the_plane() = std::move(*started);
+    } else {
+      fmt::print(stderr, "mesh: {}\n", started.error().message);
+    }
+  }
+  return the_plane().get();
+}
+
+void stop_plane() {
+  the_plane().reset();
+}
+
+}  // namespace ballast::mesh

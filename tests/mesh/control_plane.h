@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/base/file.h"
+#include "agent/base/process.h"
+#include "agent/kube/client.h"
+
+/// The real thing, in a network namespace of its own: nothing of it is reachable from outside, and
+/// ports are free.
+namespace ballast::mesh {
+
+namespace fs = std::filesystem;
+using kube::Json;
+
+inline constexpr const char* kHost = "10.77.0.1";
+inline constexpr int kApiPort = 6443;
+inline constexpr int kIstiodPort = 15010;
+inline constexpr int kIstiodMonitoringPort = 15014;
+inline constexpr const char* kAdminToken = "admin-token";
+
+/// Why the mesh cannot run here; nullopt when it can.
+std::optional<std::string> missing();
+/// Moves this process, which must have one thread yet, into a network namespace with 10.77.0.0/16 and
+/// 127.0.0.0/8 on loopback. nullopt when that worked.
+std::optional<std::string> enter_namespace();
+
+/// etcd, kube-apiserver (RBAC on, etcd behind it) and istiod, with Istio's CRDs.
+class ControlPlane {
+ public:
+  static Result<std::unique_ptr<ControlPlane>> start();
+
+  const fs::path& folder() const { return dir_.path(); }
+  fs::path ca() const { return folder() / "ca.crt"; }
+  fs::path admin_token() const { return folder() / "admin.token"; }
+  std::string server() const { return "https://" + std::string(kHost) + ":" + std::to_string(kApiPort); }
+  kube::ClientOptions options(const fs::path& token) const;
+  kube::Client& admin() { return *admin_; }
+
+  /// One call as the administrator that has to succeed; the reply's JSON.
+  Json must(const std::string& method, const std::string& path, const Json& body = nullptr,
+            const char* content_type = kube::kJsonBody);
+  /// The status of a call as the administrator.
+  long status_of(const std::string& method, const std::string& path, const Json& body = nullptr);
+  /// kubectl as the administrator; exit code and output.
+  struct Ended {
+    int code = -1;
+    std::string output;
+  };
+  Ended kubectl(std::vector<std::string> arguments, std::chrono::seconds timeout = std::chrono::seconds(60));
+
+  /// istiod's pushes so far of one type: eds, cds, lds, rds.
+  double pushes(const std::string& type) const;
+
+  Status start_istiod();
+  Status start_api_server();
+  ChildProcess& istiod() { return istiod_; }
+  ChildProcess& api_server() { return api_server_; }
+
+ private:
+  explicit ControlPlane(TempDir dir) : dir_(std::move(dir)) {}
+  Status make_credentials();
+  Status run(std::vector<std::string> argv, std::chrono::seconds timeout);
+  Result<ChildProcess> spawn(std::vector<std::string> argv, const std::string& log,
+                             std::vector<std::string> env = {});
+
+  TempDir dir_;
+  ChildProcess etcd_;
+  ChildProcess api_server_;
+  ChildProcess istiod_;
+  std::unique_ptr<kube::Client> admin_;
+};
+
+/// The one control plane of this program; started at its first use. Null, with the reason printed, when
+/// it did not come up.
+ControlPlane* plane();
+void stop_plane();
+
+/// Polls for half a minute by default.
+template <typename Condition>
+bool eventually(Condition condition, std::chrono::milliseconds limit = std::chrono::seconds(30),
+                std::chrono::milliseconds pause = std::chrono::milliseconds(20)) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) {
+      return false;
+    }
+    std::this_thread::sleep_for(pause);
+  }
+  return true;
+}
+
+}  // namespace ballast::mesh

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Weights, membership and the way back through a real API server, istiod and Envoy.
+#include <cmath>
+#include <cstdlib>
+
+#include "mesh_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using testing::Contains;
+
+double ms_since(steady_clock::time_point begun) {
+  return std::chrono::duration<double, std::milli>(steady_clock::now() - begun).count();
+}
+
+TEST_F(MeshTest, AWeightIsInEnvoyAndEveryPushIsEds) {
+  start_web(3);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({1, 1, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow() && proxy_->weights(kShadow).size() == 3; }));
+  EXPECT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  std::this_thread::sleep_for(seconds(2));  // what the adoption pushed has been pushed
+
+  const char* asked = std::getenv("BALLAST_MESH_CHANGES");
+  const int changes = asked != nullptr ? std::atoi(asked) : 30;
+  const std::vector<std::string> others = {"cds", "lds", "rds"};
+  std::map<std::string, double> before;
+  for (const auto& type : others) {
+    before[type] = plane()->pushes(type);
+  }
+  const double eds = plane()->pushes("eds");
+  std::vector<double> taken;
+  for (int i = 0; i < changes; ++i) {
+    const auto guarded = weights({1.0 + 0.05 * (i % 11), 1, 1.0 + 0.03 * (i % 7)});
+    if (expected(guarded) == proxy_->weights(kShadow)) {
+      continue;
+    }
+    const auto begun = steady_clock::now();
+    ASSERT_TRUE(sink_->publish(guarded).ok());
+    ASSERT_TRUE(eventually([&] { return proxy_->weights(kShadow) == expected(guarded); }, seconds(30),
+                           milliseconds(2)));
+    taken.push_back(ms_since(begun));
+    std::this_thread::sleep_for(milliseconds(400));
+  }
+  std::printf("weight written -> in Envoy: p50 %.0f ms, p99 %.0f ms, of %zu changes; eds pushes %.0f\n",
+              quantile(taken, 0.5), quantile(taken, 0.99), taken.size(), plane()->pushes("eds") - eds);
+  EXPECT_GE(plane()->pushes("eds") - eds, static_cast<double>(taken.size()) * 0.5);
+  for (const auto& type : others) {
+    EXPECT_EQ(plane()->pushes(type) - before[type], 0) << type << " pushes while only weights changed";
+  }
+}
+
+TEST_F(MeshTest, TrafficSplitsAsTheWeightsSay) {
+  start_web(3);
+  sink_ = make_sink("a");
+  const auto guarded = weights({4, 2, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(
+      eventually([&] { return routed_to_shadow() && proxy_->weights(kShadow) == expected(guarded); }));
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto before = proxy_->requests(kShadow);
+  constexpr int kRequests = 700;
+  for (int i = 0; i < kRequests; ++i) {
+    ASSERT_EQ(proxy_->get(kWeb), 200);
+  }
+  auto after = proxy_->requests(kShadow);
+  double sum = 0;
+  for (const auto& [address, weight] : expected(guarded)) {
+    sum += weight;
+  }
+  for (const auto& [address, weight] : expected(guarded)) {
+    const double share = weight / sum;
+    const double got = static_cast<double>(after[address] - before.at(address));
+    // Weighted least-request with one request at a time is EDF, which is tighter than binomial.
+    const double bound = 2.576 * std::sqrt(kRequests * share * (1 - share)) + 1;
+    std::printf("split %s: %.0f of %d requests at share %.3f\n", address.c_str(), got, kRequests, share);
+    EXPECT_NEAR(got, kRequests * share, bound);
+  }
+}
+
+TEST_F(MeshTest, MembershipFollowsTheSlicesWithoutTheLoop) {
+  start_web(2);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow() && proxy_->weights(kShadow).size() == 2; }));
+  const std::string first = node_->pods()[0];
+  const std::string address = node_->address(first);
+
+  const auto same = [&] { return proxy_->weights(kShadow).size() == proxy_->weights(kWeb).size(); };
+  const auto late = [&](const char* what, auto change, std::size_t count) {
+    const auto begun = steady_clock::now();
+    change();
+    double plain = -1;
+    double shadow = -1;
+    EXPECT_TRUE(eventually(
+        [&] {
+          plain = plain < 0 && proxy_->weights(kWeb).size() == count ? ms_since(begun) : plain;
+          shadow = shadow < 0 && proxy_->weights(kShadow).size() == count ? ms_since(begun) : shadow;
+          return plain >= 0 && shadow >= 0;
+        },
+        seconds(30), milliseconds(5)));
+    std::printf("%s: plain Service %.0f ms, shadow %.0f ms\n", what, plain, shadow);
+  };
+  late(
+      "pod not ready", [&] { node_->set_ready(first, false); }, 1);
+  EXPECT_FALSE(proxy_->weights(kShadow).contains(address));
+  late(
+      "pod ready again", [&] { node_->set_ready(first, true); }, 2);
+  EXPECT_GT(proxy_->weights(kShadow)[address], proxy_->weights(kShadow)[node_->address(node_->pods()[1])])
+      << "with the weight that it had";
+  late(
+      "pod added", [&] { node_->add_pod("web", {.cpus = 0}); }, 3);
+  late(
+      "pod deleted", [&] { node_->remove_pod(first); }, 2);
+  EXPECT_TRUE(same());
+  EXPECT_EQ(proxy_->get(kWeb), 200);
+}
+
+TEST_F(MeshTest, EndpointsBringTheirPodsLabelsAccountsAndLocalities) {
+  start_web(1);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({1})).ok());
+  ASSERT_TRUE(eventually([&] { return route_status() == 200; }));
+  const Json entry =
+      plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  const Json& endpoint = kube::at(entry, {"spec", "endpoints"}).at(0);
+  EXPECT_EQ(kube::text_at(endpoint, {"locality"}), "r1/z1");
+  EXPECT_EQ(kube::text_at(endpoint, {"serviceAccount"}), "web");
+  EXPECT_EQ(kube::text_at(endpoint, {"labels", "version"}), "v1");
+  EXPECT_EQ(kube::at(endpoint, {"ports", "http"}), 8080);
+  EXPECT_EQ(kube::text_at(kube::at(entry, {"metadata", "ownerReferences"}).at(0), {"name"}), "web");
+}
+
+TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
+  start_web(2);
+  auto leader = make_sink("leader");
+  ASSERT_TRUE(leader->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
+  // The second has no weights of its own: what it finds it only removes.
+  sink_ = make_sink("second");
+  std::this_thread::sleep_for(seconds(2));
+  leader.reset();  // as SIGKILL: nothing is handed back
+  const auto begun = steady_clock::now();
+  int failed = 0;
+  const bool gone = eventually(
+      [&] {
+        failed += proxy_->get(kWeb) == 200 ? 0 : 1;
+        return routed_to_plain() && route_status() == 404;
+      },
+      seconds(30), milliseconds(50));
+  std::printf("leader dead -> override gone: %.1f s (Lease of 4 s), %d requests failed\n",
+              ms_since(begun) / 1000, failed);
+  EXPECT_TRUE(gone);
+  EXPECT_EQ(failed, 0);
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; })) << "the shadow goes after the route";
+  EXPECT_EQ(proxy_->get(kWeb), 200);
+}
+
+TEST_F(MeshTest, HandingBackLeavesEverythingAsItWasFound) {
+  start_web(2);
+  std::this_thread::sleep_for(milliseconds(300));
+  const Json before = service();
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow() && proxy_->get(kWeb) == 200; }));
+  int failed = 0;
+  std::thread client([&] {
+    for (int i = 0; i < 150; ++i) {
+      failed += proxy_->get(kWeb) == 200 ? 0 : 1;
+      std::this_thread::sleep_for(milliseconds(20));
+    }
+  });
+  sink_->flush();
+  client.join();
+  EXPECT_EQ(failed, 0) << "requests failed while the Service was handed back";
+  EXPECT_EQ(service(), before) << "field by field";
+  EXPECT_EQ(route_status(), 404);
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+}
+
+TEST_F(MeshTest, WhatCannotBeManagedIsToldByAnEventAndLeftAlone) {
+  const std::string services = "/api/v1/namespaces/shop/services";
+  const auto with = [&](const char* name, const char* mode, Json spec) {
+    plane()->must("POST", services,
+                  {{"metadata", {{"name", name}, {"labels", {{"ballast.dev/mode", mode}}}}},
+                   {"spec", std::move(spec)}});
+  };
+  const Json http = Json::array({{{"name", "http"}, {"port", 80}}});
+  const Json mixed =
+      Json::array({{{"name", "http"}, {"port", 80}}, {{"name", "dns"}, {"port", 53}, {"protocol", "UDP"}}});
+  with("bad-mode", "on", {{"selector", {{"app", "x"}}}, {"ports", http}});
+  with("no-pods", "active", {{"selector", {{"app", "nobody"}}}, {"ports", http}});
+  with("mixed", "active", {{"selector", {{"app", "x"}}}, {"ports", mixed}});
+  with("headless", "active", {{"clusterIP", "None"}, {"selector", {{"app", "x"}}}, {"ports", http}});
+  with("external", "active", {{"type", "ExternalName"}, {"externalName", "example.com"}});
+  start_web(1);
+  plane()->must(
+      "POST", "/apis/networking.istio.io/v1/namespaces/shop/virtualservices",
+      {{"apiVersion", "networking.istio.io/v1"},
+       {"kind", "VirtualService"},
+       {"metadata", {{"name", "users-own"}}},
+       {"spec",
+        {{"hosts", {"web"}},
+         {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", "web"}}}}})}}})}}}});
+  const Json before = service("mixed");
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({1})).ok());
+  const std::map<std::string, std::string> wanted = {
+      {"bad-mode", "BadMode"},  {"no-pods", "NoReadyEndpoint"}, {"mixed", "MixedProtocols"},
+      {"headless", "Headless"}, {"external", "ExternalName"},   {"web", "TwoOwners"}};
+  for (const auto& [name, reason] : wanted) {
+    EXPECT_TRUE(eventually([&] { return !reasons(name).empty(); })) << name;
+    EXPECT_THAT(reasons(name), Contains(reason));
+  }
+  EXPECT_EQ(service("mixed"), before);
+  EXPECT_EQ(route_status(), 404);
+  for (const auto& [name, reason] : wanted) {
+    plane()->status_of("DELETE", services + "/" + name);
+  }
+}
+
+TEST_F(MeshTest, AnotherWriterOnOurObjectsIsUndone) {
+  start_web(2);
+  sink_ = make_sink("a");
+  const auto guarded = weights({3, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
+  plane()->must("PATCH", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast",
+                {{"spec", {{"endpoints", Json::array({{{"address", "10.77.9.9"}}})}}}}, kube::kMergePatch);
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kShadow) == expected(guarded); }));
+  plane()->must("DELETE", "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web-ballast");
+  EXPECT_TRUE(eventually([&] { return route_status() == 200; }));
+  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); }));
+}
+
+}  // namespace
+}  // namespace ballast::mesh

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/actuate/istio/istio_sink.h"
+#include "agent/guard/guard.h"
+#include "control_plane.h"
+#include "node.h"
+#include "proxy.h"
+
+namespace ballast::mesh {
+
+inline const std::string kWeb = "web.shop.svc.cluster.local";
+inline const std::string kShadow = "web.shop.ballast.internal";
+
+/// A node, a Service `web` that opted in, an Envoy as its client.
+class MeshTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto why = missing()) {
+      GTEST_SKIP() << "*** SKIPPED, no control plane to test against: " << *why;
+    }
+    ASSERT_NE(plane(), nullptr);
+    node_ = std::make_unique<Node>(*plane(), "node-a");
+    auto proxy = Proxy::start(*plane());
+    ASSERT_TRUE(proxy.ok()) << proxy.error().message;
+    proxy_ = std::move(*proxy);
+  }
+  void TearDown() override {
+    sink_.reset();
+    proxy_.reset();
+    node_.reset();
+    if (!IsSkipped() && plane() != nullptr) {
+      for (const char* kind : {"virtualservices", "serviceentries"}) {
+        plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
+      }
+      plane()->status_of("DELETE", kLease);
+      plane()->status_of("DELETE", "/api/v1/namespaces/shop/events");
+    }
+  }
+
+  static constexpr const char* kLease =
+      "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/ballast-leader";
+
+  std::unique_ptr<actuate::IstioSink> make_sink(const std::string& holder, bool active = true,
+                                                int lease_s = 4) {
+    actuate::IstioOptions options;
+    options.api = plane()->options(plane()->admin_token());
+    options.api.retry_budget = std::chrono::milliseconds(2000);
+    options.lease.holder = holder;
+    options.lease.duration_s = lease_s;
+    options.active = active;
+    auto sink = actuate::IstioSink::create(std::move(options));
+    EXPECT_TRUE(sink.ok());
+    return sink ? std::move(*sink) : nullptr;
+  }
+  void start_web(int pods, const PodOptions& options = {.cpus = 0}) {
+    node_->add_service("web", "active");
+    for (int i = 0; i < pods; ++i) {
+      node_->add_pod("web", options);
+    }
+  }
+  /// Guarded weights with these shares, in the order of the node's pods.
+  guard::GuardedWeights weights(const std::vector<double>& shares) {
+    guard::GuardOptions options;
+    options.mode = guard::Mode::kActive;
+    options.floor = 0.01;
+    options.cap = 100;
+    options.max_step = 10;
+    options.deadband = 0;
+    guard::Guard guard(options);
+    double sum = 0;
+    for (const double share : shares) {
+      sum += share;
+    }
+    fleet::ServiceView view{.service = {"shop", "web"}, .neutral = false};
+    const auto pods = node_->pods();
+    for (std::size_t i = 0; i < shares.size() && i < pods.size(); ++i) {
+      fleet::EndpointView endpoint;
+      endpoint.id = {view.service, pods[i]};
+      endpoint.address = node_->address(pods[i]);
+      endpoint.port = 8080;
+      endpoint.known = true;
+      endpoint.share = shares[i] / sum;
+      view.endpoints.push_back(endpoint);
+    }
+    guard.apply(view, 1'000'000'000ULL);
+    return guard.apply(view, 2'000'000'000ULL);
+  }
+  /// What Envoy should have for them.
+  std::map<std::string, std::uint32_t> expected(const guard::GuardedWeights& guarded) {
+    std::map<std::string, std::uint32_t> out;
+    for (const auto& endpoint : guarded.endpoints()) {
+      out[endpoint.address] = endpoint.weight;
+    }
+    return out;
+  }
+  bool routed_to_shadow() { return proxy_->routed_to(kWeb) == "outbound|80||" + kShadow; }
+  bool routed_to_plain() { return proxy_->routed_to(kWeb) == "outbound|80||" + kWeb; }
+  long route_status() {
+    return plane()->status_of("GET",
+                              "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web-ballast");
+  }
+  long entry_status() {
+    return plane()->status_of("GET",
+                              "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  }
+  /// Reasons of the Events at a Service.
+  std::vector<std::string> reasons(const std::string& service) {
+    std::vector<std::string> found;
+    const Json events = plane()->must("GET", "/api/v1/namespaces/shop/events");
+    for (const Json& event : kube::at(events, {"items"})) {
+      if (kube::text_at(event, {"involvedObject", "name"}) == service) {
+        found.push_back(kube::text_at(event, {"reason"}));
+      }
+    }
+    return found;
+  }
+  /// The user's object as it is now, every field.
+  Json service(const std::string& name = "web") {
+    return plane()->must("GET", "/api/v1/namespaces/shop/services/" + name);
+  }
+  static double quantile(std::vector<double> values, double q) {
+    std::sort(values.begin(), values.end());
+    return values.empty()
+               ? 0
+               : values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+  }
+
+  std::unique_ptr<Node> node_;
+  std::unique_ptr<Proxy> proxy_;
+  std::unique_ptr<actuate::IstioSink> sink_;
+};
+
+}  // namespace ballast::mesh

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "tools/lab/http.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// 64 hex digits, as a container runtime draws them.
+std::string draw_id() {
+  static std::mt19937_64 draw{std::random_device{}()};
+  return fmt::format("{:016x}{:016x}{:016x}{:016x}", draw(), draw(), draw(), draw());
+}
+
+const std::string kPods = "/api/v1/namespaces/shop/pods";
+const std::string kSlices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+
+}  // namespace
+
+Node::Node(ControlPlane& plane, const std::string& name) : plane_(plane), name_(name) {
+  auto layout = lab::detect_cgroup_layout();
+  if (!layout) {
+    ADD_FAILURE() << layout.error().message;
+    return;
+  }
+  layout_ = std::move(*layout);
+  root_ = fmt::format("ballast-mesh-{}-{}", ::getpid(), name);
+  plane_.must(
+      "POST", "/api/v1/nodes",
+      {{"metadata",
+        {{"name", name},
+         {"labels", {{"topology.kubernetes.io/region", "r1"}, {"topology.kubernetes.io/zone", "z1"}}}}}});
+}
+
+Node::~Node() {
+  std::vector<std::string> services;
+  for (const auto& [service, written] : slices_) {
+    plane_.status_of("DELETE", kSlices + "/" + service + "-slice");
+    plane_.status_of("DELETE", "/api/v1/namespaces/shop/services/" + service);
+  }
+  for (auto& [name, pod] : pods_) {
+    plane_.status_of("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+    pod.process.stop(milliseconds(100));
+  }
+  plane_.status_of("DELETE", "/api/v1/nodes/" + name_);
+  lab::remove_cgroups(layout_, root_);
+}
+
+Json Node::add_service(const std::string& service, const std::string& mode) {
+  Json metadata = {{"name", service}, {"labels", {{"app", service}}}};
+  if (!mode.empty()) {
+    metadata["labels"]["ballast.dev/mode"] = mode;
+  }
+  slices_[service] = false;
+  return plane_.must("POST", "/api/v1/namespaces/shop/services",
+                     {{"metadata", metadata},
+                      {"spec",
+                       {{"selector", {{"app", service}}},
+                        {"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", 8080}}})}}}});
+}
+
+std::string Node::add_pod(const std::string& service, const PodOptions& options) {
+  static int addresses = 0;
+  const std::string name = fmt::format("{}-{}", service, pod_count_++);
+  Pod pod;
+  pod.service = service;
+  pod.options = options;
+  ++addresses;
+  pod.address = fmt::format("10.77.{}.{}", 1 + addresses / 200, 1 + addresses % 200);
+  const Json made = plane_.must(
+      "POST", kPods,
+      {{"metadata", {{"name", name}, {"labels", {{"app", service}, {"version", "v1"}}}}},
+       {"spec",
+        {{"nodeName", name_},
+         {"serviceAccountName", service},
+         {"terminationGracePeriodSeconds", 0},
+         {"containers",
+          Json::array(
+              {{{"name", "app"}, {"image", "app"}, {"ports", Json::array({{{"containerPort", 8080}}})}},
+               {{"name", "istio-proxy"}, {"image", "proxy"}}})}}}});
+  pod.uid = kube::text_at(made, {"metadata", "uid"});
+  auto& kept = pods_[name] = std::move(pod);
+  start_container(name, kept);
+  write_slice(service);
+  return name;
+}
+
+void Node::start_container(const std::string& name, Pod& pod) {
+  pod.container_id = draw_id();
+  auto cgroup = lab::PodCgroup::create(
+      layout_, fmt::format("{}/kubepods/burstable/pod{}/{}", root_, pod.uid, pod.container_id));
+  ASSERT_TRUE(cgroup.ok()) << cgroup.error().message;
+  pod.cgroups.push_back(std::move(*cgroup));
+  if (pod.options.cpus > 0) {
+    const Status limited = pod.cgroups.back().set_quota(pod.options.cpus, 20);
+    ASSERT_TRUE(limited.ok()) << limited.error().message;
+  }
+  if (pod.options.serve) {
+    ProcessOptions options;
+    options.argv = {(binary_dir().parent_path() / "ballast-lab").string(), "pod", "--listen",
+                    pod.address + ":8080"};
+    options.cgroups = pod.cgroups.back().folders();
+    options.output = plane_.folder() / "pods.log";
+    auto process = ChildProcess::spawn(options);
+    ASSERT_TRUE(process.ok()) << process.error().message;
+    pod.process = std::move(*process);
+    ASSERT_TRUE(eventually(
+        [&] {
+          return lab::http_get({pod.address, 8080}, "/work?us=1", 500).ok();
+        },
+        seconds(20)));
+  }
+  write_status(name, pod);
+}
+
+void Node::write_status(const std::string& name, const Pod& pod) {
+  const char* ready = pod.ready ? "True" : "False";
+  const auto container = [&](const char* named, const std::string& id) {
+    return Json{{"name", named},
+                {"image", named},
+                {"imageID", named},
+                {"ready", pod.ready},
+                {"restartCount", static_cast<int>(pod.cgroups.size()) - 1},
+                {"containerID", "containerd://" + id},
+                {"state", {{"running", {{"startedAt", "2026-11-21T00:00:00Z"}}}}}};
+  };
+  plane_.must("PATCH", kPods + "/" + name + "/status",
+              {{"status",
+                {{"phase", "Running"},
+                 {"podIP", pod.address},
+                 {"podIPs", Json::array({{{"ip", pod.address}}})},
+                 {"conditions", Json::array({{{"type", "Ready"}, {"status", ready}}})},
+                 {"containerStatuses", Json::array({container("app", pod.container_id),
+                                                    container("istio-proxy", std::string(64, 'f'))})}}}},
+              kube::kMergePatch);
+}
+
+void Node::write_slice(const std::string& service) {
+  Json endpoints = Json::array();
+  for (const auto& [name, pod] : pods_) {
+    if (pod.service == service) {
+      endpoints.push_back(
+          {{"addresses", Json::array({pod.address})},
+           {"nodeName", name_},
+           {"zone", "z1"},
+           {"conditions", {{"ready", pod.ready}, {"serving", pod.ready}, {"terminating", false}}},
+           {"targetRef", {{"kind", "Pod"}, {"namespace", "shop"}, {"name", name}, {"uid", pod.uid}}}});
+    }
+  }
+  const Json slice = {
+      {"metadata", {{"name", service + "-slice"}, {"labels", {{"kubernetes.io/service-name", service}}}}},
+      {"addressType", "IPv4"},
+      {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
+      {"endpoints", endpoints}};
+  if (std::exchange(slices_[service], true)) {
+    plane_.must("PATCH", kSlices + "/" + service + "-slice", {{"endpoints", endpoints}}, kube::kMergePatch);
+  } else {
+    plane_.must("POST", kSlices, slice);
+  }
+}
+
+void Node::set_ready(const std::string& name, bool ready) {
+  Pod& pod = pods_.at(name);
+  pod.ready = ready;
+  write_status(name, pod);
+  write_slice(pod.service);
+}
+
+void Node::remove_pod(const std::string& name) {
+  // The order of Kubernetes: out of the slice, then the process.
+  const std::string service = pods_.at(name).service;
+  Pod pod = std::move(pods_.at(name));
+  pods_.erase(name);
+  write_slice(service);
+  plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+  std::this_thread::sleep_for(seconds(1));
+  pod.process.stop(milliseconds(100));
+}
+
+void Node::restart_in_place(const std::string& name) {
+  Pod& pod = pods_.at(name);
+  pod.process.signal(SIGKILL);
+  pod.process.wait(seconds(5));
+  start_container(name, pod);
+}
+
+void Node::set_quota(const std::string& name, double cpus) {
+  const Status done = pods_.at(name).cgroups.back().set_quota(cpus, 20);
+  EXPECT_TRUE(done.ok()) << done.error().message;
+}
+
+std::vector<std::string> Node::pods() const {
+  std::vector<std::string> names;
+  for (const auto& [name, pod] : pods_) {
+    names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace ballast::mesh
