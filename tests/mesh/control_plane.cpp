@@ -43,7 +43,7 @@ std::optional<std::string> missing() {
   if (::geteuid() != 0) {
     return "root is needed for a network namespace and cgroups";
   }
-  for (const char* name : {"pilot-discovery", "kube-apiserver", "kubectl", "istio-crds.yaml"}) {
+  for (const char* name : {"pilot-discovery", "kube-apiserver", "istio-crds.yaml"}) {
     if (!fs::exists(program(name))) {
       return "build/mesh/" + std::string(name) + " is not there; run tools/mesh/build.sh (needs Go)";
     }
@@ -166,6 +166,30 @@ Status ControlPlane::start_istiod() {
   });
 }
 
+Status ControlPlane::make_crds() {
+  const auto text = read_file(program("istio-crds.yaml"));
+  if (!text) {
+    return text.error();
+  }
+  for (std::size_t begin = 0; begin < text->size();) {
+    const std::size_t end = std::min(text->find("\n---", begin), text->size());
+    const std::string document = text->substr(begin, end - begin);
+    begin = end + 4;
+    if (document.find("CustomResourceDefinition") == std::string::npos) {
+      continue;
+    }
+    const kube::Request request{.method = "POST",
+                                .path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                                .body = document,
+                                .content_type = "application/yaml"};
+    const auto reply = admin_->call(request);
+    if (!reply || !reply->ok()) {
+      return reply ? kube::api_error(request, *reply) : reply.error();
+    }
+  }
+  return ok();
+}
+
 Result<std::unique_ptr<ControlPlane>> ControlPlane::start() {
   auto dir = TempDir::create(fs::temp_directory_path(), "ballast-mesh-");
   if (!dir) {
@@ -194,10 +218,8 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::start() {
   if (Status up = plane->start_api_server(); !up) {
     return up.error();
   }
-  const Ended crds =
-      plane->kubectl({"apply", "--server-side", "-f", program("istio-crds.yaml")}, seconds(90));
-  if (crds.code != 0) {
-    return Error::failed("CRDs: " + crds.output);
+  if (Status made = plane->make_crds(); !made) {
+    return made.error();
   }
   for (const char* name : {"istio-system", "shop", "ballast-system"}) {
     plane->must("POST", "/api/v1/namespaces", {{"metadata", {{"name", name}}}});

@@ -67,6 +67,7 @@ class ControlPlane {
  private:
   explicit ControlPlane(TempDir dir) : dir_(std::move(dir)) {}
   Status make_credentials();
+  Status make_crds();
   Status run(std::vector<std::string> argv, std::chrono::seconds timeout);
   Result<ChildProcess> spawn(std::vector<std::string> argv, const std::string& log,
                              std::vector<std::string> env = {});
