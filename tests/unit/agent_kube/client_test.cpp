@@ -53,14 +53,14 @@ TEST(Client, WaitsForRetryAfterAndThenGetsTheAnswer) {
 TEST(Client, AStormOf429EndsWithinTheBudgetAndIsNamed) {
   ScriptedServer server([](const Asked&) { return answer(429, "{\"message\":\"storm\"}"); });
   ClientOptions options = quick(server.url());
-  options.retry_budget = milliseconds(300);
+  options.retry_budget = milliseconds(2000);
   const auto client = client_of(options);
   const auto json = client->get("/api/v1/pods");
   ASSERT_FALSE(json.ok());
   EXPECT_THAT(json.error().message, HasSubstr("storm"));
   EXPECT_THAT(client->trouble(), HasSubstr("429"));
   EXPECT_GT(server.count(), 3U) << "tried again";
-  EXPECT_LT(server.count(), 100U) << "backed off";
+  EXPECT_LT(server.count(), 500U) << "backed off";
 }
 
 TEST(Client, ABrokenConnectionIsTriedAgainButNeverForAPost) {
@@ -203,7 +203,7 @@ TEST_F(Tls, TheServersCertificateIsVerified) {
                        file("right", "key"), "-www", "-quiet"});
   ASSERT_TRUE(server.ok()) << server.error().message;
   ClientOptions options = quick("https://127.0.0.1:" + port_);
-  options.retry_budget = milliseconds(8000);
+  options.retry_budget = milliseconds(20'000);
   options.ca_file = file("right", "crt");
   const auto trusting = client_of(options);
   const auto page = trusting->call({.path = "/"});
