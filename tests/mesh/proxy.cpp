@@ -63,7 +63,7 @@ std::string cluster_name(const std::string& host, int port) {
   return fmt::format("outbound|{}||{}", port, host);
 }
 
-/// `read` of each host of the cluster, by address.
+/// `read` of each host of the cluster that takes traffic, by address.
 template <typename Value, typename Read>
 std::map<std::string, Value> by_address(const Json& clusters, const std::string& name, Read read) {
   std::map<std::string, Value> out;
@@ -72,6 +72,11 @@ std::map<std::string, Value> by_address(const Json& clusters, const std::string&
       continue;
     }
     for (const Json& host : kube::at(cluster, {"host_statuses"})) {
+      // A Service's endpoint that is not ready stays in the cluster, marked.
+      const std::string health = kube::text_at(host, {"health_status", "eds_health_status"});
+      if (!health.empty() && health != "HEALTHY" && health != "UNKNOWN") {
+        continue;
+      }
       out[kube::text_at(host, {"address", "socket_address", "address"})] = read(host);
     }
   }

@@ -16,7 +16,8 @@ class Proxy {
  public:
   static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane);
 
-  /// Weights by address in the cluster of a host and port; empty when there is no such cluster.
+  /// Weights by address of those that take traffic in the cluster of a host and port; empty when there is no
+  /// such cluster.
   std::map<std::string, std::uint32_t> weights(const std::string& host, int port = 80) const;
   /// Requests by address that the cluster sent so far.
   std::map<std::string, std::uint64_t> requests(const std::string& host, int port = 80) const;
