@@ -48,6 +48,7 @@ Acrobot::Acrobot() {
   spec_.actions = 3;
   spec_.max_steps = 500;
   spec_.solved = -100;
+  spec_.reward_scale = 0.1;
   spec_.table = {{0, -1, 1, 6}, {1, -1, 1, 6}, {2, -1, 1, 6}, {3, -1, 1, 6}, {4, -6, 6, 6}, {5, -12, 12, 6}};
 }
 

@@ -28,6 +28,7 @@ CartPole::CartPole() {
   spec_.actions = 2;
   spec_.max_steps = 500;
   spec_.solved = 475;
+  spec_.reward_scale = 0.1;
   spec_.table = {{0, -2.4, 2.4, 3}, {1, -2, 2, 4}, {2, -kMaxAngle, kMaxAngle, 12}, {3, -2.5, 2.5, 12}};
 }
 

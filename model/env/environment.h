@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +58,11 @@ class Environment {
   virtual std::size_t agents() const = 0;
   /// Until the next step() or reset(). REQUIRES agent < agents().
   virtual std::span<const float> observation(std::size_t agent) const = 0;
+  /// What a rule made by hand would do here, where there is one; only for imitation.
+  virtual std::optional<std::size_t> advice(std::size_t agent) const {
+    static_cast<void>(agent);
+    return std::nullopt;
+  }
   /// Also right after the last step of an episode, where it is the state that ended it.
   virtual std::span<const float> context() const = 0;
   /// One action for each agent. REQUIRES actions.size() == agents(), each below spec().actions,

@@ -13,6 +13,12 @@ namespace {
 
 constexpr double kShortestMs = 0.001;  // keeps the logarithm finite
 
+// Of the advice: the least load it reckons with, how far it goes, and gaps that ask for a step of s or 2s.
+constexpr double kLeastLoad = 0.05;
+constexpr double kAdviceBound = 0.65;
+constexpr double kNearEnough = 0.045;
+constexpr double kFarOff = 0.12;
+
 double pooled_quantile(const std::deque<std::vector<float>>& window, double q) {
   std::vector<float> all;
   for (const auto& part : window) {
@@ -155,7 +161,33 @@ bool Queue::look() {
       }
     }
   }
+  if (!acting_.empty()) {
+    advise();
+  }
   return true;
+}
+
+void Queue::advise() {
+  double capacity = 0;
+  double roots = 0;
+  double used = 0;
+  for (const std::size_t i : acting_) {
+    const double own = std::exp(proposal_.endpoints[i].log_prior);
+    capacity += own;
+    roots += std::sqrt(own);
+    used += own * std::clamp(seen_->endpoints[i].telemetry.utilisation, 0.0, 1.0);
+  }
+  const double load = std::clamp(used / capacity, kLeastLoad, 1.0);
+  advice_.clear();
+  for (const std::size_t i : acting_) {
+    const double own = std::exp(proposal_.endpoints[i].log_prior);
+    const double share = own - std::sqrt(own) * capacity * (1 - load) / roots;
+    const double wanted = std::log(std::max(share / (own * load), std::exp(-kAdviceBound)));
+    const double gap = std::clamp(wanted, -kAdviceBound, kAdviceBound) - offsets_[proposal_.endpoints[i].id];
+    const double size = std::abs(gap);
+    const std::size_t steps = size > kFarOff ? 2 : size > kNearEnough ? 1 : 0;
+    advice_.push_back(gap > 0 ? spec::kKeep + steps : spec::kKeep - steps);
+  }
 }
 
 void Queue::propose_and_push(std::span<const std::size_t> actions) {

@@ -56,6 +56,10 @@ class Queue final : public Environment {
   std::span<const float> observation(std::size_t agent) const override {
     return seen_->endpoints[acting_[agent]].features;
   }
+  /// One step towards the square-root rule: the static split of least mean latency for
+  /// processor-sharing servers, l_i = c_i - sqrt(c_i) (C - l) / sum sqrt(c), by the capacities and the
+  /// load that the agent measures. Keeps offsets that are near enough.
+  std::optional<std::size_t> advice(std::size_t agent) const override { return advice_[agent]; }
   std::span<const float> context() const override { return context_; }
   Outcome step(std::span<const std::size_t> actions) override;
 
@@ -72,6 +76,7 @@ class Queue final : public Environment {
   /// One tick of both worlds. False when the scenario is over.
   bool tick();
   bool look();
+  void advise();
   void propose_and_push(std::span<const std::size_t> actions);
   void skip_to_agents();
 
@@ -88,6 +93,7 @@ class Queue final : public Environment {
   std::map<observe::EndpointId, double> offsets_;
   std::vector<std::uint32_t> servers_;
   std::vector<std::size_t> acting_;  // indices into seen_->endpoints
+  std::vector<std::size_t> advice_;  // one an agent
   spec::Observation context_{};
   double clock_ = 0;
   double moved_ = 0;  // sum of |delta offset| in the last step

@@ -17,14 +17,17 @@ Hyper for_pg(const std::string& environment) {
 
 Hyper for_a2c(const std::string& environment) {
   Hyper h;
-  h.optimiser.rule = Rule::kRmsProp;
-  h.learning_rate = 2e-3;
+  h.learning_rate = 3e-3;
   h.final_learning_rate = 0;
   h.environments = 8;
-  h.horizon = 8;
-  h.lambda = 0.95;
-  h.entropy_bonus = 0.001;
-  h.normalise_advantages = environment == "acrobot";
+  h.horizon = 32;
+  h.lambda = 1;
+  h.normalise_advantages = true;
+  if (environment == "queue") {
+    h.learning_rate = 1e-3;
+    h.lambda = 0.95;
+    h.entropy_bonus = 0.001;
+  }
   return h;
 }
 
@@ -67,7 +70,7 @@ Hyper for_dqn(const std::string& environment) {
   Hyper h;
   h.learning_rate = 2.3e-3;
   h.final_learning_rate = 2.3e-4;
-  h.hidden = 128;
+  h.double_q = true;
   h.optimiser.clip_norm = 10;
   if (environment == "acrobot") {
     h.learning_rate = 6.3e-4;
@@ -81,7 +84,6 @@ Hyper for_dqn(const std::string& environment) {
   if (environment == "queue") {
     h.learning_rate = 5e-4;
     h.final_learning_rate = 5e-5;
-    h.hidden = 64;
     h.train_every = 16;
     h.gradient_steps = 8;
     h.target_every = 500;

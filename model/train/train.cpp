@@ -13,6 +13,7 @@
 #include "model/env/registry.h"
 #include "model/policy/parameters.h"
 #include "model/train/checkpoint.h"
+#include "model/train/imitate.h"
 #include "model/train/progress.h"
 
 namespace ballast::train {
@@ -65,6 +66,11 @@ class Run {
   Status prepare() {
     if (!options_.initial.empty()) {
       if (Status status = begin_with(options_.initial); !status.ok()) {
+        return status;
+      }
+    }
+    if (options_.imitate_steps > 0) {
+      if (Status status = begin_by_imitation(); !status.ok()) {
         return status;
       }
     }
@@ -132,6 +138,27 @@ class Run {
     LearnerState state = learner_->state();
     state.theta = network->from_spec(parsed->theta);
     return learner_->restore(std::move(state));
+  }
+
+  Status begin_by_imitation() {
+    if (learner_->network() == nullptr) {
+      return Error::usage("--imitate: " + name_ + " has no network");
+    }
+    ImitateOptions imitation;
+    imitation.steps = options_.imitate_steps;
+    imitation.seed = options_.seed;
+    LearnerState state = learner_->state();
+    auto theta = imitate(*learner_->network(), state.theta, make_, imitation);
+    if (!theta) {
+      return theta.error();
+    }
+    state.theta = std::move(*theta);
+    if (Status status = learner_->restore(std::move(state)); !status.ok()) {
+      return status;
+    }
+    best_ = evaluate(*learner_, *judge_, options_.evaluation_episodes, kEvaluationSeed);
+    result_.best_theta = learner_->state().theta;
+    return ok();
   }
 
   Status go_on() {

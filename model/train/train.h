@@ -29,7 +29,9 @@ struct TrainOptions {
   bool resume = false;               ///< go on from the checkpoint in `out`, if there is one
   bool one_exploration = false;      ///< ablation: all of a3c's workers explore alike
   std::filesystem::path initial;     ///< parameters to begin with (queue environment); empty: untrained
-  std::optional<Hyper> hyper;        ///< in place of tuned()
+  /// Steps of imitate() before learning begins (queue environment); 0: none. They count for themselves.
+  std::uint64_t imitate_steps = 0;
+  std::optional<Hyper> hyper;  ///< in place of tuned()
 };
 
 /// A look at the run. All of it is the same for the same seed on the same machine (a3c with more than

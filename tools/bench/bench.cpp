@@ -5,6 +5,7 @@
 
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
+#include "tools/bench/gate_command.h"
 #include "tools/bench/sim_command.h"
 #include "tools/bench/sync_command.h"
 #include "tools/bench/train_command.h"
@@ -65,6 +66,8 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
       ->check(CLI::Range(1U, 10'000U))
       ->capture_default_str();
   train->add_option("--initial", options.initial, "queue: parameters to begin with (none: untrained)");
+  train->add_option("--imitate", options.imitate_steps,
+                    "queue: steps of imitating the square-root rule before learning begins");
   train->add_flag("--one-exploration", options.one_exploration, "a3c: all workers explore alike");
   train->add_flag("--resume", options.resume, "go on from the checkpoint in --out");
 }
@@ -89,6 +92,26 @@ void add_sync(CLI::App& app, ballast::bench::SyncOptions& options) {
       ->capture_default_str();
   sync->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   sync->add_option("--plot", options.plot, "SVG file: cost per worker over the number of workers");
+}
+
+void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
+  auto* gate = app.add_subcommand("gate", "whether parameters may be shipped; the exit code is the verdict");
+  gate->add_option("--candidate", options.candidate, "parameters file")->required();
+  gate->add_option("--incumbent", options.incumbent, "parameters in force (none: the prior)");
+  gate->add_option("--scenario", options.scenarios,
+                   "held-out NAME|FILE[:VARIANT][,...] (none: the built-in set)")
+      ->delimiter(',');
+  gate->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
+  gate->add_option("--tolerance", options.tolerance, "of any scenario's p99 and p50 to the prior's")
+      ->check(CLI::Range(1.0, 2.0))
+      ->capture_default_str();
+  gate->add_option("--tick", options.loop.tick_s, "seconds between decisions")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
+  gate->add_option("--jobs", options.jobs, "runs at the same time")
+      ->check(CLI::Range(1U, 256U))
+      ->capture_default_str();
+  gate->add_option("-o,--output", options.output, "JSON file with the table");
 }
 
 int list_scenarios(bool variants) {
@@ -130,6 +153,8 @@ int main(int argc, char** argv) {
   add_train(app, train_options);
   ballast::bench::SyncOptions sync_options;
   add_sync(app, sync_options);
+  ballast::bench::GateOptions gate_options;
+  add_gate(app, gate_options);
   bool variants = false;
   bool rules = false;
   auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
@@ -152,6 +177,9 @@ int main(int argc, char** argv) {
   }
   if (app.got_subcommand("train")) {
     return finish(ballast::bench::run_train(train_options));
+  }
+  if (app.got_subcommand("gate")) {
+    return finish(ballast::bench::run_gate(gate_options));
   }
   options.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
   return finish(ballast::bench::run_sim(options));

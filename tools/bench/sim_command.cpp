@@ -55,6 +55,8 @@ struct Job {
   std::uint64_t seed;
 };
 
+}  // namespace
+
 Result<sim::Policy> policy_named(const std::string& name, const std::string& parameters) {
   const auto known = sim::find_policy(name);
   if (!known) {
@@ -77,8 +79,6 @@ Result<sim::Policy> policy_named(const std::string& name, const std::string& par
   }
   return sim::ballast_policy(*network);
 }
-
-}  // namespace
 
 Result<SeedRange> parse_seeds(const std::string& text) {
   const std::size_t dots = text.find("..");

@@ -31,6 +31,9 @@ struct SeedRange {
 /// Refuses anything but A..B with A <= B, or A.
 Result<SeedRange> parse_seeds(const std::string& text);
 
+/// A policy by name; `ballast` acts with the parameters of that file, if one is named.
+Result<sim::Policy> policy_named(const std::string& name, const std::string& parameters);
+
 /// Runs all and writes a JSON list, a row a policy and seed, policies in the order given, seeds
 /// rising. The same options give the same bytes, whatever `jobs` is.
 Status run_sim(const SimOptions& options);

@@ -66,6 +66,21 @@ TEST(QueueEnvironment, ALargeWrongOffsetIsPaidFor) {
   EXPECT_LT(reward, -10);
 }
 
+TEST(QueueEnvironment, AdviceTurnsFromSlowPodsToFastOnesAndPays) {
+  const auto world = unequal_pods();
+  world->reset(5);
+  double reward = 0;
+  for (int step = 0; step < 120; ++step) {
+    std::vector<std::size_t> advice;
+    for (std::size_t agent = 0; agent < world->agents(); ++agent) {
+      advice.push_back(*world->advice(agent));
+    }
+    reward += world->step(advice).reward;
+  }
+  EXPECT_GT(world->observation(0)[spec::kLogWeight], world->observation(9)[spec::kLogWeight] + 0.3);
+  EXPECT_GT(reward, 0) << "the square-root rule has shorter latencies than the capacity prior";
+}
+
 TEST(QueueEnvironment, TheSameSeedIsTheSameEpisode) {
   const auto one = std::make_unique<Queue>(nullptr);
   const auto two = std::make_unique<Queue>(nullptr);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "model/env/random.h"
+#include "model/train/imitate.h"
 
 namespace ballast::train {
 namespace {
@@ -133,6 +134,18 @@ TEST(Losses, HuberGradientIsTheSlopeOfItsLoss) {
   q_loss(network, theta, batch.observations, batch.actions, targets, scratch, gradient);
   expect_slope(theta, gradient, [&](const std::vector<float>& at) {
     return q_loss(network, at, batch.observations, batch.actions, targets, scratch, {});
+  });
+}
+
+TEST(Losses, CrossEntropyGradientIsTheSlopeOfItsLoss) {
+  const Network network({kInputs, 32, kOutputs, true, true});
+  const auto theta = network.initial(3, 1.0);
+  const Batch batch = batch_of(1, 0);
+  Cache cache;
+  std::vector<float> gradient(network.parameters(), 0.0F);
+  cross_entropy(network, theta, batch.observations, batch.actions, cache, gradient);
+  expect_slope(theta, gradient, [&](const std::vector<float>& at) {
+    return cross_entropy(network, at, batch.observations, batch.actions, cache, {});
   });
 }
 

@@ -99,6 +99,15 @@ TEST_F(Run, UnknownNamesListTheKnownOnes) {
   EXPECT_EQ(environment.error().exit_code(), 2);
 }
 
+TEST_F(Run, ImitationNeedsAdviceAndANetwork) {
+  TrainOptions none = options("none");
+  none.imitate_steps = 64;
+  EXPECT_EQ(run(none).error().exit_code(), 2) << "cartpole gives no advice";
+  none.environment = "queue";
+  none.learner = "q_learning";
+  EXPECT_EQ(run(none).error().exit_code(), 2) << "a table cannot imitate";
+}
+
 TEST_F(Run, WritesParametersThatAnAgentLoads) {
   TrainOptions queue = options("queue");
   queue.environment = "queue";
