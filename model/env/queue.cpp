@@ -16,6 +16,12 @@ constexpr double kShortestMs = 0.001;  // keeps the logarithm finite
 // Of the advice: the least load it reckons with, how far it goes, and gaps that ask for a step of s or 2s.
 constexpr double kLeastLoad = 0.05;
 constexpr double kAdviceBound = 0.65;
+// The rule is for differences that stay. Where they hardly outlast the loop (log of persistence over
+// delay) the offset of a pod would be that of what it was before, and near saturation the same rule
+// buys its tail with the median: there the advice goes back to the prior.
+constexpr double kBriefPersistence = 2.3;
+constexpr double kFullLoad = 0.9;
+constexpr double kLoadRange = 0.3;
 constexpr double kNearEnough = 0.045;
 constexpr double kFarOff = 0.12;
 
@@ -178,12 +184,17 @@ void Queue::advise() {
     used += own * std::clamp(seen_->endpoints[i].telemetry.utilisation, 0.0, 1.0);
   }
   const double load = std::clamp(used / capacity, kLeastLoad, 1.0);
+  const auto persistence = static_cast<double>(seen_->endpoints[acting_[0]].features[spec::kPersistence]);
+  const double strength =
+      std::clamp((persistence - kBriefPersistence) / (spec::kFeatureBound - kBriefPersistence), 0.0, 1.0) *
+      std::clamp((kFullLoad - load) / kLoadRange, 0.0, 1.0);
   advice_.clear();
   for (const std::size_t i : acting_) {
     const double own = std::exp(proposal_.endpoints[i].log_prior);
     const double share = own - std::sqrt(own) * capacity * (1 - load) / roots;
     const double wanted = std::log(std::max(share / (own * load), std::exp(-kAdviceBound)));
-    const double gap = std::clamp(wanted, -kAdviceBound, kAdviceBound) - offsets_[proposal_.endpoints[i].id];
+    const double gap =
+        strength * std::clamp(wanted, -kAdviceBound, kAdviceBound) - offsets_[proposal_.endpoints[i].id];
     const double size = std::abs(gap);
     const std::size_t steps = size > kFarOff ? 2 : size > kNearEnough ? 1 : 0;
     advice_.push_back(gap > 0 ? spec::kKeep + steps : spec::kKeep - steps);

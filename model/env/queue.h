@@ -58,7 +58,8 @@ class Queue final : public Environment {
   }
   /// One step towards the square-root rule: the static split of least mean latency for
   /// processor-sharing servers, l_i = c_i - sqrt(c_i) (C - l) / sum sqrt(c), by the capacities and the
-  /// load that the agent measures. Keeps offsets that are near enough.
+  /// load that the agent measures; less of it the nearer the load is to one and the sooner differences
+  /// pass. Keeps offsets that are near enough.
   std::optional<std::size_t> advice(std::size_t agent) const override { return advice_[agent]; }
   std::span<const float> context() const override { return context_; }
   Outcome step(std::span<const std::size_t> actions) override;
