@@ -33,11 +33,11 @@ struct IstioSink::State {
       : options(std::move(o)),
         reader(std::move(r)),
         writer(std::move(w)),
-        catalog(*reader),
+        catalog(std::make_unique<kube::Catalog>(*reader)),
         lease(*writer, options.lease),
         keeper(*writer, {.domain = options.cluster_domain,
                          .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs}) {
-    catalog.on_change([this] { wake(true); });
+    catalog->on_change([this] { wake(true); });
     watch("VirtualService", "virtualservices", "");
     watch("DestinationRule", "destinationrules", "");
     watch("ServiceEntry", "serviceentries",
@@ -47,7 +47,9 @@ struct IstioSink::State {
   ~State() {
     stop();
     reader->stop();
+    // Their threads call us: they end before what they call on.
     watches.clear();
+    catalog.reset();
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -65,7 +67,7 @@ struct IstioSink::State {
   const IstioOptions options;
   std::unique_ptr<kube::Client> reader;
   std::unique_ptr<kube::Client> writer;
-  kube::Catalog catalog;
+  std::unique_ptr<kube::Catalog> catalog;
   std::vector<std::unique_ptr<kube::Watch>> watches;
 
   mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
@@ -138,7 +140,7 @@ void IstioSink::State::stop() {
 }
 
 bool IstioSink::State::ready() const {
-  return catalog.synced() &&
+  return catalog->synced() &&
          std::all_of(watches.begin(), watches.end(), [](const auto& watch) { return watch->synced(); });
 }
 
@@ -169,7 +171,7 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
 
 istio::Wanted IstioSink::State::wanted() {
   istio::Wanted out;
-  out.services = catalog.services();
+  out.services = catalog->services();
   out.released = released;
   const std::lock_guard lock(mutex);
   out.weights = weights;
