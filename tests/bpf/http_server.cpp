@@ -11,6 +11,7 @@
 //   /continue         100, then 200
 //   /burn             200 after 20 ms of computing
 //   /upgrade          101, then plain HTTP again
+//   /early            200 before the request's body is read
 //   /h2c              101, then HTTP/2: answers on stream 1, and on stream 3 whatever comes next
 //   /never            no answer at all
 #include <arpa/inet.h>
@@ -73,7 +74,9 @@ void switch_to_http2(int fd) {
 // false: the connection is to be closed.
 bool answer(int fd, const std::string& method, const std::string& path) {
   const bool head = method == "HEAD";
-  if (path == "/chunked") {
+  if (method == "CONNECT") {
+    send_all(fd, "HTTP/1.1 200 Connected\r\n\r\n");
+  } else if (path == "/chunked") {
     send_all(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     send_all(fd, "10;name=value\r\nGET / HTTP/1.1\r\n\r\n");
     send_all(fd, "0\r\nX-Trailer: GET / HTTP/1.1\r\n\r\n");
@@ -113,25 +116,30 @@ void serve(int fd) {
   std::string buffer;
   char chunk[65536];
   bool open = true;
+  bool early = false;  // the head was answered, its body is still to be read
   while (open) {
     const std::size_t end = buffer.find("\r\n\r\n");
-    std::size_t body = 0;
-    if (end != std::string::npos) {
-      const std::size_t at = buffer.substr(0, end).find("Content-Length: ");
-      body = at == std::string::npos ? 0 : std::strtoul(buffer.c_str() + at + 16, nullptr, 10);
+    const bool head = end != std::string::npos;
+    const std::string text = head ? buffer.substr(0, end) : "";
+    const std::size_t first = text.find(' ');
+    const std::size_t second = text.find(' ', first + 1);
+    const std::size_t at = text.find("Content-Length: ");
+    const std::size_t body = at == std::string::npos ? 0 : std::strtoul(text.c_str() + at + 16, nullptr, 10);
+    const bool whole = head && buffer.size() >= end + 4 + body;
+    if (!early && (whole || text.find(" /early ") != std::string::npos)) {
+      open = answer(fd, text.substr(0, first), text.substr(first + 1, second - first - 1));
+      early = !whole;
     }
-    if (end == std::string::npos || buffer.size() < end + 4 + body) {
-      const ssize_t n = ::recv(fd, chunk, sizeof chunk, 0);
-      if (n <= 0) {
-        break;
-      }
-      buffer.append(chunk, static_cast<std::size_t>(n));
+    if (whole) {
+      buffer.erase(0, end + 4 + body);
+      early = false;
       continue;
     }
-    const std::size_t first = buffer.find(' ');
-    const std::size_t second = buffer.find(' ', first + 1);
-    open = answer(fd, buffer.substr(0, first), buffer.substr(first + 1, second - first - 1));
-    buffer.erase(0, end + 4 + body);
+    const ssize_t n = ::recv(fd, chunk, sizeof chunk, 0);
+    if (n <= 0) {
+      break;
+    }
+    buffer.append(chunk, static_cast<std::size_t>(n));
   }
   ::close(fd);
 }

@@ -165,7 +165,7 @@ TEST_F(HttpProbe, RequestsCutAtEveryByte) {
 }
 
 TEST_F(HttpProbe, IPv6) {
-  const Client client(port_, true);
+  const Client client(port_, Client::Address::kV6);
   if (!client.connected()) {
     GTEST_SKIP() << "no IPv6 loopback on this machine";
   }
@@ -174,6 +174,44 @@ TEST_F(HttpProbe, IPv6) {
     ASSERT_NE(client.receive_until("hello"), "");
   }
   expect_exchanges(10);
+}
+
+TEST_F(HttpProbe, IPv4MappedIntoIPv6) {
+  const Client client(port_, Client::Address::kV4Mapped);
+  if (!client.connected()) {
+    GTEST_SKIP() << "no IPv6 on this machine";
+  }
+  for (int i = 0; i < 10; ++i) {
+    client.send(get("/plain"));
+    ASSERT_NE(client.receive_until("hello"), "");
+  }
+  expect_exchanges(10);
+}
+
+TEST_F(HttpProbe, AnswersThatOutrunTheirRequests) {
+  const Client client(port_);
+  for (int i = 0; i < 5; ++i) {
+    client.send("POST /early HTTP/1.1\r\nContent-Length: 50000\r\n\r\n");
+    ASSERT_NE(client.receive_until("hello"), "");
+    client.send(std::string(50'000, 'b'));
+  }
+  client.send(get("/plain"));
+  ASSERT_NE(client.receive_until("hello"), "");
+  expect_exchanges(6);
+}
+
+TEST_F(HttpProbe, ConnectBecomesATunnel) {
+  const Client client(port_);
+  client.send("CONNECT example:443 HTTP/1.1\r\nHost: example\r\n\r\n");
+  ASSERT_NE(client.receive_until("\r\n\r\n"), "");
+  client.send(get("/plain"));
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto value = row();
+  EXPECT_EQ(value.requests, 1U);
+  EXPECT_EQ(value.responses, 1U);
+  EXPECT_EQ(value.status[2], 1U);
+  EXPECT_EQ(value.in_flight, 0);
+  EXPECT_GT(loss(BALLAST_LOSS_TUNNEL).bytes, 0U);
 }
 
 TEST_F(HttpProbe, LatencyIsTheServersOwn) {

@@ -19,19 +19,20 @@ namespace {
 
 constexpr int kPatienceMs = 2000;
 
-UniqueFd connect_to(std::uint16_t port, bool v6) {
-  UniqueFd fd(::socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in v4_address{};
-  v4_address.sin_family = AF_INET;
-  v4_address.sin_port = htons(port);
-  v4_address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  sockaddr_in6 v6_address{};
-  v6_address.sin6_family = AF_INET6;
-  v6_address.sin6_port = htons(port);
-  v6_address.sin6_addr = in6addr_loopback;
+UniqueFd connect_to(std::uint16_t port, Client::Address kind) {
+  UniqueFd fd(::socket(kind == Client::Address::kV4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in v4{};
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(port);
+  v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  sockaddr_in6 v6{};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  ::inet_pton(AF_INET6, kind == Client::Address::kV6 ? "::1" : "::ffff:127.0.0.1", &v6.sin6_addr);
+  const bool plain = kind == Client::Address::kV4;
   const auto* address =
-      v6 ? reinterpret_cast<const sockaddr*>(&v6_address) : reinterpret_cast<const sockaddr*>(&v4_address);
-  if (::connect(fd.get(), address, v6 ? sizeof v6_address : sizeof v4_address) != 0) {
+      plain ? reinterpret_cast<const sockaddr*>(&v4) : reinterpret_cast<const sockaddr*>(&v6);
+  if (::connect(fd.get(), address, plain ? sizeof v4 : sizeof v6) != 0) {
     return UniqueFd();
   }
   return fd;
@@ -82,7 +83,7 @@ std::uint64_t TestCgroup::id() const {
   return ::stat(path_.c_str(), &info) == 0 ? info.st_ino : 0;
 }
 
-Client::Client(std::uint16_t port, bool v6) : fd_(connect_to(port, v6)) {}
+Client::Client(std::uint16_t port, Address address) : fd_(connect_to(port, address)) {}
 
 void Client::send(const std::string& bytes) const {
   std::size_t sent = 0;

@@ -36,7 +36,8 @@ class TestCgroup {
 /// A TCP connection to a loopback address; every wait is bounded.
 class Client {
  public:
-  explicit Client(std::uint16_t port, bool v6 = false);
+  enum class Address { kV4, kV6, kV4Mapped };
+  explicit Client(std::uint16_t port, Address address = Address::kV4);
   bool connected() const { return static_cast<bool>(fd_); }
   void send(const std::string& bytes) const;
   /// Reads until `count` heads and `body` further bytes came, at most two seconds.
