@@ -55,6 +55,7 @@ decide::LearnedOptions learned_options(const config::Config& c) {
                         c.gate.single_subscriber_leaves,
                         c.gate.level_spread};
   options.prior.filter = {c.prior.time_constant_s, c.prior.confirm_step, c.prior.immediate_step};
+  options.prior.square_root = c.prior.square_root;
   options.margin = c.learner.margin;
   // Exploring costs requests: only where somebody learns from it.
   options.epsilon = c.learner.socket.empty() ? 0 : c.learner.exploration;

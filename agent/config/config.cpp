@@ -152,6 +152,7 @@ std::vector<Key> keys_of(Config& c) {
       {"prior.time_constant_s", number(c.prior.time_constant_s, 0, 3600)},
       {"prior.confirm_step", number(c.prior.confirm_step, 0, 10)},
       {"prior.immediate_step", number(c.prior.immediate_step, 0, 10)},
+      {"prior.square_root", number(c.prior.square_root, 0, 1)},
       {"reward.p50", number(c.reward.p50, 0, 1000)},
       {"reward.p99", number(c.reward.p99, 0, 1000)},
       {"reward.errors", number(c.reward.errors, 0, 1000)},

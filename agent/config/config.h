@@ -53,7 +53,7 @@
 ///     window_s: 5
 ///   gate:                        # when a service leaves neutral, see agent/decide/neutral_gate.h
 ///     leave_ratio: 10            # persistence over loop delay that leaves neutral
-///     return_ratio: 5            # ... that returns to it; at most leave_ratio
+///     return_ratio: 6            # ... that returns to it; at most leave_ratio
 ///     leave_spread: 0.1          # standard deviation of log capacity that leaves neutral
 ///     return_spread: 0.05        # ... that returns to it; at most leave_spread
 ///     leave_ticks: 2             # ticks in a row that have to say so
@@ -64,6 +64,7 @@
 ///     time_constant_s: 2         # 0: no filter
 ///     confirm_step: 0.15
 ///     immediate_step: 0.25       # at least confirm_step
+///     square_root: 1             # 0..1, share of the square-root rule's tilt; 0: capacity alone
 ///   reward:                      # weights of the reward's terms, see model/spec/spec.h; all 0..1000
 ///     p50: 1
 ///     p99: 0.5
@@ -132,7 +133,7 @@ struct Guard {
 
 struct Gate {
   double leave_ratio = 10.0;
-  double return_ratio = 5.0;
+  double return_ratio = 6.0;
   double leave_spread = 0.10;
   double return_spread = 0.05;
   int leave_ticks = 2;
@@ -146,6 +147,7 @@ struct Prior {
   double time_constant_s = 2.0;
   double confirm_step = 0.15;
   double immediate_step = 0.25;
+  double square_root = 1;
   bool operator==(const Prior&) const = default;
 };
 

@@ -87,6 +87,7 @@ void emit(YAML::Emitter& out, const Prior& prior) {
   pair(out, "time_constant_s", prior.time_constant_s);
   pair(out, "confirm_step", prior.confirm_step);
   pair(out, "immediate_step", prior.immediate_step);
+  pair(out, "square_root", prior.square_root);
   out << YAML::EndMap;
 }
 

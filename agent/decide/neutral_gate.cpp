@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace ballast::decide {
@@ -18,6 +19,12 @@ double usable_delay(const LoopContext& loop) {
     return loop.loop_delay_s;
   }
   return std::isfinite(loop.tick_s) && loop.tick_s > 0 ? loop.tick_s : 1.0;
+}
+
+int ticks_to_leave(const LoopContext& loop, const GateOptions& options) {
+  const double ticks = std::round(kLeaveDelays * usable_delay(loop) / loop.tick_s);
+  return std::isfinite(ticks) && ticks > options.leave_ticks ? static_cast<int>(std::min(ticks, 1e6))
+                                                             : options.leave_ticks;
 }
 
 }  // namespace
@@ -60,7 +67,7 @@ bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, double las
     why_ = aggregate.endpoints < 2 ? "fewer than two endpoints" : "no endpoint is measured";
     return true;
   }
-  const bool strictly_neutral = strict(aggregate, usable_delay(loop), options);
+  const bool strictly_neutral = strict(aggregate, loop, options);
   const bool endpoints_alike = alike(lasting_spread, options);
   if (strictly_neutral && endpoints_alike && options.single_subscriber_leaves && loop.subscribers == 1) {
     level_ = true;
@@ -85,14 +92,14 @@ bool NeutralGate::alike(double lasting_spread, const GateOptions& options) {
   return alike_;
 }
 
-bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, double loop_delay_s,
+bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
                          const GateOptions& options) {
-  const double ratio = finite_or_zero(aggregate.persistence_s) / loop_delay_s;
+  const double ratio = finite_or_zero(aggregate.persistence_s) / usable_delay(loop);
   const double spread = finite_or_zero(aggregate.capacity_spread);
   const bool wants_change = neutral_ ? ratio >= options.leave_ratio && spread > options.leave_spread
                                      : ratio < options.return_ratio || spread < options.return_spread;
   ticks_ = wants_change ? ticks_ + 1 : 0;
-  if (ticks_ >= (neutral_ ? options.leave_ticks : options.return_ticks)) {
+  if (ticks_ >= (neutral_ ? ticks_to_leave(loop, options) : options.return_ticks)) {
     neutral_ = !neutral_;
     ticks_ = 0;
   }

@@ -120,6 +120,25 @@ double PriorFilter::lasting_spread() const {
   return std::sqrt(std::max(0.0, squares / n - sum / n * (sum / n)));
 }
 
+std::vector<double> square_root_tilt(const std::vector<double>& log_capacities, double load) {
+  std::vector<double> tilt(log_capacities.size(), 0);
+  if (!(load > 0) || load >= 1) {
+    return tilt;
+  }
+  load = std::max(load, kLeastLoad);
+  double total = 0;
+  double roots = 0;
+  for (const double log_capacity : log_capacities) {
+    total += std::exp(log_capacity);
+    roots += std::exp(log_capacity / 2);
+  }
+  for (std::size_t i = 0; i < tilt.size(); ++i) {
+    const double used = 1 - total * (1 - load) / (roots * std::exp(log_capacities[i] / 2));
+    tilt[i] = std::log(std::max(used / load, kLeastTilt));
+  }
+  return tilt;
+}
+
 void tilt_if_equal(ServiceProposal& proposal) {
   if (proposal.neutral || proposal.endpoints.size() < 2) {
     return;
@@ -154,8 +173,11 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
       state.gate.neutral(observation.aggregate, state.filter.lasting_spread(), loop, options_.gate);
   proposal.why = state.gate.why();
   proposal.level = state.gate.level();
+  const observe::ServiceAggregate& a = observation.aggregate;
+  const double load = a.mean_capacity_qps > 0 ? a.mean_qps / a.mean_capacity_qps : 0;
+  const std::vector<double> tilt = square_root_tilt(priors, load);
   for (std::size_t i = 0; i < priors.size(); ++i) {
-    proposal.endpoints[i].log_prior = proposal.level ? 0 : priors[i];
+    proposal.endpoints[i].log_prior = proposal.level ? 0 : priors[i] + options_.square_root * tilt[i];
   }
   return proposal;
 }

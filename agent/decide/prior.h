@@ -57,9 +57,22 @@ class PriorFilter {
 void tilt_if_equal(ServiceProposal& proposal);
 inline constexpr double kEpsilonTilt = 0.002;
 
+/// What the square-root rule adds to the log capacities: log(l_i / (rho c_i)), where
+/// l_i = c_i - sqrt(c_i) (C - rho C) / sum sqrt(c) is the split of least mean time over processor-
+/// sharing servers (M/G/1-PS; Tantawi, Towsley 1985). A fast pod has more left at the same
+/// utilisation than a slow one, so the less the load, the more of it belongs on the fast ones; at full load
+/// the split is by capacity. `log_capacities` may have any common offset. `load` is the service's
+/// utilisation, which does not depend on the weights, so nothing chases itself; below kLeastLoad it
+/// counts as kLeastLoad, and no pod is left with less than kLeastTilt of its share by capacity.
+/// Zeros where the load is not known (not above 0) or 1 and more.
+std::vector<double> square_root_tilt(const std::vector<double>& log_capacities, double load);
+inline constexpr double kLeastLoad = 0.3;
+inline constexpr double kLeastTilt = 0.2;
+
 struct PriorOptions {
   GateOptions gate;
   PriorFilterOptions filter;
+  double square_root = 1;  ///< share of the tilt that is taken, 0 to 1; 0: by capacity alone
 };
 
 /// Exactly equal weights, always: Envoy as if Ballast were not there. The control arm.
@@ -69,8 +82,8 @@ class NeutralPolicy final : public Policy {
   ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
 };
 
-/// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed), where
-/// the gate finds that they are worth it. What a learned policy starts from.
+/// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed) and the
+/// square-root rule, where the gate finds that they are worth it. What a learned policy starts from.
 class PriorPolicy final : public Policy {
  public:
   explicit PriorPolicy(PriorOptions options = {}) : options_(options) {}

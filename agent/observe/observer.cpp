@@ -39,6 +39,23 @@ const sample::CgroupSample* find(const SamplesById& by_id, sample::CgroupId id) 
   return found != by_id.end() && (*found)->id == id ? *found : nullptr;
 }
 
+// The weight that is left to an endpoint of which nothing goes well; 0 would read as unknown.
+constexpr double kLeastSuccess = 0.02;
+// A success is believed to be worse than the service's beyond so many standard errors.
+constexpr double kSuccessErrors = 3;
+
+double went_well(const TickCounts& counts) {
+  return static_cast<double>(counts.responses - std::min(counts.errors, counts.responses));
+}
+
+// What a tick is known again by. Nothing that runs spends the same nanoseconds twice.
+struct TickPrint {
+  std::uint64_t on_cpu_ns = 0;
+  std::uint64_t wait_ns = 0;
+  std::uint64_t latency_sum_ns = 0;
+  bool operator==(const TickPrint&) const = default;
+};
+
 // One container of an endpoint; several when the container has cgroups below its own.
 struct Container {
   std::string name;
@@ -70,6 +87,8 @@ struct Observer::ServiceDemand {
   double cpu_ns = 0;  // in the window, over the service's endpoints here
   double responses = 0;
   double pooled_ns = 0;  // CPU per request, the last that was known; 0: never known
+  double success = 1;    // mean over the endpoints here
+  double endpoints = 0;
 };
 
 struct Observer::Endpoint {
@@ -91,6 +110,10 @@ struct Observer::Endpoint {
   ContainerTick read(Container& container, const SamplesById& by_id);
   bool serving(const Container& container) const;
   void measure(const TickCounts& tick, const ObserverOptions& options);
+  void judge(const TickCounts& tick, const ObserverOptions& options);
+  double relative_success(const ServiceDemand& demand, const ObserverOptions& options) const;
+
+  TickPrint last_tick_;
 };
 
 ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& by_id) {
@@ -172,7 +195,11 @@ void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& 
     latency = &merged;
   }
   window.push(tick.counts, *latency);
-  telemetry.taken = sample.taken;
+  const TickPrint print{tick.counts.on_cpu_ns, tick.counts.wait_ns, latency->sum_ns};
+  if (print.on_cpu_ns == 0 || print != last_tick_) {
+    telemetry.taken = sample.taken;
+  }
+  last_tick_ = print;
   telemetry.in_flight = tick.in_flight;
   telemetry.memory_bytes = tick.memory_bytes;
   telemetry.memory_share = tick.all_limited ? ratio(tick.memory_bytes, tick.memory_limit_bytes) : 0;
@@ -202,6 +229,28 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   const double limit = telemetry.cpu_limit_cores;
   telemetry.speed = evidence(tick) ? speed_of(tick, limit) : evidence(sum) ? speed_of(sum, limit) : 1;
   telemetry.utilisation = ratio(telemetry.cpu_cores, limit * telemetry.speed);
+  judge(tick, options);
+}
+
+void Observer::Endpoint::judge(const TickCounts& tick, const ObserverOptions& options) {
+  const TickCounts& sum = window.sum();
+  double ended = static_cast<double>(tick.responses);
+  double failed = std::min(static_cast<double>(tick.errors), ended);
+  if (sum.responses == 0 && static_cast<double>(sum.requests) >= options.min_requests) {
+    ended = failed = static_cast<double>(tick.requests);
+  }
+  if (ended > 0) {
+    const double rate = 1 - std::exp(-ended / options.success_requests);
+    telemetry.success += rate * ((ended - failed) / ended - telemetry.success);
+  }
+}
+
+// 1 unless the endpoint does clearly worse than its service, whatever that does.
+double Observer::Endpoint::relative_success(const ServiceDemand& pool, const ObserverOptions& options) const {
+  const double own = telemetry.success;
+  const double error = std::sqrt(std::max(0.0, own * (1 - own)) / (2 * options.success_requests));
+  const double usual = std::max(pool.success, kLeastSuccess);
+  return std::clamp((own + kSuccessErrors * error + kLeastSuccess) / usual, kLeastSuccess, 1.0);
 }
 
 void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions& options) {
@@ -210,7 +259,7 @@ void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions
   if (!telemetry.known) {
     return;
   }
-  const double responses = static_cast<double>(window.sum().responses);
+  const double responses = went_well(window.sum());
   double per_request_ns = pool.pooled_ns;
   if (responses >= options.min_requests) {
     per_request_ns =
@@ -218,13 +267,15 @@ void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions
         (responses + options.shrink_requests);
   }
   telemetry.capacity_qps =
-      ratio(telemetry.cpu_limit_cores * telemetry.speed * kNanosecondsPerSecond, per_request_ns);
+      ratio(telemetry.cpu_limit_cores * telemetry.speed * kNanosecondsPerSecond, per_request_ns) *
+      relative_success(pool, options);
 }
 
 Observer::Observer(ObserverOptions options) : options_(std::move(options)) {
   options_.machine_cores = machine_cores(options_.machine_cores);
   options_.shrink_requests = std::max(options_.shrink_requests, 0.0);
   options_.min_requests = std::max(options_.min_requests, 1.0);
+  options_.success_requests = std::max(options_.success_requests, 1.0);
 }
 
 Observer::~Observer() = default;
@@ -291,12 +342,17 @@ void Observer::pool_demand() {
   for (auto& [service, demand] : demand_) {
     demand.cpu_ns = 0;
     demand.responses = 0;
+    demand.success = 0;
+    demand.endpoints = 0;
   }
   for (const auto& [id, endpoint] : endpoints_) {
     endpoint->demand->cpu_ns += static_cast<double>(endpoint->window.sum().on_cpu_ns);
-    endpoint->demand->responses += static_cast<double>(endpoint->window.sum().responses);
+    endpoint->demand->responses += went_well(endpoint->window.sum());
+    endpoint->demand->success += endpoint->telemetry.success;
+    endpoint->demand->endpoints += 1;
   }
   for (auto& [service, demand] : demand_) {
+    demand.success /= std::max(demand.endpoints, 1.0);
     if (demand.responses >= options_.min_requests && demand.cpu_ns > 0) {
       demand.pooled_ns = demand.cpu_ns / demand.responses;
     }

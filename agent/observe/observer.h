@@ -25,6 +25,8 @@ struct ObserverOptions {
   /// With fewer requests than this in the window an endpoint has the service's CPU per request,
   /// and a service the one that it had before.
   double min_requests = 20;
+  /// An endpoint's success is a mean over about this many of its last requests.
+  double success_requests = 50;
   /// Running and waiting together less than this in a tick: too little to tell a speed by.
   double min_speed_evidence_ns = 1e6;
   double machine_cores = 0;  ///< an endpoint's limit is never greater; 0: the CPUs online
@@ -43,6 +45,15 @@ struct ObserverOptions {
 /// `limit * speed / (CPU per request)`: limit and speed are known at once and follow a changed quota
 /// within a tick, CPU per request is a property of the code and is averaged over the longer window
 /// and, shrunk, over the service.
+///
+/// An error costs little CPU, so by CPU alone a pod that fails at once would look the strongest of
+/// all. Hence two things: the CPU per request is that of the requests that went well, and capacity
+/// is cut by `success`, what goes well of an endpoint's last requests beside its service's mean
+/// (gRFC A58's error penalty, made relative: errors that all pods give are no reason to prefer one).
+/// Requests that come in while none goes out for a whole window count as failed.
+///
+/// A tick that equals the one before to the last nanosecond is no news but a stuck source: `taken`
+/// stands still, and the guard sees the endpoint age.
 ///
 /// Not thread-safe. Total: any sample gives finite telemetry.
 class Observer {

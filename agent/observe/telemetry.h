@@ -40,7 +40,10 @@ struct EndpointTelemetry {
   double p99_ns = 0;
   double tick_p50_ns = 0;  ///< first byte, last tick; 0 when no request ended in it
   double in_flight = 0;
-  double error_rate = 0;       ///< 5xx / responses over the longer window
+  double error_rate = 0;  ///< 5xx / responses over the longer window
+  /// Share of the last requests that went well, in [0,1]; recent, not windowed, so that an endpoint
+  /// that gets little traffic keeps its record.
+  double success = 1;
   double cpu_cores = 0;        ///< CPUs' worth used, longer window
   double cpu_limit_cores = 0;  ///< CPUs' worth it may use
   double wait_share = 0;       ///< wait / (on-CPU + wait), last tick
@@ -51,7 +54,8 @@ struct EndpointTelemetry {
   double utilisation = 0;  ///< cpu_cores / (cpu_limit_cores * speed)
   double memory_bytes = 0;
   double memory_share = 0;  ///< of the limit; 0 where there is none
-  /// Requests a second this endpoint can carry: qps / utilisation (gRFC A58); 0 where unknown.
+  /// Requests a second this endpoint can carry well: qps / utilisation (gRFC A58), cut by a success
+  /// below the service's; 0 where unknown.
   double capacity_qps = 0;
 };
 

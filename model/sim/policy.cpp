@@ -23,6 +23,12 @@ auto fleet_of(Args... args) {
   };
 }
 
+decide::PriorOptions by_capacity_alone() {
+  decide::PriorOptions options;
+  options.square_root = 0;
+  return options;
+}
+
 Fleet oracle_static_fleet(const Scenario& scenario, std::span<const ClientView> clients) {
   const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
   Fleet fleet;
@@ -90,6 +96,8 @@ void add_researched(std::vector<Policy>& all) {
 void add_agents(std::vector<Policy>& all) {
   all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
                              [] { return std::make_unique<decide::PriorPolicy>(); }));
+  all.push_back(agent_policy("prior_capacity", "the same by capacity alone, without the square-root rule",
+                             [] { return std::make_unique<decide::PriorPolicy>(by_capacity_alone()); }));
   all.push_back(ballast_policy(nullptr));
 }
 

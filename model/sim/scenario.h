@@ -99,7 +99,10 @@ struct TelemetrySpec {
   double zeros = 0;           ///< share of samples that read zero
   double frozen_from_s = -1;  ///< the same sample over and over; negative: never
   double dead_from_s = -1;    ///< the controller itself is gone; negative: never
-  double tick_s = 0;          ///< the controller's tick where the scenario fixes it; 0: the run's
+  /// After a controller's death, until whoever watches it takes its weights off (fail open, design
+  /// section 7: the leader's Lease); 0: nobody does.
+  double lease_s = 15;
+  double tick_s = 0;  ///< the controller's tick where the scenario fixes it; 0: the run's
 };
 
 struct Scenario {

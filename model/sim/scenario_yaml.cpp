@@ -283,6 +283,7 @@ void read_telemetry(YamlSection& root, Scenario& scenario) {
   t.zeros = section->number("zeros", 0, 0, 1);
   t.frozen_from_s = section->has("frozen_from_s") ? section->number("frozen_from_s", 0) : -1;
   t.dead_from_s = section->has("dead_from_s") ? section->number("dead_from_s", 0) : -1;
+  t.lease_s = section->number("lease_s", t.lease_s, 0, 1e6);
   t.tick_s = section->number("tick_s", 0, 0.01, 3600);
   section->refuse_unknown();
 }

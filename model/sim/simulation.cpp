@@ -151,6 +151,11 @@ void Simulation::handle(const Event& event) {
     case Kind::kControl:
       control();
       return;
+    case Kind::kLease: {
+      const auto servers = members();
+      push_weights(servers, std::vector<double>(servers.size(), 1));
+      return;
+    }
     case Kind::kReports:
       refresh_reports();
       return;

@@ -97,6 +97,7 @@ class Simulation final : public World {
     kEds,       ///< membership reaches the proxies
     kWeights,   ///< the oldest push reaches the proxies
     kControl,   ///< the controller's tick
+    kLease,     ///< the lease of a dead controller has run out
     kReports,   ///< load reports are made anew
     kBalancer,  ///< a: client
   };

@@ -270,7 +270,11 @@ void Simulation::apply_weights() {
 
 void Simulation::control() {
   if (scenario_.telemetry.dead_from_s >= 0 && now_ >= scenario_.telemetry.dead_from_s) {
-    return;  // the controller is gone; what it pushed last stays
+    // The controller is gone; what it pushed last stays until its lease runs out.
+    if (scenario_.telemetry.lease_s > 0) {
+      schedule(now_ + scenario_.telemetry.lease_s, Kind::kLease);
+    }
+    return;
   }
   const std::vector<std::uint32_t> servers = members();
   if (const auto weights = controller_->tick(now_, servers, take_telemetry())) {

@@ -21,6 +21,8 @@ observe::ServiceAggregate aggregate(double persistence_s, double spread) {
 }
 
 const LoopContext kMany{.loop_delay_s = 0.4, .subscribers = 20};
+/// Ticks of .25 s that cover four delays of .4 s.
+constexpr int kLeave = 6;
 const LoopContext kOne{.loop_delay_s = 0.4, .subscribers = 1};
 
 bool after(NeutralGate& gate, const observe::ServiceAggregate& a, const LoopContext& loop, int ticks,
@@ -38,20 +40,31 @@ TEST(NeutralGate, LeavesOnlyForLastingAndMaterialDifferences) {
   NeutralGate small;
   EXPECT_TRUE(after(small, aggregate(60, 0.09), kMany, 100));
   NeutralGate both;
-  EXPECT_FALSE(after(both, aggregate(4.1, 0.11), kMany, 2));
+  EXPECT_FALSE(after(both, aggregate(4.1, 0.11), kMany, kLeave));
 }
 
-TEST(NeutralGate, OneTickIsNotEnoughToLeave) {
+TEST(NeutralGate, SomeDelaysHaveToPassToLeave) {
   NeutralGate gate;
-  EXPECT_TRUE(after(gate, aggregate(60, 0.5), kMany, 1));
+  EXPECT_TRUE(after(gate, aggregate(60, 0.5), kMany, kLeave - 1));
   EXPECT_TRUE(after(gate, aggregate(60, 0.01), kMany, 1));
-  EXPECT_TRUE(after(gate, aggregate(60, 0.5), kMany, 1)) << "the count begins anew";
+  EXPECT_TRUE(after(gate, aggregate(60, 0.5), kMany, kLeave - 1)) << "the count begins anew";
   EXPECT_FALSE(after(gate, aggregate(60, 0.5), kMany, 1));
+}
+
+TEST(NeutralGate, AFastLoopNeedsTheTicksOfTheOption) {
+  const LoopContext fast{.tick_s = 0.25, .loop_delay_s = 0.01, .subscribers = 20};
+  NeutralGate gate;
+  EXPECT_TRUE(after(gate, aggregate(60, 0.5), fast, 1));
+  EXPECT_FALSE(after(gate, aggregate(60, 0.5), fast, 1));
+  const LoopContext slow{.tick_s = 2, .loop_delay_s = 2.15, .subscribers = 20};
+  NeutralGate other;
+  EXPECT_TRUE(after(other, aggregate(60, 0.5), slow, 3));
+  EXPECT_FALSE(after(other, aggregate(60, 0.5), slow, 1));
 }
 
 TEST(NeutralGate, HysteresisHoldsBetweenTheThresholds) {
   NeutralGate gate;
-  ASSERT_FALSE(after(gate, aggregate(60, 0.5), kMany, 2));
+  ASSERT_FALSE(after(gate, aggregate(60, 0.5), kMany, kLeave));
   EXPECT_FALSE(after(gate, aggregate(2.5, 0.06), kMany, 1000)) << "below leave, above return";
   NeutralGate fresh;
   EXPECT_TRUE(after(fresh, aggregate(2.5, 0.06), kMany, 1000));
@@ -61,7 +74,7 @@ TEST(NeutralGate, ReturnsAfterSomeTicksOfSmallOrShortDifferences) {
   const GateOptions options;
   for (const auto& low : {aggregate(1.9, 0.5), aggregate(60, 0.04)}) {
     NeutralGate gate;
-    ASSERT_FALSE(after(gate, aggregate(60, 0.5), kMany, 2));
+    ASSERT_FALSE(after(gate, aggregate(60, 0.5), kMany, kLeave));
     EXPECT_FALSE(after(gate, low, kMany, options.return_ticks - 1));
     EXPECT_TRUE(after(gate, low, kMany, 1));
   }
@@ -101,7 +114,7 @@ TEST(NeutralGate, OneSubscriberIsLevelUntilDifferencesLast) {
   NeutralGate gate;
   ASSERT_FALSE(after(gate, aggregate(0, 0), kOne, 8));
   EXPECT_TRUE(gate.level());
-  ASSERT_FALSE(after(gate, aggregate(60, 0.5), kOne, 2));
+  ASSERT_FALSE(after(gate, aggregate(60, 0.5), kOne, kLeave));
   EXPECT_FALSE(gate.level()) << "weighted";
   ASSERT_FALSE(after(gate, aggregate(60, 0.01), kOne, 8));
   EXPECT_TRUE(gate.level());

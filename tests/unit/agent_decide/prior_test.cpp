@@ -147,6 +147,55 @@ TEST(PriorFilter, AnUnknownEndpointIsForgotten) {
   EXPECT_EQ(filter.update(observation({0.2, 0}).endpoints, kTick, {})[0], 0.2) << "begins anew";
 }
 
+TEST(SquareRootTilt, IsTheSplitOfLeastMeanTime) {
+  // c = 4, 1, load 1/2: C - l = 2.5, sum of roots 3, l = 4 - 2 * 2.5/3, 1 - 2.5/3.
+  const auto tilt = square_root_tilt({std::log(4.0), 0}, 0.5);
+  EXPECT_NEAR(std::exp(tilt[0]), (4 - 5.0 / 3) / 2, 1e-12);
+  EXPECT_NEAR(std::exp(tilt[1]), (1 - 2.5 / 3) / 0.5, 1e-12);
+  const auto busy = square_root_tilt({std::log(4.0), 0}, 0.9);
+  EXPECT_NEAR(std::exp(busy[0]), (4 - 2 * 0.5 / 3) / 3.6, 1e-12);
+  EXPECT_NEAR(std::exp(busy[1]), (1 - 0.5 / 3) / 0.9, 1e-12);
+  const auto scaled = square_root_tilt({std::log(4.0) + 7, 7}, 0.9);
+  EXPECT_NEAR(scaled[0], busy[0], 1e-12) << "a common offset says nothing";
+}
+
+TEST(SquareRootTilt, EqualPodsAndFullLoadHaveNone) {
+  for (const double tilt : square_root_tilt({1, 1, 1}, 0.4)) {
+    EXPECT_NEAR(tilt, 0, 1e-12);
+  }
+  for (const double load : {0.0, 1.0, 1.5, -1.0, std::nan(""), HUGE_VAL}) {
+    EXPECT_EQ(square_root_tilt({2, 0}, load), (std::vector<double>{0, 0})) << load;
+  }
+}
+
+TEST(SquareRootTilt, LeavesEveryPodAShare) {
+  const auto tilt = square_root_tilt({4, -4, 0}, 1e-6);
+  for (const double each : tilt) {
+    EXPECT_GE(each, std::log(kLeastTilt) - 1e-12);
+    EXPECT_TRUE(std::isfinite(each));
+  }
+}
+
+TEST(PriorPolicy, TiltsByTheServicesLoad) {
+  PriorPolicy tilted;
+  PriorPolicy plain({.square_root = 0});
+  Loop loop;
+  auto seen = observation({std::log(1.6), std::log(0.4)});
+  seen.aggregate.mean_capacity_qps = 100;
+  seen.aggregate.mean_qps = 90;
+  ServiceProposal with;
+  ServiceProposal without;
+  for (int i = 0; i < 3; ++i) {
+    with = tilted.decide(seen, loop.next());
+    without = plain.decide(seen, loop.context);
+  }
+  const auto ratio = [](const ServiceProposal& p) {
+    return std::exp(p.endpoints[0].log_prior - p.endpoints[1].log_prior);
+  };
+  EXPECT_NEAR(ratio(without), 4, 1e-9);
+  EXPECT_NEAR(ratio(with), (4 - 2 * 0.5 / 3) / (1 - 0.5 / 3), 1e-9);
+}
+
 TEST(PriorPolicy, ProposesTheMeasuredPrior) {
   PriorPolicy policy;
   Loop loop;

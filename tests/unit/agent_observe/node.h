@@ -23,6 +23,7 @@ struct Load {
   std::uint64_t wait_ns = 0;
   std::uint64_t self_wait_ns = 0;
   std::uint64_t throttled_ns = 0;
+  bool swallows = false;  ///< requests come in, nothing is done and nothing goes out
 };
 
 inline sample::CgroupSample cgroup_sample(const Load& load) {
@@ -38,6 +39,10 @@ inline sample::CgroupSample cgroup_sample(const Load& load) {
   s.self_wait_ns = load.self_wait_ns;
   s.throttled_ns = load.throttled_ns;
   s.cpu_limit_cores = load.limit_cores;
+  if (load.swallows) {
+    s.responses = s.first_byte.count = s.first_byte.sum_ns = s.on_cpu_ns = 0;
+    s.first_byte.buckets = {};
+  }
   return s;
 }
 
@@ -69,6 +74,7 @@ class FakeNode {
   std::vector<identity::Pod> pods;
   std::vector<Load> loads;  ///< parallel to pods
   std::uint64_t interval = kTick;
+  bool stuck = false;  ///< every sample equals the one before
   MonotonicNs now = 1'000'000'000;
 
  private:
@@ -80,6 +86,8 @@ class FakeNode {
     for (const auto& load : loads) {
       if (load.id != 0) {
         sample.cgroups.push_back(cgroup_sample(load));
+        // No two ticks of anything that runs are equal to the nanosecond.
+        sample.cgroups.back().first_byte.sum_ns += stuck ? 0 : now / kTick;
       }
     }
     return observer_.endpoints(sample, pods);

@@ -230,6 +230,54 @@ TEST(Observer, CgroupMissingFromASampleKeepsItsTelemetryAndAge) {
   EXPECT_EQ(e[1].taken, node.now);
 }
 
+TEST(Observer, RepeatedSampleUnderAFreshTimeIsNotFresh) {
+  auto node = four_pods();
+  node.stuck = true;
+  node.tick();
+  const MonotonicNs seen = node.now;
+  EXPECT_EQ(node.tick(8)[0].taken, seen);
+  node.stuck = false;
+  EXPECT_EQ(node.tick()[0].taken, node.now) << "it moves again";
+  for (auto& load : node.loads) {
+    load.requests = 0;
+  }
+  node.stuck = true;
+  EXPECT_EQ(node.tick(8)[0].taken, node.now) << "an idle pod is no stuck source";
+}
+
+TEST(Observer, FailingFastIsNotStrength) {
+  auto node = four_pods();
+  node.tick(20);
+  // All fail at a hundredth of the CPU, and P2C sends more where answers come at once.
+  node.loads[1].requests = node.loads[1].errors = 60;
+  node.loads[1].cpu_ns_per_request = 2 * kMillisecond / 100;
+  const auto& e = node.tick(20);
+  EXPECT_LT(e[1].capacity_qps, 0.1 * 100);
+  EXPECT_NEAR(e[0].capacity_qps, 200, 25) << "what the others can carry stays";
+  EXPECT_LT(e[1].success, 0.01);
+  node.loads[1] = {.id = 2, .limit_cores = 0.2, .requests = 20};
+  EXPECT_NEAR(node.tick(40)[1].capacity_qps, 100, 2) << "well again, after some requests";
+}
+
+TEST(Observer, ErrorsThatAllGiveAreNoReasonToPreferOne) {
+  auto node = four_pods();
+  for (auto& load : node.loads) {
+    load.errors = load.requests / 5;
+  }
+  const auto& e = node.tick(200);
+  EXPECT_NEAR(e[0].capacity_qps / e[1].capacity_qps, 2, 1e-6);
+  EXPECT_NEAR(e[1].capacity_qps / e[2].capacity_qps, 2, 1e-6);
+}
+
+TEST(Observer, SwallowedRequestsCountAsFailed) {
+  auto node = four_pods();
+  node.tick(20);
+  node.loads[3].swallows = true;
+  EXPECT_LT(node.tick(60)[3].capacity_qps, 0.1 * 50);
+  node.loads[3].swallows = false;
+  EXPECT_NEAR(node.tick(100)[3].capacity_qps, 50, 1);
+}
+
 TEST(Observer, PodWithoutQuotaMayUseTheMachine) {
   FakeNode node;
   node.add("web-0", {.id = 1, .limit_cores = 64, .requests = 25});

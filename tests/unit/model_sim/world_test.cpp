@@ -179,7 +179,8 @@ TEST(Agent, PriorFindsStaticCapacities) {
   auto scenario = *load_scenario("static");
   scenario.requests = 100'000;
   scenario.warmup_s = 20;
-  EXPECT_NEAR(p99(scenario, "prior") / p99(scenario, "least_request_weighted"), 1, 0.1);
+  EXPECT_NEAR(p99(scenario, "prior_capacity") / p99(scenario, "least_request_weighted"), 1, 0.1);
+  EXPECT_LT(p99(scenario, "prior"), 0.95 * p99(scenario, "prior_capacity")) << "by the square-root rule";
   EXPECT_LT(p99(scenario, "prior"), 0.5 * p99(scenario, "least_request"));
 }
 
@@ -200,8 +201,20 @@ TEST(Agent, AFasterLoopFollowsMovingSlowness) {
   EXPECT_LT(p99(scenario, "prior"), p99(scenario, "prior", slow));
 }
 
+TEST(Agent, ADeadControllersWeightsAreTakenOffWhenItsLeaseEnds) {
+  auto scenario = *load_scenario("static");
+  scenario.requests = 0;
+  scenario.duration_s = 120;
+  scenario.telemetry.dead_from_s = 20;
+  scenario.warmup_s = 60;  // long after: the run is P2C's
+  const double neutral = p99(scenario, "prior");
+  scenario.telemetry.lease_s = 0;
+  EXPECT_LT(p99(scenario, "prior"), 0.6 * neutral) << "what it pushed last was right, and stays";
+  EXPECT_NEAR(neutral / p99(scenario, "least_request"), 1, 0.5);
+}
+
 TEST(Agent, ADeadControllerLeavesItsLastWeights) {
-  auto scenario = *load_scenario("bad_telemetry:dead");
+  auto scenario = *load_scenario("bad_telemetry:dead_for_ever");
   scenario.requests = 0;
   scenario.duration_s = 200;
   const Metrics dead = Simulation(scenario, **find_policy("prior"), 1).run();
