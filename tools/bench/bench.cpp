@@ -3,10 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "agent/base/process.h"
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
+#include "tools/bench/figures_command.h"
 #include "tools/bench/gate_command.h"
 #include "tools/bench/sim_command.h"
+#include "tools/bench/speed_command.h"
 #include "tools/bench/sync_command.h"
 #include "tools/bench/train_command.h"
 
@@ -114,6 +117,42 @@ void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
   gate->add_option("-o,--output", options.output, "JSON file with the table");
 }
 
+void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
+  auto* figures = app.add_subcommand("figures", "both figures, the matrix and one page of all, in a folder");
+  auto* matrix = app.add_subcommand("matrix", "every policy in every scenario, and the verdicts on ours");
+  for (auto* command : {figures, matrix}) {
+    command->add_option("--out", options.out, "folder; a run that was stopped goes on there")->required();
+    command->add_flag("--quick", options.quick, "a look within two minutes: few scenarios, seeds and steps");
+    command->add_option("--seeds", options.seeds, "A..B, both included (none: 1..10, quick 1..3)");
+    command->add_option("--scenario", options.matrix.scenarios, "NAME|FILE[:VARIANT][,...] (none: all)")
+        ->delimiter(',');
+    command->add_option("--policy", options.matrix.policies, "P[,P...] (none: all)")->delimiter(',');
+    command->add_option("--candidate", options.matrix.candidates, "policies that are judged (none: ours)")
+        ->delimiter(',');
+    command->add_option("--tick", options.matrix.ticks, "seconds between decisions (none: .25,.5,1,2)")
+        ->delimiter(',')
+        ->check(CLI::Range(0.01, 3600.0));
+    command->add_option("--parameters", options.matrix.cells.parameters, "file that `ballast` acts with");
+    command->add_option("--jobs", options.matrix.cells.jobs, "runs at the same time")
+        ->check(CLI::Range(1U, 256U))
+        ->capture_default_str();
+  }
+  figures->add_option("--steps", options.steps, "of a learner (none: 200000, quick 4000)");
+  figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
+}
+
+void add_speed(CLI::App& app, ballast::bench::SpeedOptions& options) {
+  auto* speed = app.add_subcommand("speed", "what a simulated request costs, by the number of servers");
+  speed->add_option("--policy", options.policies, "P[,P...]")->delimiter(',')->capture_default_str();
+  speed->add_option("--servers", options.servers, "N[,N...]")->delimiter(',')->capture_default_str();
+  speed->add_option("--requests", options.requests, "of a run")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1'000'000'000}))
+      ->capture_default_str();
+  speed->add_option("--runs", options.runs, "of which the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+}
+
 int list_scenarios(bool variants) {
   for (const auto& scenario : ballast::sim::builtin_scenarios()) {
     std::cout << scenario.name << "\n";
@@ -155,6 +194,11 @@ int main(int argc, char** argv) {
   add_sync(app, sync_options);
   ballast::bench::GateOptions gate_options;
   add_gate(app, gate_options);
+  ballast::bench::FiguresOptions figures;
+  figures.program = ballast::binary_dir() / "ballast-bench";
+  add_figures(app, figures);
+  ballast::bench::SpeedOptions speed;
+  add_speed(app, speed);
   bool variants = false;
   bool rules = false;
   auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
@@ -180,6 +224,15 @@ int main(int argc, char** argv) {
   }
   if (app.got_subcommand("gate")) {
     return finish(ballast::bench::run_gate(gate_options));
+  }
+  if (app.got_subcommand("figures")) {
+    return finish(ballast::bench::run_figures(figures));
+  }
+  if (app.got_subcommand("matrix")) {
+    return finish(ballast::bench::run_matrix(figures));
+  }
+  if (app.got_subcommand("speed")) {
+    return finish(ballast::bench::run_speed(speed));
   }
   options.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
   return finish(ballast::bench::run_sim(options));
