@@ -22,7 +22,8 @@ double usable_delay(const LoopContext& loop) {
 }
 
 int ticks_to_leave(const LoopContext& loop, const GateOptions& options) {
-  const double ticks = std::round(kLeaveDelays * usable_delay(loop) / loop.tick_s);
+  const double delay = usable_delay(loop);
+  const double ticks = delay > kSlowLoopS ? std::round(kLeaveDelays * delay / loop.tick_s) : 0;
   return std::isfinite(ticks) && ticks > options.leave_ticks ? static_cast<int>(std::min(ticks, 1e6))
                                                              : options.leave_ticks;
 }

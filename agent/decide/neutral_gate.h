@@ -18,8 +18,8 @@ struct GateOptions {
   double return_ratio = 6;      ///< below it: back to neutral
   double leave_spread = 0.10;   ///< standard deviation of log capacity that is worth a weight
   double return_spread = 0.05;  ///< below it: back to neutral
-  /// Consecutive ticks that have to say so before neutral is left; never fewer than cover
-  /// kLeaveDelays of the loop's delay.
+  /// Consecutive ticks that have to say so before neutral is left; in a
+  /// slow loop as many as cover kLeaveDelays of its delay, if that is more.
   int leave_ticks = 2;
   int return_ticks = 8;  ///< and before it is returned to
   /// With exactly one proxy, EDF sees every request in flight, and was 5-10 % better in p99 than
@@ -34,8 +34,9 @@ struct GateOptions {
 
 /// A slow loop that trusts a difference before it saw it stay is wrong for long: with slowness that
 /// moves every 3 s and ticks of 2 s it had 1.06 of P2C's p99 until it knew better. Seen for four
-/// delays, a difference has either stayed or taught its period.
+/// delays, a difference has either stayed or taught its period. A fast one corrects itself.
 inline constexpr double kLeaveDelays = 4;
+inline constexpr double kSlowLoopS = 0.5;  ///< delay beyond which a loop is slow
 
 /// Errors name the key, e.g. "gate.return_ratio".
 Status validate(const GateOptions& options);

@@ -37,6 +37,23 @@ double elapsed_s(MonotonicNs last, const LoopContext& loop) {
   return std::isfinite(loop.tick_s) && loop.tick_s > 0 ? loop.tick_s : 0.25;
 }
 
+/// A slow loop that acts on late samples is slower still: their median age is delay too. (A fast
+/// one loses more by staying neutral on this account than by being wrong for a second.)
+LoopContext with_age(const observe::ServiceObservation& observation, LoopContext loop) {
+  if (!(loop.loop_delay_s > kSlowLoopS)) {
+    return loop;
+  }
+  std::vector<double> ages;
+  for (const observe::EndpointObservation& endpoint : observation.endpoints) {
+    const MonotonicNs taken = endpoint.telemetry.taken;
+    if (endpoint.telemetry.known && taken != 0) {
+      ages.push_back(loop.now > taken ? static_cast<double>(loop.now - taken) * 1e-9 : 0);
+    }
+  }
+  loop.loop_delay_s += median(std::move(ages));
+  return loop;
+}
+
 ServiceProposal empty_proposal(const observe::ServiceObservation& observation) {
   ServiceProposal proposal;
   proposal.service = observation.aggregate.service;
@@ -78,9 +95,11 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
   std::map<observe::EndpointId, Track> next;
   std::vector<double> filtered;
   filtered.reserve(endpoints.size());
+  lasting_.clear();
   for (const observe::EndpointObservation& endpoint : endpoints) {
     if (!endpoint.telemetry.known) {
       filtered.push_back(sane(endpoint.log_prior));
+      lasting_.push_back(filtered.back());
       continue;
     }
     const double target = sane(endpoint.log_prior);
@@ -100,6 +119,7 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
     }
     track.mean += lasting_alpha * (target - track.mean);
     filtered.push_back(track.value);
+    lasting_.push_back(track.mean);
     next[endpoint.telemetry.id] = track;
   }
   tracks_ = std::move(next);
@@ -169,13 +189,14 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
   const std::vector<double> priors =
       state.filter.update(observation.endpoints, elapsed_s(state.last, loop), options_.filter);
   state.last = loop.now;
-  proposal.neutral =
-      state.gate.neutral(observation.aggregate, state.filter.lasting_spread(), loop, options_.gate);
+  proposal.neutral = state.gate.neutral(observation.aggregate, state.filter.lasting_spread(),
+                                        with_age(observation, loop), options_.gate);
   proposal.why = state.gate.why();
   proposal.level = state.gate.level();
   const observe::ServiceAggregate& a = observation.aggregate;
   const double load = a.mean_capacity_qps > 0 ? a.mean_qps / a.mean_capacity_qps : 0;
-  const std::vector<double> tilt = square_root_tilt(priors, load);
+  // By the lasting capacities: a slow pod's tilt moves twice as far as its capacity, noise included.
+  const std::vector<double> tilt = square_root_tilt(state.filter.lasting(), load);
   for (std::size_t i = 0; i < priors.size(); ++i) {
     proposal.endpoints[i].log_prior = proposal.level ? 0 : priors[i] + options_.square_root * tilt[i];
   }

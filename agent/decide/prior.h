@@ -40,6 +40,8 @@ class PriorFilter {
   /// (exponential, 5 s): what is left of their differences when the noise of single ticks, a tenth
   /// and more, is averaged out.
   double lasting_spread() const;
+  /// These means, in the order of the last update(); of an unknown endpoint what it passed.
+  const std::vector<double>& lasting() const { return lasting_; }
 
  private:
   struct Track {
@@ -48,6 +50,7 @@ class PriorFilter {
     int beyond = 0;  ///< consecutive ticks beyond confirm_step, signed by their direction
   };
   std::map<observe::EndpointId, Track> tracks_;
+  std::vector<double> lasting_;
 };
 
 /// Lifts the first endpoint's log prior kEpsilonTilt above the others when a proposal that is not

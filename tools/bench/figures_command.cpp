@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -285,8 +286,11 @@ Result<std::vector<ThroughputCurve>> throughput_curves(const FiguresOptions& o, 
     for (const auto& seed : (*results)[i]) {
       seconds = std::max(seconds, seed.goodput_by_second.size());
     }
-    // What is answered after the last arrival is no bin of its own.
-    for (std::size_t bin = 0; static_cast<double>(bin + 1) * kBinS <= static_cast<double>(seconds); ++bin) {
+    // The warm-up is not counted, and what is answered after the last arrival is no bin of its own.
+    const auto scenario = cell_scenario(cells[i].scenario, o.matrix.cells);
+    const auto warm = static_cast<std::size_t>(std::ceil((scenario ? scenario->warmup_s : 0) / kBinS));
+    for (std::size_t bin = warm; static_cast<double>(bin + 1) * kBinS <= static_cast<double>(seconds);
+         ++bin) {
       std::vector<double> rates;
       for (const auto& seed : (*results)[i]) {
         double sum = 0;

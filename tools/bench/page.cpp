@@ -17,7 +17,7 @@ constexpr const char* kHead = R"(<!DOCTYPE html>
 :root{--ink:#111;--paper:#fff;--faint:#8888;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--ink:#eee;--paper:#181818}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0 auto;padding:0 16px 48px;max-width:960px}
-h1{font-size:1.6em}h2{font-size:1.25em;margin:2em 0 .3em}
+h1{font-size:1.6em}h2{font-size:1.25em;margin:2em 0 .3em}h3{font-size:1em;margin:1.4em 0 .3em}
 figure{margin:1.2em 0}figcaption{font-weight:600}
 .axis,.legend,.note{font-size:.85em;margin:.2em 0}
 .note{opacity:.8}
@@ -26,13 +26,14 @@ svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--ink)
 .pair{display:grid;gap:0 1.2em}@media (min-width:800px){.pair{grid-template-columns:1fr 1fr}}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.8em;font-variant-numeric:tabular-nums}
 th,td{padding:.15em .45em;text-align:right;border-bottom:1px solid var(--faint)}th:first-child{text-align:left;white-space:nowrap}
+td{white-space:nowrap}
 .heat td{min-width:2.6em;text-align:center;border:1px solid var(--paper)}
 .heat th:first-child{position:sticky;left:0;background:var(--paper)}
 .turn{vertical-align:bottom}.turn div{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}
 .strong{font-weight:800;text-decoration:underline}.none{opacity:.5}
 @media (max-width:600px){svg text{font-size:20px}}
 @media print{:root{--ink:#000;--paper:#fff}body{max-width:none;font-size:10pt}figure,tr{break-inside:avoid}h2{break-after:avoid}
-.wide{overflow:visible}table{font-size:6.5pt}th,td{padding:.1em .25em}.heat td{min-width:0}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+.wide{overflow:visible}table{font-size:6.5pt}th,td{padding:.1em .25em}.heat td{min-width:0}td{white-space:normal}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 </style></head><body>
 )";
 

@@ -29,9 +29,9 @@ inline observe::ServiceObservation observation(const std::vector<double>& log_pr
   return o;
 }
 
-/// A loop of 250 ms ticks, fast enough for two of them to leave neutral; call next() between them.
+/// A loop of 250 ms ticks; call next() between them.
 struct Loop {
-  LoopContext context{.now = 1'000'000'000ULL, .tick_s = 0.25, .loop_delay_s = 0.125, .subscribers = 20};
+  LoopContext context{.now = 1'000'000'000ULL, .tick_s = 0.25, .loop_delay_s = 0.4, .subscribers = 20};
   const LoopContext& next() {
     context.now += 250'000'000ULL;
     return context;

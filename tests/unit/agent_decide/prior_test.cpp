@@ -196,6 +196,30 @@ TEST(PriorPolicy, TiltsByTheServicesLoad) {
   EXPECT_NEAR(ratio(with), (4 - 2 * 0.5 / 3) / (1 - 0.5 / 3), 1e-9);
 }
 
+TEST(PriorPolicy, LateSamplesAreDelayOfASlowLoop) {
+  for (const double delay_s : {0.4, 1.15}) {
+    PriorPolicy fresh;
+    PriorPolicy late;
+    Loop loop;
+    loop.context.now = 100'000'000'000ULL;
+    loop.context.loop_delay_s = delay_s;
+    auto seen = observation(logs({4, 2, 1, 1}));
+    seen.aggregate.persistence_s = 15;  // ten delays of either loop, but not with 3 s of age
+    for (int i = 0; i < 50; ++i) {
+      loop.next();
+      const auto decide = [&](PriorPolicy& policy, MonotonicNs age) {
+        for (auto& endpoint : seen.endpoints) {
+          endpoint.telemetry.taken = loop.context.now - age;
+        }
+        return policy.decide(seen, loop.context).neutral;
+      };
+      const bool neutral = decide(fresh, 0);
+      EXPECT_EQ(decide(late, 3'000'000'000ULL), delay_s > kSlowLoopS || neutral);
+      EXPECT_FALSE(neutral && i > 20);
+    }
+  }
+}
+
 TEST(PriorPolicy, ProposesTheMeasuredPrior) {
   PriorPolicy policy;
   Loop loop;

@@ -89,7 +89,8 @@ class LoopTest : public ::testing::Test {
       c.responses = c.requests = static_cast<std::uint64_t>(limits_[i] * 87.5);
       c.on_cpu_ns = c.responses * 2'000'000;
       c.first_byte.count = c.responses;
-      c.first_byte.sum_ns = c.responses * 4'000'000;
+      // No two ticks of anything that runs are equal to the nanosecond.
+      c.first_byte.sum_ns = c.responses * 4'000'000 + now_ / kTick;
       c.first_byte.buckets[ballast_hist_bucket(4'000'000)] = c.responses;
       c.last_byte = c.first_byte;
       sample.cgroups.push_back(c);
@@ -120,10 +121,11 @@ TEST_F(LoopTest, FindsTheCapacitiesByItself) {
     loop.tick(busy());
   }
   ASSERT_EQ(weights().size(), 4U);
-  EXPECT_NEAR(weights()[0].weight, 2000, 200);
-  EXPECT_NEAR(weights()[1].weight, 1000, 100);
-  EXPECT_NEAR(weights()[2].weight, 500, 50);
-  EXPECT_NEAR(weights()[3].weight, 500, 50);
+  // 4:2:1:1 and the square-root rule's tilt at 70 % load.
+  EXPECT_NEAR(weights()[0].weight, 2223, 150);
+  EXPECT_NEAR(weights()[1].weight, 981, 100);
+  EXPECT_NEAR(weights()[2].weight, 398, 50);
+  EXPECT_NEAR(weights()[3].weight, 398, 50);
 }
 
 TEST_F(LoopTest, AnUntrainedNetworkIsThePrior) {

@@ -49,5 +49,59 @@ INSTANTIATE_TEST_SUITE_P(
              (cell.param.rho < 0.7 ? "_60" : "_85");
     });
 
+// The same, ten equal servers at load .85.
+class EqualServers : public ::testing::TestWithParam<Cell> {};
+
+TEST_P(EqualServers, AreReproduced) {
+  const Cell cell = GetParam();
+  Scenario scenario;
+  scenario.servers.assign(10, ServerSpec{});
+  scenario.arrivals.rho = cell.rho;
+  scenario.clients = cell.clients;
+  scenario.requests = 600'000;
+  const Metrics metrics = Simulation(scenario, **find_policy(cell.policy), 1).run();
+  EXPECT_NEAR(metrics.p99_ms / cell.p99_ms, 1, 0.08);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cells, EqualServers,
+                         ::testing::Values(Cell{"least_request", 1, 0.85, 138},
+                                           Cell{"least_request", 200, 0.85, 411},
+                                           Cell{"peak_ewma", 1, 0.85, 143}, Cell{"peak_ewma", 200, 0.85, 434},
+                                           Cell{"oracle_static", 1, 0.85, 286},
+                                           Cell{"oracle_static", 200, 0.85, 400},
+                                           Cell{"oracle_sed", 1, 0.85, 86}),
+                         [](const auto& cell) {
+                           return std::string(cell.param.policy) + "_m" + std::to_string(cell.param.clients);
+                         });
+
+// Three of ten servers slowed to .4, others every `period_s`: what Envoy's own balancers make of it.
+struct Moving {
+  const char* policy;
+  double period_s;
+  double p99_ms;
+};
+class MovingSlowness : public ::testing::TestWithParam<Moving> {};
+
+TEST_P(MovingSlowness, IsReproduced) {
+  const Moving cell = GetParam();
+  Scenario scenario = *load_scenario("antagonist");
+  scenario.slowness[0].every_s = cell.period_s;
+  scenario.requests = 400'000;
+  const Metrics metrics = Simulation(scenario, **find_policy(cell.policy), 1).run();
+  EXPECT_NEAR(metrics.p99_ms / cell.p99_ms, 1, 0.1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cells, MovingSlowness,
+                         ::testing::Values(Moving{"least_request", 1, 709}, Moving{"least_request", 3, 907},
+                                           Moving{"least_request", 10, 960}, Moving{"least_request", 60, 988},
+                                           Moving{"least_request_full_scan", 1, 565},
+                                           Moving{"least_request_full_scan", 3, 641},
+                                           Moving{"least_request_full_scan", 10, 657},
+                                           Moving{"least_request_full_scan", 60, 672}),
+                         [](const auto& cell) {
+                           return std::string(cell.param.policy) + "_" +
+                                  std::to_string(static_cast<int>(cell.param.period_s)) + "s";
+                         });
+
 }  // namespace
 }  // namespace ballast::sim

@@ -145,7 +145,7 @@ TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
   EXPECT_THAT(curves, HasSubstr("a3c,normal,2,100,-1.5,"));
   EXPECT_THAT(curves, HasSubstr("ppo,stressful,2,200,1.5,"));
   EXPECT_THAT(curves, Not(HasSubstr("pg,")));
-  EXPECT_THAT(text("figure4.csv"), HasSubstr("round robin,round_robin,stressful,2.5,"));
+  EXPECT_THAT(text("figure4.csv"), HasSubstr("round robin,round_robin,stressful,12.5,"));
   for (const char* csv : {"matrix.csv", "comparisons.csv", "verdicts.csv"}) {
     EXPECT_GT(text(csv).size(), 100U) << csv;
   }
