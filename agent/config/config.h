@@ -64,7 +64,7 @@
 ///     time_constant_s: 2         # 0: no filter
 ///     confirm_step: 0.15
 ///     immediate_step: 0.25       # at least confirm_step
-///     square_root: 1             # 0..1, share of the square-root rule's tilt; 0: capacity alone
+///     square_root: 0             # 0..1, share of the square-root rule's tilt; 0: capacity alone
 ///   reward:                      # weights of the reward's terms, see model/spec/spec.h; all 0..1000
 ///     p50: 1
 ///     p99: 0.5
@@ -147,7 +147,7 @@ struct Prior {
   double time_constant_s = 2.0;
   double confirm_step = 0.15;
   double immediate_step = 0.25;
-  double square_root = 1;
+  double square_root = 0;
   bool operator==(const Prior&) const = default;
 };
 

@@ -75,7 +75,7 @@ inline constexpr double kLeastTilt = 0.2;
 struct PriorOptions {
   GateOptions gate;
   PriorFilterOptions filter;
-  double square_root = 1;  ///< share of the tilt that is taken, 0 to 1; 0: by capacity alone
+  double square_root = 0;  ///< share of the tilt that is taken, 0 to 1; 0: by capacity alone
 };
 
 /// Exactly equal weights, always: Envoy as if Ballast were not there. The control arm.
@@ -85,8 +85,9 @@ class NeutralPolicy final : public Policy {
   ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
 };
 
-/// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed) and the
-/// square-root rule, where the gate finds that they are worth it. What a learned policy starts from.
+/// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed), tilted by
+/// the square-root rule where the options say so, where the gate finds that they are worth it. What a learned
+/// policy starts from.
 class PriorPolicy final : public Policy {
  public:
   explicit PriorPolicy(PriorOptions options = {}) : options_(options) {}

@@ -23,9 +23,9 @@ auto fleet_of(Args... args) {
   };
 }
 
-decide::PriorOptions by_capacity_alone() {
+decide::PriorOptions by_square_root() {
   decide::PriorOptions options;
-  options.square_root = 0;
+  options.square_root = 1;
   return options;
 }
 
@@ -96,8 +96,9 @@ void add_researched(std::vector<Policy>& all) {
 void add_agents(std::vector<Policy>& all) {
   all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
                              [] { return std::make_unique<decide::PriorPolicy>(); }));
-  all.push_back(agent_policy("prior_capacity", "the same by capacity alone, without the square-root rule",
-                             [] { return std::make_unique<decide::PriorPolicy>(by_capacity_alone()); }));
+  all.push_back(agent_policy("prior_square_root",
+                             "the same, tilted by the square-root rule of the service's load",
+                             [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
   all.push_back(ballast_policy(nullptr));
 }
 

@@ -35,7 +35,7 @@ std::vector<Technique> techniques(const FiguresOptions& o) {
       {"round_robin", "round robin"},       {"ring_hash", "source-based"},
       {"maglev", "destination-based"},      {"least_connections", "least connection"},
       {"peak_ewma", "least response time"}, {"least_request", "least request (Istio's default)"}};
-  all.push_back(o.matrix.cells.parameters.empty() ? Technique{"prior", "Ballast, prior"}
+  all.push_back(o.matrix.cells.parameters.empty() ? Technique{"prior_square_root", "Ballast, untrained"}
                                                   : Technique{"ballast", "Ballast"});
   return all;
 }

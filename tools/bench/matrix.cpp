@@ -221,7 +221,7 @@ Result<MatrixOptions> completed(MatrixOptions o) {
     }
   }
   if (o.candidates.empty()) {
-    o.candidates = {"prior"};
+    o.candidates = {"prior", "prior_square_root"};
     if (trained) {
       o.candidates.push_back("ballast");
     }

@@ -97,7 +97,8 @@ std::string throughput(const Figures& f) {
                     .y_from = 0};
     for (const auto& c : f.throughput) {
       if (c.traffic == traffic) {
-        add(chart, c, c.label, c.seconds, c.goodput, c.policy == "prior" || c.policy == "ballast");
+        add(chart, c, c.label, c.seconds, c.goodput,
+            c.policy == "prior_square_root" || c.policy == "ballast");
         chart.series.back().low.clear();
       }
     }
@@ -159,7 +160,7 @@ std::string heat(const Matrix& matrix) {
       const auto c = std::find(columns.begin(), columns.end(), tick_label(row.cell)) - columns.begin();
       const double value = (row.*look.field).value;
       map.values[r][c] = look.inverse && value > 0 ? 1 / value : value;
-      if (row.cell.policy == "prior" || row.cell.policy == "ballast") {
+      if (row.cell.policy.starts_with("prior") || row.cell.policy == "ballast") {
         map.strong.push_back(columns[static_cast<std::size_t>(c)]);
       }
     }

@@ -177,8 +177,8 @@ TEST(SquareRootTilt, LeavesEveryPodAShare) {
 }
 
 TEST(PriorPolicy, TiltsByTheServicesLoad) {
-  PriorPolicy tilted;
-  PriorPolicy plain({.square_root = 0});
+  PriorPolicy tilted({.square_root = 1});
+  PriorPolicy plain;
   Loop loop;
   auto seen = observation({std::log(1.6), std::log(0.4)});
   seen.aggregate.mean_capacity_qps = 100;

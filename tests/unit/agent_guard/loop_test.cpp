@@ -43,7 +43,7 @@ class LoopTest : public ::testing::Test {
   }
 
   decide::LoopContext context_{.now = 1'000'000'000ULL, .subscribers = 20};
-  decide::PriorPolicy policy_{{.square_root = 0}};
+  decide::PriorPolicy policy_;
   fleet::LocalFleet fleet_;
   Guard guard_{GuardOptions{}};
 };

@@ -121,11 +121,10 @@ TEST_F(LoopTest, FindsTheCapacitiesByItself) {
     loop.tick(busy());
   }
   ASSERT_EQ(weights().size(), 4U);
-  // 4:2:1:1 and the square-root rule's tilt at 70 % load.
-  EXPECT_NEAR(weights()[0].weight, 2223, 150);
-  EXPECT_NEAR(weights()[1].weight, 981, 100);
-  EXPECT_NEAR(weights()[2].weight, 398, 50);
-  EXPECT_NEAR(weights()[3].weight, 398, 50);
+  EXPECT_NEAR(weights()[0].weight, 2000, 200);
+  EXPECT_NEAR(weights()[1].weight, 1000, 100);
+  EXPECT_NEAR(weights()[2].weight, 500, 50);
+  EXPECT_NEAR(weights()[3].weight, 500, 50);
 }
 
 TEST_F(LoopTest, AnUntrainedNetworkIsThePrior) {

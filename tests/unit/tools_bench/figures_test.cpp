@@ -29,6 +29,7 @@ class FiguresCommand : public ::testing::Test {
     options_.matrix.cells.most_requests = 8'000;
     options_.matrix.scenarios = {"null", "static"};
     options_.matrix.policies = {"least_request", "round_robin", "peak_ewma", "oracle_static", "prior"};
+    options_.matrix.candidates = {"prior"};
   }
 
   Result<Matrix> matrix() {
