@@ -144,8 +144,8 @@ Verdict GlobalNetwork::judge(const std::string& worker, const Gradient& gradient
       look.norm > 10 * options_.clip_norm) {
     return refuse(Verdict::kNorm, fmt::format("norm {} where the median is {}", look.norm, norms_.median()));
   }
-  if (!worker.empty() && workers_.replayed(worker, look.fingerprint, now)) {
-    return refuse(Verdict::kReplay, "the very same numbers as before");
+  if (!worker.empty() && workers_.replayed(worker, look.fingerprint, gradient.acted.version, now)) {
+    return refuse(Verdict::kReplay, "the very same numbers as at another version");
   }
   return Verdict::kAccepted;
 }

@@ -48,15 +48,17 @@ WorkerTable::Admission WorkerTable::admit(std::string_view id, Time now) {
   return Admission::kFine;
 }
 
-bool WorkerTable::replayed(std::string_view id, std::uint64_t fingerprint, Time now) {
+bool WorkerTable::replayed(std::string_view id, std::uint64_t fingerprint, std::uint64_t version, Time now) {
   if (fingerprint == 0) {
     return false;
   }
   Entry& e = entry(id, now);
-  if (std::find(e.prints.begin(), e.prints.end(), fingerprint) != e.prints.end()) {
-    return true;
+  const auto known = std::find_if(e.prints.begin(), e.prints.end(),
+                                  [&](const auto& print) { return print.first == fingerprint; });
+  if (known != e.prints.end()) {
+    return known->second != version;
   }
-  e.prints[e.next_print] = fingerprint;
+  e.prints[e.next_print] = {fingerprint, version};
   e.next_print = (e.next_print + 1) % kPrints;
   return false;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace ballast::sync {
@@ -45,9 +46,10 @@ class WorkerTable {
 
   /// Before a gradient is looked at; takes one of the worker's tokens.
   Admission admit(std::string_view id, Time now);
-  /// Whether the worker pushed a gradient of this very fingerprint among its last kPrints ones;
-  /// remembers it. 0 is never a replay.
-  bool replayed(std::string_view id, std::uint64_t fingerprint, Time now);
+  /// Whether the worker pushed a gradient of this very fingerprint, as taken at another version,
+  /// among its last kPrints ones; remembers it. At one version equal rollouts honestly give equal
+  /// gradients. 0 is never a replay.
+  bool replayed(std::string_view id, std::uint64_t fingerprint, std::uint64_t version, Time now);
   void good(std::string_view id, Time now);
   /// `blame`: the gradient speaks against the worker (not merely late). True when it is shut out now.
   bool bad(std::string_view id, bool blame, const std::string& why, Time now);
@@ -66,7 +68,7 @@ class WorkerTable {
     double score = 0, tokens = 0;
     std::string last_bad;
     Time until{}, seen{};
-    std::array<std::uint64_t, kPrints> prints{};
+    std::array<std::pair<std::uint64_t, std::uint64_t>, kPrints> prints{};  ///< fingerprint, version
     std::size_t next_print = 0;
   };
   Entry& entry(std::string_view id, Time now);

@@ -168,6 +168,8 @@ TEST(GlobalRules, AReplayIsFoundWhateverVersionItClaims) {
   auto network = make({});
   ASSERT_EQ(network->push("w", gradient({1, 2, 3, 4})), Verdict::kAccepted);
   EXPECT_EQ(network->push("w", gradient({1, 2, 3, 4}, network->version())), Verdict::kReplay);
+  EXPECT_EQ(network->push("w", gradient({1, 2, 3, 4})), Verdict::kAccepted)
+      << "two equal rollouts at one theta are honest";
   EXPECT_EQ(network->push("other", gradient({1, 2, 3, 4}, network->version())), Verdict::kAccepted);
   EXPECT_EQ(network->push("w", gradient({0, 0, 0, 0}, network->version())), Verdict::kAccepted);
   EXPECT_EQ(network->push("w", gradient({0, 0, 0, 0}, network->version())), Verdict::kAccepted)
