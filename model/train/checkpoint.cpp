@@ -48,7 +48,7 @@ class Reader {
       return {};
     }
     std::vector<T> values;
-    if (std::string_view part = take(count * sizeof(T)); good_) {
+    if (std::string_view part = take(count * sizeof(T)); good_ && count > 0) {
       values.resize(count);
       std::memcpy(values.data(), part.data(), part.size());
     }
