@@ -32,7 +32,7 @@ std::string find_envoy() {
   }
   if (const char* bin = std::getenv("BALLAST_BIN_DIR")) {
     for (const char* name : {"envoy-binary", "envoy"}) {
-      places.push_back(std::filesystem::path(bin) / ".." / "venv" / "bin" / name);
+      places.push_back(std::filesystem::path(bin) / ".." / ".." / "venv" / "bin" / name);
     }
   }
   std::istringstream path(std::getenv("PATH") != nullptr ? std::getenv("PATH") : "");
