@@ -115,6 +115,7 @@ struct Probes::State {
 
   PinFolder folder;
   std::filesystem::path cgroup_root;
+  std::uint32_t span_every = 0;
   UniqueFd meta_map;
   UniqueFd control_map;
   ballast_meta meta{};
@@ -214,6 +215,7 @@ Status Probes::State::load_http() {
   const auto with = [this](bool close_hook) {
     return try_load<http_bpf>("http", folder.path(), [this, close_hook](http_bpf& skeleton) {
       skeleton.rodata->tcp_marks_sockets = tcp_marks;
+      skeleton.rodata->span_every = span_every;
       ::bpf_program__set_autoload(skeleton.progs.http_close, close_hook);
     });
   };
@@ -313,6 +315,7 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
   }
   auto state = std::make_unique<State>(std::move(*folder));
   state->cgroup_root = std::move(*root);
+  state->span_every = options.span_every;
   for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http,
                           &State::load_cpu, &State::attach, &State::publish_meta}) {
     if (Status done = (state.get()->*step)(); !done) {

@@ -16,6 +16,8 @@ struct ProbeOptions {
   std::filesystem::path bpffs = "/sys/fs/bpf/ballast";
   /// The cgroup v2 mount whose sockets are measured; found from /proc/self/mountinfo when empty.
   std::filesystem::path cgroup_root;
+  /// Spans: one time slice (67 ms) in so many is sampled; 0: none.
+  std::uint32_t span_every = 0;
 };
 
 /// Feature names as `ballastctl status` shows them, each with what it fell back to.

@@ -207,6 +207,10 @@ CgroupLimits CgroupFiles::limits(const std::string& path) {
   return limits;
 }
 
+Pressures CgroupFiles::pressures(const std::string& path) const {
+  return read_pressures(below(roots_.v2, path));
+}
+
 void CgroupFiles::forget(const std::string& path) {
   open_.erase(path);
 }

@@ -9,6 +9,7 @@
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "agent/sample/pressure.h"
 
 namespace ballast::sample {
 
@@ -47,6 +48,8 @@ class CgroupFiles {
   /// The tightest quota, CPU set and memory limit from the cgroup up to the root, capped by the
   /// machine. Reads every level: for once a second, not for every tick.
   CgroupLimits limits(const std::string& path);
+  /// As limits(): for once a second.
+  Pressures pressures(const std::string& path) const;
   /// Closes what belongs to a cgroup.
   void forget(const std::string& path);
 

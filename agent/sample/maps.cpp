@@ -148,6 +148,9 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
       {&maps.decisions_,
        {BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
         sizeof(ballast_decision_value)}},
+      {&maps.calls_,
+       {BALLAST_MAP_CALLS, BPF_MAP_TYPE_HASH, sizeof(ballast_call_key), sizeof(ballast_call_value)}},
+      {&maps.spans_, {BALLAST_MAP_SPANS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_span_value)}},
   };
   for (const auto& [fd, spec] : wanted) {
     auto opened = open_map(bpffs, spec);
@@ -248,6 +251,52 @@ Result<std::vector<DecisionRow>> PinnedMaps::decisions() const {
   return rows;
 }
 
+Result<std::vector<CallRow>> PinnedMaps::calls() const {
+  std::vector<CallRow> rows;
+  const Status read = for_each<ballast_call_key, ballast_call_value>(
+      calls_.get(), BALLAST_MAP_CALLS, [&](const ballast_call_key& key, const ballast_call_value& value) {
+        rows.push_back({key, value});
+      });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
+Result<std::vector<PodAddress>> PinnedMaps::addresses() const {
+  const auto rows = decisions();
+  if (!rows) {
+    return rows.error();
+  }
+  const auto text = [](const auto& bytes) { return std::string(bytes, ::strnlen(bytes, sizeof bytes)); };
+  std::vector<PodAddress> addresses;
+  for (const DecisionRow& row : *rows) {
+    addresses.push_back(
+        {text(row.value.address), text(row.key.ns), text(row.key.service), text(row.key.pod)});
+  }
+  return addresses;
+}
+
+Result<std::vector<SpanRow>> PinnedMaps::spans() const {
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus <= 0) {
+    return Error::failed("counting the machine's CPUs: " + std::string(std::strerror(-cpus)));
+  }
+  std::vector<SpanRow> found;
+  std::vector<ballast_span_value> each(static_cast<std::size_t>(cpus));
+  for (std::uint32_t slot = 0; slot < BALLAST_SPAN_SLOTS; ++slot) {
+    if (::bpf_map_lookup_elem(spans_.get(), &slot, each.data()) != 0) {
+      return map_error("reading", BALLAST_MAP_SPANS, errno);
+    }
+    for (std::uint32_t cpu = 0; cpu < each.size(); ++cpu) {
+      if (each[cpu].sequence != 0) {
+        found.push_back({cpu, each[cpu]});
+      }
+    }
+  }
+  return found;
+}
+
 Status PinnedMaps::put_meta(const ballast_meta& meta) const {
   return put(meta_.get(), BALLAST_MAP_META, std::uint32_t{0}, meta);
 }
@@ -268,6 +317,26 @@ Status PinnedMaps::erase_decision(const ballast_decision_key& key) const {
   return erase(decisions_.get(), BALLAST_MAP_DECISIONS, key);
 }
 
+template <typename Stale>
+Status PinnedMaps::forget_calls(Stale stale) const {
+  const auto rows = calls();
+  if (!rows) {
+    return rows.error();
+  }
+  for (const CallRow& row : *rows) {
+    if (stale(row)) {
+      if (Status erased = erase(calls_.get(), BALLAST_MAP_CALLS, row.key); !erased) {
+        return erased;
+      }
+    }
+  }
+  return ok();
+}
+
+Status PinnedMaps::forget_calls_before(MonotonicNs then) const {
+  return forget_calls([&](const CallRow& row) { return row.value.last_seen_ns < then; });
+}
+
 Status PinnedMaps::forget_cgroup(CgroupId id) const {
   for (std::uint8_t role : {BALLAST_ROLE_SERVER, BALLAST_ROLE_CLIENT}) {
     for (std::uint8_t protocol : {BALLAST_PROTOCOL_HTTP1, BALLAST_PROTOCOL_HTTP2, BALLAST_PROTOCOL_GRPC}) {
@@ -279,6 +348,9 @@ Status PinnedMaps::forget_cgroup(CgroupId id) const {
         return erased;
       }
     }
+  }
+  if (Status erased = forget_calls([&](const CallRow& row) { return row.key.cgroup_id == id; }); !erased) {
+    return erased;
   }
   if (Status erased = erase(connections_.get(), BALLAST_MAP_CONNECTIONS, id); !erased) {
     return erased;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,24 @@ struct RequestRow {
 struct DecisionRow {
   ballast_decision_key key{};
   ballast_decision_value value{};
+};
+
+struct CallRow {
+  ballast_call_key key{};
+  ballast_call_value value{};
+};
+
+struct SpanRow {
+  std::uint32_t cpu = 0;
+  ballast_span_value value{};
+};
+
+/// A pod where its traffic enters.
+struct PodAddress {
+  std::string address;  ///< IP:PORT, [IP]:PORT for IPv6
+  std::string ns;
+  std::string service;
+  std::string pod;
 };
 
 /// The pinned maps of one bpffs folder, typed. Needs no ballastd and no BTF: ballastctl reads a
@@ -46,19 +65,28 @@ class PinnedMaps {
   Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> loss() const;  ///< summed over CPUs
   Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> identity() const;
   Result<std::vector<DecisionRow>> decisions() const;
+  Result<std::vector<CallRow>> calls() const;
+  /// The endpoints that were decided about. More names of peers are not in the maps.
+  Result<std::vector<PodAddress>> addresses() const;
+  /// What is in the slots now, by CPU; a slot that is being written may be of two spans.
+  Result<std::vector<SpanRow>> spans() const;
+  /// Edges of the call graph that saw no answer since `then`.
+  Status forget_calls_before(MonotonicNs then) const;
 
   Status put_meta(const ballast_meta& meta) const;
   Status put_identity(CgroupId id, const ballast_identity_value& value) const;
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
   Status erase_decision(const ballast_decision_key& key) const;
-  /// Makes room after a cgroup was removed: its requests, connections and CPU rows. Only for a
+  /// Makes room after a cgroup was removed: its requests, calls, connections and CPU rows. Only for a
   /// cgroup that is gone: the kernel adds to a row without looking again.
   Status forget_cgroup(CgroupId id) const;
 
  private:
+  template <typename Stale>
+  Status forget_calls(Stale stale) const;
   PinnedMaps();
-  UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_;
+  UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_;
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".

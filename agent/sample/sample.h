@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/sample/pressure.h"
 #include "bpf/wire/wire.h"
 
 namespace ballast::sample {
@@ -34,7 +35,10 @@ struct CgroupSample {
   std::uint64_t errors = 0;     ///< 5xx, or gRPC status other than 0
   Latency first_byte;
   Latency last_byte;
-  std::int64_t connections = 0;  ///< open now
+  std::int64_t connections = 0;  ///< open now; see Reconciler
+  /// Open connections by the kernel's socket table less those that the programs counted, at the
+  /// last reconcile. None: the table does not speak for this cgroup.
+  std::optional<std::int64_t> connection_drift;
 
   std::uint64_t on_cpu_ns = 0;
   std::uint64_t wait_ns = 0;       ///< runnable, not running; throttled time included
@@ -45,6 +49,7 @@ struct CgroupSample {
   double cpu_limit_cores = 0;
   std::uint64_t memory_bytes = 0;        ///< 0 when it could not be read
   std::uint64_t memory_limit_bytes = 0;  ///< 0: none
+  Pressures pressures;                   ///< totals, read once a second
 };
 
 /// One tick of the whole node.
@@ -53,6 +58,7 @@ struct Sample {
   MonotonicNs interval_ns = 0;  ///< since the sample before; 0 for the first, whose deltas are empty
   std::vector<CgroupSample> cgroups;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss{};  ///< totals
+  std::uint64_t reconcile_failures = 0;  ///< times that netlink refused its socket table, a total
 };
 
 }  // namespace ballast::sample

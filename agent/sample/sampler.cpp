@@ -97,6 +97,7 @@ struct Sampler::State {
     std::uint64_t on_cpu_given = 0;  ///< on-CPU time up to which deltas were handed out
     std::optional<std::uint64_t> throttled_ns;
     CgroupLimits limits;
+    Pressures pressures;
     MonotonicNs limits_read = 0;
     std::string path;
     std::uint64_t tick = 0;  ///< last tick in which it was seen
@@ -199,11 +200,13 @@ void Sampler::State::read_files(CgroupSample& sample, Cgroup& cgroup, const std:
   sample.memory_bytes = usage.memory_bytes;
   if (cgroup.path != path || taken - cgroup.limits_read >= kLimitsEveryNs) {
     cgroup.limits = files.limits(path);
+    cgroup.pressures = files.pressures(path);
     cgroup.limits_read = taken;
     cgroup.path = path;
   }
   sample.cpu_limit_cores = cgroup.limits.cpu_cores;
   sample.memory_limit_bytes = cgroup.limits.memory_bytes;
+  sample.pressures = cgroup.pressures;
 }
 
 void Sampler::State::forget_unseen() {

@@ -10,6 +10,7 @@
  * answers.
  */
 
+#include "bpf/lib/calls.bpf.h"
 #include "bpf/lib/http2.h"
 #include "bpf/lib/http_socket.bpf.h"
 
@@ -163,8 +164,9 @@ static __always_inline void http2_answered(struct http_socket *c, struct http2_s
 }
 
 /* A header block of an answer is complete: interim, final or trailers. */
-static __always_inline void http2_answer_head(struct http_socket *c, struct http2_socket *h,
-					      struct http2_direction *d, u64 now)
+static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http_socket *c,
+					      struct http2_socket *h, struct http2_direction *d,
+					      u64 now)
 {
 	bool end = d->block_flags & HTTP2_END_STREAM;
 	u32 status = d->fields.status;
@@ -186,6 +188,8 @@ static __always_inline void http2_answer_head(struct http_socket *c, struct http
 		row = http_row(c, http2_protocol(slot->protocol));
 		if (row && d->first_ns >= slot->start_ns)
 			latency_add(&row->first_byte, d->first_ns - slot->start_ns);
+		call_answered(skb, c->cgroup_id, c->role, http2_protocol(slot->protocol), 0,
+			      slot->start_ns, d->first_ns, now, status);
 	}
 	if (end)
 		http2_answered(c, h, slot, id, d->fields.grpc_status, now);
@@ -282,8 +286,9 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
 		http2_request(c, h, d);
+		call_opened(skb, c->cgroup_id, c->role, ingress, 0, 0, d->first_ns);
 	} else if (event == HTTP2_HEAD) {
-		http2_answer_head(c, h, d, now);
+		http2_answer_head(skb, c, h, d, now);
 	} else if (event == HTTP2_RESET) {
 		slot = http2_find(h->slots, id, id);
 		if (slot && http2_take(h, slot, id, http2_protocol(slot->protocol)))

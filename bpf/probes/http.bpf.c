@@ -7,6 +7,7 @@
  * under a spin lock; the loser's bytes count as a gap. The direction that carries requests writes
  * pipeline.begun, the one that carries answers pipeline.ended.
  */
+#include "bpf/lib/calls.bpf.h"
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/http2.bpf.h"
 #include "bpf/lib/packet.bpf.h"
@@ -122,7 +123,11 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 	struct http1_stream *s = &d->stream;
 	u32 left = skb->len - offset;
+	bool begins = s->state == HTTP1_START;
 	u32 begin = offset;
+	u64 start_ns;
+	bool opens;
+	u8 flags;
 	int event;
 	u64 skipped;
 
@@ -135,10 +140,14 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	}
 	offset += w->pos;
 	left -= w->pos;
-	if ((s->flags & HTTP1_OPENED) && event != HTTP1_BAD && !http_opened(c, d, ingress)) {
+	opens = s->flags & HTTP1_OPENED;
+	if (opens && event != HTTP1_BAD && !http_opened(c, d, ingress)) {
 		s->state = HTTP1_LOST;
 		event = HTTP1_BAD;
 	}
+	if (opens && event != HTTP1_BAD && s->kind == HTTP1_REQUEST)
+		call_opened(skb, c->cgroup_id, c->role, ingress, begins ? begin : 0,
+			    c->pipeline.begun, s->first_ns);
 	if (event == HTTP1_HEAD) {
 		event = http_head(c, d, now);
 		if (event == HTTP1_MORE && left) {
@@ -147,8 +156,13 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 			left -= (u32)skipped;
 		}
 	}
-	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE)
+	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE) {
+		start_ns = http1_oldest(&c->pipeline, &flags);
+		if (http1_waiting(&c->pipeline))
+			call_answered(skb, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1,
+				      c->pipeline.ended + 1, start_ns, s->first_ns, now, s->status);
 		http_answered(c, d, now);
+	}
 	if (event == HTTP1_SWITCH && !http2_switch(skb, c, ingress)) {
 		s->state = HTTP1_LOST;
 		event = HTTP1_BAD;

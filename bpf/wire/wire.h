@@ -48,6 +48,8 @@ typedef long long __ballast_s64;
 	"identity" /* HASH: cgroup id (u64) -> ballast_identity_value, user writes */
 #define BALLAST_MAP_DECISIONS                                                                      \
 	"decisions" /* HASH: ballast_decision_key -> ballast_decision_value, user writes */
+#define BALLAST_MAP_CALLS "calls" /* HASH: ballast_call_key -> ballast_call_value */
+#define BALLAST_MAP_SPANS "spans" /* PERCPU_ARRAY[BALLAST_SPAN_SLOTS]: ballast_span_value */
 
 /* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
 #define BALLAST_MAP_CONTROL      "control"      /* ARRAY[1]: ballast_control_value */
@@ -55,9 +57,12 @@ typedef long long __ballast_s64;
 #define BALLAST_MAP_HTTP2_SOCKETS                                                                  \
 	"http2_sockets" /* SK_STORAGE: frames and streams of one HTTP/2 connection */
 #define BALLAST_MAP_TCP_SOCKETS                                                                    \
-	"tcp_sockets"                     /* SK_STORAGE: connections that were counted as open */
-#define BALLAST_MAP_TASKS     "tasks"     /* HASH: thread id -> since when it waits for a CPU */
-#define BALLAST_MAP_CPU_SHARE "cpu_share" /* HASH: (cgroup, CPU) -> time the one had the other */
+	"tcp_sockets" /* SK_STORAGE: connections that were counted as open */
+#define BALLAST_MAP_CALL_SOCKETS "call_sockets" /* SK_STORAGE: both ends of a connection */
+#define BALLAST_MAP_SPAN_SOCKETS "span_sockets" /* SK_STORAGE: the sampled request of one */
+#define BALLAST_MAP_SPAN_COUNT   "span_count"   /* PERCPU_ARRAY[1]: spans published so far */
+#define BALLAST_MAP_TASKS        "tasks"     /* HASH: thread id -> since when it waits for a CPU */
+#define BALLAST_MAP_CPU_SHARE    "cpu_share" /* HASH: (cgroup, CPU) -> time the one had the other */
 
 /* Bounds. A full map is counted under BALLAST_LOSS_MAP_FULL; what is in it stays right. */
 #define BALLAST_MAX_REQUEST_KEYS 4096 /* 500 cgroups x 2 roles x 3 protocols, and room */
@@ -65,6 +70,9 @@ typedef long long __ballast_s64;
 #define BALLAST_MAX_TASKS        32768 /* threads alive that were scheduled at least once */
 #define BALLAST_MAX_CPU_SHARES   65536 /* cgroups x CPUs; fewer on small machines */
 #define BALLAST_MAX_DECISIONS    4096
+#define BALLAST_MAX_CALLS        8192 /* (caller, peer, protocol); 1.8 KB each, made when called */
+#define BALLAST_SPAN_SLOTS       128  /* a CPU; a power of two; the oldest is overwritten */
+#define BALLAST_SPAN_HEAD        256  /* bytes of a sampled request's head; a power of two */
 
 enum ballast_role {
 	BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
@@ -130,6 +138,47 @@ BALLAST_ASSERT(sizeof(struct ballast_request_value) ==
 		       8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 1) +
 			       2 * sizeof(struct ballast_latency),
 	       "request layout");
+
+/* A caller's requests to one peer, by the caller's sockets. Addresses are IPv6, v4 ones mapped. */
+struct ballast_call_key {
+	__ballast_u64 cgroup_id; /* of the caller */
+	__ballast_u8 peer[16];
+	__ballast_u16 port;    /* the peer's */
+	__ballast_u8 protocol; /* enum ballast_protocol */
+	__ballast_u8 pad[5];   /* zero */
+};
+BALLAST_ASSERT(sizeof(struct ballast_call_key) == 32, "call key layout");
+
+struct ballast_call_value {
+	__ballast_u64 responses;
+	__ballast_u64 errors; /* 5xx; what trailers say is in `requests` alone */
+	__ballast_u64 last_seen_ns;
+	struct ballast_latency first_byte; /* as the caller saw it */
+};
+BALLAST_ASSERT(sizeof(struct ballast_call_value) == 24 + sizeof(struct ballast_latency),
+	       "call layout");
+
+/* One end's view of one request. */
+struct ballast_span_value {
+	__ballast_u64 sequence; /* on its CPU, from 1; 0: never written */
+	__ballast_u64 cgroup_id;
+	__ballast_u64 start_ns;      /* first byte of the request */
+	__ballast_u64 first_byte_ns; /* of the answer */
+	__ballast_u64 end_ns;
+	__ballast_u8 local[16]; /* IPv6, v4 ones mapped */
+	__ballast_u8 peer[16];
+	__ballast_u16 local_port;
+	__ballast_u16 peer_port;
+	__ballast_u32
+		seq; /* TCP sequence number of the request's first byte: the same at both ends */
+	__ballast_u16 status;
+	__ballast_u8 role;
+	__ballast_u8 protocol;
+	__ballast_u16 head_len;
+	__ballast_u16 pad;
+	__ballast_u8 head[BALLAST_SPAN_HEAD]; /* the request's first bytes, as they came */
+};
+BALLAST_ASSERT(sizeof(struct ballast_span_value) == 88 + BALLAST_SPAN_HEAD, "span layout");
 
 struct ballast_connection_value {
 	__ballast_s64 open; /* connections of the cgroup's sockets that we have seen and that are

@@ -161,6 +161,7 @@ void LiveTest::SetUp() {
 void LiveTest::load() {
   kernel::ProbeOptions options;
   options.bpffs = bpffs_;
+  options.span_every = span_every_;
   auto probes = kernel::Probes::load(options);
   if (!probes && probes.error().kind == Error::Kind::kPrivilege) {
     GTEST_SKIP() << probes.error().message;

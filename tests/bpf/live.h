@@ -100,6 +100,7 @@ class LiveTest : public ::testing::Test {
   ChildProcess server_;
   std::uint16_t port_ = 0;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_before_{};
+  std::uint32_t span_every_ = 0;  ///< as in kernel::ProbeOptions
 };
 
 }  // namespace ballast::testing

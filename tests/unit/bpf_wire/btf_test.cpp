@@ -63,6 +63,24 @@ TEST(Btf, Requests) {
       {MEMBER(Latency, count), MEMBER(Latency, sum_ns), MEMBER(Latency, max_ns), MEMBER(Latency, buckets)});
 }
 
+TEST(Btf, Calls) {
+  using Key = ballast_call_key;
+  expect_layout("http.bpf.o", "ballast_call_key", sizeof(Key),
+                {MEMBER(Key, cgroup_id), MEMBER(Key, peer), MEMBER(Key, port), MEMBER(Key, protocol),
+                 MEMBER(Key, pad)});
+  using Value = ballast_call_value;
+  expect_layout("http.bpf.o", "ballast_call_value", sizeof(Value),
+                {MEMBER(Value, responses), MEMBER(Value, errors), MEMBER(Value, last_seen_ns),
+                 MEMBER(Value, first_byte)});
+  using Span = ballast_span_value;
+  expect_layout(
+      "http.bpf.o", "ballast_span_value", sizeof(Span),
+      {MEMBER(Span, sequence), MEMBER(Span, cgroup_id), MEMBER(Span, start_ns), MEMBER(Span, first_byte_ns),
+       MEMBER(Span, end_ns), MEMBER(Span, local), MEMBER(Span, peer), MEMBER(Span, local_port),
+       MEMBER(Span, peer_port), MEMBER(Span, seq), MEMBER(Span, status), MEMBER(Span, role),
+       MEMBER(Span, protocol), MEMBER(Span, head_len), MEMBER(Span, pad), MEMBER(Span, head)});
+}
+
 TEST(Btf, Connections) {
   using Value = ballast_connection_value;
   for (const char* object : {"http.bpf.o", "tcp.bpf.o"}) {

@@ -73,6 +73,8 @@ class PinnedFolder {
         {BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_HASH, 8, sizeof(ballast_identity_value), 16},
         {BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
          sizeof(ballast_decision_value), 16},
+        {BALLAST_MAP_CALLS, BPF_MAP_TYPE_HASH, sizeof(ballast_call_key), sizeof(ballast_call_value), 16},
+        {BALLAST_MAP_SPANS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_span_value), BALLAST_SPAN_SLOTS},
     };
     for (const Spec& spec : specs) {
       const UniqueFd fd(::bpf_map_create(spec.type, spec.name, spec.key, spec.value, spec.entries, nullptr));
