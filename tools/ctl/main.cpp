@@ -20,7 +20,9 @@ int fail(const Error& error) {
 }
 
 int print(const ctl::Report& report, const std::string& format) {
-  fmt::print("{}", format == "json" ? report.json.dump(2) + "\n" : report.text);
+  fmt::print("{}", format == "json"  ? report.json.dump(2) + "\n"
+                   : format == "dot" ? report.dot
+                                     : report.text);
   return 0;
 }
 
@@ -64,7 +66,7 @@ int main(int argc, char** argv) {
              "a cgroup path or a cgroup id.\n"
              "Exit codes: 0 done, 1 failed, 2 wrong use, 3 missing privilege.");
   app.add_option("--bpffs", bpffs, "folder of the pinned maps")->capture_default_str();
-  app.add_option("-o,--output", format, "table or json")->capture_default_str();
+  app.add_option("-o,--output", format, "table or json; dot for calls")->capture_default_str();
   app.add_option("VERB", name, "what to show")->required();
   app.add_option("TARGET", target, "what to limit it to");
   ctl::ReleaseOptions release;
@@ -88,8 +90,11 @@ int main(int argc, char** argv) {
   if (verb == nullptr) {
     return fail(Error::usage(fmt::format("unknown verb {}; known: {}", name, verb_names())));
   }
-  if (format != "table" && format != "json") {
+  if (format != "table" && format != "json" && format != "dot") {
     return fail(Error::usage(fmt::format("-o {}: unknown format; use table or json", format)));
+  }
+  if (format == "dot" && name != "calls") {
+    return fail(Error::usage(fmt::format("{} has no -o dot; use table or json", name)));
   }
   if (!target.empty() && !verb->takes_target) {
     return fail(Error::usage(fmt::format("{} takes no target; leave out {}", name, target)));

@@ -32,6 +32,7 @@ class Names {
   Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> identity,
         std::filesystem::path cgroup_root);
   const Name& of(sample::CgroupId id);
+  const std::filesystem::path& cgroup_root() const { return cgroup_root_; }
 
  private:
   void walk();

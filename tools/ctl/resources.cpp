@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
+#include <fmt/format.h>
+
+#include <optional>
 #include <string>
 
 #include "agent/base/human.h"
 #include "agent/base/table.h"
+#include "tools/ctl/sorted.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {
@@ -11,59 +14,36 @@ namespace {
 
 using Align = Table::Align;
 
-template <typename Value>
-void sort_by_name(std::vector<std::pair<sample::CgroupId, Value>>& rows, Names& names) {
-  std::sort(rows.begin(), rows.end(), [&](const auto& a, const auto& b) {
-    return names.of(a.first).cgroup < names.of(b.first).cgroup;
-  });
-}
-
 std::string time(std::uint64_t ns) {
   return human_duration_ns(static_cast<double>(ns));
 }
 
-}  // namespace
-
-Result<Report> connections(View& view, const std::string& target) {
-  auto rows = view.maps.connections();
-  if (!rows) {
-    return rows.error();
-  }
-  sort_by_name(*rows, view.names);
-  Report report{Json::array(), ""};
-  Table table({{"SERVICE"},
-               {"POD OR CGROUP"},
-               {"OPEN", Align::kRight},
-               {"ACCEPTED", Align::kRight},
-               {"CONNECTED", Align::kRight},
-               {"CLOSED", Align::kRight},
-               {"ADOPTED", Align::kRight},
-               {"RETRANSMITS", Align::kRight},
-               {"MEAN RTT", Align::kRight}});
-  for (const auto& [id, value] : *rows) {
-    const Name& name = view.names.of(id);
-    if (!matches(name, id, target)) {
-      continue;
-    }
-    const double rtt_ns =
-        value.closed == 0 ? 0
-                          : static_cast<double>(value.srtt_us_sum) * 1000 / static_cast<double>(value.closed);
-    Json json = name_json(id, name);
-    json["open"] = value.open;
-    json["accepted"] = value.accepted;
-    json["connected"] = value.connected;
-    json["closed"] = value.closed;
-    json["adopted"] = value.adopted;
-    json["retransmits"] = value.retransmits;
-    json["srtt_us_sum"] = value.srtt_us_sum;
-    report.json.push_back(std::move(json));
-    table.row({service_label(name), label(name), std::to_string(value.open), std::to_string(value.accepted),
-               std::to_string(value.connected), std::to_string(value.closed), std::to_string(value.adopted),
-               std::to_string(value.retransmits), value.closed == 0 ? "-" : human_duration_ns(rtt_ns)});
-  }
-  report.text = table.empty() ? "No connections were seen.\n" : table.text();
-  return report;
+sample::Pressures pressures_of(const Names& names, const Name& name) {
+  return names.cgroup_root().empty() || name.cgroup.empty() || name.cgroup[0] != '/'
+             ? sample::Pressures{}
+             : sample::read_pressures(names.cgroup_root().string() + name.cgroup);
 }
+
+/// Null where the kernel has no pressure for this cgroup.
+Json pressures_json(const sample::Pressures& pressures) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < pressures.size(); ++i) {
+    Json& one = json[sample::resource_name(sample::kResources[i])];
+    if (const auto& p = pressures[i]) {
+      one = {{"some_avg10", p->some.avg10},
+             {"some_total_us", p->some.total_us},
+             {"full_avg10", p->full.avg10},
+             {"full_total_us", p->full.total_us}};
+    }
+  }
+  return json;
+}
+
+std::string pressure_text(const std::optional<sample::Pressure>& pressure) {
+  return pressure ? fmt::format("{:.0f} %", pressure->some.avg10) : "-";
+}
+
+}  // namespace
 
 Result<Report> cpu(View& view, const std::string& target) {
   auto rows = view.maps.cpu();
@@ -77,7 +57,10 @@ Result<Report> cpu(View& view, const std::string& target) {
                {"ON CPU", Align::kRight},
                {"WAITED", Align::kRight},
                {"OF IT BEHIND ITSELF", Align::kRight},
-               {"SWITCHES", Align::kRight}});
+               {"SWITCHES", Align::kRight},
+               {"PRESSURE CPU", Align::kRight},
+               {"MEMORY", Align::kRight},
+               {"IO", Align::kRight}});
   for (const auto& [id, value] : *rows) {
     const Name& name = view.names.of(id);
     if (!matches(name, id, target)) {
@@ -88,11 +71,16 @@ Result<Report> cpu(View& view, const std::string& target) {
     json["wait_ns"] = value.wait_ns;
     json["self_wait_ns"] = value.self_wait_ns;
     json["switches"] = value.switches;
+    const sample::Pressures pressures = pressures_of(view.names, name);
+    json["pressure"] = pressures_json(pressures);
     report.json.push_back(std::move(json));
     table.row({service_label(name), label(name), time(value.on_cpu_ns), time(value.wait_ns),
-               time(value.self_wait_ns), std::to_string(value.switches)});
+               time(value.self_wait_ns), std::to_string(value.switches), pressure_text(pressures[0]),
+               pressure_text(pressures[1]), pressure_text(pressures[2])});
   }
-  report.text = table.empty() ? "No cgroup ran.\n" : table.text();
+  report.text = table.empty()
+                    ? "No cgroup ran.\n"
+                    : table.text() + "PRESSURE: share of the last 10 s in which some task waited.\n";
   return report;
 }
 

@@ -12,6 +12,8 @@ const std::vector<Verb>& verbs() {
       {"histogram", "latency histograms", histogram},
       {"connections", "connections by cgroup", connections},
       {"cpu", "time on CPU and waiting for it by cgroup", cpu},
+      {"calls", "who calls whom, how often and how slowly; also -o dot", calls},
+      {"spans", "sampled requests of late, joined into traces", spans},
       {"loss", "what could not be measured, by reason", loss, false},
       {"weights", "the weight of each endpoint", weights},
       {"explain", "why an endpoint has its weight", explain, true, true},

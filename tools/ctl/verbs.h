@@ -16,6 +16,10 @@ Result<Report> requests(View& view, const std::string& target);
 Result<Report> histogram(View& view, const std::string& target);
 Result<Report> connections(View& view, const std::string& target);
 Result<Report> cpu(View& view, const std::string& target);
+/// The call graph: also in DOT.
+Result<Report> calls(View& view, const std::string& target);
+/// Sampled requests of late, joined into trees.
+Result<Report> spans(View& view, const std::string& target);
 Result<Report> loss(View& view, const std::string& target);
 Result<Report> weights(View& view, const std::string& target);
 /// kFailed when nothing was decided for the target.

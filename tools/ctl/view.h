@@ -19,6 +19,7 @@ using Json = nlohmann::ordered_json;
 struct Report {
   Json json;
   std::string text;
+  std::string dot;  ///< a graph in Graphviz' language; empty: the verb has none
 };
 
 /// One bpffs folder, opened for reading; ballastd may be dead.

@@ -175,7 +175,7 @@ TEST_F(VerbsTest, ConnectionsAndCpuByCgroup) {
   ballast_cpu_value cpu_value{};
   cpu_value.on_cpu_ns = 5'000'000'000;
   ASSERT_TRUE(folder_->put(BALLAST_MAP_CPU, kWeb, cpu_value));
-  const Report connections_report = run(connections);
+  const Report connections_report = run(connections, "web-0");
   EXPECT_EQ(connections_report.json[0]["open"], 3);
   EXPECT_EQ(connections_report.json[0]["pod"], "web-0");
   EXPECT_THAT(connections_report.text, HasSubstr("100 µs"));
