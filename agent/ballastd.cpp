@@ -30,6 +30,7 @@
 #include "agent/kernel/probes.h"
 #include "agent/loop/loop.h"
 #include "agent/loop/meter.h"
+#include "agent/loop/span_export.h"
 #include "agent/loop/ticker.h"
 
 namespace {
@@ -250,7 +251,26 @@ Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
   return ok();
 }
 
-Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, loop::Ticker& ticker) {
+/// nullptr: spans are not exported.
+Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c) {
+  if (c.spans.every == 0 || c.spans.otlp.empty()) {
+    return std::unique_ptr<loop::SpanExport>();
+  }
+  auto opened = sample::PinnedMaps::open(c.bpffs);
+  if (!opened) {
+    return opened.error();
+  }
+  auto exporter = telemetry::OtlpExporter::start({.endpoint = c.spans.otlp});
+  if (!exporter) {
+    return exporter.error().in("spans.otlp");
+  }
+  const auto maps = std::make_shared<const sample::PinnedMaps>(std::move(*opened));
+  return std::make_unique<loop::SpanExport>(sample::SpanReader([maps] { return maps->spans(); }),
+                                            std::move(*exporter));
+}
+
+Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, loop::Ticker& ticker,
+            loop::SpanExport* spans) {
   if (Status started = ticker.start(); !started) {
     return started;
   }
@@ -280,6 +300,10 @@ Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, lo
     }
     if (sample) {
       turning.tick(*sample);
+    }
+    if (spans != nullptr) {
+      spans->tick(turning.pods(), SystemClock().now());
+      turning.observe_spans(spans->counts(), spans->lost());
     }
   }
 }
@@ -311,7 +335,10 @@ Status run(const config::Config& c) {
   doors.identity = std::move(*identity);
 
   std::optional<kernel::Probes> probes;
-  if (auto loaded = kernel::Probes::load({.bpffs = c.bpffs, .cgroup_root = *cgroup_root}); loaded) {
+  if (auto loaded = kernel::Probes::load({.bpffs = c.bpffs,
+                                          .cgroup_root = *cgroup_root,
+                                          .span_every = static_cast<std::uint32_t>(c.spans.every)});
+      loaded) {
     probes.emplace(std::move(*loaded));
   } else {
     return loaded.error();
@@ -320,7 +347,8 @@ Status run(const config::Config& c) {
   Status opened = open_doors(c, doors);
   auto meter =
       opened ? loop::Meter::create(c.bpffs, *cgroup_root, clock) : Result<loop::Meter>(opened.error());
-  if (!meter) {
+  const auto spans = meter ? make_span_export(c) : Result<std::unique_ptr<loop::SpanExport>>(meter.error());
+  if (!spans) {
     // A start that failed leaves the kernel as it was.
     doors.state.reset();
     probes.reset();
@@ -329,12 +357,12 @@ Status run(const config::Config& c) {
         spdlog::warn("not unloaded reason=\"{}\"", gone.error().message);
       }
     }
-    return meter.error();
+    return spans.error();
   }
   loop::Loop turning(loop_options(c), std::move(*policy), std::move(doors));
   spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
                config::mode_name(c.mode), config::policy_name(c.policy.kind), sink_text(c.sink), c.tick_ms);
-  return turn(c, turning, *meter, *ticker);
+  return turn(c, turning, *meter, *ticker, spans->get());
 }
 
 /// An exit code where there is nothing more to do.

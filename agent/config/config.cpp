@@ -121,6 +121,8 @@ std::vector<Key> keys_of(Config& c) {
       {"kubernetes.lease", any_text(c.kubernetes.lease)},
       {"kubernetes.lease_duration_s", whole(c.kubernetes.lease_duration_s, 3, 3600)},
       {"kubernetes.cluster_domain", any_text(c.kubernetes.cluster_domain)},
+      {"spans.every", whole(c.spans.every, 0, 1000)},
+      {"spans.otlp", http_url(c.spans.otlp)},
       {"policy.name", word<PolicyKind>(c.policy.kind, {{"neutral", PolicyKind::kNeutral},
                                                        {"prior", PolicyKind::kPrior},
                                                        {"learned", PolicyKind::kLearned}})},

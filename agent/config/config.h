@@ -31,6 +31,9 @@
 ///     lease: ballast-leader
 ///     lease_duration_s: 10       # 3..3600, unrenewed for so long, others take over
 ///     cluster_domain: cluster.local
+///   spans:
+///     every: 0                   # 0..1000; one time slice of 67 ms in so many is sampled; 0: none
+///     otlp: ""                   # http://HOST:PORT of an OpenTelemetry collector; empty: kept in the kernel
 ///   policy:
 ///     name: prior                # neutral | prior | learned
 ///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
@@ -108,6 +111,12 @@ struct Policy {
   bool operator==(const Policy&) const = default;
 };
 
+struct Spans {
+  int every = 0;
+  std::string otlp;  ///< URL; empty: off
+  bool operator==(const Spans&) const = default;
+};
+
 struct Learner {
   std::string socket;         ///< path without "unix:"; empty: off
   double exploration = 0.01;  ///< its steps add up: at 0.05 they walked a weight by a quarter in a minute
@@ -171,6 +180,7 @@ struct Config {
   std::string log = "info";
   std::string metrics;
   Kubernetes kubernetes;
+  Spans spans;
   Policy policy;
   Learner learner;
   Guard guard;

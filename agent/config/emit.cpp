@@ -117,6 +117,10 @@ std::string to_yaml(const Config& config) {
   pair(out, "metrics", config.metrics);
   out << YAML::Key << "kubernetes" << YAML::Value;
   emit(out, config.kubernetes);
+  out << YAML::Key << "spans" << YAML::Value << YAML::BeginMap;
+  pair(out, "every", config.spans.every);
+  pair(out, "otlp", config.spans.otlp);
+  out << YAML::EndMap;
   out << YAML::Key << "policy" << YAML::Value << YAML::BeginMap;
   pair(out, "name", std::string(policy_name(config.policy.kind)));
   pair(out, "parameters", config.policy.parameters.string());

@@ -79,6 +79,17 @@ Setter loopback(std::string& target) {
   };
 }
 
+Setter http_url(std::string& target) {
+  return [&target](const std::string& text) -> std::optional<std::string> {
+    const std::size_t host = text.starts_with("http://") ? 7 : text.starts_with("https://") ? 8 : 0;
+    if (!text.empty() && (host == 0 || host >= text.size() || text[host] == '/' || text[host] == ':')) {
+      return "\"" + text + "\" is no URL; give http://HOST:PORT";
+    }
+    target = text;
+    return std::nullopt;
+  };
+}
+
 Setter one_of(std::string& target, std::vector<std::string> words) {
   std::vector<std::pair<std::string, std::string>> pairs;
   for (std::string& w : words) {

@@ -19,6 +19,8 @@ Setter path(std::filesystem::path& target);
 Setter existing_file(std::filesystem::path& target);
 /// IP:PORT or unix:PATH that only this machine reaches; the empty text means none.
 Setter loopback(std::string& target);
+/// http://HOST[:PORT][/PATH] or https://...; the empty text means none.
+Setter http_url(std::string& target);
 Setter one_of(std::string& target, std::vector<std::string> words);
 
 template <typename T>

@@ -4,6 +4,7 @@
 #include <prometheus/metric_family.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <span>
 
@@ -78,6 +79,7 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
   for (auto& [key, totals] : pods_) {
     totals.in_flight = 0;
     totals.connections = 0;
+    totals.connection_drift.reset();
     for (auto& [name, container] : totals.containers) {
       container.memory_bytes = 0;
     }
@@ -97,12 +99,17 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
     totals.duration.add(cgroup.last_byte);
     totals.in_flight += cgroup.in_flight;
     totals.connections += cgroup.connections;
+    if (cgroup.connection_drift) {
+      totals.connection_drift = totals.connection_drift.value_or(0) + *cgroup.connection_drift;
+    }
     container.on_cpu_ns += cgroup.on_cpu_ns;
     container.wait_ns += cgroup.wait_ns;
     container.memory_bytes += cgroup.memory_bytes;
+    container.pressures = cgroup.pressures;
   }
   std::erase_if(pods_, [&](const auto& entry) { return entry.second.seen + kKeepGonePods < sample.taken; });
   add_loss(sample.loss);
+  reconcile_failures_ = sample.reconcile_failures;
   const auto place = std::ranges::lower_bound(kTickBounds, loop.tick_duration_s) - kTickBounds.begin();
   ++tick_counts_[static_cast<std::size_t>(place)];
   tick_sum_s_ += loop.tick_duration_s;
@@ -116,6 +123,12 @@ void Metrics::add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS
     loss_total_[reason].bytes += growth(totals[reason].bytes, loss_seen_[reason].bytes);
   }
   loss_seen_ = totals;
+}
+
+void Metrics::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
+  const std::lock_guard lock(mutex_);
+  spans_ = counts;
+  spans_lost_ = lost;
 }
 
 void Metrics::set_weights(const guard::GuardedWeights& weights) {
@@ -152,27 +165,54 @@ void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
   auto active =
       family("http_server_active_requests", "Requests without a finished response.", MetricType::Gauge);
   auto open = family("ballast_open_connections", "Open connections of the pod's sockets.", MetricType::Gauge);
+  auto drift = family("ballast_connections_drift",
+                      "Open connections by the kernel's socket table less those that the programs counted.",
+                      MetricType::Gauge);
   auto cpu = family("container_cpu_time_seconds_total", "CPU time used.", MetricType::Counter);
   auto wait =
       family("ballast_run_queue_wait_seconds_total",
              "Time that tasks were runnable but not running, throttled time included.", MetricType::Counter);
   auto memory =
       family("container_memory_usage_bytes", "Memory used, by the cgroup's own figure.", MetricType::Gauge);
+  std::array<MetricFamily, sample::kResources.size()> waiting;
+  std::array<MetricFamily, sample::kResources.size()> stalled;
+  for (std::size_t i = 0; i < waiting.size(); ++i) {
+    const std::string resource = sample::resource_name(sample::kResources[i]);
+    const std::string name = "container_pressure_" + resource;
+    waiting[i] =
+        family((name + "_waiting_seconds_total").c_str(),
+               ("Time in which some task waited for " + resource + ".").c_str(), MetricType::Counter);
+    stalled[i] =
+        family((name + "_stalled_seconds_total").c_str(),
+               ("Time in which all tasks waited for " + resource + ".").c_str(), MetricType::Counter);
+  }
   for (const auto& [key, totals] : pods_) {
     const Labels labels = {{"namespace", key.ns}, {"service", key.service}, {"pod", key.pod}};
     histogram(duration, labels, kDurationBounds, totals.duration.counts, totals.duration.sum_s);
     gauge(active, labels, static_cast<double>(totals.in_flight));
     gauge(open, labels, static_cast<double>(totals.connections));
+    if (totals.connection_drift) {
+      gauge(drift, labels, static_cast<double>(*totals.connection_drift));
+    }
     for (const auto& [name, container] : totals.containers) {
       Labels with_container = labels;
       with_container.push_back({"container", name});
       counter(cpu, with_container, seconds(container.on_cpu_ns));
       counter(wait, with_container, seconds(container.wait_ns));
+      for (std::size_t i = 0; i < waiting.size(); ++i) {
+        if (const auto& pressure = container.pressures[i]) {
+          counter(waiting[i], with_container, static_cast<double>(pressure->some.total_us) * 1e-6);
+          counter(stalled[i], with_container, static_cast<double>(pressure->full.total_us) * 1e-6);
+        }
+      }
       gauge(memory, std::move(with_container), static_cast<double>(container.memory_bytes));
     }
   }
-  for (MetricFamily* one : {&duration, &active, &open, &cpu, &wait, &memory}) {
+  for (MetricFamily* one : {&duration, &active, &open, &drift, &cpu, &wait, &memory}) {
     families.push_back(std::move(*one));
+  }
+  for (auto* many : {&waiting, &stalled}) {
+    std::ranges::move(*many, std::back_inserter(families));
   }
 }
 
@@ -197,6 +237,9 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
   };
   counter(families.emplace_back(family("ballast_samples_total", "Ticks measured.", MetricType::Counter)), {},
           static_cast<double>(samples_));
+  counter(families.emplace_back(family("ballast_reconcile_failures_total",
+                                       "Times that netlink refused its socket table.", MetricType::Counter)),
+          {}, static_cast<double>(reconcile_failures_));
   histogram(families.emplace_back(
                 family("ballast_tick_duration_seconds", "Work of one tick.", MetricType::Histogram)),
             {}, kTickBounds, tick_counts_, tick_sum_s_);
@@ -210,6 +253,15 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
             "From a publication to a proxy's acknowledgement, median of late.",
             loop_.acknowledgement_delay_s);
 
+  if (spans_) {
+    const auto one_counter = [&](const char* name, const char* help, std::uint64_t value) {
+      counter(families.emplace_back(family(name, help, MetricType::Counter)), {}, static_cast<double>(value));
+    };
+    one_counter("ballast_spans_exported_total", "Spans that a collector took.", spans_->exported);
+    one_counter("ballast_spans_dropped_total", "Spans that found no room or were refused.", spans_->dropped);
+    one_counter("ballast_spans_lost_total", "Spans overwritten in the kernel.", spans_lost_);
+    one_counter("ballast_spans_failures_total", "Export requests that failed.", spans_->failures);
+  }
   auto events =
       family("ballast_loss_events_total", "Messages or events not measured, by reason.", MetricType::Counter);
   auto bytes = family("ballast_loss_bytes_total", "Bytes not parsed, by reason.", MetricType::Counter);

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -20,6 +21,7 @@ namespace ballast::telemetry {
 class Metrics final : public prometheus::Collectable {
  public:
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
+  void set_spans(const OtlpCounts& counts, std::uint64_t lost);
   void set_weights(const guard::GuardedWeights& weights);
   void withdraw(const observe::ServiceId& service);
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -29,11 +31,13 @@ class Metrics final : public prometheus::Collectable {
     std::uint64_t on_cpu_ns = 0;
     std::uint64_t wait_ns = 0;
     std::uint64_t memory_bytes = 0;
+    sample::Pressures pressures;
   };
   struct PodTotals {
     DurationHistogram duration;
     std::int64_t in_flight = 0;
     std::int64_t connections = 0;
+    std::optional<std::int64_t> connection_drift;
     MonotonicNs seen = 0;  ///< last tick in which the pod was known
     std::map<std::string, ContainerTotals> containers;
   };
@@ -61,6 +65,9 @@ class Metrics final : public prometheus::Collectable {
   std::map<observe::ServiceId, ServiceWeights> weights_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
+  std::uint64_t reconcile_failures_ = 0;
+  std::optional<OtlpCounts> spans_;
+  std::uint64_t spans_lost_ = 0;
   std::array<std::uint64_t, 11> tick_counts_{};
   double tick_sum_s_ = 0;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_seen_{};   ///< as the maps said last

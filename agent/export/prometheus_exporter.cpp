@@ -103,6 +103,10 @@ void PrometheusExporter::observe(const sample::Sample& sample, const std::vector
   state_->metrics->observe(sample, pods, loop);
 }
 
+void PrometheusExporter::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
+  state_->metrics->set_spans(counts, lost);
+}
+
 void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) {
   state_->metrics->set_weights(weights);
 }

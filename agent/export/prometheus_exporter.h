@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/export/otlp.h"
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
@@ -41,14 +42,18 @@ struct ExporterOptions {
 ///   http_server_request_duration_seconds   histogram to the last byte, OpenTelemetry's bounds
 ///   http_server_active_requests            gauge
 ///   ballast_open_connections               gauge
+///   ballast_connections_drift              gauge; where netlink's socket table sees the pod
 /// Of a container (also label container):
 ///   container_cpu_time_seconds_total, ballast_run_queue_wait_seconds_total,
-///   container_memory_usage_bytes
+///   container_memory_usage_bytes, and where the kernel has PSI cAdvisor's
+///   container_pressure_{cpu,memory,io}_{waiting,stalled}_seconds_total
 /// Of an endpoint and of a service: ballast_weight, ballast_service_neutral (1: equal weights).
-/// Of the agent: ballast_samples_total, ballast_tick_duration_seconds (histogram),
-///   ballast_loss_events_total{reason}, ballast_loss_bytes_total{reason}, ballast_policy_epoch,
-///   ballast_policy_version, ballast_xds_subscribers, ballast_acknowledgement_delay_seconds,
-///   ballast_map_entries{map}, ballast_map_max_entries{map}.
+/// Of the agent: ballast_samples_total, ballast_reconcile_failures_total, ballast_tick_duration_seconds
+/// (histogram),
+///   ballast_spans_exported_total, ballast_spans_dropped_total, ballast_spans_lost_total,
+///   ballast_spans_failures_total, ballast_loss_events_total{reason}, ballast_loss_bytes_total{reason},
+///   ballast_policy_epoch, ballast_policy_version, ballast_xds_subscribers,
+///   ballast_acknowledgement_delay_seconds, ballast_map_entries{map}, ballast_map_max_entries{map}.
 ///
 /// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
 /// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over
@@ -67,6 +72,8 @@ class PrometheusExporter {
 
   /// One tick. The sample's deltas are added to the counters, so hand in each sample once.
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
+  /// Spans handed to a collector so far, and those that the kernel overwrote before.
+  void set_spans(const OtlpCounts& counts, std::uint64_t lost);
   /// The weights in force of one service.
   void set_weights(const guard::GuardedWeights& weights);
   /// The service has no weights any more.

@@ -97,6 +97,12 @@ void Loop::tick(const sample::Sample& sample) {
   }
 }
 
+void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost) {
+  if (doors_.metrics != nullptr) {
+    doors_.metrics->set_spans(counts, lost);
+  }
+}
+
 void Loop::take_parameters() {
   if (doors_.learner == nullptr) {
     return;

@@ -1,11 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/meter.h"
 
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "agent/base/log.h"
 
 namespace ballast::loop {
+
+namespace {
+
+sample::Reconciler make_reconciler(const std::shared_ptr<const sample::PinnedMaps>& maps,
+                                   const std::shared_ptr<const sample::CgroupTree>& tree) {
+  sample::Reconciler::Sources sources;
+  // Opened at the first dump: a netlink that is refused is a dump that failed, and nothing else.
+  sources.sockets =
+      [diag = std::make_shared<std::optional<sample::SockDiag>>()]() -> Result<sample::SocketTable> {
+    if (!*diag) {
+      auto opened = sample::SockDiag::open();
+      if (!opened) {
+        return opened.error();
+      }
+      diag->emplace(std::move(*opened));
+    }
+    return (*diag)->read();
+  };
+  sources.connections = [maps] { return maps->connections(); };
+  sources.our_network = [tree](sample::CgroupId id) -> std::optional<bool> {
+    const std::string* path = tree->path_of(id);
+    return path == nullptr ? std::nullopt : sample::shares_network(tree->root().string() + *path);
+  };
+  return sample::Reconciler(std::move(sources), Meter::kReconcileNs);
+}
+
+}  // namespace
 
 Result<Meter> Meter::create(const std::filesystem::path& bpffs, const std::filesystem::path& cgroup_root,
                             const Clock& clock) {
@@ -18,13 +47,22 @@ Result<Meter> Meter::create(const std::filesystem::path& bpffs, const std::files
     return roots.error();
   }
   roots->v2 = cgroup_root;
-  auto tree = sample::CgroupTree::create(cgroup_root);
-  if (!tree) {
-    return tree.error();
+  auto walked = sample::CgroupTree::create(cgroup_root);
+  if (!walked) {
+    return walked.error();
   }
+  const auto tree = std::make_shared<sample::CgroupTree>(std::move(*walked));
   const auto maps = std::make_shared<const sample::PinnedMaps>(std::move(*opened));
   sample::Sampler sampler([maps, &clock] { return sample::read_totals(*maps, clock); }, std::move(*roots));
-  return Meter(maps, std::move(*tree), std::move(sampler));
+  return Meter(maps, tree, std::move(sampler), make_reconciler(maps, tree));
+}
+
+void Meter::reconcile(sample::Sample& sample) {
+  reconciler_.apply(sample);
+  if (reconciler_.complaint() != complaint_) {
+    complaint_ = reconciler_.complaint();
+    spdlog::warn("reconciling connections state=\"{}\"", complaint_.empty() ? "works again" : complaint_);
+  }
 }
 
 Result<sample::Sample> Meter::sample(const std::vector<identity::Pod>& pods) {
@@ -37,17 +75,18 @@ Result<sample::Sample> Meter::sample(const std::vector<identity::Pod>& pods) {
   auto taken = sampler_.sample(wanted);
   if (taken) {
     forget_gone(*taken);
+    reconcile(*taken);
   }
   return taken;
 }
 
 void Meter::forget_gone(const sample::Sample& sample) {
-  if (!tree_.refresh()) {
+  if (!tree_->refresh()) {
     return;  // an unreadable tree says nothing about who is gone
   }
   std::map<sample::CgroupId, MonotonicNs> still_gone;
   for (const sample::CgroupSample& cgroup : sample.cgroups) {
-    if (tree_.path_of(cgroup.id) != nullptr) {
+    if (tree_->path_of(cgroup.id) != nullptr) {
       continue;
     }
     const auto known = gone_since_.find(cgroup.id);
@@ -59,6 +98,12 @@ void Meter::forget_gone(const sample::Sample& sample) {
     }
   }
   gone_since_ = std::move(still_gone);
+  if (sample.taken - calls_looked_at_ >= kForgetNs && sample.taken > kForgetCallsNs) {
+    calls_looked_at_ = sample.taken;
+    if (const Status status = maps_->forget_calls_before(sample.taken - kForgetCallsNs); !status) {
+      spdlog::warn("silent calls not forgotten reason=\"{}\"", status.error().message);
+    }
+  }
 }
 
 }  // namespace ballast::loop

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "agent/base/clock.h"
@@ -11,15 +12,19 @@
 #include "agent/identity/identity.h"
 #include "agent/sample/cgroup_tree.h"
 #include "agent/sample/maps.h"
+#include "agent/sample/reconcile.h"
 #include "agent/sample/sampler.h"
 
 namespace ballast::loop {
 
 /// Reads the pinned maps once a tick, and keeps them from filling up: what belongs to a cgroup that
-/// is gone is taken out after kForgetNs. Until then its last figures can still be read.
+/// is gone is taken out after kForgetNs. Until then its last figures can still be read. Connections
+/// are held against netlink's socket table every kReconcileNs; without netlink the rest goes on.
 class Meter {
  public:
   static constexpr MonotonicNs kForgetNs = 300'000'000'000ULL;
+  static constexpr MonotonicNs kReconcileNs = 10'000'000'000ULL;
+  static constexpr MonotonicNs kForgetCallsNs = 3600'000'000'000ULL;  ///< a caller's edge to a silent peer
 
   /// `cgroup_root` is the v2 mount that is measured. `clock` must outlive the meter.
   static Result<Meter> create(const std::filesystem::path& bpffs, const std::filesystem::path& cgroup_root,
@@ -28,13 +33,21 @@ class Meter {
   Result<sample::Sample> sample(const std::vector<identity::Pod>& pods);
 
  private:
-  Meter(std::shared_ptr<const sample::PinnedMaps> maps, sample::CgroupTree tree, sample::Sampler sampler)
-      : maps_(std::move(maps)), tree_(std::move(tree)), sampler_(std::move(sampler)) {}
+  Meter(std::shared_ptr<const sample::PinnedMaps> maps, std::shared_ptr<sample::CgroupTree> tree,
+        sample::Sampler sampler, sample::Reconciler reconciler)
+      : maps_(std::move(maps)),
+        tree_(std::move(tree)),
+        sampler_(std::move(sampler)),
+        reconciler_(std::move(reconciler)) {}
   void forget_gone(const sample::Sample& sample);
+  void reconcile(sample::Sample& sample);
 
   std::shared_ptr<const sample::PinnedMaps> maps_;
-  sample::CgroupTree tree_;
+  std::shared_ptr<sample::CgroupTree> tree_;  ///< the reconciler looks into it too
   sample::Sampler sampler_;
+  sample::Reconciler reconciler_;
+  MonotonicNs calls_looked_at_ = 0;
+  std::string complaint_;  ///< the reconciler's, as logged last
   std::map<sample::CgroupId, MonotonicNs> gone_since_;
 };
 

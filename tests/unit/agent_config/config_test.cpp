@@ -63,6 +63,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
                 "cgroup_root: /sys/fs/cgroup/unified\n"
                 "log: debug\n"
                 "metrics: 127.0.0.1:9100\n"
+                "spans: {every: 20, otlp: \"http://127.0.0.1:4318\"}\n"
                 "policy: {name: learned, parameters: " +
                 parameters.string() +
                 "}\n"
@@ -87,6 +88,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   want.cgroup_root = "/sys/fs/cgroup/unified";
   want.log = "debug";
   want.metrics = "127.0.0.1:9100";
+  want.spans = {20, "http://127.0.0.1:4318"};
   want.policy = {PolicyKind::kLearned, parameters};
   want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 3};
   want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
@@ -186,6 +188,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"sink_folder", "sink: file:/nowhere/w.json\n", 1, "sink: ", "no folder /nowhere"},
         Bad{"sink_outside", "sink: xds:0.0.0.0:18000\n", 1, "sink: ", "reachable from other machines"},
         Bad{"sink_port", "sink: xds:127.0.0.1\n", 1, "sink: ", "IP:PORT"},
+        Bad{"spans_no_url", "spans:\n  otlp: collector:4318\n", 2, "spans.otlp: ", "is no URL"},
         Bad{"metrics_outside", "metrics: 10.0.0.1:9100\n", 1, "metrics: ", "reachable from other machines"},
         Bad{"relative_bpffs", "bpffs: maps\n", 1, "bpffs: ", "absolute"},
         Bad{"socket_scheme", "learner: {socket: /tmp/x}\n", 1, "learner.socket: ", "unix:PATH"},
