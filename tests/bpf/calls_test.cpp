@@ -47,7 +47,7 @@ TEST_F(Calls, AnswersAndErrorsByPeer) {
   EXPECT_EQ(edge.value.errors, 1U);
   EXPECT_EQ(edge.value.first_byte.count, 3U);
   EXPECT_GT(edge.value.first_byte.sum_ns, 0U);
-  const Client v6(port_, true);
+  const Client v6(port_, Client::Address::kV6);
   if (!v6.connected()) {
     GTEST_SKIP() << "no IPv6 here";
   }
