@@ -5,14 +5,34 @@
 
 #include <memory>
 
+#include "agent/base/result.h"
 #include "model/sync/tls.h"
 
 /// For this room only.
 namespace ballast::sync {
 
-/// In the clear where `files` is empty. REQUIRES check_tls_files() else.
-std::shared_ptr<grpc::ServerCredentials> server_credentials(const TlsFiles& files);
-/// The server's certificate has to carry the name or address that was dialled.
-std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const TlsFiles& files);
+/// The server's side of `files`. gRPC watches copies in a private folder: what is half written or no
+/// PEM at all never reaches it, and the last good certificate holds.
+class ServerTls {
+ public:
+  /// In the clear where `files` is empty.
+  static Result<std::unique_ptr<ServerTls>> create(const TlsFiles& files);
+  ~ServerTls();
+  ServerTls(const ServerTls&) = delete;
+  ServerTls& operator=(const ServerTls&) = delete;
+
+  std::shared_ptr<grpc::ServerCredentials> credentials() const;
+  /// Looks at the files when it is time; to be called often.
+  void refresh();
+
+ private:
+  struct Impl;
+  explicit ServerTls(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;  // null: in the clear
+};
+
+/// Of the files as they are now: a client reads them again for each connection. The server's
+/// certificate has to carry the name or address that was dialled.
+Result<std::shared_ptr<grpc::ChannelCredentials>> channel_credentials(const TlsFiles& files);
 
 }  // namespace ballast::sync

@@ -45,11 +45,13 @@ struct GlobalServer::Impl {
     while (!stop.stop_requested()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       hub.end_overdue();
+      tls->refresh();
     }
   }
 
   Hub hub;
   Service service{hub};
+  std::unique_ptr<ServerTls> tls;
   std::string address;
   std::unique_ptr<grpc::Server> server;
   std::jthread watcher;
@@ -57,13 +59,15 @@ struct GlobalServer::Impl {
 
 Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& address, GlobalNetwork& network,
                                                           const ServerOptions& options) {
-  if (auto files = check_tls_files(options.tls); !files) {
-    return files.error();
+  auto tls = ServerTls::create(options.tls);
+  if (!tls) {
+    return tls.error();
   }
   if (auto free = probe_address(address); !free) {
     return free.error();
   }
   auto impl = std::make_unique<Impl>(network, options);
+  impl->tls = std::move(*tls);
   int port = 0;
   grpc::ServerBuilder builder;
   grpc::ResourceQuota quota("workers");
@@ -85,7 +89,7 @@ Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& add
   builder.AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunk);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddListeningPort(address, server_credentials(options.tls), &port);
+  builder.AddListeningPort(address, impl->tls->credentials(), &port);
   builder.RegisterService(&impl->service);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || port == 0) {

@@ -125,12 +125,19 @@ void WorkerClient::Impl::talk(
 }
 
 void WorkerClient::Impl::run() {
-  // Once, not for every attempt: they watch the certificate's files with a thread of their own.
-  const auto credentials = channel_credentials(options.tls);
   bool told = false;
   while (true) {
+    const auto credentials = channel_credentials(options.tls);
+    if (!credentials) {
+      spdlog::warn("global network not tried error=\"{}\"", credentials.error().message);
+      std::unique_lock lock(mutex);
+      if (changed.wait_for(lock, backoff.next(), [&] { return stopping; })) {
+        return;
+      }
+      continue;
+    }
     const auto stub =
-        v1::GlobalNetwork::NewStub(make_channel(options.address, credentials, options.server_name));
+        v1::GlobalNetwork::NewStub(make_channel(options.address, *credentials, options.server_name));
     grpc::ClientContext own_context;
     {
       const std::lock_guard lock(mutex);
@@ -140,8 +147,7 @@ void WorkerClient::Impl::run() {
       context = &own_context;
     }
     const auto stream = stub->Sync(&own_context);
-    talk(*stream);
-    own_context.TryCancel();
+    talk(*stream);  // until the stream ends, or we are stopping and the destructor has cut it
     const grpc::Status status = stream->Finish();
 
     std::unique_lock lock(mutex);
