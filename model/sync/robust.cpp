@@ -3,19 +3,25 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 
 namespace ballast::sync {
 
 namespace {
 
-constexpr std::size_t kLanes = 16;  // coordinates sorted side by side, so that the compiler vectorises
-using Lane = std::array<float, kLanes>;
+// Coordinates sorted side by side, in vectors of the compiler's that every machine has: plain loops over
+// them are not vectorised at -O2, and cost the server more than all its network.
+constexpr std::size_t kWidth = 4;
+constexpr std::size_t kVectors = 4;
+constexpr std::size_t kLanes = kWidth * kVectors;
+using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
+using Lane = std::array<Vector, kVectors>;
 
-void order(Lane& low, Lane& high) {
-  for (std::size_t i = 0; i < kLanes; ++i) {
-    const float a = low[i];
-    const float b = high[i];
+inline void order(Lane& low, Lane& high) {
+  for (std::size_t i = 0; i < kVectors; ++i) {
+    const Vector a = low[i];
+    const Vector b = high[i];
     low[i] = b < a ? b : a;
     high[i] = b < a ? a : b;
   }
@@ -52,28 +58,32 @@ std::vector<float> trimmed_mean(std::span<const std::vector<float>> rows, double
   const std::size_t cut = trim > 0 && k >= 3 ? std::max<std::size_t>(1, share_of) : 0;
   std::vector<float> mean(length);
   // Padding sorts behind every value and is never averaged.
+  constexpr float kLast = std::numeric_limits<float>::infinity();
   Lane padding;
-  padding.fill(std::numeric_limits<float>::infinity());
+  padding.fill(Vector{kLast, kLast, kLast, kLast});
   std::vector<Lane> lanes(std::bit_ceil(k));
-  const double share = 1.0 / static_cast<double>(k - 2 * cut);
+  const float share = 1.0F / static_cast<float>(k - 2 * cut);
   for (std::size_t at = 0; at < length; at += kLanes) {
     const std::size_t width = std::min(kLanes, length - at);
     for (std::size_t row = 0; row < lanes.size(); ++row) {
       lanes[row] = padding;
       if (row < k) {
-        std::copy_n(rows[row].begin() + static_cast<std::ptrdiff_t>(at), width, lanes[row].begin());
+        std::memcpy(lanes[row].data(), rows[row].data() + at, width * sizeof(float));
       }
     }
     if (cut > 0) {
       sort_lanes(lanes);
     }
-    for (std::size_t i = 0; i < width; ++i) {
-      double sum = 0;
-      for (std::size_t row = cut; row < k - cut; ++row) {
-        sum += static_cast<double>(lanes[row][i]);
+    Lane sum{};
+    for (std::size_t row = cut; row < k - cut; ++row) {
+      for (std::size_t i = 0; i < kVectors; ++i) {
+        sum[i] += lanes[row][i];
       }
-      mean[at + i] = static_cast<float>(sum * share);
     }
+    for (Vector& x : sum) {
+      x *= share;
+    }
+    std::memcpy(mean.data() + at, sum.data(), width * sizeof(float));
   }
   return mean;
 }
