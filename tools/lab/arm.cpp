@@ -143,7 +143,7 @@ Status Arm::set_up(int round) {
   if (error) {
     return Error::failed("making " + cgroup.string() + ": " + error.message());
   }
-  if (auto fresh = pods_.reset(); !fresh) {
+  if (auto fresh = pods_.reset(policy_.reports); !fresh) {
     return fresh;
   }
   for (const auto& member : pods_.members()) {
@@ -161,8 +161,7 @@ Status Arm::set_up(int round) {
   }
   if (by_ballast()) {
     envoy_options_.eds_server = ControlPlane::xds(setting_.space);
-    plane_ = std::make_unique<ControlPlane>(scenario_, setting_.space, folder_.string(), policy_.decide,
-                                            policy_.decide == "learned" && scenario_.learner);
+    plane_ = std::make_unique<ControlPlane>(scenario_, setting_.space, folder_.string(), policy_);
   } else {
     envoy_options_.eds_file = folder_ / "eds" / "web.json";
   }

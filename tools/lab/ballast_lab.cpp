@@ -162,7 +162,7 @@ int list_scenarios() {
   return 0;
 }
 
-int pod(const std::string& listen, const std::string& server) {
+int pod(const std::string& listen, const std::string& server, const std::string& quota_file) {
   const auto colon = listen.rfind(':');
   if (colon == std::string::npos) {
     return fail(Error::usage("--listen: \"" + listen + "\" is not ADDRESS:PORT"));
@@ -170,7 +170,8 @@ int pod(const std::string& listen, const std::string& server) {
   const Endpoint endpoint{listen.substr(0, colon),
                           static_cast<std::uint16_t>(std::strtoul(listen.c_str() + colon + 1, nullptr, 10))};
   return fail(
-      serve_pod(endpoint, server == "fifo" ? ServerKind::kFifo : ServerKind::kProcessorSharing).error());
+      serve_pod(endpoint, server == "fifo" ? ServerKind::kFifo : ServerKind::kProcessorSharing, quota_file)
+          .error());
 }
 
 }  // namespace
@@ -207,6 +208,8 @@ int main(int argc, char** argv) {
   std::string server = "ps";
   auto* pod_command = app.add_subcommand("pod", "the application of a lab pod (used by run)");
   pod_command->add_option("--listen", listen, "ADDRESS:PORT")->required();
+  std::string quota_file;
+  pod_command->add_option("--report", quota_file, "file of its CPUs: answers tell its load (ORCA)");
   pod_command->add_option("--server", server)->check(CLI::IsMember({"ps", "fifo"}))->capture_default_str();
   try {
     app.parse(argc, argv);
@@ -216,5 +219,5 @@ int main(int argc, char** argv) {
   if (*run_command) {
     return run(flags);
   }
-  return *list_command ? list_scenarios() : pod(listen, server);
+  return *list_command ? list_scenarios() : pod(listen, server, quota_file);
 }

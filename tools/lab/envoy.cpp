@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "agent/base/file.h"
+#include "tools/lab/policies.h"
 
 namespace ballast::lab {
 
@@ -73,18 +74,32 @@ json eds_config(const EnvoyOptions& options) {
   return config;
 }
 
+void choose_policy(json& cluster, const std::string& lb_policy) {
+  if (lb_policy != kCswrr) {
+    cluster["lb_policy"] = lb_policy;
+    return;
+  }
+  const std::string name = "client_side_weighted_round_robin";
+  const json config = {
+      {"@type", type("extensions.load_balancing_policies." + name + ".v3.ClientSideWeightedRoundRobin")}};
+  cluster["load_balancing_policy"]["policies"] =
+      json::array({{{"typed_extension_config",
+                     {{"name", "envoy.load_balancing_policies." + name}, {"typed_config", config}}}}});
+}
+
 json web_cluster(const EnvoyOptions& options) {
   json limits = {
       {"max_connections", kUnlimited}, {"max_pending_requests", kUnlimited}, {"max_requests", kUnlimited}};
-  return {
+  json cluster = {
       {"name", "web"},
       {"type", "EDS"},
-      {"lb_policy", options.lb_policy},
       {"connect_timeout", "5s"},
       // The default of 1 s would hold new weights back.
       {"common_lb_config", {{"update_merge_window", "0s"}}},
       {"eds_cluster_config", {{"service_name", options.eds_service}, {"eds_config", eds_config(options)}}},
       {"circuit_breakers", {{"thresholds", json::array({limits})}}}};
+  choose_policy(cluster, options.lb_policy);
+  return cluster;
 }
 
 json xds_cluster(const EnvoyOptions& options) {

@@ -49,12 +49,12 @@ std::optional<ProcessFigures> process_figures(pid_t pid) {
 }
 
 ControlPlane::ControlPlane(const Scenario& scenario, const RunSpace& space, std::string folder,
-                           std::string decide, bool learning)
+                           ArmPolicy policy)
     : scenario_(scenario),
       space_(space),
       folder_(std::move(folder)),
-      decide_(std::move(decide)),
-      learning_(learning) {}
+      policy_(std::move(policy)),
+      learning_(policy_.decide == "learned" && scenario.learner) {}
 
 ControlPlane::~ControlPlane() {
   for (auto it = members_.rbegin(); it != members_.rend(); ++it) {
@@ -69,7 +69,8 @@ Status ControlPlane::write_config() const {
       "bpffs: " + space_.bpffs().string() + "\n" + "identity: static:" + identity_file().string() + "\n" +
       "sink: xds:" + xds(space_).text() + "\n" + "mode: active\n" +
       "tick_ms: " + std::to_string(scenario_.tick_ms) + "\n" + "cgroup_root: " + space_.layout().v2.string() +
-      "\n" + "metrics: " + space_.address(0, 2) + ":19090\n" + "policy:\n  name: " + decide_ + "\n";
+      "\n" + "metrics: " + space_.address(0, 2) + ":19090\n" + "policy:\n  name: " + policy_.decide + "\n" +
+      "prior:\n  square_root: " + std::to_string(policy_.square_root) + "\n";
   if (learning_) {
     text += "learner:\n  socket: unix:" + (folder_ / "learner.sock").string() +
             "\n  exploration: " + std::to_string(scenario_.exploration) + "\n";

@@ -8,6 +8,7 @@
 #include "agent/base/process.h"
 #include "agent/base/result.h"
 #include "tools/lab/http.h"
+#include "tools/lab/policies.h"
 #include "tools/lab/run_space.h"
 #include "tools/lab/scenario.h"
 
@@ -25,9 +26,8 @@ std::optional<ProcessFigures> process_figures(pid_t pid);
 /// ballast-global and ballast-learner. All start cold: fresh maps, fresh state.
 class ControlPlane {
  public:
-  /// `decide` is ballastd's policy; with `learning` the two others run as well.
-  ControlPlane(const Scenario& scenario, const RunSpace& space, std::string folder, std::string decide,
-               bool learning);
+  /// The two others run as well where ballastd's policy can learn and the scenario has a learner.
+  ControlPlane(const Scenario& scenario, const RunSpace& space, std::string folder, ArmPolicy policy);
   /// Takes ballastd out of the kernel.
   ~ControlPlane();
   ControlPlane(const ControlPlane&) = delete;
@@ -61,7 +61,7 @@ class ControlPlane {
   const Scenario& scenario_;
   const RunSpace& space_;
   std::filesystem::path folder_;
-  std::string decide_;
+  ArmPolicy policy_;
   bool learning_;
   std::vector<std::pair<std::string, Member>> members_;  ///< in order of start
 };

@@ -13,12 +13,14 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <semaphore>
 #include <string>
 #include <string_view>
 
 #include "agent/base/unique_fd.h"
+#include "tools/lab/load_report.h"
 
 namespace ballast::lab {
 
@@ -27,7 +29,8 @@ namespace {
 constexpr int kMaxConnections = 4096;
 constexpr std::size_t kStackBytes = 128UL * 1024;
 constexpr std::size_t kMaxHead = 16384;
-constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+constexpr std::string_view kAnswerHead = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n";
+constexpr std::string_view kAnswerRest = "\r\nok\n";
 constexpr std::string_view kWrong =
     "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -66,6 +69,7 @@ struct Shared {
   ServerKind kind = ServerKind::kProcessorSharing;
   Turns turns;  ///< of kFifo
   std::atomic<int> connections{0};
+  std::unique_ptr<LoadReport> report;  ///< null: none
 };
 
 struct Connection {
@@ -146,7 +150,10 @@ void* serve_connection(void* argument) {
         burn_until(begun + us * 1000);
       }
       begun = thread_cpu_ns();
-      if (!send_all(fd.get(), kAnswer)) {
+      std::string answer(kAnswerHead);
+      answer += shared.report ? shared.report->answered() : std::string();
+      answer += kAnswerRest;
+      if (!send_all(fd.get(), answer)) {
         break;
       }
     }
@@ -157,7 +164,7 @@ void* serve_connection(void* argument) {
 
 }  // namespace
 
-Status serve_pod(const Endpoint& endpoint, ServerKind kind) {
+Status serve_pod(const Endpoint& endpoint, ServerKind kind, const std::string& quota_file) {
   auto listener = listen_on(endpoint, false);
   if (!listener) {
     return listener.error();
@@ -165,6 +172,7 @@ Status serve_pod(const Endpoint& endpoint, ServerKind kind) {
   // Detached threads may use it until the process ends, and the process ends with this function.
   static Shared shared;
   shared.kind = kind;
+  shared.report = quota_file.empty() ? nullptr : std::make_unique<LoadReport>(quota_file);
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
   ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+
 #include "agent/base/result.h"
 #include "tools/lab/http.h"
 #include "tools/lab/scenario.h"
@@ -13,7 +15,8 @@ namespace ballast::lab {
 /// kProcessorSharing: a thread a connection; Envoy opens one for every request in flight, so the
 /// kernel's scheduler shares the quota among them as an application with a thread pool does.
 /// kFifo: one request at a time over all connections, as a single-threaded application does.
-/// A connection over the bound (4096) is closed. Returns only on error.
-Status serve_pod(const Endpoint& endpoint, ServerKind kind);
+/// A connection over the bound (4096) is closed. With a quota file its answers carry a LoadReport.
+/// Returns only on error.
+Status serve_pod(const Endpoint& endpoint, ServerKind kind, const std::string& quota_file = "");
 
 }  // namespace ballast::lab

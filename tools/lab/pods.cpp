@@ -8,6 +8,8 @@
 #include <chrono>
 #include <thread>
 
+#include "agent/base/file.h"
+
 namespace ballast::lab {
 
 namespace {
@@ -42,6 +44,12 @@ Status PodFleet::add(const PodSpec& spec) {
   ProcessOptions options;
   options.argv = {"/proc/self/exe", "pod",      "--listen",
                   endpoint.text(),  "--server", scenario_.server == ServerKind::kFifo ? "fifo" : "ps"};
+  if (report_) {
+    if (auto noted = note_quota(spec); !noted) {
+      return noted;
+    }
+    options.argv.insert(options.argv.end(), {"--report", quota_file(spec.name)});
+  }
   options.output = space_.folder() / (spec.name + ".log");
   options.cgroups = cgroup->folders();
   auto process = ChildProcess::spawn(options);
@@ -61,7 +69,12 @@ Status PodFleet::add(const PodSpec& spec) {
   return ok();
 }
 
-Status PodFleet::reset() {
+Status PodFleet::note_quota(const PodSpec& spec) const {
+  return write_file_atomic(quota_file(spec.name), std::to_string(spec.quota) + "\n");
+}
+
+Status PodFleet::reset(bool report) {
+  report_ = report;
   members_.clear();
   known_.clear();
   for (const auto& spec : scenario_.pods) {
@@ -76,6 +89,9 @@ Status PodFleet::set_quota(const std::string& pod, double quota) {
   for (auto& member : members_) {
     if (member.spec.name == pod) {
       member.spec.quota = quota;
+      if (auto noted = report_ ? note_quota(member.spec) : ok(); !noted) {
+        return noted;
+      }
       return member.cgroup.set_quota(quota, scenario_.period_ms);
     }
   }

@@ -27,8 +27,9 @@ class PodFleet {
 
   PodFleet(const Scenario& scenario, const RunSpace& space) : scenario_(scenario), space_(space) {}
 
-  /// The scenario's pods, with their first quotas and fresh processes that accept connections.
-  Status reset();
+  /// The scenario's pods, with their first quotas and fresh processes that accept connections. With
+  /// `report` their answers tell their load, as applications that support ORCA do.
+  Status reset(bool report = false);
   Status set_quota(const std::string& pod, double quota);
   /// SIGKILL; the pod is a member no longer.
   void kill(const std::string& pod);
@@ -47,6 +48,10 @@ class PodFleet {
  private:
   const Scenario& scenario_;
   const RunSpace& space_;
+  Status note_quota(const PodSpec& spec) const;
+  std::string quota_file(const std::string& pod) const { return space_.folder() / (pod + ".quota"); }
+
+  bool report_ = false;
   std::vector<Member> members_;
   std::vector<std::pair<std::string, Endpoint>> known_;
   std::map<std::string, Endpoint> addresses_;  ///< given once, kept over the arms

@@ -20,8 +20,13 @@ struct ArmPolicy {
   std::string name;
   std::string lb_policy;  ///< Envoy's
   WeightSource weights = WeightSource::kEqual;
-  std::string decide;  ///< policy.name of ballastd, of kBallast only
+  std::string decide;      ///< policy.name of ballastd, of kBallast only
+  double square_root = 0;  ///< its prior.square_root
+  bool reports = false;    ///< the pods tell their load with each answer (ORCA)
 };
+
+/// Envoy's client-side weighted round robin (gRFC A58), which has no name in the cluster's lb_policy.
+inline constexpr const char* kCswrr = "CLIENT_SIDE_WEIGHTED_ROUND_ROBIN";
 
 /// All of them, in the order of the help text.
 const std::vector<ArmPolicy>& arm_policies();

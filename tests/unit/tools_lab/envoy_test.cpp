@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/lab/policies.h"
+
 namespace ballast::lab {
 namespace {
 
@@ -31,6 +33,17 @@ TEST(EnvoyBootstrap, TakesEndpointsFromBallastOrFromAFile) {
       by_file.at(
           "/static_resources/clusters/0/eds_cluster_config/eds_config/path_config_source/path"_json_pointer),
       "/somewhere/web.json");
+}
+
+TEST(EnvoyBootstrap, EveryArmHasItsPolicyByTheNameThatEnvoyKnows) {
+  for (const auto& arm : arm_policies()) {
+    auto asked = options();
+    asked.lb_policy = arm.lb_policy;
+    const auto cluster =
+        nlohmann::json::parse(envoy_bootstrap(asked)).at("/static_resources/clusters/0"_json_pointer);
+    EXPECT_NE(cluster.contains("lb_policy"), cluster.contains("load_balancing_policy")) << arm.name;
+    EXPECT_EQ(arm.reports, arm.lb_policy == kCswrr) << arm.name << ": only this one reads reports";
+  }
 }
 
 TEST(EnvoyBootstrap, RetriesNothingAndLogsOnlyWhenAsked) {
