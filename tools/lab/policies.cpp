@@ -15,11 +15,12 @@ const std::vector<ArmPolicy>& arm_policies() {
       {"random", "RANDOM", WeightSource::kEqual, ""},
       {"ring_hash", "RING_HASH", WeightSource::kEqual, ""},
       {"maglev", "MAGLEV", WeightSource::kEqual, ""},
-      {"cswrr", kCswrr, WeightSource::kEqual, "", 0, true},
+      {"cswrr", kCswrr, WeightSource::kEqual, "", 0, false, true},
       {"capacity_oracle", "LEAST_REQUEST", WeightSource::kCapacity, ""},
       {"sqrt_oracle", "LEAST_REQUEST", WeightSource::kSquareRoot, ""},
       {"prior", "LEAST_REQUEST", WeightSource::kBallast, "prior"},
       {"prior_square_root", "LEAST_REQUEST", WeightSource::kBallast, "prior", 1},
+      {"ballast_shipped", "LEAST_REQUEST", WeightSource::kBallast, "learned", 0, false},
       {"ballast", "LEAST_REQUEST", WeightSource::kBallast, "learned"},
   };
   return kPolicies;

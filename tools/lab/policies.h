@@ -22,6 +22,7 @@ struct ArmPolicy {
   WeightSource weights = WeightSource::kEqual;
   std::string decide;      ///< policy.name of ballastd, of kBallast only
   double square_root = 0;  ///< its prior.square_root
+  bool learns = true;      ///< beside a learner, where the scenario has one
   bool reports = false;    ///< the pods tell their load with each answer (ORCA)
 };
 
