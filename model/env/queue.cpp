@@ -20,10 +20,13 @@ constexpr double kAdviceBound = 0.65;
 // delay) the offset of a pod would be that of what it was before, and near saturation the same rule
 // buys its tail with the median: there the advice goes back to the prior.
 constexpr double kBriefPersistence = 2.3;
-constexpr double kFullLoad = 0.9;
-constexpr double kLoadRange = 0.3;
+constexpr double kFullLoad = 0.78;
+constexpr double kLoadRange = 0.18;
 constexpr double kNearEnough = 0.045;
 constexpr double kFarOff = 0.12;
+
+constexpr double kBurstyWorlds = 0.4;  // share of the training set
+constexpr double kMostLoad = 0.9;      // of a training world on average, its peaks included
 
 double pooled_quantile(const std::deque<std::vector<float>>& window, double q) {
   std::vector<float> all;
@@ -33,14 +36,39 @@ double pooled_quantile(const std::deque<std::vector<float>>& window, double q) {
   return sim::quantile(all, q);
 }
 
+/// Bursts, and peaks beyond what the pods can do, which a deadline ends: what a policy learned at even
+/// loads it has to unlearn within seconds here.
+void make_bursty(sim::Scenario& world, Random& random) {
+  const double swing = 0.2 + 0.4 * random.uniform();
+  const double period = 4 + 16 * random.uniform();
+  world.arrivals.mmpp = {{1 - swing, period}, {1 + swing, period}};
+  if (random.uniform() < 0.5) {
+    sim::Spike spike;
+    spike.at_s = 5 + 20 * random.uniform();
+    spike.duration_s = 4 + 10 * random.uniform();
+    spike.factor = 1.2 + 0.6 * random.uniform();
+    spike.every_s = 25 + 35 * random.uniform();
+    world.arrivals.spikes.push_back(spike);
+    world.arrivals.rho =
+        std::min(world.arrivals.rho, kMostLoad / (1 + (spike.factor - 1) * spike.duration_s / spike.every_s));
+  }
+  world.deadline_s = 1 + 3 * random.uniform();
+  if (random.uniform() < 0.5) {
+    for (sim::ServerSpec& server : world.servers) {
+      server.workers = 2;
+    }
+    world.service.mean_s *= 2;
+  }
+}
+
 double log_ms(double seconds) {
   return std::log(std::max(seconds * 1000, kShortestMs));
 }
 
 }  // namespace
 
-Queue::Queue(Worlds worlds, const QueueReward& reward, const sim::LoopOptions& loop)
-    : worlds_(std::move(worlds)), reward_(reward), loop_options_(loop) {
+Queue::Queue(Worlds worlds, const QueueOptions& options)
+    : worlds_(std::move(worlds)), reward_(options.reward), options_(options) {
   spec_.name = "queue";
   spec_.observation = spec::kObservation;
   spec_.context = spec::kObservation;
@@ -92,12 +120,15 @@ sim::Scenario Queue::random_world(std::uint64_t seed) {
     world.slowness.push_back(slow);
     world.arrivals.rho = std::min(world.arrivals.rho, 0.75);
   }
+  if (random.uniform() < kBurstyWorlds) {
+    make_bursty(world, random);
+  }
   return world;
 }
 
 void Queue::reset(std::uint64_t seed) {
   const sim::Scenario world = worlds_ ? (*worlds_)[Random(seed).below(worlds_->size())] : random_world(seed);
-  loop_ = loop_options_;
+  loop_ = options_.loop;
   if (world.telemetry.tick_s > 0) {
     loop_.tick_s = world.telemetry.tick_s;
   }
@@ -157,6 +188,7 @@ bool Queue::look() {
     return false;
   }
   proposal_ = prior_->propose(*seen_, loop_rooms_->context());
+  ablate();
   if (!seen_->endpoints.empty()) {
     context_ = decide::context_of(seen_->endpoints.front().features);
   }
@@ -173,12 +205,25 @@ bool Queue::look() {
   return true;
 }
 
+void Queue::ablate() {
+  measured_.clear();
+  for (auto& endpoint : proposal_.endpoints) {
+    measured_.push_back(endpoint.log_prior);
+    endpoint.log_prior = options_.prior ? endpoint.log_prior : 0;
+  }
+  if (!options_.pooled_context) {
+    for (auto& endpoint : seen_->endpoints) {
+      std::fill(endpoint.features.begin() + spec::kFeatures, endpoint.features.end(), 0.0F);
+    }
+  }
+}
+
 void Queue::advise() {
   double capacity = 0;
   double roots = 0;
   double used = 0;
   for (const std::size_t i : acting_) {
-    const double own = std::exp(proposal_.endpoints[i].log_prior);
+    const double own = std::exp(measured_[i]);
     capacity += own;
     roots += std::sqrt(own);
     used += own * std::clamp(seen_->endpoints[i].telemetry.utilisation, 0.0, 1.0);
@@ -190,11 +235,13 @@ void Queue::advise() {
       std::clamp((kFullLoad - load) / kLoadRange, 0.0, 1.0);
   advice_.clear();
   for (const std::size_t i : acting_) {
-    const double own = std::exp(proposal_.endpoints[i].log_prior);
+    const double own = std::exp(measured_[i]);
     const double share = own - std::sqrt(own) * capacity * (1 - load) / roots;
     const double wanted = std::log(std::max(share / (own * load), std::exp(-kAdviceBound)));
-    const double gap =
-        strength * std::clamp(wanted, -kAdviceBound, kAdviceBound) - offsets_[proposal_.endpoints[i].id];
+    const double beside_prior = options_.prior ? 0 : measured_[i];
+    const double gap = std::clamp(strength * std::clamp(wanted, -kAdviceBound, kAdviceBound) + beside_prior,
+                                  -kAdviceBound, kAdviceBound) -
+                       offsets_[proposal_.endpoints[i].id];
     const double size = std::abs(gap);
     const std::size_t steps = size > kFarOff ? 2 : size > kNearEnough ? 1 : 0;
     advice_.push_back(gap > 0 ? spec::kKeep + steps : spec::kKeep - steps);

@@ -29,6 +29,14 @@ struct QueueReward {
   std::size_t window_ticks = 8;
 };
 
+struct QueueOptions {
+  QueueReward reward;
+  sim::LoopOptions loop;
+  // Ablations: what the learner goes without.
+  bool prior = true;           ///< false: the offsets are added to equal shares
+  bool pooled_context = true;  ///< false: mean, max and number of the service's endpoints read zero
+};
+
 /// A service of the simulator with one agent an endpoint: the agent's own rooms measure, observe and
 /// guard (sim::AgentLoop), and an action moves its endpoint's offset from the capacity prior by one
 /// step of model/spec. All agents share the policy and the reward. Agents of a step are the endpoints
@@ -43,11 +51,12 @@ class Queue final : public Environment {
   static constexpr double kWarmUpS = 5;          ///< run under the prior before agents act
 
   /// One world is drawn for each episode; null: made anew for each by random_world().
-  explicit Queue(Worlds worlds, const QueueReward& reward = {}, const sim::LoopOptions& loop = {});
+  explicit Queue(Worlds worlds, const QueueOptions& options = {});
   /// Scenarios by reference; none gives null. The error lists the known ones.
   static Result<Worlds> load(const std::vector<std::string>& scenarios);
   /// The training set: three to twelve pods, equal, unequal or slowed now and then by other tenants, at
-  /// 30 to 90 % load, one to fifty clients. The built-in scenarios are not among them, so they can judge.
+  /// 30 to 90 % load, one to fifty clients, two in five with bursts, peaks and a deadline. The built-in
+  /// scenarios are not among them, so they can judge.
   static sim::Scenario random_world(std::uint64_t seed);
 
   const Spec& spec() const override { return spec_; }
@@ -77,6 +86,7 @@ class Queue final : public Environment {
   /// One tick of both worlds. False when the scenario is over.
   bool tick();
   bool look();
+  void ablate();
   void advise();
   void propose_and_push(std::span<const std::size_t> actions);
   void skip_to_agents();
@@ -84,13 +94,14 @@ class Queue final : public Environment {
   Spec spec_;
   Worlds worlds_;
   QueueReward reward_;
-  sim::LoopOptions loop_options_;
+  QueueOptions options_;
   sim::LoopOptions loop_;
   Side own_, twin_;
   std::unique_ptr<sim::AgentLoop> loop_rooms_;
   std::unique_ptr<decide::PriorPolicy> prior_;
   std::optional<observe::ServiceObservation> seen_;
   decide::ServiceProposal proposal_;
+  std::vector<double> measured_;  // the log priors, ablated or not; one an endpoint
   std::map<observe::EndpointId, double> offsets_;
   std::vector<std::uint32_t> servers_;
   std::vector<std::size_t> acting_;  // indices into seen_->endpoints

@@ -8,6 +8,40 @@
 
 namespace ballast::env {
 
+namespace {
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const auto& each : names) {
+    list += (list.empty() ? "" : ", ") + each;
+  }
+  return list;
+}
+
+Result<QueueOptions> queue_options(const EnvironmentOptions& asked) {
+  QueueOptions options;
+  options.reward.p50 = asked.p50_weight > 0 ? asked.p50_weight : options.reward.p50;
+  for (const auto& each : asked.without) {
+    if (each == "prior") {
+      options.prior = false;
+    } else if (each == "context") {
+      options.pooled_context = false;
+    } else if (each == "churn") {
+      options.reward.churn = 0;
+    } else {
+      return Error::usage("there is no ablation '" + each + "'; known: " + listed(ablation_names()));
+    }
+  }
+  return options;
+}
+
+}  // namespace
+
+const std::vector<std::string>& ablation_names() {
+  static const std::vector<std::string> names = {"prior", "context", "churn"};
+  return names;
+}
+
 const std::vector<std::string>& environment_names() {
   static const std::vector<std::string> names = {"cartpole", "acrobot", "queue", "two_servers"};
   return names;
@@ -30,13 +64,13 @@ Result<std::function<std::unique_ptr<Environment>()>> find_environment(const std
     if (!worlds) {
       return worlds.error();
     }
-    return Make([worlds = *worlds] { return std::make_unique<Queue>(worlds); });
+    const auto queue = queue_options(options);
+    if (!queue) {
+      return queue.error();
+    }
+    return Make([worlds = *worlds, queue = *queue] { return std::make_unique<Queue>(worlds, queue); });
   }
-  std::string known;
-  for (const auto& each : environment_names()) {
-    known += (known.empty() ? "" : ", ") + each;
-  }
-  return Error::usage("there is no environment '" + name + "'; known: " + known);
+  return Error::usage("there is no environment '" + name + "'; known: " + listed(environment_names()));
 }
 
 }  // namespace ballast::env

@@ -51,14 +51,19 @@ constexpr const char* kCsvHead =
 /// One run with all that it holds.
 class Run {
  public:
-  Run(const TrainOptions& options, std::string learner, MakeEnvironment make)
-      : options_(options), name_(std::move(learner)), make_(std::move(make)), judge_(make_()) {
+  Run(const TrainOptions& options, std::string learner, MakeEnvironment make,
+      std::unique_ptr<env::Environment> judge)
+      : options_(options), name_(std::move(learner)), make_(std::move(make)), judge_(std::move(judge)) {
     Job job;
     job.make_environment = make_;
     job.seed = options.seed;
     job.steps = options.steps;
     job.hyper = options.hyper ? *options.hyper : tuned(name_, judge_->spec().name);
     job.hyper.workers = options.workers > 0 ? options.workers : job.hyper.workers;
+    if (options.learning_rate > 0) {
+      job.hyper.final_learning_rate *= options.learning_rate / job.hyper.learning_rate;
+      job.hyper.learning_rate = options.learning_rate;
+    }
     job.hyper.one_exploration = job.hyper.one_exploration || options.one_exploration;
     learner_ = make_learner(name_, job);
   }
@@ -295,11 +300,19 @@ Result<TrainResult> run(const TrainOptions& options, const std::function<void(co
   if (!learner) {
     return learner.error();
   }
-  auto make = env::find_environment(options.environment, {options.scenarios});
+  auto make =
+      env::find_environment(options.environment, {options.scenarios, options.without, options.p50_weight});
   if (!make) {
     return make.error();
   }
-  Run one(options, *learner, *make);
+  // What is learned without is learned from; what it is worth is judged by the whole reward.
+  env::EnvironmentOptions whole{options.scenarios, options.without, options.p50_weight};
+  std::erase(whole.without, "churn");
+  const auto judge = env::find_environment(options.environment, whole);
+  if (!judge) {
+    return judge.error();
+  }
+  Run one(options, *learner, *make, (*judge)());
   if (Status status = one.prepare(); !status.ok()) {
     return status.error();
   }

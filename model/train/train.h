@@ -26,6 +26,9 @@ struct TrainOptions {
   std::size_t evaluation_episodes = 10;
   std::size_t final_episodes = 100;  ///< that the result is judged by
   std::size_t workers = 0;           ///< a3c; 0: as tuned
+  std::vector<std::string> without;  ///< of env::ablation_names() (queue environment)
+  double p50_weight = 0;             ///< of the reward (queue environment); 0: env::QueueReward's
+  double learning_rate = 0;          ///< at the start; 0: as tuned
   bool resume = false;               ///< go on from the checkpoint in `out`, if there is one
   bool one_exploration = false;      ///< ablation: all of a3c's workers explore alike
   std::filesystem::path initial;     ///< parameters to begin with (queue environment); empty: untrained

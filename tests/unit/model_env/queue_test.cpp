@@ -110,6 +110,45 @@ TEST(QueueEnvironment, TrainingWorldsAreValidAndStable) {
   }
 }
 
+TEST(QueueEnvironment, TwoInFiveTrainingWorldsAreBursty) {
+  int bursty = 0;
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    const sim::Scenario world = Queue::random_world(seed);
+    bursty += world.arrivals.mmpp.empty() ? 0 : 1;
+    EXPECT_EQ(world.arrivals.mmpp.empty(), world.deadline_s == 0) << "peaks have to end";
+  }
+  EXPECT_NEAR(bursty, 200, 40);
+}
+
+TEST(QueueEnvironment, AblationsTakeAwayWhatTheySay) {
+  QueueOptions options;
+  options.prior = false;
+  options.pooled_context = false;
+  Queue bare(*Queue::load({"static"}), options);
+  bare.reset(5);
+  ASSERT_GT(bare.agents(), 0U);
+  for (std::size_t i = spec::kFeatures; i < spec::kObservation; ++i) {
+    EXPECT_EQ(bare.observation(0)[i], 0.0F) << i;
+  }
+  double reward = 0;
+  for (int step = 0; step < 40; ++step) {
+    reward += bare.step(std::vector<std::size_t>(bare.agents(), spec::kKeep)).reward;
+  }
+  EXPECT_LT(reward, -10) << "equal shares on unequal pods, against the prior's";
+}
+
+TEST(QueueEnvironment, SimIsItsNameTooAndUnknownAblationsAreRefused) {
+  const auto sim = find_environment("sim", {{"static"}, {"prior", "context", "churn"}});
+  ASSERT_TRUE(sim.ok()) << sim.error().message;
+  EXPECT_EQ((*sim)()->spec().name, "queue");
+  const auto wrong = find_environment("queue", {{}, {"reward"}});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().exit_code(), 2);
+  for (const auto& name : ablation_names()) {
+    EXPECT_NE(wrong.error().message.find(name), std::string::npos) << wrong.error().message;
+  }
+}
+
 TEST(QueueEnvironment, AnUnknownScenarioIsRefused) {
   const auto none = Queue::load({"there_is_none"});
   ASSERT_FALSE(none.ok());
