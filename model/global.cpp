@@ -19,6 +19,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/log.h"
+#include "model/policy/shipped.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/global_network.h"
 #include "model/sync/global_server.h"
@@ -160,7 +161,8 @@ void log_status(const ballast::sync::GlobalNetwork& network, std::size_t streams
 
 Result<ballast::policy::Parameters> fallback(const Flags& flags) {
   if (flags.initial.empty()) {
-    return ballast::policy::initial(flags.seed);
+    return flags.seed > 0 ? ballast::policy::initial(flags.seed)
+                          : ballast::policy::parse(ballast::policy::shipped());
   }
   const auto bytes = ballast::read_file(flags.initial);
   if (!bytes) {
@@ -343,8 +345,9 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--checkpoint-versions", flags.checkpoint_versions, "most versions without a checkpoint")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--initial", flags.initial, "parameters file to begin from where there is no checkpoint");
-  app.add_option("--seed", flags.seed, "of the untrained network where there is neither")
+  app.add_option("--initial", flags.initial,
+                 "parameters file to begin from where there is no checkpoint (none: the shipped policy)");
+  app.add_option("--seed", flags.seed, "of an untrained network to begin from (0: the shipped policy)")
       ->capture_default_str();
   app.add_option("--log", flags.log_level, "trace, debug, info, warn, error or off")->capture_default_str();
 }

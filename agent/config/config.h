@@ -35,8 +35,8 @@
 ///     every: 0                   # 0..1000; one time slice of 67 ms in so many is sampled; 0: none
 ///     otlp: ""                   # http://HOST:PORT of an OpenTelemetry collector; empty: kept in the kernel
 ///   policy:
-///     name: prior                # neutral | prior | learned
-///     parameters: ""             # file of the learned policy; empty: untrained, which is the prior
+///     name: learned              # neutral | prior | learned
+///     parameters: ""             # file of the learned policy; empty: the shipped one
 ///   learner:
 ///     socket: ""                 # unix:PATH on which ballast-learner is served; empty: off
 ///     exploration: 0.01          # 0..1, share of decisions drawn from the softmax; 0 without a socket
@@ -106,7 +106,7 @@ enum class Mode { kOff, kShadow, kActive };
 enum class PolicyKind { kNeutral, kPrior, kLearned };
 
 struct Policy {
-  PolicyKind kind = PolicyKind::kPrior;
+  PolicyKind kind = PolicyKind::kLearned;
   std::filesystem::path parameters;
   bool operator==(const Policy&) const = default;
 };

@@ -7,6 +7,7 @@
 #include "agent/decide/prior.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
+#include "model/policy/shipped.h"
 
 namespace ballast::loop {
 
@@ -26,9 +27,7 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
   auto learned = std::make_unique<decide::LearnedPolicy>(nullptr, options);
   acting.learned_ = learned.get();
   acting.policy_ = std::move(learned);
-  // Any seed will do: the heads are zero, so the encoder has no effect until it is trained.
-  const std::string bytes = parameters ? *parameters : policy::serialize(policy::initial(0));
-  if (Status status = acting.install(bytes, 0); !status) {
+  if (Status status = acting.install(parameters ? *parameters : policy::shipped(), 0); !status) {
     return Error::usage(status.error().message);
   }
   return acting;

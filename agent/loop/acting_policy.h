@@ -18,8 +18,8 @@ enum class PolicyKind { kNeutral, kPrior, kLearned };
 /// The policy that acts, and which parameters it acts with.
 class ActingPolicy {
  public:
-  /// `parameters` are the bytes of a parameters file, for kLearned only; without them the network
-  /// is untrained, which is the prior. Errors: kUsage, why the bytes are refused.
+  /// `parameters` are the bytes of a parameters file, for kLearned only; without them it
+  /// begins with the shipped policy. Errors: kUsage, why the bytes are refused.
   static Result<ActingPolicy> create(PolicyKind kind, const decide::LearnedOptions& options,
                                      const std::optional<std::string>& parameters);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/policy/parameters.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <numbers>
 #include <random>
+#include <span>
 
 #include "agent/base/file.h"
 
@@ -39,8 +41,7 @@ struct HeaderField {
   const char* what;
 };
 
-constexpr std::array<HeaderField, 6> kFields = {{
-    {8, kFormatVersion, "format version"},
+constexpr std::array<HeaderField, 5> kFields = {{
     {12, spec::kVersion, "spec version"},
     {16, spec::kObservation, "observation size"},
     {20, spec::kHidden, "hidden size"},
@@ -48,18 +49,100 @@ constexpr std::array<HeaderField, 6> kFields = {{
     {28, spec::kParameters, "parameter count"},
 }};
 
-}  // namespace
+/// A part of theta: a matrix by rows, or a bias vector.
+struct Block {
+  std::size_t rows;
+  std::size_t width;
+  bool weights;
+};
 
-std::string serialize(const Parameters& parameters) {
+constexpr std::array<Block, 8> kBlocks = {{{spec::kHidden, spec::kObservation, true},
+                                           {1, spec::kHidden, false},
+                                           {spec::kHidden, spec::kHidden, true},
+                                           {1, spec::kHidden, false},
+                                           {spec::kActions, spec::kHidden, true},
+                                           {1, spec::kActions, false},
+                                           {1, spec::kHidden, true},
+                                           {1, 1, false}}};
+constexpr float kLevels = 127;
+
+std::string header(const Parameters& parameters, std::uint32_t format) {
   std::string out(kMagic);
-  out.reserve(kFileBytes);
+  put(out, format);
   for (const HeaderField& field : kFields) {
     put(out, field.expected);
   }
   put(out, parameters.epoch);
   put(out, parameters.version);
+  return out;
+}
+
+void put_light_row(std::string& out, std::span<const float> row) {
+  float largest = 0;
+  for (const float value : row) {
+    largest = std::max(largest, std::abs(value));
+  }
+  const float step = largest / kLevels;
+  put(out, std::bit_cast<std::uint32_t>(step));
+  for (const float value : row) {
+    const long level = step > 0 ? std::lround(value / step) : 0;
+    out.push_back(static_cast<char>(std::clamp(level, -127L, 127L)));
+  }
+}
+
+std::vector<float> full_theta(std::string_view bytes) {
+  std::vector<float> theta(spec::kParameters);
+  for (std::size_t i = 0; i < spec::kParameters; ++i) {
+    theta[i] = std::bit_cast<float>(get<std::uint32_t>(bytes, kHeaderBytes + 4 * i));
+  }
+  return theta;
+}
+
+std::vector<float> light_theta(std::string_view bytes) {
+  std::vector<float> theta;
+  std::size_t at = kHeaderBytes;
+  const auto number = [&] {
+    at += 4;
+    return std::bit_cast<float>(get<std::uint32_t>(bytes, at - 4));
+  };
+  for (const Block& block : kBlocks) {
+    for (std::size_t row = 0; row < block.rows; ++row) {
+      const float step = block.weights ? number() : 0;
+      for (std::size_t i = 0; i < block.width; ++i) {
+        theta.push_back(block.weights ? step * static_cast<float>(static_cast<signed char>(bytes[at++]))
+                                      : number());
+      }
+    }
+  }
+  return theta;
+}
+
+}  // namespace
+
+std::string serialize(const Parameters& parameters) {
+  std::string out = header(parameters, kFormatVersion);
   for (const float value : parameters.theta) {
     put(out, std::bit_cast<std::uint32_t>(value));
+  }
+  put(out, crc32(out));
+  return out;
+}
+
+std::string serialize_light(const Parameters& parameters) {
+  std::string out = header(parameters, kLightVersion);
+  std::span<const float> left = parameters.theta;
+  for (const Block& block : kBlocks) {
+    for (std::size_t row = 0; row < block.rows; ++row) {
+      const auto values = left.first(block.width);
+      left = left.subspan(block.width);
+      if (block.weights) {
+        put_light_row(out, values);
+        continue;
+      }
+      for (const float value : values) {
+        put(out, std::bit_cast<std::uint32_t>(value));
+      }
+    }
   }
   put(out, crc32(out));
   return out;
@@ -73,6 +156,11 @@ Result<Parameters> parse(std::string_view bytes) {
   if (bytes.substr(0, kMagic.size()) != kMagic) {
     return refuse("the magic is not that of a Ballast parameters file");
   }
+  const auto format = get<std::uint32_t>(bytes, kMagic.size());
+  if (format != kFormatVersion && format != kLightVersion) {
+    return refuse("format version is " + std::to_string(format) + ", this build wants " +
+                  std::to_string(kFormatVersion) + " or " + std::to_string(kLightVersion));
+  }
   for (const HeaderField& field : kFields) {
     const auto found = get<std::uint32_t>(bytes, field.at);
     if (found != field.expected) {
@@ -80,21 +168,19 @@ Result<Parameters> parse(std::string_view bytes) {
                     std::to_string(field.expected));
     }
   }
-  if (bytes.size() != kFileBytes) {
-    return refuse(std::string(bytes.size() < kFileBytes ? "truncated" : "trailing bytes") + ": " +
-                  std::to_string(bytes.size()) + " bytes, expected " + std::to_string(kFileBytes));
+  const std::size_t whole = format == kFormatVersion ? kFileBytes : kLightBytes;
+  if (bytes.size() != whole) {
+    return refuse(std::string(bytes.size() < whole ? "truncated" : "trailing bytes") + ": " +
+                  std::to_string(bytes.size()) + " bytes, expected " + std::to_string(whole));
   }
-  const auto stored = get<std::uint32_t>(bytes, kFileBytes - 4);
-  if (stored != crc32(bytes.substr(0, kFileBytes - 4))) {
+  const auto stored = get<std::uint32_t>(bytes, whole - 4);
+  if (stored != crc32(bytes.substr(0, whole - 4))) {
     return refuse("the checksum does not match, the file is damaged");
   }
   Parameters parameters;
   parameters.epoch = get<std::uint64_t>(bytes, 32);
   parameters.version = get<std::uint64_t>(bytes, 40);
-  parameters.theta.resize(spec::kParameters);
-  for (std::size_t i = 0; i < spec::kParameters; ++i) {
-    parameters.theta[i] = std::bit_cast<float>(get<std::uint32_t>(bytes, kHeaderBytes + 4 * i));
-  }
+  parameters.theta = format == kFormatVersion ? full_theta(bytes) : light_theta(bytes);
   if (Status status = check(parameters); !status.ok()) {
     return status.error();
   }

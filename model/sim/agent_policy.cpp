@@ -194,7 +194,7 @@ Policy agent_policy(std::string name, std::string rule,
 Policy ballast_policy(std::shared_ptr<const decide::ActorNetwork> network) {
   return agent_policy("ballast",
                       std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
-                          (network ? "" : "; untrained, so the prior, unless given parameters"),
+                          (network ? "" : "; without parameters, so the prior"),
                       [network] { return std::make_unique<decide::LearnedPolicy>(network); });
 }
 

@@ -2,6 +2,8 @@
 #include "model/sim/policy.h"
 
 #include "agent/decide/prior.h"
+#include "model/policy/forward.h"
+#include "model/policy/shipped.h"
 #include "model/sim/agent_policy.h"
 #include "model/sim/balancers/envoy.h"
 #include "model/sim/balancers/hashing.h"
@@ -93,13 +95,20 @@ void add_researched(std::vector<Policy>& all) {
   all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", fleet_of<LocalityAware>()));
 }
 
+/// Null, which acts as the prior, only if what was built in were damaged; a test sees to that.
+std::shared_ptr<const decide::ActorNetwork> shipped_network() {
+  const auto parameters = policy::parse(policy::shipped());
+  const auto network = parameters ? policy::ForwardNetwork::create(*parameters) : parameters.error();
+  return network ? *network : nullptr;
+}
+
 void add_agents(std::vector<Policy>& all) {
   all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
                              [] { return std::make_unique<decide::PriorPolicy>(); }));
   all.push_back(agent_policy("prior_square_root",
                              "the same, tilted by the square-root rule of the service's load",
                              [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
-  all.push_back(ballast_policy(nullptr));
+  all.push_back(ballast_policy(shipped_network()));
 }
 
 void add_oracles(std::vector<Policy>& all) {

@@ -31,7 +31,7 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
       ->delimiter(',');
   sim->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
   sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
-  sim->add_option("--parameters", options.parameters, "file that `ballast` acts with (none: untrained)");
+  sim->add_option("--parameters", options.parameters, "file that `ballast` acts with (none: shipped)");
   sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
@@ -71,6 +71,12 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
   train->add_option("--initial", options.initial, "queue: parameters to begin with (none: untrained)");
   train->add_option("--imitate", options.imitate_steps,
                     "queue: steps of imitating the square-root rule before learning begins");
+  train->add_option("--learning-rate", options.learning_rate, "at the start (0: as tuned)")
+      ->check(CLI::Range(0.0, 1.0));
+  train->add_option("--p50-weight", options.p50_weight, "queue: of the reward (0: as documented)")
+      ->check(CLI::Range(0.0, 100.0));
+  train->add_option("--without", options.without, "queue: ablations of prior, context, churn")
+      ->delimiter(',');
   train->add_flag("--one-exploration", options.one_exploration, "a3c: all workers explore alike");
   train->add_flag("--resume", options.resume, "go on from the checkpoint in --out");
 }
@@ -117,6 +123,12 @@ void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
   gate->add_option("-o,--output", options.output, "JSON file with the table");
 }
 
+void add_lighten(CLI::App& app, ballast::bench::LightenOptions& options) {
+  auto* lighten = app.add_subcommand("lighten", "a parameters file with one byte a weight");
+  lighten->add_option("--parameters", options.parameters, "file (none: the shipped one)");
+  lighten->add_option("-o,--output", options.output, "file")->required();
+}
+
 void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
   auto* figures = app.add_subcommand("figures", "both figures, the matrix and one page of all, in a folder");
   auto* matrix = app.add_subcommand("matrix", "every policy in every scenario, and the verdicts on ours");
@@ -133,6 +145,8 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
         ->delimiter(',')
         ->check(CLI::Range(0.01, 3600.0));
     command->add_option("--parameters", options.matrix.cells.parameters, "file that `ballast` acts with");
+    command->add_option("--requests", options.matrix.cells.most_requests,
+                        "most of a run; longer scenarios are cut (0: as they are)");
     command->add_option("--jobs", options.matrix.cells.jobs, "runs at the same time")
         ->check(CLI::Range(1U, 256U))
         ->capture_default_str();
@@ -194,6 +208,8 @@ int main(int argc, char** argv) {
   add_sync(app, sync_options);
   ballast::bench::GateOptions gate_options;
   add_gate(app, gate_options);
+  ballast::bench::LightenOptions lighten;
+  add_lighten(app, lighten);
   ballast::bench::FiguresOptions figures;
   figures.program = ballast::binary_dir() / "ballast-bench";
   add_figures(app, figures);
@@ -224,6 +240,9 @@ int main(int argc, char** argv) {
   }
   if (app.got_subcommand("gate")) {
     return finish(ballast::bench::run_gate(gate_options));
+  }
+  if (app.got_subcommand("lighten")) {
+    return finish(ballast::bench::run_lighten(lighten));
   }
   if (app.got_subcommand("figures")) {
     return finish(ballast::bench::run_figures(figures));

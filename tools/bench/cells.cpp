@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "agent/base/file.h"
+#include "model/policy/shipped.h"
 #include "model/sim/policy.h"
 #include "model/sim/simulation.h"
 #include "tools/bench/sim_command.h"
@@ -36,8 +37,9 @@ std::string text_of(const std::string& reference) {
 
 std::string key_of(const Cell& cell, const CellOptions& options) {
   std::string parameters;
-  if (cell.policy == "ballast" && !options.parameters.empty()) {
-    const auto bytes = read_file(options.parameters);
+  if (cell.policy == "ballast") {
+    const auto bytes =
+        options.parameters.empty() ? std::string(policy::shipped()) : read_file(options.parameters);
     parameters = bytes ? std::to_string(crc32(*bytes)) : "unreadable";
   }
   return std::to_string(kVersion) + "/" + cell.scenario + "/" +

@@ -40,7 +40,7 @@ struct CellOptions {
   std::uint64_t last_seed = 10;
   unsigned jobs = 1;
   std::uint64_t most_requests = 0;  ///< cuts longer scenarios (for a quick look); 0: as they are
-  std::string parameters;           ///< that `ballast` acts with; empty: untrained
+  std::string parameters;           ///< that `ballast` acts with; empty: the shipped one
 };
 
 /// Runs those cells that have no result file of the same scenario, policy, seeds and parameters

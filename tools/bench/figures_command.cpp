@@ -30,15 +30,13 @@ struct Technique {
   const char* label;
 };
 
-std::vector<Technique> techniques(const FiguresOptions& o) {
-  std::vector<Technique> all = {
-      {"round_robin", "round robin"},       {"ring_hash", "source-based"},
-      {"maglev", "destination-based"},      {"least_connections", "least connection"},
-      {"peak_ewma", "least response time"}, {"least_request", "least request (Istio's default)"}};
-  all.push_back(o.matrix.cells.parameters.empty() ? Technique{"prior_square_root", "Ballast, untrained"}
-                                                  : Technique{"ballast", "Ballast"});
-  return all;
-}
+const std::vector<Technique> kTechniques = {{"round_robin", "round robin"},
+                                            {"ring_hash", "source-based"},
+                                            {"maglev", "destination-based"},
+                                            {"least_connections", "least connection"},
+                                            {"peak_ewma", "least response time"},
+                                            {"least_request", "least request (Istio's default)"},
+                                            {"ballast", "Ballast"}};
 
 Result<FiguresOptions> with_defaults(FiguresOptions o) {
   CellOptions& cells = o.matrix.cells;
@@ -272,7 +270,7 @@ Result<std::vector<ThroughputCurve>> throughput_curves(const FiguresOptions& o, 
   std::vector<Cell> cells;
   std::vector<ThroughputCurve> curves;
   for (const auto& traffic : kTraffics) {
-    for (const auto& technique : techniques(o)) {
+    for (const auto& technique : kTechniques) {
       cells.push_back({traffic, technique.policy, has_loop(technique.policy) ? o.matrix.ticks.front() : 0});
       curves.push_back({technique.policy, technique.label, traffic, {}, {}});
     }

@@ -131,10 +131,13 @@ ordered_json report(const std::vector<GateRow>& rows, const Verdict& verdict, co
                      {"goodput_to_prior", row.goodput_prior},
                      {"weight_changes_to_prior", row.changes_prior}});
   }
-  return {{"passed", verdict.passed},
+  const auto candidate = read_file(options.candidate);
+  return {{"candidate_crc32", fmt::format("{:08x}", candidate ? crc32(*candidate) : 0)},
+          {"passed", verdict.passed},
           {"why", verdict.why},
           {"seeds", options.seeds},
           {"tick_s", options.loop.tick_s},
+          {"tolerance", options.tolerance},
           {"log_p99_gain_over_prior", json_of(verdict.gain_prior)},
           {"log_p99_gain_over_incumbent", json_of(verdict.gain_incumbent)},
           {"scenarios", table}};

@@ -212,19 +212,13 @@ Result<MatrixOptions> completed(MatrixOptions o) {
       return found.error();
     }
   }
-  const bool trained = !o.cells.parameters.empty();
   if (o.policies.empty()) {
     for (const auto& policy : sim::policies()) {
-      if (policy.name != "ballast" || trained) {
-        o.policies.push_back(policy.name);
-      }
+      o.policies.push_back(policy.name);
     }
   }
   if (o.candidates.empty()) {
-    o.candidates = {"prior", "prior_square_root"};
-    if (trained) {
-      o.candidates.push_back("ballast");
-    }
+    o.candidates = {"prior", "prior_square_root", "ballast"};
   }
   for (const auto* names : {&o.policies, &o.candidates}) {
     for (const auto& name : *names) {
@@ -259,6 +253,9 @@ Result<Matrix> make_matrix(const MatrixOptions& options, const Progress& progres
       }
     }
   }
+  // What depends on parameters comes last: a stopped run then goes on with others at little cost.
+  std::stable_partition(cells.begin(), cells.end(),
+                        [](const Cell& cell) { return cell.policy != "ballast"; });
   const auto results = run_cells(cells, options.cells, progress);
   if (!results) {
     return results.error();

@@ -16,7 +16,7 @@ struct SimOptions {
   std::string scenario;  ///< NAME[:VARIANT] or FILE[:VARIANT]
   std::vector<std::string> policies;
   std::string seeds = "1..1";  ///< A..B, both included, or one number
-  std::string parameters;      ///< file that `ballast` acts with; empty: untrained, the prior
+  std::string parameters;      ///< file that `ballast` acts with; empty: the shipped one
   std::string output;          ///< JSON; "-" is stdout
   sim::LoopOptions loop;       ///< of the weight controllers
   bool tick_given = false;     ///< the flag beats the scenario's own tick

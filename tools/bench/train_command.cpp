@@ -5,6 +5,10 @@
 
 #include <cstdio>
 
+#include "agent/base/file.h"
+#include "model/policy/parameters.h"
+#include "model/policy/shipped.h"
+
 namespace ballast::bench {
 
 Status run_train(const train::TrainOptions& options) {
@@ -20,6 +24,21 @@ Status run_train(const train::TrainOptions& options) {
   fmt::print("final return {:.2f} (best parameters), {:.2f} (last) over {} episodes; {:.0f} steps/s\n",
              result->final_return, result->last_return, options.final_episodes, result->steps_per_s);
   return ok();
+}
+
+Status run_lighten(const LightenOptions& options) {
+  const auto bytes =
+      options.parameters.empty() ? std::string(policy::shipped()) : read_file(options.parameters);
+  if (!bytes) {
+    return bytes.error();
+  }
+  const auto parsed = policy::parse(*bytes);
+  if (!parsed) {
+    return parsed.error().in(options.parameters);
+  }
+  const std::string light = policy::serialize_light(*parsed);
+  fmt::print("{} bytes from {}\n", light.size(), bytes->size());
+  return write_file_atomic(options.output, light);
 }
 
 }  // namespace ballast::bench

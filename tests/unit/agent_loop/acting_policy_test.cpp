@@ -6,6 +6,7 @@
 
 #include "agent/base/file.h"
 #include "model/policy/parameters.h"
+#include "model/policy/shipped.h"
 
 namespace ballast::loop {
 namespace {
@@ -32,11 +33,11 @@ TEST(ActingPolicy, SaysWhatActs) {
   EXPECT_EQ(policy->network()->version(), 5U);
 }
 
-TEST(ActingPolicy, WithoutAFileIsUntrained) {
+TEST(ActingPolicy, WithoutAFileItIsTheShippedOne) {
   const auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, std::nullopt);
   ASSERT_TRUE(acting.ok()) << acting.error().message;
-  EXPECT_EQ(acting->version(), 0U);
-  EXPECT_NE(acting->crc32(), 0U);
+  EXPECT_EQ(acting->version(), policy::parse(policy::shipped())->version);
+  EXPECT_EQ(acting->crc32(), ballast::crc32(policy::shipped()));
 }
 
 TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {

@@ -6,6 +6,8 @@
 
 #include <set>
 
+#include "model/policy/parameters.h"
+
 namespace ballast::loop {
 namespace {
 
@@ -63,7 +65,8 @@ class LoopTest : public ::testing::Test {
     }
   }
 
-  Loop make(PolicyKind kind, guard::Mode mode = guard::Mode::kActive) {
+  Loop make(PolicyKind kind, guard::Mode mode = guard::Mode::kActive,
+            const std::optional<std::string>& parameters = std::nullopt) {
     LoopOptions options;
     options.mode = mode;
     options.guard.mode = mode;
@@ -71,7 +74,7 @@ class LoopTest : public ::testing::Test {
     LoopDoors doors;
     doors.identity = std::make_unique<FakeIdentity>(pods_);
     doors.sink = std::make_unique<FakeSink>(proxies_);
-    return Loop(options, std::move(ActingPolicy::create(kind, {}, std::nullopt)).value(), std::move(doors));
+    return Loop(options, std::move(ActingPolicy::create(kind, {}, parameters)).value(), std::move(doors));
   }
 
   /// A tick in which every pod answers as many requests as its quota carries at 70 % load.
@@ -135,7 +138,7 @@ TEST_F(LoopTest, AnUntrainedNetworkIsThePrior) {
   const auto by_prior = weights();
   proxies_ = {};
   now_ = 1'000'000'000;
-  Loop learned = make(PolicyKind::kLearned);
+  Loop learned = make(PolicyKind::kLearned, guard::Mode::kActive, policy::serialize(policy::initial(0)));
   for (int i = 0; i < 40; ++i) {
     learned.tick(busy());
   }

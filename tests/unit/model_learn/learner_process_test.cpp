@@ -135,7 +135,7 @@ class LearnerProcess : public ::testing::Test {
   }
   ChildProcess start_global() const {
     return spawn({binary("ballast-global").string(), "--listen", global_, "--state",
-                  (folder_->path() / "state").string(), "--checkpoint-seconds", "0.1"});
+                  (folder_->path() / "state").string(), "--checkpoint-seconds", "0.1", "--seed", "1"});
   }
   ChildProcess start_learner() const {
     return spawn({binary("ballast-learner").string(), "--agent", "unix:" + agent_path_, "--global", global_,

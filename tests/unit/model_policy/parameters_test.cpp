@@ -49,6 +49,51 @@ TEST(Parameters, RoundTripKeepsEveryBit) {
   EXPECT_EQ(*back, p);
 }
 
+TEST(Parameters, TheLightFormKeepsEveryWeightToHalfAStepOfItsRow) {
+  const Parameters p = random_parameters(11);
+  const std::string bytes = serialize_light(p);
+  EXPECT_EQ(bytes.size(), kLightBytes);
+  EXPECT_LT(3 * bytes.size(), kFileBytes);
+  const Result<Parameters> back = parse(bytes);
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->version, p.version);
+  std::size_t at = 0;
+  const auto expect_close = [&](std::size_t n, bool weights) {
+    float largest = 0;
+    for (std::size_t i = at; i < at + n; ++i) {
+      largest = std::max(largest, std::abs(p.theta[i]));
+    }
+    for (const std::size_t end = at + n; at < end; ++at) {
+      ASSERT_NEAR(back->theta[at], p.theta[at], weights ? largest / 127 * 0.501F : 0) << at;
+    }
+  };
+  for (const std::size_t inputs : {spec::kObservation, spec::kHidden}) {
+    for (std::size_t row = 0; row < spec::kHidden; ++row) {
+      expect_close(inputs, true);
+    }
+    expect_close(spec::kHidden, false);
+  }
+  for (std::size_t row = 0; row < spec::kActions; ++row) {
+    expect_close(spec::kHidden, true);
+  }
+  expect_close(spec::kActions, false);
+  expect_close(spec::kHidden, true);
+  expect_close(1, false);
+  EXPECT_EQ(at, spec::kParameters);
+}
+
+TEST(Parameters, ADamagedLightFormIsRefused) {
+  const std::string bytes = serialize_light(random_parameters(12));
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    ASSERT_NE(why(std::string_view(bytes).substr(0, at)), "");
+    std::string damaged = bytes;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x10);
+    ASSERT_NE(why(damaged), "") << at;
+  }
+  EXPECT_EQ(parse(serialize_light({1, 2, std::vector<float>(spec::kParameters, 0.0F)}))->theta,
+            std::vector<float>(spec::kParameters, 0.0F));
+}
+
 TEST(Parameters, LayoutIsTheDocumentedOne) {
   const std::string bytes = serialize(random_parameters(2));
   EXPECT_EQ(bytes.substr(0, 8), "BLSTPOL\n");
@@ -117,7 +162,7 @@ TEST(Parameters, OtherHeaderFieldsAreRefusedByName) {
                {20, "hidden size"}, {24, "action count"},  {28, "parameter count"}};
   for (const auto& c : cases) {
     std::string bytes = serialize(random_parameters(8));
-    bytes[c.at] = static_cast<char>(bytes[c.at] + 1);
+    bytes[c.at] = static_cast<char>(bytes[c.at] + 2);
     reseal(bytes);
     EXPECT_THAT(why(bytes), HasSubstr(c.what));
   }

@@ -11,6 +11,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/process.h"
+#include "model/policy/shipped.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/global_server.h"
 #include "model/sync/worker_client.h"
@@ -179,6 +180,26 @@ TEST_F(GlobalProcess, ADamagedCheckpointIsToldLoudlyAndPassedOver) {
   EXPECT_EQ(received->parameters.version, 5U);
   EXPECT_EQ(received->parameters.theta, policy::initial(5).theta);
   EXPECT_TRUE(logged("level=error"));
+  EXPECT_TRUE(logged("checkpoint passed over"));
+}
+
+TEST_F(GlobalProcess, WithoutAWholeCheckpointItBeginsWithTheShippedPolicy) {
+  const auto shipped = policy::parse(policy::shipped());
+  ASSERT_TRUE(shipped);
+  {
+    auto store = CheckpointStore::open(state_);
+    ASSERT_TRUE(store);
+    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
+    state.parameters.epoch = 9;
+    ASSERT_TRUE(store->save(state));
+  }
+  fs::resize_file(state_ / "checkpoint-00000000000000000009-00000000000000000000", 1000);
+  auto worker = work();
+  auto global = serve();
+  const auto received = next(*worker);
+  ASSERT_NE(received, nullptr);
+  EXPECT_EQ(received->parameters.epoch, 10U) << "never an epoch twice with other parameters";
+  EXPECT_EQ(received->parameters.theta, shipped->theta);
   EXPECT_TRUE(logged("checkpoint passed over"));
 }
 
