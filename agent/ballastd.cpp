@@ -6,8 +6,10 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -23,6 +25,7 @@
 #include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/config/config.h"
+#include "agent/fleet/remote.h"
 #include "agent/identity/cgroup_path_source.h"
 #include "agent/identity/kubernetes_source.h"
 #include "agent/identity/static_file.h"
@@ -32,6 +35,7 @@
 #include "agent/loop/meter.h"
 #include "agent/loop/span_export.h"
 #include "agent/loop/ticker.h"
+#include "model/sync/fleet_client.h"
 
 namespace {
 
@@ -144,6 +148,38 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
               : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());
 }
 
+std::string fleet_node(const config::Config& c) {
+  if (!c.fleet.node.empty()) {
+    return c.fleet.node;
+  }
+  const std::string node = node_of(c);
+  char host[256] = {};
+  return !node.empty() ? node : ::gethostname(host, sizeof host - 1) == 0 ? host : "";
+}
+
+sync::TlsFiles fleet_tls(const config::Config& c) {
+  return {c.fleet.tls_cert, c.fleet.tls_key, c.fleet.tls_ca};
+}
+
+/// Null: this node is all there is.
+std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c) {
+  if (c.fleet.remote.empty()) {
+    return nullptr;
+  }
+  sync::FleetClientOptions options;
+  options.address = c.fleet.remote;
+  options.node_id = fleet_node(c);
+  options.tls = fleet_tls(c);
+  options.server_name = c.fleet.server_name;
+  const auto ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(c.fleet.max_age_s));
+  return std::make_unique<fleet::RemoteFleet>(
+      fleet::RemoteOptions{.interval = std::chrono::milliseconds(c.fleet.interval_ms),
+                           .longest_age = ms,
+                           .adopt_members = c.identity.kind == config::IdentityKind::kKubernetes},
+      sync::FleetClient::start(options));
+}
+
 Result<loop::ActingPolicy> make_policy(const config::Config& c) {
   std::optional<std::string> parameters;
   if (!c.policy.parameters.empty()) {
@@ -199,6 +235,9 @@ Status name_build(const sample::PinnedMaps& maps) {
 Status check_files(const config::Config& c) {
   if (const auto policy = make_policy(c); !policy) {
     return policy.error();
+  }
+  if (auto tls = sync::check_tls_files(fleet_tls(c)); !tls) {
+    return tls.error().in("fleet");
   }
   if (c.identity.kind == config::IdentityKind::kNone) {
     return ok();
@@ -359,6 +398,7 @@ Status run(const config::Config& c) {
     }
     return spans.error();
   }
+  doors.fleet = make_fleet(c);
   loop::Loop turning(loop_options(c), std::move(*policy), std::move(doors));
   spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
                config::mode_name(c.mode), config::policy_name(c.policy.kind), sink_text(c.sink), c.tick_ms);

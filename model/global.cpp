@@ -59,6 +59,7 @@ struct Flags {
   double checkpoint_seconds = 10;
   std::uint64_t checkpoint_versions = 1000;
   std::uint64_t seed = 0;
+  int canary_seconds = 60;
 };
 
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
@@ -267,6 +268,9 @@ Status run(const Flags& flags) {
   if (auto files = ballast::sync::check_tls_files(flags.server.tls); !files) {
     return files;
   }
+  if (flags.server.promotion.share > 0 && flags.network.parameters != ballast::spec::kParameters) {
+    return Error::usage("--canary-share: a network of another size than this build's acts nowhere");
+  }
   const auto first = fallback(flags);
   if (!first) {
     return first.error();
@@ -339,6 +343,16 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--most-workers", flags.server.most_workers, "streams at the same time")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--canary-share", flags.server.promotion.share,
+                 "share of the workers that act with new parameters before all do; 0: all at once")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.5));
+  app.add_option("--canary-seconds", flags.canary_seconds, "that they do")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 86'400));
+  app.add_option("--canary-reports", flags.server.promotion.reports, "of either side that judge a trial")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 1'000'000));
   app.add_option("--checkpoint-seconds", flags.checkpoint_seconds, "longest time without a checkpoint")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -374,6 +388,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   flags.network.robust = !flags.plain;
+  flags.server.promotion.window = std::chrono::seconds(flags.canary_seconds);
   if (const auto log = ballast::init_log("ballast-global", flags.log_level); !log) {
     std::fprintf(stderr, "ballast-global: %s\n", log.error().message.c_str());
     return log.error().exit_code();

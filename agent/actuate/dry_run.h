@@ -11,6 +11,7 @@ namespace ballast::actuate {
 class DryRunSink final : public WeightSink {
  public:
   std::string name() const override { return "dry-run"; }
+  bool in_charge() const override { return false; }
   Status publish(const guard::GuardedWeights& weights) override;
   Status withdraw(const observe::ServiceId& service) override;
 };

@@ -19,6 +19,8 @@ class WeightSink {
   virtual Status publish(const guard::GuardedWeights& weights) = 0;
   /// The service is not managed any more.
   virtual Status withdraw(const observe::ServiceId& service) = 0;
+  /// Whether it is this process whose weights reach proxies; false for one of many that only stands by.
+  virtual bool in_charge() const { return true; }
   /// Returns when all that was published has left (bounded by a few seconds), then stops.
   virtual void flush() {}
   /// Proxies that listen now; 0 where this cannot be known.

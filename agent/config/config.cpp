@@ -123,6 +123,14 @@ std::vector<Key> keys_of(Config& c) {
       {"kubernetes.cluster_domain", any_text(c.kubernetes.cluster_domain)},
       {"spans.every", whole(c.spans.every, 0, 1000)},
       {"spans.otlp", http_url(c.spans.otlp)},
+      {"fleet.remote", any_text(c.fleet.remote)},
+      {"fleet.node", any_text(c.fleet.node)},
+      {"fleet.interval_ms", whole(c.fleet.interval_ms, 100, 60'000)},
+      {"fleet.max_age_s", number(c.fleet.max_age_s, 0.5, 3600)},
+      {"fleet.tls_cert", existing_file(c.fleet.tls_cert)},
+      {"fleet.tls_key", existing_file(c.fleet.tls_key)},
+      {"fleet.tls_ca", existing_file(c.fleet.tls_ca)},
+      {"fleet.server_name", any_text(c.fleet.server_name)},
       {"policy.name", word<PolicyKind>(c.policy.kind, {{"neutral", PolicyKind::kNeutral},
                                                        {"prior", PolicyKind::kPrior},
                                                        {"learned", PolicyKind::kLearned}})},
@@ -225,13 +233,26 @@ Wrong check_kubernetes(const Config& c) {
   return std::nullopt;
 }
 
+Wrong check_fleet(const Fleet& fleet) {
+  if (fleet.max_age_s * 1000 < 2 * fleet.interval_ms) {
+    return {{"fleet.max_age_s", fmt::format("{} s is less than two intervals of {} ms, so that nothing would "
+                                            "be young enough; give more",
+                                            fleet.max_age_s, fleet.interval_ms)}};
+  }
+  const int given = !fleet.tls_cert.empty() + !fleet.tls_key.empty() + !fleet.tls_ca.empty();
+  if (given != 0 && given != 3) {
+    return {{"fleet.tls_cert", "TLS needs tls_cert, tls_key and tls_ca; give all three, or none"}};
+  }
+  return std::nullopt;
+}
+
 /// What no key can know alone. The error stands at the key that an operator would change first.
 Wrong check_together(const Config& c) {
   if (c.bpffs.empty() || !c.bpffs.is_absolute()) {
     return {{"bpffs", fmt::format("\"{}\" is not an absolute path", c.bpffs.string())}};
   }
   for (Wrong wrong :
-       {check_guard(c.guard, c.tick_ms), check_policy(c), check_kubernetes(c),
+       {check_guard(c.guard, c.tick_ms), check_policy(c), check_kubernetes(c), check_fleet(c.fleet),
         swapped("gate.return_ratio", c.gate.return_ratio, "gate.leave_ratio", c.gate.leave_ratio),
         swapped("gate.return_spread", c.gate.return_spread, "gate.leave_spread", c.gate.leave_spread),
         swapped("prior.confirm_step", c.prior.confirm_step, "prior.immediate_step",

@@ -34,6 +34,15 @@
 ///   spans:
 ///     every: 0                   # 0..1000; one time slice of 67 ms in so many is sampled; 0: none
 ///     otlp: ""                   # http://HOST:PORT of an OpenTelemetry collector; empty: kept in the kernel
+///   fleet:                       # the endpoints of all nodes, through ballast-global
+///     remote: ""                 # HOST:PORT of it, any gRPC target; empty: this node is all there is
+///     node: ""                   # our name there; empty: kubernetes.node, $NODE_NAME or the host's name
+///     interval_ms: 500           # 100..60000, between our reports
+///     max_age_s: 5               # 0.5..3600, what is older is not used; at least two intervals
+///     tls_cert: ""               # mutual TLS: PEM files, all three or none
+///     tls_key: ""
+///     tls_ca: ""
+///     server_name: ""            # that its certificate has to carry; empty: as dialled
 ///   policy:
 ///     name: learned              # neutral | prior | learned
 ///     parameters: ""             # file of the learned policy; empty: the shipped one
@@ -117,6 +126,18 @@ struct Spans {
   bool operator==(const Spans&) const = default;
 };
 
+struct Fleet {
+  std::string remote;
+  std::string node;
+  int interval_ms = 500;
+  double max_age_s = 5.0;
+  std::filesystem::path tls_cert;
+  std::filesystem::path tls_key;
+  std::filesystem::path tls_ca;
+  std::string server_name;
+  bool operator==(const Fleet&) const = default;
+};
+
 struct Learner {
   std::string socket;         ///< path without "unix:"; empty: off
   double exploration = 0.01;  ///< its steps add up: at 0.05 they walked a weight by a quarter in a minute
@@ -181,6 +202,7 @@ struct Config {
   std::string metrics;
   Kubernetes kubernetes;
   Spans spans;
+  Fleet fleet;
   Policy policy;
   Learner learner;
   Guard guard;

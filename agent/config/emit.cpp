@@ -59,6 +59,19 @@ void emit(YAML::Emitter& out, const Guard& guard) {
   out << YAML::EndMap;
 }
 
+void emit(YAML::Emitter& out, const Fleet& fleet) {
+  out << YAML::BeginMap;
+  pair(out, "remote", fleet.remote);
+  pair(out, "node", fleet.node);
+  pair(out, "interval_ms", fleet.interval_ms);
+  pair(out, "max_age_s", fleet.max_age_s);
+  pair(out, "tls_cert", fleet.tls_cert.string());
+  pair(out, "tls_key", fleet.tls_key.string());
+  pair(out, "tls_ca", fleet.tls_ca.string());
+  pair(out, "server_name", fleet.server_name);
+  out << YAML::EndMap;
+}
+
 void emit(YAML::Emitter& out, const Learner& learner) {
   out << YAML::BeginMap;
   pair(out, "socket", learner.socket.empty() ? "" : "unix:" + learner.socket);
@@ -121,6 +134,8 @@ std::string to_yaml(const Config& config) {
   pair(out, "every", config.spans.every);
   pair(out, "otlp", config.spans.otlp);
   out << YAML::EndMap;
+  out << YAML::Key << "fleet" << YAML::Value;
+  emit(out, config.fleet);
   out << YAML::Key << "policy" << YAML::Value << YAML::BeginMap;
   pair(out, "name", std::string(policy_name(config.policy.kind)));
   pair(out, "parameters", config.policy.parameters.string());

@@ -30,12 +30,22 @@ struct ServiceView {
   std::vector<EndpointView> endpoints;
 };
 
-/// Joins the reports of all nodes. Two implementations: in this process (standalone), or the
-/// client of ballast-global.
+/// Joins the reports of all nodes. Two implementations: this node is all there is (standalone), or it
+/// is one of those that report to ballast-global. In a tick the calls come in the order of this class.
 class Fleet {
  public:
   virtual ~Fleet() = default;
-  /// Hands in this node's endpoints of this tick; gives the aggregates of every service they
+  /// Tick and delay of the loop, as the features need them from the next report on. `writes`: this
+  /// process gives proxies their weights, so it needs to know every endpoint of the services.
+  virtual void set_loop(double tick_s, double loop_delay_s, bool writes) = 0;
+  /// This tick's endpoints with what other nodes measured of those that this one did not; ordered by id.
+  virtual std::vector<observe::EndpointTelemetry> complete(std::vector<observe::EndpointTelemetry> own,
+                                                           MonotonicNs now) = 0;
+  /// Whether the endpoint is this node's to decide; after complete().
+  virtual bool owns(const observe::EndpointId& endpoint) const = 0;
+  /// Puts what the other nodes decided for their endpoints in the place of what was decided here.
+  virtual void honour(decide::ServiceProposal& proposal) const = 0;
+  /// Hands in the endpoints of this tick, complete() ones; gives the aggregates of every service they
   /// belong to, made from all nodes' latest reports.
   virtual std::vector<observe::ServiceAggregate> report(
       const std::vector<observe::EndpointTelemetry>& endpoints, MonotonicNs now) = 0;

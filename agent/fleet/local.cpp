@@ -8,7 +8,7 @@
 
 namespace ballast::fleet {
 
-void LocalFleet::set_loop(double tick_s, double loop_delay_s) {
+void LocalFleet::set_loop(double tick_s, double loop_delay_s, bool /*writes*/) {
   loop_.tick_s = tick_s;
   loop_.loop_delay_s = loop_delay_s;
 }

@@ -20,8 +20,13 @@ class LocalFleet final : public Fleet {
   /// `loop` as it is at the start; see set_loop().
   explicit LocalFleet(observe::LoopNumbers loop = {}) : loop_(loop) {}
 
-  /// Tick and delay of the loop, as the features need them from the next report on.
-  void set_loop(double tick_s, double loop_delay_s);
+  void set_loop(double tick_s, double loop_delay_s, bool writes = true) override;
+  std::vector<observe::EndpointTelemetry> complete(std::vector<observe::EndpointTelemetry> own,
+                                                   MonotonicNs) override {
+    return own;
+  }
+  bool owns(const observe::EndpointId&) const override { return true; }
+  void honour(decide::ServiceProposal&) const override {}
 
   /// REQUIRES to be called once a tick: each call is one step of the persistence estimate. Of
   /// reports of one id the last holds.

@@ -7,6 +7,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
+#include "agent/fleet/local.h"
 #include "agent/loop/membership.h"
 #include "agent/observe/observation.h"
 
@@ -43,15 +44,20 @@ Loop::Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors)
       doors_(std::move(doors)),
       observer_(options.observer),
       guard_(options.guard),
-      recorder_(options.rollout_steps) {}
+      recorder_(options.rollout_steps) {
+  if (doors_.fleet == nullptr) {
+    doors_.fleet = std::make_unique<fleet::LocalFleet>();
+  }
+}
 
 void Loop::tick(const sample::Sample& sample) {
   const MonotonicNs begun = SystemClock().now();
   take_parameters();
   const std::vector<identity::Pod>& pods = doors_.identity->pods();
   const decide::LoopContext now = context(sample.taken);
-  fleet_.set_loop(now.tick_s, now.loop_delay_s);
-  const auto observations = observe_all(members(observer_.endpoints(sample, pods), pods), now);
+  doors_.fleet->set_loop(now.tick_s, now.loop_delay_s, doors_.sink->in_charge());
+  const auto endpoints = doors_.fleet->complete(members(observer_.endpoints(sample, pods), pods), now.now);
+  const auto observations = observe_all(endpoints, now);
 
   std::vector<decide::ServiceProposal> proposals;
   proposals.reserve(observations.size());
@@ -60,7 +66,7 @@ void Loop::tick(const sample::Sample& sample) {
   }
 
   std::vector<guard::GuardedWeights> weights;
-  for (const fleet::ServiceView& view : fleet_.join(proposals, now.now)) {
+  for (const fleet::ServiceView& view : doors_.fleet->join(proposals, now.now)) {
     const guard::GuardedWeights guarded = guard_.apply(view, now.now);
     if (view.endpoints.empty()) {
       withdraw(view.service);
@@ -143,7 +149,7 @@ std::vector<observe::ServiceObservation> Loop::observe_all(
     const std::vector<observe::EndpointTelemetry>& endpoints, const decide::LoopContext& context) {
   const observe::LoopNumbers numbers{context.now, context.tick_s, context.loop_delay_s};
   std::vector<observe::ServiceObservation> observations;
-  for (const observe::ServiceAggregate& aggregate : fleet_.report(endpoints, context.now)) {
+  for (const observe::ServiceAggregate& aggregate : doors_.fleet->report(endpoints, context.now)) {
     const auto own = std::ranges::equal_range(
         endpoints, aggregate.service, {},
         [](const auto& endpoint) -> const observe::ServiceId& { return endpoint.id.service; });
@@ -162,6 +168,7 @@ decide::ServiceProposal Loop::decide_one(const observe::ServiceObservation& obse
                                          const decide::LoopContext& context) {
   Service& service = services_[observation.aggregate.service];
   decide::ServiceProposal proposal = policy_.policy().decide(observation, context);
+  doors_.fleet->honour(proposal);
   record(service, observation, proposal, context);
   service.offsets.clear();
   for (const decide::Proposal& endpoint : proposal.endpoints) {
@@ -177,7 +184,17 @@ void Loop::record(Service& service, const observe::ServiceObservation& observati
   }
   const observe::RewardReference reference = service.reference.next(observation.aggregate, context.tick_s);
   const float reward = observe::reward(observation.aggregate, service.churn, reference, options_.reward);
-  recorder_.record(observation, proposal, policy_.epoch(), policy_.version(), reward, context.now);
+  // Each node learns from what it decided itself.
+  observe::ServiceObservation seen{observation.aggregate, {}};
+  decide::ServiceProposal decided = proposal;
+  decided.endpoints.clear();
+  for (std::size_t i = 0; i < std::min(observation.endpoints.size(), proposal.endpoints.size()); ++i) {
+    if (doors_.fleet->owns(proposal.endpoints[i].id)) {
+      seen.endpoints.push_back(observation.endpoints[i]);
+      decided.endpoints.push_back(proposal.endpoints[i]);
+    }
+  }
+  recorder_.record(seen, decided, policy_.epoch(), policy_.version(), reward, context.now);
 }
 
 void Loop::publish(Service& service, const guard::GuardedWeights& weights) {

@@ -14,7 +14,7 @@
 #include "agent/decide/rollout.h"
 #include "agent/export/prometheus_exporter.h"
 #include "agent/export/state_writer.h"
-#include "agent/fleet/local.h"
+#include "agent/fleet/fleet.h"
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/loop/acting_policy.h"
@@ -34,17 +34,17 @@ struct LoopOptions {
   std::size_t rollout_steps = decide::RolloutRecorder::kDefaultSteps;
 };
 
-/// What the loop leads to. Only identity and sink have to be there.
+/// What the loop leads to. Only identity and sink have to be there; without a fleet this node is all.
 struct LoopDoors {
   std::unique_ptr<identity::IdentitySource> identity;
   std::unique_ptr<actuate::WeightSink> sink;
   std::optional<telemetry::StateWriter> state;
   std::unique_ptr<telemetry::PrometheusExporter> metrics;
   std::unique_ptr<sync::RolloutServer> learner;
+  std::unique_ptr<fleet::Fleet> fleet;
 };
 
-/// One turn of the way of the data (design section 2) a tick, for the standalone agent: its fleet
-/// is itself. Not thread-safe.
+/// One turn of the way of the data (design section 2) a tick. Not thread-safe.
 class Loop {
  public:
   Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors);
@@ -94,7 +94,6 @@ class Loop {
   ActingPolicy policy_;
   LoopDoors doors_;
   observe::Observer observer_;
-  fleet::LocalFleet fleet_;
   guard::Guard guard_;
   decide::RolloutRecorder recorder_;
   std::map<observe::ServiceId, Service> services_;

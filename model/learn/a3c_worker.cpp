@@ -51,7 +51,7 @@ std::vector<sync::Gradient> A3cWorker::learn(std::vector<decide::Rollout> rollou
     counters_.rollouts += group.size();
     note(gradient->statistics);
     gradients.push_back({version, static_cast<std::uint32_t>(gradient->statistics.steps),
-                         gradient->statistics.norm, std::move(gradient->flat)});
+                         gradient->statistics.norm, std::move(gradient->flat), gradient->statistics.reward});
   }
   return gradients;
 }

@@ -266,6 +266,20 @@ void GlobalNetwork::flush() {
   apply_older_than(std::chrono::milliseconds(0));
 }
 
+Status GlobalNetwork::give_back(const std::vector<float>& theta) {
+  const std::lock_guard lock(mutex_);
+  if (theta.size() != options_.parameters) {
+    return Error::failed(fmt::format("{} parameters cannot be given back to a network of {}", theta.size(),
+                                     options_.parameters));
+  }
+  state_.parameters.theta = theta;
+  ++state_.parameters.version;
+  batch_.clear();
+  snapshot_.reset();
+  version_made_ = std::chrono::steady_clock::now();
+  return ok();
+}
+
 Version GlobalNetwork::version() const {
   const std::lock_guard lock(mutex_);
   return {state_.parameters.epoch, state_.parameters.version};

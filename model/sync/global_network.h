@@ -6,6 +6,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,6 +34,8 @@ struct Gradient {
   std::uint32_t steps = 0;
   double norm = 0;            ///< L2, as the worker computed it
   std::vector<float> values;  ///< order of model/spec
+  /// Mean reward a step of the rollouts behind it; NaN where the worker does not tell.
+  double objective = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// In the order of the protocol's enum.
@@ -132,6 +135,10 @@ class GlobalNetwork {
   void tick();
   /// Applies what waits, whatever its age: before the last checkpoint.
   void flush();
+
+  /// Goes back to these parameters, as a new version. What waits in the batch is dropped, and gradients
+  /// taken at the versions between are soon too stale. Fails where they are not of this network's size.
+  Status give_back(const std::vector<float>& theta);
 
   Version version() const;
   GlobalState state() const;

@@ -4,10 +4,12 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
 
+#include "ballast_sync.grpc.pb.h"
 #include "model/sync/credentials.h"
 #include "model/sync/listen.h"
 #include "model/sync/worker_stream.h"
@@ -18,13 +20,20 @@ namespace {
 
 constexpr int kReadChunk = 16 * 1024;
 
-class Service final : public v1::GlobalNetwork::WithRawCallbackMethod_Sync<v1::GlobalNetwork::Service> {
+class NetworkService final
+    : public v1::GlobalNetwork::WithRawCallbackMethod_Sync<v1::GlobalNetwork::Service> {
  public:
-  explicit Service(Hub& hub) : hub_(hub) {}
-  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sync(
-      grpc::CallbackServerContext* context) override {
-    return open_stream(hub_, context);
-  }
+  explicit NetworkService(Hub& hub) : hub_(hub) {}
+  Reactor* Sync(grpc::CallbackServerContext* context) override { return open_worker_stream(hub_, context); }
+
+ private:
+  Hub& hub_;
+};
+
+class FleetService final : public v1::Fleet::WithRawCallbackMethod_Report<v1::Fleet::Service> {
+ public:
+  explicit FleetService(Hub& hub) : hub_(hub) {}
+  Reactor* Report(grpc::CallbackServerContext* context) override { return open_fleet_stream(hub_, context); }
 
  private:
   Hub& hub_;
@@ -45,12 +54,14 @@ struct GlobalServer::Impl {
     while (!stop.stop_requested()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       hub.end_overdue();
+      hub.promote();
       tls->refresh();
     }
   }
 
   Hub hub;
-  Service service{hub};
+  NetworkService network_service{hub};
+  FleetService fleet_service{hub};
   std::unique_ptr<ServerTls> tls;
   std::string address;
   std::unique_ptr<grpc::Server> server;
@@ -75,7 +86,8 @@ Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& add
   builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // gRPC cuts what is far too large before it is read; the rest is answered with a reason (Hub).
-  builder.SetMaxReceiveMessageSize(static_cast<int>(2 * impl->hub.longest_message()));
+  builder.SetMaxReceiveMessageSize(
+      static_cast<int>(2 * std::max(impl->hub.longest_message(), Hub::kLongestReport)));
   // Workers look every ten seconds whether we live (worker_client.cpp); gRPC takes that for abuse.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   // A node that vanished without closing its connection is found out by our own pings.
@@ -90,7 +102,8 @@ Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& add
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunk);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddListeningPort(address, impl->tls->credentials(), &port);
-  builder.RegisterService(&impl->service);
+  builder.RegisterService(&impl->network_service);
+  builder.RegisterService(&impl->fleet_service);
   impl->server = builder.BuildAndStart();
   if (impl->server == nullptr || port == 0) {
     return Error::failed("cannot listen on " + address);

@@ -9,18 +9,21 @@
 #include <string>
 
 #include "agent/base/result.h"
+#include "agent/fleet/board.h"
 #include "model/sync/global_network.h"
+#include "model/sync/promotion.h"
 #include "model/sync/tls.h"
 
 namespace ballast::sync {
 
 struct ServerOptions {
-  std::size_t most_workers = 10'000;        ///< open streams; one more is refused
+  std::size_t most_workers = 25'000;  ///< open streams, of workers and nodes together; one more is refused
   std::size_t memory_bytes = 384UL << 20;   ///< what gRPC may hold for all connections together
   std::chrono::milliseconds hello{10'000};  ///< for the first whole message of a stream
   std::chrono::milliseconds idle{120'000};  ///< for each further one
   std::chrono::milliseconds write{20'000};  ///< until the worker has read an answer
   TlsFiles tls;                             ///< empty: in the clear
+  PromotionOptions promotion;
   /// With TLS: what a worker's identity (SPIFFE id, else DNS name) has to begin with. Its worker id
   /// has to be that identity, alone or followed by "/...".
   std::string identity_prefix;
@@ -38,11 +41,13 @@ struct ServerStats {
   std::uint64_t unchanged = 0;  ///< of them without parameters, because the worker held them
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::array<std::uint64_t, kEnded> ended{};
+  fleet::BoardStats fleet;
+  PromotionStats promotion;
 };
 
-/// The door of the global network: gRPC, one stream a worker, no thread a worker. What it holds for
-/// one worker does not depend on what the worker does: one message being read, then one answer, whose
-/// parameters all workers share.
+/// The door of the global network and of the fleet: gRPC, one stream a worker and one a node, no thread
+/// for either. What it holds for one worker does not depend on what the worker does: one message being read,
+/// then one answer, whose parameters all workers share.
 class GlobalServer {
  public:
   /// `address` as in listen.h; port 0 takes a free one. Fails naming the address and the reason.

@@ -99,6 +99,24 @@ std::string metrics_text(const GlobalStatus& s) {
               s.server.unchanged);
   out.counter("ballast_global_received_bytes_total", "Bytes of messages read", s.server.bytes_in);
   out.counter("ballast_global_sent_bytes_total", "Bytes of messages written", s.server.bytes_out);
+  const PromotionStats& p = s.server.promotion;
+  out.gauge("ballast_global_released_version", "Version that all may act with",
+            static_cast<double>(p.released.version));
+  out.gauge("ballast_global_canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
+  out.counter("ballast_global_promotions_total", "Trials after which parameters were released", p.promoted);
+  out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
+  const fleet::BoardStats& f = s.server.fleet;
+  out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);
+  out.counters("ballast_fleet_reports_refused_total", "Nodes' reports refused, by reason", f.verdicts, 1,
+               [](std::size_t i) { return fleet::to_string(static_cast<fleet::ReportVerdict>(i)); });
+  out.counter("ballast_fleet_endpoints_not_finite_total", "Endpoints left out of a report: not finite",
+              f.not_finite);
+  out.counter("ballast_fleet_endpoints_claimed_total",
+              "Endpoints left out of a report: another node that lives has them", f.claimed);
+  out.gauge("ballast_fleet_nodes", "Nodes that report now", static_cast<double>(f.nodes));
+  out.gauge("ballast_fleet_endpoints", "Endpoints that they report", static_cast<double>(f.endpoints));
+  out.gauge("ballast_fleet_services", "Services of these", static_cast<double>(f.services));
+  out.gauge("ballast_fleet_oldest_report_seconds", "Age of the node's report that is oldest", f.oldest_s);
   out.gauge("ballast_global_checkpoint_age_seconds", "Since the last checkpoint", s.checkpoint_age_s);
   out.counter("ballast_global_checkpoint_failures_total", "Checkpoints that could not be written",
               s.checkpoint_failures);
@@ -114,6 +132,10 @@ std::string status_json(const GlobalStatus& s) {
   ordered_json ended;
   for (std::size_t i = 0; i < kEnded; ++i) {
     ended[to_string(static_cast<Ended>(i))] = s.server.ended[i];
+  }
+  ordered_json refused;
+  for (std::size_t i = 1; i < fleet::kReportVerdicts; ++i) {
+    refused[fleet::to_string(static_cast<fleet::ReportVerdict>(i))] = s.server.fleet.verdicts[i];
   }
   ordered_json workers = ordered_json::array();
   for (const auto& w : s.workers) {
@@ -145,6 +167,23 @@ std::string status_json(const GlobalStatus& s) {
       {"messages", s.server.messages},
       {"unchanged", s.server.unchanged},
       {"ended", ended},
+      {"promotion",
+       {{"released", s.server.promotion.released.version},
+        {"trial", s.server.promotion.trial},
+        {"canaries", s.server.promotion.canaries},
+        {"promoted", s.server.promotion.promoted},
+        {"returned", s.server.promotion.returned},
+        {"canary_objective", s.server.promotion.canary_objective},
+        {"rest_objective", s.server.promotion.rest_objective}}},
+      {"fleet",
+       {{"nodes", s.server.fleet.nodes},
+        {"endpoints", s.server.fleet.endpoints},
+        {"services", s.server.fleet.services},
+        {"accepted", s.server.fleet.verdicts[0]},
+        {"refused", refused},
+        {"not_finite", s.server.fleet.not_finite},
+        {"claimed", s.server.fleet.claimed},
+        {"oldest_s", s.server.fleet.oldest_s}}},
       {"checkpoint_age_s", s.checkpoint_age_s},
       {"checkpoint_failures", s.checkpoint_failures},
       {"workers", workers}};

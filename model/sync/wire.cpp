@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -12,6 +14,8 @@ namespace ballast::sync {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "float32 bytes are copied, not converted");
+
+constexpr double kNotTold = std::numeric_limits<double>::quiet_NaN();
 
 void put(google::protobuf::RepeatedField<float>* out, const spec::Observation& observation) {
   out->Add(observation.begin(), observation.end());
@@ -44,15 +48,21 @@ v1::Gradient to_wire(const Gradient& gradient) {
   out.set_steps(gradient.steps);
   out.set_norm(gradient.norm);
   out.set_values(gradient.values.data(), gradient.values.size() * sizeof(float));
+  if (!std::isnan(gradient.objective)) {
+    out.set_objective(gradient.objective);
+  }
   return out;
 }
 
 Gradient from_wire(const v1::Gradient& gradient) {
-  Gradient out{from_wire(gradient.acted()), gradient.steps(), gradient.norm(), {}};
+  Gradient out{from_wire(gradient.acted()), gradient.steps(), gradient.norm(), {}, kNotTold};
   const std::string& bytes = gradient.values();
   if (bytes.size() % sizeof(float) == 0 && !bytes.empty()) {
     out.values.resize(bytes.size() / sizeof(float));
     std::memcpy(out.values.data(), bytes.data(), bytes.size());
+  }
+  if (gradient.has_objective()) {
+    out.objective = gradient.objective();
   }
   return out;
 }

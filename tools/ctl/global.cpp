@@ -86,6 +86,12 @@ std::string summary(const nlohmann::ordered_json& s) {
       batch.at("size").get<std::uint64_t>(), human_duration_ns(1e9 * batch.at("age_s").get<double>()),
       human_duration_ns(1e9 * s.at("checkpoint_age_s").get<double>()),
       s.at("checkpoint_failures").get<std::uint64_t>());
+  if (const auto fleet = s.find("fleet"); fleet != s.end()) {  // a server of the version before has none
+    out += fmt::format("fleet     {} nodes, {} endpoints of {} services, oldest report {}\n",
+                       fleet->at("nodes").get<std::uint64_t>(), fleet->at("endpoints").get<std::uint64_t>(),
+                       fleet->at("services").get<std::uint64_t>(),
+                       human_duration_ns(1e9 * fleet->at("oldest_s").get<double>()));
+  }
   for (const char* what : {"rejected", "ended"}) {
     for (const auto& [reason, count] : s.at(what).items()) {
       if (count.get<std::uint64_t>() > 0) {

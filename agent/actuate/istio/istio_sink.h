@@ -52,6 +52,7 @@ class IstioSink final : public WeightSink {
   Status withdraw(const observe::ServiceId& service) override;
   /// Hands every Service back and gives the Lease up; five seconds at most.
   void flush() override;
+  bool in_charge() const override { return leading(); }
   /// istiod's quiet time and our own write, an estimate: istiod does not tell when proxies acknowledged.
   double acknowledgement_delay_s() const override;
 

@@ -64,6 +64,9 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
                 "log: debug\n"
                 "metrics: 127.0.0.1:9100\n"
                 "spans: {every: 20, otlp: \"http://127.0.0.1:4318\"}\n"
+                "fleet: {remote: \"global:7000\", node: n1, interval_ms: 250, max_age_s: 3, tls_cert: " +
+                pods.string() + ", tls_key: " + pods.string() + ", tls_ca: " + pods.string() +
+                ", server_name: global.ballast}\n"
                 "policy: {name: learned, parameters: " +
                 parameters.string() +
                 "}\n"
@@ -89,6 +92,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   want.log = "debug";
   want.metrics = "127.0.0.1:9100";
   want.spans = {20, "http://127.0.0.1:4318"};
+  want.fleet = {"global:7000", "n1", 250, 3.0, pods, pods, pods, "global.ballast"};
   want.policy = {PolicyKind::kLearned, parameters};
   want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 3};
   want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
@@ -179,6 +183,8 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"kubernetes", "kubernetes:\n  lease_duration_s: 1\n", 2,
             "kubernetes.lease_duration_s: ", "3 to 3600"},
         Bad{"istio", "sink: istio\n", 1, "sink: ", "set identity: kubernetes"},
+        Bad{"fleet_age", "fleet:\n  max_age_s: 0.5\n", 2, "fleet.max_age_s: ", "two intervals"},
+        Bad{"fleet_tls", "fleet: {tls_cert: /bin/sh}\n", 1, "fleet.tls_cert: ", "all three, or none"},
         Bad{"identity_file", "identity: static:/nowhere/pods.yaml\n", 1, "identity: ", "no file"},
         Bad{"identity_kind", "identity: docker\n", 1, "identity: ", "static:FILE"},
         Bad{"parameters_file", "policy: {name: learned, parameters: /nowhere}\n", 1,

@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <set>
 
+#include "agent/fleet/board.h"
+#include "agent/fleet/remote.h"
 #include "model/policy/parameters.h"
 
 namespace ballast::loop {
@@ -20,6 +23,28 @@ struct FakeIdentity final : identity::IdentitySource {
   explicit FakeIdentity(const std::vector<identity::Pod>& given) : pods_(given) {}
   const std::vector<identity::Pod>& pods() override { return pods_; }
   const std::vector<identity::Pod>& pods_;
+};
+
+/// The way to a board in this process; `there` is the network.
+struct FakeExchange final : fleet::Exchange {
+  FakeExchange(fleet::Board& to, std::string name, const bool& network)
+      : board(to), node(std::move(name)), there(network) {}
+  void offer(fleet::NodeReport report) override {
+    report.node = node;
+    report.session = 1;
+    report.sequence = ++sequence;
+    const bool whole = report.whole;
+    const MonotonicNs now = report.sent;
+    if (there && board.report(std::move(report), now) == fleet::ReportVerdict::kAccepted) {
+      view = std::make_shared<const fleet::FleetView>(board.view(node, whole, now));
+    }
+  }
+  std::shared_ptr<const fleet::FleetView> latest() const override { return view; }
+  fleet::Board& board;
+  std::string node;
+  const bool& there;
+  std::uint64_t sequence = 0;
+  std::shared_ptr<const fleet::FleetView> view;
 };
 
 /// What reached the proxies.
@@ -197,6 +222,60 @@ TEST_F(LoopTest, ReleaseLeavesEqualWeightsBehind) {
   ASSERT_EQ(weights().size(), 4U);
   EXPECT_THAT(weights(), Each(Field(&guard::WeightedEndpoint::weight, weights()[0].weight)));
   EXPECT_TRUE(proxies_.flushed);
+}
+
+TEST_F(LoopTest, TwoNodesWeighWhatBothMeasure) {
+  // Each node runs half of the pods; both serve proxies, as standalone nodes do.
+  fleet::Board board;
+  bool network = true;
+  std::vector<identity::Pod> seen[2] = {pods_, pods_};
+  Proxies proxies[2];
+  std::deque<Loop> nodes;
+  for (std::size_t n = 0; n < 2; ++n) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      seen[n][i].local = i % 2 == n;
+      seen[n][i].cgroup_id = seen[n][i].local ? pods_[i].cgroup_id : 0;
+    }
+    LoopOptions options;
+    options.mode = options.guard.mode = guard::Mode::kActive;
+    options.observer.machine_cores = 4;
+    LoopDoors doors;
+    doors.identity = std::make_unique<FakeIdentity>(seen[n]);
+    doors.sink = std::make_unique<FakeSink>(proxies[n]);
+    doors.fleet = std::make_unique<fleet::RemoteFleet>(
+        fleet::RemoteOptions{}, std::make_unique<FakeExchange>(board, "node-" + std::to_string(n), network));
+    nodes.emplace_back(options, std::move(ActingPolicy::create(PolicyKind::kPrior, {}, std::nullopt)).value(),
+                       std::move(doors));
+  }
+  const auto turn = [&] {
+    const sample::Sample all = busy();
+    for (std::size_t n = 0; n < 2; ++n) {
+      sample::Sample own = all;
+      std::erase_if(own.cgroups, [&](const auto& c) { return (c.id - pods_[0].cgroup_id) % 2 != n; });
+      nodes[n].tick(own);
+    }
+  };
+  for (int i = 0; i < 80; ++i) {
+    turn();
+  }
+  for (Proxies& each : proxies) {
+    const auto& weights = each.weights[{"shop", "web"}];
+    ASSERT_EQ(weights.size(), 4U);
+    EXPECT_NEAR(weights[0].weight, 2000, 250);
+    EXPECT_NEAR(weights[1].weight, 1000, 150);
+    EXPECT_NEAR(weights[2].weight, 500, 100);
+    EXPECT_NEAR(weights[3].weight, 500, 100);
+  }
+  network = false;
+  for (int i = 0; i < 60; ++i) {
+    turn();
+  }
+  // Alone, node 0 knows pods 0 and 2; the others have the median of these.
+  const auto& alone = proxies[0].weights[{"shop", "web"}];
+  ASSERT_EQ(alone.size(), 4U);
+  EXPECT_EQ(alone[1].weight, alone[3].weight);
+  EXPECT_GT(alone[0].weight, alone[1].weight);
+  EXPECT_LT(alone[2].weight, alone[1].weight);
 }
 
 }  // namespace

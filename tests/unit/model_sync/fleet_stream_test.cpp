@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Nodes that report to the fleet over a real socket.
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <thread>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "ballast_sync.grpc.pb.h"
+#include "model/sync/fleet_client.h"
+#include "model/sync/fleet_wire.h"
+#include "model/sync/global_server.h"
+
+namespace ballast::sync {
+namespace {
+
+using namespace std::chrono_literals;
+
+bool eventually(const std::function<bool()>& holds) {
+  const auto deadline = std::chrono::steady_clock::now() + 30s;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      return false;
+    }
+    std::this_thread::sleep_for(5ms);
+  }
+  return true;
+}
+
+fleet::NodeReport report(const std::string& pod, double capacity_qps, bool whole = false) {
+  fleet::NodeReport out;
+  out.whole = whole;
+  fleet::EndpointReport e;
+  e.telemetry.id = {{"shop", "web"}, pod};
+  e.telemetry.address = "127.1.0.9";
+  e.telemetry.port = 8080;
+  e.telemetry.known = true;
+  e.telemetry.taken = SystemClock().now() - 100'000'000ULL;
+  e.telemetry.qps = 50;
+  e.telemetry.p50_ns = 1e6;
+  e.telemetry.p99_ns = 2e7;
+  e.telemetry.capacity_qps = capacity_qps;
+  e.log_prior = 0.5;
+  e.offset = -0.25;
+  out.endpoints.push_back(std::move(e));
+  return out;
+}
+
+class FleetStream : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = TempDir::create(std::filesystem::temp_directory_path(), "ballast-fleet-");
+    ASSERT_TRUE(made);
+    folder_ = std::make_unique<TempDir>(std::move(*made));
+    address_ = "unix:" + (folder_->path() / "global.sock").string();
+    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
+    state.parameters.epoch = 3;
+    auto network = GlobalNetwork::create(std::move(state), {});
+    ASSERT_TRUE(network);
+    network_ = std::move(*network);
+    serve();
+  }
+  void serve() {
+    auto server = GlobalServer::start(address_, *network_);
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = std::move(*server);
+  }
+  std::unique_ptr<FleetClient> node(const std::string& name) const {
+    return FleetClient::start(
+        {.address = address_, .node_id = name, .first_wait = 5ms, .longest_wait = 50ms});
+  }
+  fleet::BoardStats board() const { return server_->stats().fleet; }
+  std::uint64_t refused(fleet::ReportVerdict verdict) const {
+    return board().verdicts[static_cast<std::size_t>(verdict)];
+  }
+
+  std::unique_ptr<TempDir> folder_;
+  std::string address_;
+  std::unique_ptr<GlobalNetwork> network_;
+  std::unique_ptr<GlobalServer> server_;
+};
+
+TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
+  const auto a = node("a");
+  const auto b = node("b");
+  EXPECT_EQ(a->latest(), nullptr);
+  b->offer(report("web-1", 300));
+  ASSERT_TRUE(eventually([&] { return b->latest() != nullptr; }));
+  a->offer(report("web-0", 100, true));
+  ASSERT_TRUE(eventually([&] { return a->latest() != nullptr; }));
+  const auto view = a->latest();
+  EXPECT_TRUE(view->whole);
+  EXPECT_EQ(view->nodes, 2U);
+  ASSERT_EQ(view->services.size(), 1U);
+  EXPECT_EQ(view->services[0].aggregate.service, (observe::ServiceId{"shop", "web"}));
+  ASSERT_EQ(view->services[0].others.size(), 1U);
+  const fleet::EndpointReport& other = view->services[0].others[0];
+  EXPECT_EQ(other.telemetry.id.pod, "web-1");
+  EXPECT_EQ(other.telemetry.port, 8080);
+  EXPECT_DOUBLE_EQ(other.telemetry.capacity_qps, 300);
+  EXPECT_DOUBLE_EQ(other.log_prior, 0.5);
+  EXPECT_DOUBLE_EQ(other.offset, -0.25);
+  const double age_s = static_cast<double>(SystemClock().now() - other.telemetry.taken) * 1e-9;
+  EXPECT_GE(age_s, 0.1) << "as old as it was when it was reported, and older";
+  // The aggregate of a service is made anew twice a second.
+  ASSERT_TRUE(eventually([&] {
+    b->offer(report("web-1", 300));
+    std::this_thread::sleep_for(50ms);
+    const auto& services = b->latest()->services;
+    return !services.empty() && services[0].aggregate.endpoints == 2 &&
+           services[0].aggregate.mean_capacity_qps == 200 && services[0].others.empty();
+  }));
+}
+
+TEST_F(FleetStream, ANodeComesBackToAServerThatRestarted) {
+  const auto a = node("a");
+  a->offer(report("web-0", 100));
+  ASSERT_TRUE(eventually([&] { return board().nodes == 1; }));
+  server_.reset();
+  serve();
+  EXPECT_EQ(board().nodes, 0U) << "the fleet is made of reports alone";
+  ASSERT_TRUE(eventually([&] {
+    a->offer(report("web-0", 100));
+    std::this_thread::sleep_for(10ms);
+    return board().nodes == 1;
+  }));
+  EXPECT_GE(a->counters().broken, 1U);
+  EXPECT_EQ(refused(fleet::ReportVerdict::kReplay), 0U);
+}
+
+TEST_F(FleetStream, RepeatedAndEarlierReportsAreRefusedAndTheStreamGoesOn) {
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  const auto stub = v1::Fleet::NewStub(channel);
+  grpc::ClientContext context;
+  const auto stream = stub->Report(&context);
+  v1::NodeReport message;
+  fleet::NodeReport said = report("web-0", 100);
+  said.node = "a";
+  said.session = 7;
+  said.sequence = 5;
+  said.sent = SystemClock().now();
+  to_wire(said, &message);
+  const auto verdict = [&] {
+    v1::FleetAnswer answer;
+    EXPECT_TRUE(stream->Write(message));
+    EXPECT_TRUE(stream->Read(&answer));
+    EXPECT_EQ(answer.reason().empty(), answer.verdict() == v1::FleetAnswer::ACCEPTED);
+    return answer.verdict();
+  };
+  EXPECT_EQ(verdict(), v1::FleetAnswer::ACCEPTED);
+  EXPECT_EQ(verdict(), v1::FleetAnswer::REPLAY);
+  message.set_sequence(4);
+  EXPECT_EQ(verdict(), v1::FleetAnswer::REPLAY);
+  message.set_sequence(6);
+  message.set_session(6);
+  EXPECT_EQ(verdict(), v1::FleetAnswer::SESSION);
+  message.set_session(7);
+  message.set_sent_ns(message.sent_ns() - 60'000'000'000ULL);
+  EXPECT_EQ(verdict(), v1::FleetAnswer::LATE);
+  message.set_sent_ns(SystemClock().now());
+  for (int i = 0; i < 1100; ++i) {
+    *message.add_endpoints() = message.endpoints(0);
+  }
+  EXPECT_EQ(verdict(), v1::FleetAnswer::TOO_MANY);
+  message.mutable_endpoints()->DeleteSubrange(1, 1100);
+  EXPECT_EQ(verdict(), v1::FleetAnswer::ACCEPTED);
+  // Another node in the same stream.
+  message.set_node_id("b");
+  v1::FleetAnswer answer;
+  stream->Write(message);
+  EXPECT_FALSE(stream->Read(&answer));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::INVALID_ARGUMENT);
+}
+
+TEST_F(FleetStream, AReportTooLargeIsExhaustedAndWorkersGoOn) {
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  const auto stub = v1::Fleet::NewStub(channel);
+  for (const std::size_t bytes : {600'000UL, 20'000'000UL}) {
+    grpc::ClientContext context;
+    const auto stream = stub->Report(&context);
+    v1::NodeReport message;
+    message.set_node_id("a");
+    message.add_endpoints()->set_pod(std::string(bytes, 'x'));
+    stream->Write(message);
+    v1::FleetAnswer answer;
+    EXPECT_FALSE(stream->Read(&answer));
+    EXPECT_EQ(stream->Finish().error_code(), grpc::RESOURCE_EXHAUSTED);
+  }
+  const auto a = node("a");
+  a->offer(report("web-0", 100));
+  EXPECT_TRUE(eventually([&] { return a->latest() != nullptr; }));
+}
+
+}  // namespace
+}  // namespace ballast::sync
