@@ -6,6 +6,7 @@
 #include "agent/base/process.h"
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
+#include "tools/bench/distance_command.h"
 #include "tools/bench/figures_command.h"
 #include "tools/bench/gate_command.h"
 #include "tools/bench/sim_command.h"
@@ -101,6 +102,51 @@ void add_sync(CLI::App& app, ballast::bench::SyncOptions& options) {
       ->capture_default_str();
   sync->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   sync->add_option("--plot", options.plot, "SVG file: cost per worker over the number of workers");
+}
+
+void add_fleet(CLI::App& app, ballast::bench::SyncOptions& options) {
+  options.pods = 30;
+  options.interval_s = 2;
+  auto* fleet =
+      app.add_subcommand("fleet", "simulated nodes that report their pods to a real ballast-global");
+  fleet->add_option("--nodes", options.workers, "N[,N...]: a run each")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  fleet->add_option("--pods", options.pods, "of a node")->check(CLI::Range(1, 1000))->capture_default_str();
+  fleet->add_option("--seconds", options.seconds, "measured, after a warm-up of two intervals")
+      ->check(CLI::Range(0.1, 86'400.0))
+      ->capture_default_str();
+  fleet->add_option("--interval", options.interval_s, "seconds between the reports of one node")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->capture_default_str();
+  fleet->add_option("--threads", options.threads, "that drive the nodes")
+      ->check(CLI::Range(1U, 64U))
+      ->capture_default_str();
+  fleet->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
+  fleet->add_option("--plot", options.plot, "SVG file: cost per node over the number of nodes");
+}
+
+void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
+  auto* distance = app.add_subcommand(
+      "distance", "A3C on CartPole far from its global network, and with poisoned workers");
+  distance->add_option("--staleness", options.staleness, "versions[,...] that a gradient lags behind")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
+  distance->add_option("--workers", options.workers, "N[,N...]")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  distance->add_option("--steps", options.steps, "of the environment, a run")->capture_default_str();
+  distance->add_option("--seeds", options.seeds, "a run each")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  distance->add_option("--poison", options.poison, "0: without the poisoned workers")->capture_default_str();
+  distance->add_option("--jobs", options.jobs, "runs at the same time")
+      ->check(CLI::Range(1U, 256U))
+      ->capture_default_str();
+  distance->add_option("-o,--output", options.output, "CSV file, a row a run")->required();
 }
 
 void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
@@ -206,6 +252,10 @@ int main(int argc, char** argv) {
   add_train(app, train_options);
   ballast::bench::SyncOptions sync_options;
   add_sync(app, sync_options);
+  ballast::bench::SyncOptions fleet_options;
+  add_fleet(app, fleet_options);
+  ballast::bench::DistanceOptions distance;
+  add_distance(app, distance);
   ballast::bench::GateOptions gate_options;
   add_gate(app, gate_options);
   ballast::bench::LightenOptions lighten;
@@ -228,6 +278,12 @@ int main(int argc, char** argv) {
   }
   if (app.get_subcommand("sync")->parsed()) {
     return finish(ballast::bench::run_sync(sync_options));
+  }
+  if (app.got_subcommand("distance")) {
+    return finish(ballast::bench::run_distance(distance));
+  }
+  if (app.got_subcommand("fleet")) {
+    return finish(ballast::bench::run_sync(fleet_options));
   }
   if (scenarios->parsed()) {
     return list_scenarios(variants);

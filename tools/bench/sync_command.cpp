@@ -64,7 +64,7 @@ struct Server {
   std::string address;
 };
 
-Result<Server> start_server(std::size_t parameters) {
+Result<Server> start_server(const SyncOptions& options) {
   auto folder = TempDir::create(std::filesystem::temp_directory_path(), "ballast-bench-sync-");
   if (!folder) {
     return folder.error();
@@ -72,7 +72,7 @@ Result<Server> start_server(std::size_t parameters) {
   const auto log = folder->path() / "log";
   auto process = ChildProcess::spawn(
       {.argv = {(binary_dir() / "ballast-global").string(), "--listen", "127.0.0.1:0", "--state",
-                (folder->path() / "state").string(), "--parameters", std::to_string(parameters)},
+                (folder->path() / "state").string(), "--parameters", std::to_string(options.parameters)},
        .output = log});
   if (!process) {
     return process.error();
@@ -115,47 +115,57 @@ struct Meter {
 };
 
 Result<ordered_json> measure(const SyncOptions& options, std::size_t workers) {
-  auto server = start_server(options.parameters);
+  auto server = start_server(options);
   if (!server) {
     return server.error();
   }
   Meter meter{.server = server->process.pid()};
   const double load_before = load_average();
-  const SwarmResult r = run_swarm({.address = server->address,
-                                   .workers = workers,
-                                   .parameters = options.parameters,
-                                   .interval_s = options.interval_s,
-                                   .seconds = options.seconds,
-                                   .threads = options.threads},
-                                  &Meter::at, &meter);
+  const SwarmResult r = run_swarm(
+      {.address = server->address,
+       .workers = workers,
+       .interval_s = options.interval_s,
+       .seconds = options.seconds,
+       .threads = options.threads},
+      [&] {
+        return options.pods > 0 ? fleet_script(workers, options.pods) : sync_script(options.parameters);
+      },
+      &Meter::at, &meter);
   const double cpu = (meter.server_after.cpu_s - meter.server_before.cpu_s) / options.seconds;
   const double rate = static_cast<double>(r.syncs) / options.seconds;
   server->process.stop(5s);
-  return ordered_json{
-      {"workers", workers},
-      {"params", options.parameters},
-      {"interval_s", options.interval_s},
-      {"seconds", options.seconds},
-      {"syncs", r.syncs},
-      {"syncs_per_s", rate},
-      {"p50_ms", quantile(r.latency_ms, 0.5)},
-      {"p90_ms", quantile(r.latency_ms, 0.9)},
-      {"p99_ms", quantile(r.latency_ms, 0.99)},
-      {"p999_ms", quantile(r.latency_ms, 0.999)},
-      {"max_ms", quantile(r.latency_ms, 1)},
-      {"lost", r.lost},
-      {"broken_streams", r.broken},
-      {"broken_why", r.broken_why},
-      {"verdicts", r.verdicts},
-      {"versions", r.last_version - r.first_version},
-      {"pulled_mb_per_s", static_cast<double>(r.parameter_bytes) / 1e6 / options.seconds},
-      {"server_cpu_cores", cpu},
-      {"server_rss_mb", meter.server_after.rss_mb},
-      {"server_cpu_us_per_sync", rate > 0 ? cpu * 1e6 / rate : 0},
-      {"server_kib_per_worker", meter.server_after.rss_mb * 1024 / static_cast<double>(workers)},
-      {"client_cpu_cores", (meter.client_after - meter.client_before) / options.seconds},
-      {"load_average_before", load_before},
-      {"load_average_after", load_average()}};
+  const double seconds = options.seconds;
+  ordered_json row = {{options.pods > 0 ? "nodes" : "workers", workers}};
+  if (options.pods > 0) {
+    row["pods"] = options.pods;
+  } else {
+    row["params"] = options.parameters;
+    row["versions"] = r.last_version - r.first_version;
+  }
+  row.update(
+      ordered_json{{"interval_s", options.interval_s},
+                   {"seconds", options.seconds},
+                   {"syncs", r.syncs},
+                   {"syncs_per_s", rate},
+                   {"p50_ms", quantile(r.latency_ms, 0.5)},
+                   {"p90_ms", quantile(r.latency_ms, 0.9)},
+                   {"p99_ms", quantile(r.latency_ms, 0.99)},
+                   {"p999_ms", quantile(r.latency_ms, 0.999)},
+                   {"max_ms", quantile(r.latency_ms, 1)},
+                   {"lost", r.lost},
+                   {"broken_streams", r.broken},
+                   {"broken_why", r.broken_why},
+                   {"verdicts", r.verdicts},
+                   {"sent_mb_per_s", static_cast<double>(r.sent_bytes) / 1e6 / seconds},
+                   {"pulled_mb_per_s", static_cast<double>(r.received_bytes) / 1e6 / seconds},
+                   {"server_cpu_cores", cpu},
+                   {"server_rss_mb", meter.server_after.rss_mb},
+                   {"server_cpu_us_per_sync", rate > 0 ? cpu * 1e6 / rate : 0},
+                   {"server_kib_per_worker", meter.server_after.rss_mb * 1024 / static_cast<double>(workers)},
+                   {"client_cpu_cores", (meter.client_after - meter.client_before) / options.seconds},
+                   {"load_average_before", load_before},
+                   {"load_average_after", load_average()}});
+  return row;
 }
 
 // Two files a worker: its socket here and a spare for gRPC's own.
