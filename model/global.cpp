@@ -60,6 +60,7 @@ struct Flags {
   std::uint64_t checkpoint_versions = 1000;
   std::uint64_t seed = 0;
   int canary_seconds = 60;
+  std::size_t memory_mb = 192;
 };
 
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
@@ -353,6 +354,9 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--canary-reports", flags.server.promotion.reports, "of either side that judge a trial")
       ->capture_default_str()
       ->check(CLI::Range(2, 1'000'000));
+  app.add_option("--memory-mb", flags.memory_mb, "that gRPC may hold for all connections together")
+      ->capture_default_str()
+      ->check(CLI::Range(16, 1'000'000));
   app.add_option("--checkpoint-seconds", flags.checkpoint_seconds, "longest time without a checkpoint")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -388,6 +392,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   flags.network.robust = !flags.plain;
+  flags.server.memory_bytes = flags.memory_mb << 20;
   flags.server.promotion.window = std::chrono::seconds(flags.canary_seconds);
   if (const auto log = ballast::init_log("ballast-global", flags.log_level); !log) {
     std::fprintf(stderr, "ballast-global: %s\n", log.error().message.c_str());

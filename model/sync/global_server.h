@@ -18,7 +18,9 @@ namespace ballast::sync {
 
 struct ServerOptions {
   std::size_t most_workers = 25'000;  ///< open streams, of workers and nodes together; one more is refused
-  std::size_t memory_bytes = 384UL << 20;   ///< what gRPC may hold for all connections together
+  /// What gRPC may hold for all connections together. It keeps a buffer as large as the last message for
+  /// the next read of each; near this bound it gives those of idle connections back, beyond it cuts streams.
+  std::size_t memory_bytes = 192UL << 20;
   std::chrono::milliseconds hello{10'000};  ///< for the first whole message of a stream
   std::chrono::milliseconds idle{120'000};  ///< for each further one
   std::chrono::milliseconds write{20'000};  ///< until the worker has read an answer

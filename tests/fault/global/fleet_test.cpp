@@ -54,10 +54,10 @@ class Fleet : public Replicas {
         {.argv = {program("ballastctl"), "global", server.said("operations address="), "-o", "json"},
          .output = path("ctl.json")});
     if (!child || !child->wait(10s)) {
-      return {};
+      return nlohmann::json::object();
     }
     const auto status = nlohmann::json::parse(*read_file(path("ctl.json")), nullptr, false);
-    return status.is_object() && status.contains("fleet") ? status["fleet"] : nlohmann::json();
+    return status.is_object() && status.contains("fleet") ? status["fleet"] : nlohmann::json::object();
   }
   static std::size_t times(const Replica& who, const std::string& said) {
     std::size_t count = 0;
@@ -78,19 +78,20 @@ TEST_F(Fleet, NodesJoinAreAloneWhileTheServerIsAwayAndComeBack) {
   Replica b = node("b");
   Replica server = serve();
   ASSERT_FALSE(server.said("listening address=").empty()) << server.text();
-  for (const Replica* one : {&a, &b}) {
+  for (Replica* one : {&a, &b}) {
     ASSERT_TRUE(eventually([&] { return times(*one, "fleet state=\"joined\"") == 1; })) << one->text();
   }
-  ASSERT_TRUE(eventually([&] { return fleet_of(server).value("nodes", 0) == 2; })) << fleet_of(server).dump();
+  ASSERT_TRUE(eventually([&] { return fleet_of(server).value("nodes", 0) == 2; }))
+      << *read_file(path("ctl.json")) << server.text();
 
   server.process.signal(SIGKILL);
   ASSERT_TRUE(server.process.wait(10s));
-  for (const Replica* one : {&a, &b}) {
+  for (Replica* one : {&a, &b}) {
     EXPECT_TRUE(eventually([&] { return times(*one, "fleet state=\"away") == 1; })) << one->text();
     EXPECT_TRUE(one->process.running());
   }
   Replica again = serve();
-  for (const Replica* one : {&a, &b}) {
+  for (Replica* one : {&a, &b}) {
     EXPECT_TRUE(eventually([&] { return times(*one, "fleet state=\"joined\"") == 2; })) << one->text();
   }
   const auto fleet = fleet_of(again);
