@@ -20,7 +20,6 @@
 #include "model/sync/global_network.h"
 #include "model/train/learner.h"
 #include "model/train/loss.h"
-#include "model/train/progress.h"
 #include "tools/bench/statistics.h"
 
 namespace ballast::bench {
@@ -48,22 +47,6 @@ double norm_of(const std::vector<float>& values) {
     sum += static_cast<double>(x) * static_cast<double>(x);
   }
   return std::sqrt(sum);
-}
-
-double greedy_return(const train::Network& network, const std::vector<float>& theta,
-                     env::Environment& world) {
-  train::Cache cache;
-  double sum = 0;
-  for (std::size_t episode = 0; episode < kRecent; ++episode) {
-    world.reset(1'000'000 + episode);
-    for (bool done = false; !done;) {
-      const std::size_t action = train::greedy(network, theta, world.observation(0), cache);
-      const env::Outcome outcome = world.step({&action, 1});
-      sum += outcome.reward;
-      done = outcome.done();
-    }
-  }
-  return sum / static_cast<double>(kRecent);
 }
 
 struct Worker {
@@ -116,6 +99,8 @@ DistanceResult learn_at_distance(const DistanceRun& run, std::uint64_t steps) {
   train::Batch batch;
   train::LossScratch scratch;
   std::uint64_t done = 0;
+  double late = 0;
+  std::size_t late_count = 0;
   for (std::size_t turn = 0; done < steps; ++turn) {
     Worker& worker = workers[turn % workers.size()];
     const sync::GlobalState& acted = history.front();
@@ -133,6 +118,10 @@ DistanceResult learn_at_distance(const DistanceRun& run, std::uint64_t steps) {
     } else {
       for (const double value : worker.collector->take_returns()) {
         returns.push_back(value);
+        if (5 * done > 4 * steps) {
+          late += value;
+          ++late_count;
+        }
       }
     }
     const double norm = norm_of(sent);
@@ -155,7 +144,7 @@ DistanceResult learn_at_distance(const DistanceRun& run, std::uint64_t steps) {
     }
   }
   const auto stats = global->stats();
-  out.final_return = greedy_return(network, global->state().parameters.theta, *world);
+  out.final_return = late_count > 0 ? late / static_cast<double>(late_count) : 0;
   out.versions = stats.version.version;
   out.accepted = stats.verdicts[0];
   for (std::size_t i = 1; i < stats.verdicts.size(); ++i) {

@@ -35,7 +35,7 @@ struct DistanceRun {
 
 struct DistanceResult {
   std::uint64_t solved_at = 0;  ///< steps until 20 episodes in a row returned 475 in the mean; 0: never
-  double final_return = 0;      ///< mean of 20 episodes without exploration at the end
+  double final_return = 0;      ///< mean of the honest workers' episodes that ended in the last fifth
   std::uint64_t versions = 0, accepted = 0, rejected = 0, quarantines = 0;
 };
 
