@@ -118,6 +118,22 @@ TEST(Board, ASilentNodeLeavesAndANewNodeMayTakeItsPods) {
   EXPECT_DOUBLE_EQ(board.view("b", false, now).services.at(0).aggregate.mean_capacity_qps, 600);
 }
 
+TEST(Board, ANodeWhoseClockJumpedBackBeforeItRestartedIsNotShutOutForLong) {
+  Board board;
+  MonotonicNs now = 100 * kSecond;
+  Node before{"a", 0, 1000};
+  ASSERT_EQ(board.report(before.report(now, {{"web-0", 100}}), now), ReportVerdict::kAccepted);
+  Node after{"a", 0, 999};
+  int refused = 0;
+  for (; refused < 100; ++refused) {
+    now += kSecond;
+    if (board.report(after.report(now, {{"web-0", 100}}), now) == ReportVerdict::kAccepted) {
+      break;
+    }
+  }
+  EXPECT_EQ(refused, 15) << "until the earlier life is forgotten";
+}
+
 TEST(Board, APodThatMovesIsTheOtherNodesAtOnce) {
   Board board;
   Node a{"a", 0};
