@@ -4,8 +4,10 @@
 // understands the other. These bytes are never changed; a new field gets a new case.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 
+#include "model/sync/fleet_wire.h"
 #include "model/sync/wire.h"
 
 namespace ballast::sync {
@@ -69,6 +71,36 @@ TEST(Compatibility, WhatIsUnknownIsSkipped) {
   v1::ServerMessage server;
   ASSERT_TRUE(server.ParseFromString(kServerOfFirstVersion + later));
   EXPECT_EQ(server.reason(), "late");
+}
+
+// node_id "n1", session 7, sequence 9, sent 100 ns, tick .25 s, delay .5 s, whole, and one endpoint of
+// s/w: p, 10 ns old, qps 1, capacity 1.
+const std::string kReportOfFirstVersion =
+    "\x0a\x02n1"
+    "\x10\x07\x18\x09\x20\x64\x2d\x00\x00\x80\x3e\x35\x00\x00\x00\x3f\x38\x01"
+    "\x42\x16\x0a\x01s\x12\x01w\x1a\x01p\x30\x0a\x3d\x00\x00\x80\x3f\xb5\x01\x00\x00\x80\x3f"s;
+
+TEST(Compatibility, ANodeOneVersionBehindIsUnderstood) {
+  v1::NodeReport message;
+  ASSERT_TRUE(message.ParseFromString(kReportOfFirstVersion));
+  const fleet::NodeReport report = from_wire(message, 10);
+  EXPECT_EQ(report.session, 7U);
+  EXPECT_EQ(report.sequence, 9U);
+  EXPECT_EQ(report.tick_s, 0.25);
+  EXPECT_TRUE(report.whole);
+  ASSERT_EQ(report.endpoints.size(), 1U);
+  const observe::EndpointTelemetry& endpoint = report.endpoints[0].telemetry;
+  EXPECT_EQ(endpoint.id, (observe::EndpointId{{"s", "w"}, "p"}));
+  EXPECT_EQ(endpoint.taken, 90U);
+  EXPECT_EQ(endpoint.capacity_qps, 1.0);
+}
+
+TEST(Compatibility, AWorkerThatDoesNotTellItsObjectiveTellsNone) {
+  v1::WorkerMessage message;
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion));
+  EXPECT_TRUE(std::isnan(from_wire(message.gradient()).objective));
+  message.mutable_gradient()->set_objective(-1.5);
+  EXPECT_EQ(from_wire(message.gradient()).objective, -1.5);
 }
 
 TEST(Compatibility, AVerdictOfALaterVersionIsARejection) {
