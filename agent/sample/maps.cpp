@@ -150,6 +150,9 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
         sizeof(ballast_decision_value)}},
       {&maps.calls_,
        {BALLAST_MAP_CALLS, BPF_MAP_TYPE_HASH, sizeof(ballast_call_key), sizeof(ballast_call_value)}},
+      {&maps.coverage_,
+       {BALLAST_MAP_COVERAGE, BPF_MAP_TYPE_HASH, sizeof(ballast_coverage_key),
+        sizeof(ballast_coverage_value)}},
       {&maps.spans_, {BALLAST_MAP_SPANS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_span_value)}},
   };
   for (const auto& [fd, spec] : wanted) {
@@ -263,6 +266,19 @@ Result<std::vector<CallRow>> PinnedMaps::calls() const {
   return rows;
 }
 
+Result<std::vector<CoverageRow>> PinnedMaps::coverage() const {
+  std::vector<CoverageRow> rows;
+  const Status read = for_each<ballast_coverage_key, ballast_coverage_value>(
+      coverage_.get(), BALLAST_MAP_COVERAGE,
+      [&](const ballast_coverage_key& key, const ballast_coverage_value& value) {
+        rows.push_back({key, value});
+      });
+  if (!read) {
+    return read.error();
+  }
+  return rows;
+}
+
 Result<std::vector<PodAddress>> PinnedMaps::addresses() const {
   const auto rows = decisions();
   if (!rows) {
@@ -349,6 +365,14 @@ Status PinnedMaps::forget_cgroup(CgroupId id) const {
       }
     }
   }
+  for (std::uint8_t kind = 0; kind < BALLAST_COVERAGE_KINDS; ++kind) {
+    ballast_coverage_key key{};
+    key.cgroup_id = id;
+    key.kind = kind;
+    if (Status erased = erase(coverage_.get(), BALLAST_MAP_COVERAGE, key); !erased) {
+      return erased;
+    }
+  }
   if (Status erased = forget_calls([&](const CallRow& row) { return row.key.cgroup_id == id; }); !erased) {
     return erased;
   }
@@ -382,7 +406,23 @@ const char* loss_reason_name(ballast_loss_reason reason) {
       return "no_storage";
     case BALLAST_LOSS_STREAM_RESET:
       return "stream_reset";
+    case BALLAST_LOSS_IN_DOUBT:
+      return "in_doubt";
     case BALLAST_LOSS_REASONS:
+      break;
+  }
+  return "unknown";
+}
+
+const char* coverage_name(ballast_coverage_kind kind) {
+  switch (kind) {
+    case BALLAST_COVERAGE_OTHER:
+      return "other";
+    case BALLAST_COVERAGE_TLS:
+      return "tls";
+    case BALLAST_COVERAGE_QUIC:
+      return "quic";
+    case BALLAST_COVERAGE_KINDS:
       break;
   }
   return "unknown";

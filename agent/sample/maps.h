@@ -30,6 +30,11 @@ struct CallRow {
   ballast_call_value value{};
 };
 
+struct CoverageRow {
+  ballast_coverage_key key{};
+  ballast_coverage_value value{};
+};
+
 struct SpanRow {
   std::uint32_t cpu = 0;
   ballast_span_value value{};
@@ -66,6 +71,8 @@ class PinnedMaps {
   Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> identity() const;
   Result<std::vector<DecisionRow>> decisions() const;
   Result<std::vector<CallRow>> calls() const;
+  /// What of a cgroup is not measured.
+  Result<std::vector<CoverageRow>> coverage() const;
   /// The endpoints that were decided about. More names of peers are not in the maps.
   Result<std::vector<PodAddress>> addresses() const;
   /// What is in the slots now, by CPU; a slot that is being written may be of two spans.
@@ -78,18 +85,22 @@ class PinnedMaps {
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
   Status erase_decision(const ballast_decision_key& key) const;
-  /// Makes room after a cgroup was removed: its requests, calls, connections and CPU rows. Only for a
-  /// cgroup that is gone: the kernel adds to a row without looking again.
+  /// Makes room after a cgroup was removed: its requests, calls, coverage, connections and CPU rows. Only for
+  /// a cgroup that is gone: the kernel adds to a row without looking again.
   Status forget_cgroup(CgroupId id) const;
 
  private:
   template <typename Stale>
   Status forget_calls(Stale stale) const;
   PinnedMaps();
-  UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_;
+  UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_,
+      coverage_;
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".
 const char* loss_reason_name(ballast_loss_reason reason);
+
+/// The published name of a gap in the coverage, e.g. "tls".
+const char* coverage_name(ballast_coverage_kind kind);
 
 }  // namespace ballast::sample

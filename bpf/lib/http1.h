@@ -53,9 +53,9 @@ HTTP1_INLINE void http1_forget(void)
 #endif
 
 #define HTTP1_WINDOW 256 /* bytes looked at together; a power of two */
-/* Steps in one run. The verifier's work grows with it (some 200,000 instructions of the
- * million that it allows); a head of 256 bytes takes about 40. */
-#define HTTP1_STEPS 48
+/* Steps in one run. The verifier's work grows with it; a head of 256 bytes
+ * takes about 12. */
+#define HTTP1_STEPS 12
 
 enum http1_state {
 	HTTP1_START = 0, /* between messages */
@@ -120,9 +120,11 @@ struct http1_stream {
 };
 
 struct http1_window {
-	u32 pos;                     /* next byte; may lie behind `end` when a body was skipped */
-	u32 end;                     /* bytes that are filled, <= HTTP1_WINDOW */
-	u8 bytes[HTTP1_WINDOW + 16]; /* the 16 behind `end` may be anything */
+	u32 pos; /* next byte; may lie behind `end` when a body was skipped */
+	u32 end; /* bytes that are filled, <= HTTP1_WINDOW */
+	u32 ate; /* bytes of this step so far, <= 48 */
+	u32 pad;
+	u8 bytes[HTTP1_WINDOW + 64]; /* those behind `end` may be anything */
 };
 
 /* Lower case with the colon; compared with bytes | 0x20, which leaves '-' and ':' alone. */
@@ -142,7 +144,7 @@ HTTP1_INLINE u32 http1_find(u64 word, u8 byte)
 		return 8;
 	/* The lowest hit is true; those above may be borrow. 1 << 8k times the table puts k on top.
 	 */
-	return (u32)((((hit & -hit) >> 7) * 0x0001020304050607ULL) >> 56);
+	return (u32)((((hit & -hit) >> 7) * 0x0001020304050607ULL) >> 56) & 7;
 }
 
 HTTP1_INLINE int http1_bad(struct http1_stream *s)
@@ -460,7 +462,7 @@ HTTP1_INLINE u32 http1_method_at_once(struct http1_stream *s, const u8 *p, u64 n
 	return n;
 }
 
-/* A header's name; bytes eaten. */
+/* A header's name; bytes eaten, 0: it is none of ours, and its line does not matter. */
 HTTP1_INLINE u32 http1_name_at_once(struct http1_stream *s, const u8 *p)
 {
 	u64 first = http1_load64(p) | HTTP1_LOWER;
@@ -480,7 +482,50 @@ HTTP1_INLINE u32 http1_name_at_once(struct http1_stream *s, const u8 *p)
 		s->count = 16;
 		return 16;
 	}
-	return 1;
+	return 0;
+}
+
+/* " ddd CR LF", up to six digits, as Content-Length's value; bytes eaten or 0. */
+HTTP1_INLINE u32 http1_length_at_once(struct http1_stream *s, const u8 *p)
+{
+	u64 word = http1_load64(p) >> 8;
+	u32 value = 0, digits;
+
+	if (*p != ' ')
+		return 0;
+#ifdef __bpf__
+#pragma clang loop unroll(full)
+#endif
+	for (digits = 0; digits < 5; digits++) {
+		u8 digit = (u8)word - '0';
+
+		if (digit > 9)
+			break;
+		value = value * 10 + digit;
+		word >>= 8;
+	}
+	if (!digits || (word & 0xffff) != ('\r' | '\n' << 8))
+		return 0;
+	s->remaining = value;
+	s->flags |= HTTP1_HAS_LENGTH;
+	s->state = HTTP1_FIELD;
+	return digits + 3;
+}
+
+/* Where `byte` is first found in the next 32, or 32. May look behind `end`. */
+HTTP1_INLINE u32 http1_find_far(const u8 *p, u8 byte)
+{
+	u32 n = http1_find(http1_load64(p), byte);
+
+	if (n < 8)
+		return n;
+	n = http1_find(http1_load64(p + 8), byte);
+	if (n < 8)
+		return n + 8;
+	n = http1_find(http1_load64(p + 16), byte);
+	if (n < 8)
+		return n + 16;
+	return http1_find(http1_load64(p + 24), byte) + 24;
 }
 
 /* One byte. */
@@ -540,46 +585,60 @@ HTTP1_INLINE int http1_line_end(struct http1_stream *s, u8 state)
 HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 left, u64 now)
 {
 	u32 pos = w->pos & (HTTP1_WINDOW - 1);
+	const u8 *p = w->bytes + pos;
 	u8 state = s->state;
 	int event = HTTP1_MORE;
-	u32 n;
+	u32 n = 0;
 
+	/* What stands at the start of a line, where it is whole; its rest is eaten in the same
+	 * step. */
+	if (state == HTTP1_FIELD && p[0] == '\r' && p[1] == '\n' && pos + 2 <= w->end) {
+		w->pos = pos + 2;
+		return http1_head_end(s);
+	}
+	if (pos + 16 <= w->end) {
+		if (state == HTTP1_FIELD && *p >= 'A' && !(s->flags & HTTP1_TRAILER)) {
+			n = http1_name_at_once(s, p);
+		} else if (state == HTTP1_START) {
+			n = *p == 'H' ? http1_status_at_once(s, p, now)
+				      : http1_method_at_once(s, p, now);
+		} else if (state == HTTP1_VERSION && !s->count) {
+			n = 8;
+			if ((http1_load64(p) & HTTP1_LOW7) !=
+			    HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0)) {
+				w->pos = pos + 8;
+				return http1_bad(s);
+			}
+			s->flags |= HTTP1_OPENED;
+			s->state = HTTP1_LINE;
+		} else if (state == HTTP1_LENGTH && !(s->flags & HTTP1_HAS_LENGTH)) {
+			n = http1_length_at_once(s, p);
+		}
+	}
+	/* By way of memory: all that was possible up to here is one state to the verifier. */
+	w->ate = n;
+	http1_forget();
+	n = w->ate & 31;
+	state = s->state;
 	if (state == HTTP1_LINE || state == HTTP1_TARGET || state == HTTP1_CHUNK_EXT) {
 		u8 wanted = state == HTTP1_TARGET ? ' ' : '\n';
 
-		n = http1_find(http1_load64(w->bytes + pos), wanted);
-		if (n == 8 && pos + 8 < w->end)
-			n = 8 + http1_find(http1_load64(w->bytes + pos + 8), wanted);
+		w->ate = n + http1_find_far(p + n, wanted);
+		http1_forget();
+		n = w->ate & 63;
+		/* Beyond the window, or beyond what was searched. */
 		if (pos + n >= w->end) {
 			n = w->end - pos;
-		} else if (n < 16) {
+		} else if (p[n] == wanted) {
 			n++;
 			event = http1_line_end(s, state);
 		}
 		w->pos = pos + n;
 		return event;
 	}
-	if (state == HTTP1_FIELD && pos + 16 <= w->end && w->bytes[pos] >= 'A' &&
-	    !(s->flags & HTTP1_TRAILER)) {
-		w->pos = pos + http1_name_at_once(s, w->bytes + pos);
+	if (n) {
+		w->pos = pos + n;
 		return event;
-	}
-	if (state == HTTP1_VERSION && !s->count && pos + 8 <= w->end) {
-		w->pos = pos + 8;
-		if ((http1_load64(w->bytes + pos) & HTTP1_LOW7) !=
-		    HTTP1_WORD8('H', 'T', 'T', 'P', '/', '1', '.', 0))
-			return http1_bad(s);
-		s->flags |= HTTP1_OPENED;
-		s->state = HTTP1_LINE;
-		return event;
-	}
-	if (state == HTTP1_START && pos + 16 <= w->end) {
-		n = w->bytes[pos] == 'H' ? http1_status_at_once(s, w->bytes + pos, now)
-					 : http1_method_at_once(s, w->bytes + pos, now);
-		if (n) {
-			w->pos = pos + n;
-			return event;
-		}
 	}
 	if (state == HTTP1_BODY || state == HTTP1_CHUNK_DATA || state == HTTP1_UNTIL_CLOSE ||
 	    state == HTTP1_TUNNEL) {
@@ -657,57 +716,6 @@ HTTP1_INLINE int http1_skips(const struct http1_stream *s, u64 bytes)
 	if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL)
 		return 1;
 	return (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA) && bytes < s->remaining;
-}
-
-/* The requests that wait for their answers, oldest first. The direction that carries requests
- * writes `begun`, the other one `ended`: no lock. A request beyond the FIFO's depth is counted
- * all the same; only its start is forgotten. */
-#define HTTP1_PIPELINE 16
-
-struct http1_slot {
-	u64 start_ns;
-	u32 ordinal;
-	u32 flags;
-};
-
-struct http1_pipeline {
-	u32 begun;
-	u32 ended;
-	struct http1_slot slots[HTTP1_PIPELINE];
-};
-
-/* 0: no room to remember the start. */
-HTTP1_INLINE int http1_push(struct http1_pipeline *p, u64 start_ns, u8 flags)
-{
-	u32 ordinal = p->begun;
-	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
-	int room = ordinal - p->ended < HTTP1_PIPELINE;
-
-	if (room) {
-		slot->start_ns = start_ns;
-		slot->flags = flags;
-		slot->ordinal = ordinal + 1; /* 0 is an empty slot */
-	}
-	p->begun = ordinal + 1;
-	return room;
-}
-
-/* When the oldest request that waits began, and its flags; 0 when that is not known. */
-HTTP1_INLINE u64 http1_oldest(struct http1_pipeline *p, u8 *flags)
-{
-	u32 ordinal = p->ended;
-	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
-
-	*flags = 0;
-	if (ordinal == p->begun || slot->ordinal != ordinal + 1)
-		return 0;
-	*flags = (u8)slot->flags;
-	return slot->start_ns;
-}
-
-HTTP1_INLINE u32 http1_waiting(const struct http1_pipeline *p)
-{
-	return p->begun - p->ended;
 }
 
 #ifdef __cplusplus

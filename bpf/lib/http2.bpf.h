@@ -188,8 +188,8 @@ static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http
 		row = http_row(c, http2_protocol(slot->protocol));
 		if (row && d->first_ns >= slot->start_ns)
 			latency_add(&row->first_byte, d->first_ns - slot->start_ns);
-		call_answered(skb, c->cgroup_id, c->role, http2_protocol(slot->protocol), 0,
-			      slot->start_ns, d->first_ns, now, status);
+		call_answered(skb, &c->call, c->cgroup_id, c->role, http2_protocol(slot->protocol),
+			      0, slot->start_ns, d->first_ns, now, status);
 	}
 	if (end)
 		http2_answered(c, h, slot, id, d->fields.grpc_status, now);
@@ -286,7 +286,7 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
 		http2_request(c, h, d);
-		call_opened(skb, c->cgroup_id, c->role, ingress, 0, 0, d->first_ns);
+		call_opened(skb, &c->call, c->cgroup_id, c->role, ingress, 0, 0, d->first_ns);
 	} else if (event == HTTP2_HEAD) {
 		http2_answer_head(skb, c, h, d, now);
 	} else if (event == HTTP2_RESET) {
@@ -398,7 +398,7 @@ static __always_inline void http2_payload(struct __sk_buff *skb, struct http_soc
 	} else if (d->state == HTTP2_LOST) {
 		http2_resume(d);
 	}
-	now = bpf_ktime_get_ns();
+	now = http_now(skb, ingress);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HTTP2_MAX_WINDOWS; i++) {
 		int next = ingress ? http2_window_rx(skb, offset, now)
@@ -414,6 +414,17 @@ static __always_inline void http2_payload(struct __sk_buff *skb, struct http_soc
 		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
 		http2_lose(d);
 	}
+}
+
+static __always_inline bool http2_gap_harmless(struct __sk_buff *skb, bool ingress, u32 gap)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http2_socket *h;
+
+	if (!sk)
+		return false;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	return h && http2_skips(ingress ? &h->rx : &h->tx, gap);
 }
 
 static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, u32 gap)

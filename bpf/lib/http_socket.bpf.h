@@ -4,7 +4,8 @@
 
 /* What the http probe keeps with a TCP socket. */
 
-#include "bpf/lib/http1.h"
+#include "bpf/lib/calls.bpf.h"
+#include "bpf/lib/http1_pipeline.h"
 #include "bpf/lib/requests.bpf.h"
 
 enum http_class {
@@ -29,23 +30,28 @@ struct http_direction {
 	struct http1_stream stream;
 	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
 	u32 next_seq;
+	u32 claims; /* CPUs that want this direction; the only one has it */
+	/* Segments that came ahead of one that is still to come: the first byte of the first, the
+	 * end of the last. Nothing is done with them until the hole before them is filled, which
+	 * may tell that they are the inside of a body. */
+	u32 hole_end;
+	u32 ahead_seq;
 	u8 has_seq;
-	u8 busy;
-	u8 pad[2];
+	u8 holed;
+	u8 pad[6];
 };
 
 struct http_socket {
-	struct bpf_spin_lock lock; /* rx.busy, rx.next_seq */
-	u32 patience;
 	u64 cgroup_id;
+	u32 patience;
 	u8 class; /* enum http_class */
 	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
 	u8 closed;
 	u8 mode; /* enum http_mode */
-	u32 pad;
 	struct http_direction rx;
 	struct http_direction tx;
 	struct http1_pipeline pipeline;
+	struct call_socket call;
 	struct http1_window
 		tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
 };
@@ -79,6 +85,7 @@ static __always_inline bool http_carries_requests(const struct http_socket *c, b
 static __always_inline void http_lost(struct http_socket *c, u32 bytes)
 {
 	if (c->class == HTTP_SPOKEN) {
+		http1_doubt(&c->pipeline);
 		count_loss(BALLAST_LOSS_PARSE, 1, bytes);
 		return;
 	}
@@ -87,6 +94,15 @@ static __always_inline void http_lost(struct http_socket *c, u32 bytes)
 		c->class = HTTP_NOT;
 	else
 		c->patience--;
+}
+
+/* When this packet came or goes. A packet that leaves carries the time at which TCP sent it, on the
+ * same clock. */
+static __always_inline u64 http_now(struct __sk_buff *skb, bool ingress)
+{
+	u64 sent_ns = ingress ? 0 : skb->tstamp;
+
+	return sent_ns ? sent_ns : bpf_ktime_get_ns();
 }
 
 /* Fills the window with the packet's bytes from `offset`, of which there are `left` >= 1. */

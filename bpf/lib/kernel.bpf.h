@@ -66,6 +66,7 @@ struct bpf_sock {
 struct bpf_tcp_sock {
 	__u64 bytes_received;
 	__u64 bytes_acked;
+	__u32 rcv_nxt;
 };
 
 struct __sk_buff {
@@ -73,6 +74,7 @@ struct __sk_buff {
 	__u32 protocol;
 	__u32 data;
 	__u32 data_end;
+	__u64 tstamp;
 	struct bpf_sock *sk;
 };
 

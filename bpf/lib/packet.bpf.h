@@ -39,7 +39,8 @@ static __always_inline u32 ip_header_len(struct __sk_buff *skb, const u8 *ip, co
 	return ip[6] == IPPROTO_HOPOPTS && ip[40] == IPPROTO_TCP && ip[41] == 0 ? 48 : 0;
 }
 
-/* false: nothing in it for us (not TCP, or an acknowledgement alone, which most packets are). */
+/* false: nothing in it for us: an acknowledgement alone, which most packets are, or (offset 0) not
+ * TCP. */
 static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *out)
 {
 	const u8 *ip = (const u8 *)(unsigned long)skb->data;
@@ -47,6 +48,7 @@ static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *
 	u32 ip_len = ip_header_len(skb, ip, end);
 	const u8 *tcp = ip + ip_len;
 
+	out->offset = ip_len;
 	if (!ip_len || tcp + 20 > end)
 		return false;
 	out->flags = tcp[13] & (TCP_FIN | TCP_SYN | TCP_RST);

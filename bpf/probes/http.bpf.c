@@ -3,14 +3,17 @@
  * socket, before the socket's lock on the way in, and keeps the parser's state with the socket.
  *
  * Who writes what. Egress of one socket runs under that socket's lock, so `tx` has one writer.
- * Ingress runs without it and two CPUs may hold segments of one connection, so `rx` is claimed
- * under a spin lock; the loser's bytes count as a gap. The direction that carries requests writes
- * pipeline.begun, the one that carries answers pipeline.ended.
+ * Ingress runs without it and two CPUs may hold segments of one connection, so `rx` is claimed;
+ * what its loser held counts as a gap. The direction that carries requests writes pipeline.begun,
+ * the one that carries answers pipeline.ended.
  */
 #include "bpf/lib/calls.bpf.h"
 #include "bpf/lib/core.bpf.h"
+#include "bpf/lib/coverage.bpf.h"
 #include "bpf/lib/http2.bpf.h"
+#include "bpf/lib/http_sequence.bpf.h"
 #include "bpf/lib/packet.bpf.h"
+#include "bpf/lib/spans.bpf.h"
 
 #include <bpf/bpf_tracing.h>
 
@@ -19,100 +22,15 @@ const volatile bool tcp_marks_sockets = true;
 
 /* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */
 #define HTTP_MAX_WINDOWS 256
-/* A sequence number further off than any window (RFC 7323) is not a gap but another story. */
-#define HTTP_MAX_GAP (1 << 30)
-
-/* The first line of a message is known. false: it runs the wrong way. */
-static __always_inline bool http_opened(struct http_socket *c, struct http_direction *d,
-					bool ingress)
+/* After http_lost(), on a connection that never spoke HTTP: what it may be instead. */
+static __always_inline void http_unknown(struct http_socket *c, const struct http1_window *w)
 {
-	struct http1_stream *s = &d->stream;
-	struct ballast_request_value *row;
-	bool request = s->kind == HTTP1_REQUEST;
+	bool tls = w->end >= 6 && tls_record(w->bytes);
 
-	s->flags &= ~HTTP1_OPENED;
-	if (c->class != HTTP_SPOKEN) {
-		c->role = ingress == request ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
-		c->class = HTTP_SPOKEN;
-	}
-	if (http_carries_requests(c, ingress) != request)
-		return false;
-	if (!request)
-		return true;
-	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
-	if (row) {
-		counter_add(row->requests, 1);
-		counter_add(row->in_flight, 1);
-		row->last_seen_ns = s->first_ns;
-	}
-	if (!http1_push(&c->pipeline, s->first_ns, s->flags))
-		count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
-	return true;
-}
-
-/* An answer's first byte goes to its histogram as soon as its packet is done, its last byte when
- * the message ends: the first must not wait for a long body. */
-static __always_inline void http_first_byte(struct http_socket *c, struct http_direction *d,
-					    struct ballast_request_value *row)
-{
-	u8 flags;
-	u64 start_ns = http1_oldest(&c->pipeline, &flags);
-
-	if (start_ns && d->answered_ns >= start_ns)
-		latency_add(&row->first_byte, d->answered_ns - start_ns);
-	d->answered_ns = 0;
-}
-
-static __always_inline void http_answered(struct http_socket *c, struct http_direction *d, u64 now)
-{
-	u8 flags;
-	u64 start_ns = http1_oldest(&c->pipeline, &flags);
-	u32 class = d->stream.status / 100;
-	struct ballast_request_value *row;
-
-	if (!http1_waiting(&c->pipeline)) {
-		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
-		d->answered_ns = 0;
-		return;
-	}
-	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
-	if (row) {
-		if (d->answered_ns)
-			http_first_byte(c, d, row);
-		if (start_ns && now >= start_ns)
-			latency_add(&row->last_byte, now - start_ns);
-		opaque(class);
-		if (class >= BALLAST_STATUS_CLASSES)
-			class = 0;
-		counter_add(row->status[class], 1);
-		counter_add(row->responses, 1);
-		counter_add(row->in_flight, -1);
-	}
-	c->pipeline.ended++;
-}
-
-/* End of a head: what follows it. */
-static __always_inline int http_head(struct http_socket *c, struct http_direction *d, u64 now)
-{
-	struct http1_stream *s = &d->stream;
-	u8 request_flags;
-	int event;
-
-	if (s->kind == HTTP1_REQUEST)
-		return http1_begin_body(s, 0);
-	http1_oldest(&c->pipeline, &request_flags);
-	event = http1_begin_body(s, request_flags);
-	if (http1_interim(s))
-		return HTTP1_MORE;
-	if (s->state == HTTP1_TUNNEL) {
-		c->mode = HTTP_MODE_TUNNEL;
-		if (s->status == 101) { /* the next bytes tell what it is now */
-			c->mode = HTTP_MODE_UPGRADED;
-			s->state = HTTP1_START;
-		}
-	}
-	d->answered_ns = s->first_ns;
-	return event;
+	if (tls)
+		c->class = HTTP_NOT;
+	if (c->class == HTTP_NOT)
+		coverage_add(c->cgroup_id, tls ? BALLAST_COVERAGE_TLS : BALLAST_COVERAGE_OTHER);
 }
 
 /* Parses one window of the packet from `offset` and acts on what it finds. Gives the offset of
@@ -125,9 +43,7 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	u32 left = skb->len - offset;
 	bool begins = s->state == HTTP1_START;
 	u32 begin = offset;
-	u64 start_ns;
 	bool opens;
-	u8 flags;
 	int event;
 	u64 skipped;
 
@@ -146,7 +62,7 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 		event = HTTP1_BAD;
 	}
 	if (opens && event != HTTP1_BAD && s->kind == HTTP1_REQUEST)
-		call_opened(skb, c->cgroup_id, c->role, ingress, begins ? begin : 0,
+		call_opened(skb, &c->call, c->cgroup_id, c->role, ingress, begins ? begin : 0,
 			    c->pipeline.begun, s->first_ns);
 	if (event == HTTP1_HEAD) {
 		event = http_head(c, d, now);
@@ -156,19 +72,16 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 			left -= (u32)skipped;
 		}
 	}
-	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE) {
-		start_ns = http1_oldest(&c->pipeline, &flags);
-		if (http1_waiting(&c->pipeline))
-			call_answered(skb, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1,
-				      c->pipeline.ended + 1, start_ns, s->first_ns, now, s->status);
-		http_answered(c, d, now);
-	}
+	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE)
+		http_answered(skb, c, d, now);
 	if (event == HTTP1_SWITCH && !http2_switch(skb, c, ingress)) {
 		s->state = HTTP1_LOST;
 		event = HTTP1_BAD;
 	}
 	if (event == HTTP1_BAD) {
 		http_lost(c, left);
+		if (c->class != HTTP_SPOKEN)
+			http_unknown(c, w);
 		return skb->len;
 	}
 	return offset;
@@ -204,14 +117,17 @@ __noinline int http_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return (int)http_window(skb, c, &c->tx_window, false, offset, now);
 }
 
-/* `len` payload bytes at `offset`, in order and not seen before. Gives the offset from which on the
+/* The payload from `offset` on, in order and not seen before. Gives the offset from which on the
  * packet is HTTP/2, or its end. */
 static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
-					u32 offset, u32 len)
+					u32 offset)
 {
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	struct http1_window *w = &c->tx_window;
 	struct http1_stream *s = &d->stream;
 	struct ballast_request_value *row;
+	u32 len = skb->len - offset;
+	u32 zero = 0;
 	u64 now;
 	u32 i;
 
@@ -228,26 +144,31 @@ static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socke
 	}
 	if (s->state == HTTP1_LOST)
 		s->state = HTTP1_START;
-	now = bpf_ktime_get_ns();
+	now = http_now(skb, ingress);
+	if (ingress)
+		w = bpf_map_lookup_elem(&rx_window, &zero);
+	if (!w)
+		return skb->len;
+	/* The first window, which mostly is all, without the call. */
+	offset = http_window(skb, c, w, ingress, offset, now);
 #pragma clang loop unroll(disable)
-	for (i = 0; i < HTTP_MAX_WINDOWS; i++) {
-		int next = ingress ? http_window_rx(skb, offset, now)
-				   : http_window_tx(skb, offset, now);
+	for (i = 1; i < HTTP_MAX_WINDOWS && offset < skb->len; i++) {
+		int next;
+
+		if (c->mode == HTTP_MODE_TUNNEL || c->mode == HTTP_MODE_2)
+			break;
+		next = ingress ? http_window_rx(skb, offset, now)
+			       : http_window_tx(skb, offset, now);
 
 		if (next < 0)
 			break;
 		offset = (u32)next;
-		if (offset >= skb->len)
-			break;
-		if (c->mode == HTTP_MODE_TUNNEL) {
-			count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
-			break;
-		}
-		if (c->mode == HTTP_MODE_2)
-			break;
 	}
-	if (offset < skb->len && i == HTTP_MAX_WINDOWS) {
+	if (offset < skb->len && c->mode == HTTP_MODE_TUNNEL) {
+		count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
+	} else if (offset < skb->len && i == HTTP_MAX_WINDOWS) {
 		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
+		http1_doubt(&c->pipeline);
 		s->state = HTTP1_LOST;
 	}
 	if (d->answered_ns) {
@@ -260,84 +181,71 @@ static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socke
 	return offset;
 }
 
-/* How the segment lies to what was seen: bytes at its front to leave out, or -1 for all of it.
- * Moves next_seq on. `gap` gets the bytes that were jumped over. */
-static __always_inline s64 http_sequence(struct http_direction *d, const struct segment *seg,
-					 u32 *gap)
+static __always_inline int http2_packet(struct __sk_buff *skb, u32 offset, bool ingress)
 {
-	s32 ahead = (s32)(seg->seq - d->next_seq);
-	u32 end = seg->seq + seg->len;
+	struct http_socket *c = http_socket_of(skb);
 
-	*gap = 0;
-	if (!d->has_seq || ahead > HTTP_MAX_GAP || ahead < -HTTP_MAX_GAP) {
-		*gap = d->has_seq;
-		d->has_seq = 1;
-		d->next_seq = end;
-		return 0;
-	}
-	if ((s32)(end - d->next_seq) <= 0)
-		return -1;
-	d->next_seq = end;
-	if (ahead > 0)
-		*gap = (u32)ahead;
-	return ahead < 0 ? -(s64)ahead : 0;
+	if (c && offset < skb->len)
+		http2_payload(skb, c, ingress, offset);
+	return 0;
 }
 
-static __always_inline void http_gap(struct __sk_buff *skb, struct http_socket *c, bool ingress,
-				     u32 gap)
+__noinline int http2_packet_rx(struct __sk_buff *skb, u32 offset)
 {
-	struct http1_stream *s = ingress ? &c->rx.stream : &c->tx.stream;
+	return http2_packet(skb, offset, true);
+}
 
-	if (c->mode == HTTP_MODE_2) {
-		http2_gap(skb, ingress, gap);
-		return;
+__noinline int http2_packet_tx(struct __sk_buff *skb, u32 offset)
+{
+	return http2_packet(skb, offset, false);
+}
+
+static __always_inline void http_stream(struct __sk_buff *skb, struct http_socket *c,
+					struct http_direction *d, const struct segment *seg,
+					bool ingress)
+{
+	u32 offset = seg->offset;
+	u32 seen;
+
+	if (d->has_seq && seg->seq == d->next_seq) {
+		d->next_seq = seg->seq + seg->len;
+	} else {
+		seen = (u32)http_out_of_order(skb, seg->seq, seg->len, ingress);
+		if (seen >= seg->len)
+			return;
+		offset += seen;
 	}
-	if (http1_skips(s, gap)) {
-		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
-			s->remaining -= gap;
-		return;
-	}
-	count_loss(BALLAST_LOSS_GAP, 1, gap);
-	s->state = HTTP1_LOST;
+	if (c->mode != HTTP_MODE_2)
+		offset = http_payload(skb, c, ingress, offset);
+	if (c->mode == HTTP_MODE_2 && ingress)
+		http2_packet_rx(skb, offset);
+	else if (c->mode == HTTP_MODE_2)
+		http2_packet_tx(skb, offset);
+	if (ingress && d->holed)
+		http_hole(skb);
 }
 
 static __always_inline void http_data(struct __sk_buff *skb, struct http_socket *c,
 				      const struct segment *seg, bool ingress)
 {
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
-	u32 offset;
-	s64 seen;
-	u32 gap;
 
 	if (c->class == HTTP_NOT) {
 		count_loss(BALLAST_LOSS_NOT_HTTP, 1, seg->len);
 		return;
 	}
-	if (ingress) {
-		bool busy;
-
-		bpf_spin_lock(&c->lock);
-		busy = d->busy;
-		seen = -1;
-		if (!busy) {
-			seen = http_sequence(d, seg, &gap);
-			d->busy = seen >= 0;
-		}
-		bpf_spin_unlock(&c->lock);
-	} else {
-		seen = http_sequence(d, seg, &gap);
-	}
-	if (seen < 0)
+	if (!ingress) {
+		http_stream(skb, c, d, seg, ingress);
 		return;
-	if (gap)
-		http_gap(skb, c, ingress, gap);
-	offset = seg->offset + (u32)seen;
-	if (c->mode != HTTP_MODE_2)
-		offset = http_payload(skb, c, ingress, offset, seg->len - (u32)seen);
-	if (c->mode == HTTP_MODE_2 && offset < skb->len)
-		http2_payload(skb, c, ingress, offset);
-	if (ingress)
-		d->busy = 0;
+	}
+	/* Adds without fetching are all that kernels before 5.12 have, and enough: of two CPUs that
+	 * both added, the one that came second sees two. */
+	counter_add(d->claims, 1);
+	if (*(volatile u32 *)&d->claims == 1)
+		http_stream(skb, c, d, seg, ingress);
+	else
+		http1_doubt(&c->pipeline);
+	counter_add(d->claims, -1);
 }
 
 /* Requests that nobody will answer any more. */
@@ -357,25 +265,27 @@ static __always_inline void http_abandon(struct http_socket *c)
 
 /* FIN or RST in the direction of the answers: a body without a length ends here, and there is no
  * answer to come. The other direction may close first and still be answered. */
-static __always_inline void http_finish(struct __sk_buff *skb, struct http_socket *c,
-					const struct segment *seg, bool ingress)
+__noinline int http_finish(struct __sk_buff *skb, u32 flags, u32 ingress)
 {
-	struct http2_socket *h;
+	struct http_socket *c = http_socket_of(skb);
 	struct bpf_sock *sk = skb->sk;
-	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	struct http_direction *d;
+	struct http2_socket *h;
 
-	if (c->class != HTTP_SPOKEN || http_carries_requests(c, ingress))
-		return;
-	if (d->stream.state == HTTP1_UNTIL_CLOSE && (seg->flags & TCP_FIN)) {
+	if (!c || c->class != HTTP_SPOKEN || http_carries_requests(c, ingress))
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	if (d->stream.state == HTTP1_UNTIL_CLOSE && (flags & TCP_FIN)) {
 		d->stream.state = HTTP1_START;
-		http_answered(c, d, bpf_ktime_get_ns());
+		http_answered(skb, c, d, bpf_ktime_get_ns());
 	}
 	http_abandon(c);
 	if (c->mode != HTTP_MODE_2 || !sk)
-		return;
+		return 0;
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
 	if (h)
 		http2_abandon(c, h);
+	return 0;
 }
 
 /* A connection that was open before the tcp probe was there counts from its first segment. */
@@ -398,8 +308,8 @@ static __always_inline void http_adopt_connection(struct bpf_sock *sk, u64 cgrou
 	counter_add(row->adopted, 1);
 }
 
-static __always_inline struct http_socket *http_socket_new(struct __sk_buff *skb,
-							   const struct segment *seg)
+/* 1: the socket has its state now. */
+__noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
@@ -407,32 +317,35 @@ static __always_inline struct http_socket *http_socket_new(struct __sk_buff *skb
 	bool fresh;
 
 	if (!sk)
-		return NULL;
+		return 0;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
-		return NULL;
+		return 0;
 	if (sk->state == TCP_LISTEN) {
 		/* Data in the handshake's last packet: the socket it is for is not made yet. */
-		count_loss(BALLAST_LOSS_GAP, 1, seg->len);
-		return NULL;
+		count_loss(BALLAST_LOSS_GAP, 1, len);
+		return 0;
 	}
 	tcp = bpf_tcp_sock(sk);
 	if (!tcp)
-		return NULL;
+		return 0;
 	/* A SYN counts as a byte. */
 	fresh = !tcp->bytes_received && tcp->bytes_acked <= 1;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!c) {
-		count_loss(BALLAST_LOSS_NO_STORAGE, 1, seg->len);
-		return NULL;
+		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
+		return 0;
 	}
 	if (!c->cgroup_id) {
 		c->patience = HTTP_ADOPTED_PATIENCE;
 		c->class = fresh ? HTTP_NEW : HTTP_ADOPTED;
+		/* The first segment that comes may not be the first that was sent. */
+		c->rx.next_seq = tcp->rcv_nxt;
+		c->rx.has_seq = 1;
 		c->cgroup_id = bpf_skb_cgroup_id(skb);
 		http_adopt_connection(sk, c->cgroup_id, fresh);
 	}
-	return c;
+	return 1;
 }
 
 /* Always 1: a packet is never dropped. */
@@ -442,8 +355,11 @@ static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 	struct bpf_sock *sk;
 	struct segment seg;
 
-	if (!segment_read(skb, &seg))
+	if (!segment_read(skb, &seg)) {
+		if (!seg.offset)
+			coverage_datagram(skb);
 		return 1;
+	}
 	sk = skb->sk;
 	if (!sk)
 		return 1;
@@ -451,14 +367,16 @@ static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 	if (!c) {
 		if (!seg.len || (seg.flags & TCP_SYN))
 			return 1;
-		c = http_socket_new(skb, &seg);
+		if (!http_socket_new(skb, seg.len))
+			return 1;
+		c = http_socket_of(skb);
 		if (!c)
 			return 1;
 	}
 	if (seg.len)
 		http_data(skb, c, &seg, ingress);
 	if (seg.flags & (TCP_FIN | TCP_RST))
-		http_finish(skb, c, &seg, ingress);
+		http_finish(skb, seg.flags, ingress);
 	return 1;
 }
 

@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 2u
+#define BALLAST_WIRE_VERSION 3u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -48,8 +48,9 @@ typedef long long __ballast_s64;
 	"identity" /* HASH: cgroup id (u64) -> ballast_identity_value, user writes */
 #define BALLAST_MAP_DECISIONS                                                                      \
 	"decisions" /* HASH: ballast_decision_key -> ballast_decision_value, user writes */
-#define BALLAST_MAP_CALLS "calls" /* HASH: ballast_call_key -> ballast_call_value */
-#define BALLAST_MAP_SPANS "spans" /* PERCPU_ARRAY[BALLAST_SPAN_SLOTS]: ballast_span_value */
+#define BALLAST_MAP_CALLS    "calls"    /* HASH: ballast_call_key -> ballast_call_value */
+#define BALLAST_MAP_COVERAGE "coverage" /* HASH: ballast_coverage_key -> ballast_coverage_value */
+#define BALLAST_MAP_SPANS    "spans"    /* PERCPU_ARRAY[BALLAST_SPAN_SLOTS]: ballast_span_value */
 
 /* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
 #define BALLAST_MAP_CONTROL      "control"      /* ARRAY[1]: ballast_control_value */
@@ -58,7 +59,6 @@ typedef long long __ballast_s64;
 	"http2_sockets" /* SK_STORAGE: frames and streams of one HTTP/2 connection */
 #define BALLAST_MAP_TCP_SOCKETS                                                                    \
 	"tcp_sockets" /* SK_STORAGE: connections that were counted as open */
-#define BALLAST_MAP_CALL_SOCKETS "call_sockets" /* SK_STORAGE: both ends of a connection */
 #define BALLAST_MAP_SPAN_SOCKETS "span_sockets" /* SK_STORAGE: the sampled request of one */
 #define BALLAST_MAP_SPAN_COUNT   "span_count"   /* PERCPU_ARRAY[1]: spans published so far */
 #define BALLAST_MAP_TASKS        "tasks"     /* HASH: thread id -> since when it waits for a CPU */
@@ -71,6 +71,7 @@ typedef long long __ballast_s64;
 #define BALLAST_MAX_CPU_SHARES   65536 /* cgroups x CPUs; fewer on small machines */
 #define BALLAST_MAX_DECISIONS    4096
 #define BALLAST_MAX_CALLS        8192 /* (caller, peer, protocol); 1.8 KB each, made when called */
+#define BALLAST_MAX_COVERAGE     8192 /* (cgroup, kind), made when seen */
 #define BALLAST_SPAN_SLOTS       128  /* a CPU; a power of two; the oldest is overwritten */
 #define BALLAST_SPAN_HEAD        256  /* bytes of a sampled request's head; a power of two */
 
@@ -101,7 +102,10 @@ enum ballast_loss_reason {
 	BALLAST_LOSS_TUNNEL = 8,        /* bytes after CONNECT or Upgrade */
 	BALLAST_LOSS_NO_STORAGE = 9,    /* socket storage could not be had (optmem_max) */
 	BALLAST_LOSS_STREAM_RESET = 10, /* HTTP/2 requests given up by RST_STREAM */
-	BALLAST_LOSS_REASONS = 11,
+	BALLAST_LOSS_IN_DOUBT = 11, /* HTTP/1 requests after a gap over what may have been heads:
+				       counted, without a latency until request and answer are
+				       surely each other's again */
+	BALLAST_LOSS_REASONS = 12,
 };
 
 /* A request waits for `first byte of the response` and for `last byte of the response`. */
@@ -157,6 +161,27 @@ struct ballast_call_value {
 };
 BALLAST_ASSERT(sizeof(struct ballast_call_value) == 24 + sizeof(struct ballast_latency),
 	       "call layout");
+
+/* Why traffic of a cgroup's sockets is not measured. Never renumber. */
+enum ballast_coverage_kind {
+	BALLAST_COVERAGE_OTHER = 0, /* TCP connections that speak nothing we parse */
+	BALLAST_COVERAGE_TLS = 1,   /* TCP connections that are encrypted inside the application */
+	BALLAST_COVERAGE_QUIC = 2,  /* packets that open QUIC connections */
+	BALLAST_COVERAGE_KINDS = 3,
+};
+
+struct ballast_coverage_key {
+	__ballast_u64 cgroup_id;
+	__ballast_u8 kind;   /* enum ballast_coverage_kind */
+	__ballast_u8 pad[7]; /* zero */
+};
+BALLAST_ASSERT(sizeof(struct ballast_coverage_key) == 16, "coverage key layout");
+
+struct ballast_coverage_value {
+	__ballast_u64 events; /* connections, for QUIC packets that open one */
+	__ballast_u64 last_seen_ns;
+};
+BALLAST_ASSERT(sizeof(struct ballast_coverage_value) == 16, "coverage layout");
 
 /* One end's view of one request. */
 struct ballast_span_value {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel counts against what was really sent, over loopback.
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <string>
 #include <vector>
@@ -23,6 +25,22 @@ class HttpProbe : public LiveTest {
     if (!IsSkipped() && !HasFatalFailure()) {
       start_server();
     }
+  }
+  std::uint64_t not_measured(ballast_coverage_kind kind) const {
+    return not_measured_where(kind, [this](std::uint64_t cgroup) { return cgroup == cgroup_->id(); });
+  }
+  std::uint64_t not_measured_anywhere(ballast_coverage_kind kind) const {
+    return not_measured_where(kind, [](std::uint64_t) { return true; });
+  }
+  template <typename Where>
+  std::uint64_t not_measured_where(ballast_coverage_kind kind, Where where) const {
+    std::uint64_t events = 0;
+    const auto rows = maps_->coverage();
+    EXPECT_TRUE(rows.ok());
+    for (const auto& each : *rows) {
+      events += each.key.kind == kind && where(each.key.cgroup_id) ? each.value.events : 0;
+    }
+    return events;
   }
   // Losses are the whole machine's, others' traffic included, so they are not asserted here.
   void expect_exchanges(std::uint64_t count) const {
@@ -286,6 +304,32 @@ TEST_F(HttpProbe, OtherProtocolsAreCountedNotParsed) {
   client.send(get("/plain"));
   EXPECT_TRUE(eventually([this] { return loss(BALLAST_LOSS_NOT_HTTP).bytes >= 606; }));
   EXPECT_EQ(row().requests, 0U);
+  EXPECT_EQ(not_measured(BALLAST_COVERAGE_TLS), 1U) << "a known gap of the server's cgroup";
+
+  const Client other(port_);
+  other.send("SSH-2.0-test\r\n" + std::string(600, 'x'));
+  EXPECT_TRUE(eventually([this] { return not_measured(BALLAST_COVERAGE_OTHER) == 1; }));
+  EXPECT_EQ(not_measured(BALLAST_COVERAGE_TLS), 1U);
+}
+
+TEST_F(HttpProbe, QuicIsAKnownGap) {
+  const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port_);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+  const auto send = [&](const std::string& head) {
+    const std::string packet = head + std::string(1100, 'q');
+    ::send(fd.get(), packet.data(), packet.size(), MSG_NOSIGNAL);
+  };
+  const std::uint64_t before = not_measured_anywhere(BALLAST_COVERAGE_QUIC);
+  send(std::string("\xc3\0\0\0\1", 5));  // an Initial packet, version 1
+  EXPECT_GE(not_measured_anywhere(BALLAST_COVERAGE_QUIC), before + 1);
+  const std::uint64_t after = not_measured_anywhere(BALLAST_COVERAGE_QUIC);
+  send(std::string("\x43\0\0\0\1", 5));  // a short header
+  send(std::string("\xc3\0\0\0\7", 5));  // no version that there is
+  EXPECT_EQ(not_measured_anywhere(BALLAST_COVERAGE_QUIC), after) << "unless somebody else spoke QUIC now";
 }
 
 }  // namespace

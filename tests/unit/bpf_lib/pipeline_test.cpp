@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
-#include "bpf/lib/http1.h"
+#include <deque>
+#include <random>
+
+#include "bpf/lib/http1_pipeline.h"
 
 namespace ballast::bpf {
 namespace {
@@ -39,6 +42,115 @@ TEST(Pipeline, OverflowForgetsOnlyItsOwn) {
     ++pipeline.ended;
   }
   EXPECT_EQ(http1_waiting(&pipeline), 0U);
+}
+
+// A connection as both directions see it. Every request has a start of its own, by which it is told
+// whether an answer was timed, and by the right one.
+class Exchange {
+ public:
+  void request() {
+    dropped_ += http1_settle(&pipeline_);
+    http1_push(&pipeline_, ++now_, 0);
+    true_starts_.push_back(now_);
+  }
+  // One whose head fell into a gap.
+  void missed_request() {
+    true_starts_.push_back(++now_);
+    http1_doubt(&pipeline_);
+  }
+  void answer() {
+    u8 flags = 0;
+    ++pipeline_.answers;
+    const u64 start = http1_oldest(&pipeline_, &flags);
+    if (start != 0) {
+      ++timed_;
+      EXPECT_EQ(start, true_starts_.front()) << "timed by another request's start";
+    }
+    if (http1_waiting(&pipeline_) != 0) {
+      ++pipeline_.ended;
+    }
+    true_starts_.pop_front();
+  }
+  void missed_answer() {
+    true_starts_.pop_front();
+    http1_doubt(&pipeline_);
+  }
+  int timed() const { return timed_; }
+  u32 dropped() const { return dropped_; }
+  const http1_pipeline& pipeline() const { return pipeline_; }
+
+ private:
+  http1_pipeline pipeline_{};
+  std::deque<u64> true_starts_;
+  u64 now_ = 0;
+  int timed_ = 0;
+  u32 dropped_ = 0;
+};
+
+TEST(Doubt, EndsWithTheNextExchangeOfAClientThatWaits) {
+  Exchange e;
+  for (int i = 0; i < 2; ++i) {
+    e.request();
+    e.answer();
+  }
+  e.missed_request();
+  e.answer();
+  e.request();  // an answer came before it, but perhaps that of a request before the doubt
+  e.answer();
+  EXPECT_EQ(e.timed(), 2);
+  e.request();
+  e.answer();
+  EXPECT_EQ(e.timed(), 3);
+  EXPECT_EQ(e.dropped(), 0U);
+}
+
+TEST(Doubt, AnAnswerThatWasMissedFreesItsRequest) {
+  Exchange e;
+  e.request();
+  e.answer();
+  e.request();
+  e.missed_answer();
+  for (int i = 0; i < 3; ++i) {
+    e.request();
+    e.answer();
+  }
+  EXPECT_EQ(e.timed(), 3);
+  EXPECT_EQ(e.dropped(), 1U) << "the one without an answer";
+  EXPECT_EQ(http1_waiting(&e.pipeline()), 0U);
+}
+
+// With two requests out all the time every order of events is also that of a client that waits.
+TEST(Doubt, OfAPipeliningConnectionNeverEnds) {
+  Exchange e;
+  e.request();
+  e.request();
+  e.answer();
+  e.request();
+  e.answer();
+  e.missed_request();
+  e.answer();
+  for (int i = 0; i < 50; ++i) {
+    e.request();
+    e.answer();
+  }
+  EXPECT_EQ(e.timed(), 2);
+}
+
+TEST(Doubt, WhateverIsMissedNobodyIsTimedByAnother) {
+  for (unsigned seed = 1; seed <= 300; ++seed) {
+    std::minstd_rand random(seed);
+    Exchange e;
+    const bool pipelines = seed % 2 == 0;
+    if (pipelines) {
+      e.request();
+    }
+    for (int i = 0; i < 200; ++i) {
+      random() % 10 == 0 ? e.missed_request() : e.request();
+      random() % 10 == 0 ? e.missed_answer() : e.answer();
+    }
+    // Unless its second exchange is in doubt, one that waits is trusted again and again.
+    EXPECT_TRUE(pipelines || e.timed() < 2 || e.timed() > 50) << e.timed();
+  }
 }
 
 TEST(Pipeline, CountsWrap) {

@@ -63,6 +63,15 @@ TEST(Btf, Requests) {
       {MEMBER(Latency, count), MEMBER(Latency, sum_ns), MEMBER(Latency, max_ns), MEMBER(Latency, buckets)});
 }
 
+TEST(Btf, Coverage) {
+  using Key = ballast_coverage_key;
+  expect_layout("http.bpf.o", "ballast_coverage_key", sizeof(Key),
+                {MEMBER(Key, cgroup_id), MEMBER(Key, kind), MEMBER(Key, pad)});
+  using Value = ballast_coverage_value;
+  expect_layout("http.bpf.o", "ballast_coverage_value", sizeof(Value),
+                {MEMBER(Value, events), MEMBER(Value, last_seen_ns)});
+}
+
 TEST(Btf, Calls) {
   using Key = ballast_call_key;
   expect_layout("http.bpf.o", "ballast_call_key", sizeof(Key),

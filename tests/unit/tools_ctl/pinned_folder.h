@@ -74,6 +74,8 @@ class PinnedFolder {
         {BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
          sizeof(ballast_decision_value), 16},
         {BALLAST_MAP_CALLS, BPF_MAP_TYPE_HASH, sizeof(ballast_call_key), sizeof(ballast_call_value), 16},
+        {BALLAST_MAP_COVERAGE, BPF_MAP_TYPE_HASH, sizeof(ballast_coverage_key),
+         sizeof(ballast_coverage_value), 16},
         {BALLAST_MAP_SPANS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_span_value), BALLAST_SPAN_SLOTS},
     };
     for (const Spec& spec : specs) {

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#ifndef BALLAST_HTTP_SEQUENCE_BPF_H
+#define BALLAST_HTTP_SEQUENCE_BPF_H
+
+/* Segments by their sequence numbers: late ones, overlaps, holes and what is behind them, bytes
+ * that never come. */
+
+#include "bpf/lib/http2.bpf.h"
+#include "bpf/lib/http_messages.bpf.h"
+
+/* A sequence number further off than any window (RFC 7323) is not a gap but another story. */
+#define HTTP_MAX_GAP (1 << 30)
+
+/* What is rare lies in global functions as well: the verifier checks each once, and not in every
+ * state that the packet's way may be in. */
+
+static __always_inline struct http_socket *http_socket_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
+}
+
+/* Bytes that will not be seen. */
+__noinline int http_gap(struct __sk_buff *skb, u32 gap, u32 ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http_direction *d;
+	struct http1_stream *s;
+
+	if (!c)
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	s = &d->stream;
+	if (c->mode == HTTP_MODE_2) {
+		http2_gap(skb, ingress, gap);
+	} else if (http1_skips(s, gap)) {
+		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
+			s->remaining -= gap;
+	} else if (s->state == HTTP1_BODY && s->remaining == gap) { /* its rest, and no more */
+		s->state = HTTP1_START;
+		if (s->kind == HTTP1_RESPONSE)
+			http_answered(skb, c, d, http_now(skb, ingress));
+	} else {
+		count_loss(BALLAST_LOSS_GAP, 1, gap);
+		http1_doubt(&c->pipeline);
+		s->state = HTTP1_LOST;
+		if (c->class == HTTP_NEW) /* its first bytes are not known */
+			c->class = HTTP_ADOPTED;
+	}
+	return 0;
+}
+
+/* Whether a gap of so many bytes is the inside of a body, of which nothing has to be seen. */
+static __always_inline bool http_gap_harmless(struct __sk_buff *skb, struct http_socket *c,
+					      bool ingress, u32 gap)
+{
+	if (c->mode == HTTP_MODE_2)
+		return http2_gap_harmless(skb, ingress, gap);
+	return http1_skips(ingress ? &c->rx.stream : &c->tx.stream, gap);
+}
+
+/* TCP has not had the bytes from `seq` on either: they are still to come. */
+static __always_inline bool http_awaited(struct __sk_buff *skb, u32 seq)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp = sk ? bpf_tcp_sock(sk) : NULL;
+
+	return tcp && (s32)(tcp->rcv_nxt - seq) <= 0;
+}
+
+/* A segment that is not the next one. Gives the bytes at its front to leave out, all of them when
+ * there is nothing in it for us. */
+__noinline int http_out_of_order(struct __sk_buff *skb, u32 seq, u32 len, u32 ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http_direction *d;
+	u32 end = seq + len;
+	s32 ahead;
+
+	if (!c)
+		return (int)len;
+	d = ingress ? &c->rx : &c->tx;
+	ahead = (s32)(seq - d->next_seq);
+	if (!d->has_seq || ahead > HTTP_MAX_GAP || ahead < -HTTP_MAX_GAP) {
+		if (d->has_seq)
+			http_gap(skb, 1, ingress);
+		d->has_seq = 1;
+		d->holed = 0;
+		d->next_seq = end;
+		return 0;
+	}
+	if ((s32)(end - d->next_seq) <= 0)
+		return (int)len;
+	if (ahead > 0 && ingress && !http_gap_harmless(skb, c, ingress, (u32)ahead) &&
+	    http_awaited(skb, d->next_seq)) {
+		if (!d->holed || (s32)(seq - d->hole_end) < 0)
+			d->hole_end = seq;
+		if (!d->holed || (s32)(end - d->ahead_seq) > 0)
+			d->ahead_seq = end;
+		d->holed = 1;
+		return (int)len;
+	}
+	d->next_seq = end;
+	if (ahead <= 0)
+		return -ahead;
+	d->holed = 0;
+	http_gap(skb, (u32)ahead, ingress);
+	return 0;
+}
+
+/* After a segment was parsed: when the hole is filled, on with what came ahead of it, whose bytes
+ * nobody has any more. */
+__noinline int http_hole(struct __sk_buff *skb)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http_direction *d;
+	u32 ahead;
+
+	if (!c)
+		return 0;
+	d = &c->rx;
+	ahead = d->ahead_seq - d->next_seq;
+	if ((s32)(d->next_seq - d->hole_end) < 0)
+		return 0;
+	d->holed = 0;
+	if ((s32)ahead <= 0)
+		return 0;
+	d->next_seq = d->ahead_seq;
+	http_gap(skb, ahead, true);
+	return 0;
+}
+
+#endif
