@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "agent/base/human.h"
 #include "agent/base/table.h"
@@ -84,6 +87,27 @@ Result<Report> cpu(View& view, const std::string& target) {
   return report;
 }
 
+Result<Json> coverage_json(View& view) {
+  auto rows = view.maps.coverage();
+  if (!rows) {
+    return rows.error();
+  }
+  std::sort(rows->begin(), rows->end(), [](const auto& a, const auto& b) {
+    return std::tie(a.key.cgroup_id, a.key.kind) < std::tie(b.key.cgroup_id, b.key.kind);
+  });
+  Json json = Json::array();
+  for (const auto& row : *rows) {
+    Json one = name_json(row.key.cgroup_id, view.names.of(row.key.cgroup_id));
+    one["kind"] = sample::coverage_name(static_cast<ballast_coverage_kind>(row.key.kind));
+    one["events"] = row.value.events;
+    one["last_seen_s"] = row.value.last_seen_ns > view.now
+                             ? 0.0
+                             : static_cast<double>(view.now - row.value.last_seen_ns) * 1e-9;
+    json.push_back(std::move(one));
+  }
+  return json;
+}
+
 Result<Report> loss(View& view, const std::string& /*target*/) {
   const auto sums = view.maps.loss();
   if (!sums) {
@@ -97,7 +121,19 @@ Result<Report> loss(View& view, const std::string& /*target*/) {
     table.row(
         {reason, std::to_string((*sums)[i].events), human_bytes(static_cast<double>((*sums)[i].bytes))});
   }
-  report.text = table.text();
+  Table gaps({{"NOT MEASURED"}, {"WHY"}, {"SEEN", Align::kRight}, {"LAST"}});
+  const auto rows = coverage_json(view);
+  if (!rows) {
+    return rows.error();
+  }
+  for (const Json& row : *rows) {
+    gaps.row({row["pod"].get<std::string>().empty()
+                  ? row["cgroup"].get<std::string>()
+                  : row["namespace"].get<std::string>() + "/" + row["pod"].get<std::string>(),
+              row["kind"], row["events"].dump(),
+              human_duration_ns(row["last_seen_s"].get<double>() * 1e9) + " ago"});
+  }
+  report.text = table.text() + (gaps.empty() ? "" : "\n" + gaps.text());
   return report;
 }
 

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 
 #include "agent/base/human.h"
@@ -66,6 +69,11 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"sink", field(meta.sink)},
                  {"subscribers", meta.subscribers},
                  {"tick_ms", meta.tick_ms}};
+  const auto gaps = coverage_json(view);
+  if (!gaps) {
+    return gaps.error();
+  }
+  report.json["not_measured"] = *gaps;
   const auto age = [](double s) { return human_duration_ns(s * 1e9); };
   Table table({{"BALLASTD"}, {alive ? "alive" : "dead (the programs go on measuring)"}});
   table.row({"pid", std::to_string(meta.pid)});
@@ -82,6 +90,16 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   table.row({"sink", field(meta.sink)});
   table.row({"subscribers", std::to_string(meta.subscribers)});
   table.row({"tick", std::to_string(meta.tick_ms) + " ms"});
+  std::map<std::string, std::set<std::uint64_t>> cgroups;
+  for (const Json& gap : *gaps) {
+    cgroups[gap["kind"]].insert(gap["cgroup_id"].get<std::uint64_t>());
+  }
+  std::string not_measured;
+  for (const auto& [kind, where] : cgroups) {
+    not_measured += fmt::format("{}{} in {} cgroups", not_measured.empty() ? "" : ", ", kind, where.size());
+  }
+  table.row(
+      {"not measured", not_measured.empty() ? "nothing that was seen" : not_measured + " (ballastctl loss)"});
   report.text = table.text();
   return report;
 }

@@ -10,6 +10,9 @@
 /// empty means all.
 namespace ballast::ctl {
 
+/// [{the names of a cgroup, "kind","events","last_seen_s"}]: what of it is not measured.
+Result<Json> coverage_json(View& view);
+
 Result<Report> status(View& view, const std::string& target);
 /// JSON of `requests` and `loss` is the contract of design section 10.
 Result<Report> requests(View& view, const std::string& target);

@@ -14,6 +14,7 @@ namespace ballast::ctl {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr sample::CgroupId kWeb = 1001;
 
@@ -163,6 +164,22 @@ TEST_F(VerbsTest, LossIsTheContract) {
   EXPECT_EQ(json.size(), static_cast<std::size_t>(BALLAST_LOSS_REASONS));
   EXPECT_EQ(json["gap"], (Json{{"events", 2 * each.size()}, {"bytes", 10 * each.size()}}));
   EXPECT_EQ(json["not_http"], (Json{{"events", 0}, {"bytes", 0}}));
+}
+
+TEST_F(VerbsTest, WhatIsNotMeasuredIsSaidByPod) {
+  EXPECT_TRUE(run(status).json["not_measured"].empty());
+  EXPECT_THAT(run(loss).text, Not(HasSubstr("NOT MEASURED")));
+  ballast_coverage_key key{};
+  key.cgroup_id = kWeb;
+  key.kind = BALLAST_COVERAGE_TLS;
+  ASSERT_TRUE(folder_->put(BALLAST_MAP_COVERAGE, key, ballast_coverage_value{7, 1}));
+  const Json gaps = run(status).json["not_measured"];
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0]["pod"], "web-0");
+  EXPECT_EQ(gaps[0]["kind"], "tls");
+  EXPECT_EQ(gaps[0]["events"], 7U);
+  EXPECT_THAT(run(status).text, HasSubstr("tls in 1 cgroups"));
+  EXPECT_THAT(run(loss).text, HasSubstr("NOT MEASURED"));
 }
 
 TEST_F(VerbsTest, ConnectionsAndCpuByCgroup) {
