@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What measuring gets right and what it costs: requests counted against the client's own count,
-# latency against a packet capture, and nginx with and without the agent.
-#   tools/bench/telemetry.sh [--quick] [--pairs N] [--seconds N] [--only counted,timed,cost] [--out DIR]
+# What measuring gets right and what it costs: requests counted against the client's own count, over
+# a link that loses and reorders packets too, latency against a packet capture, and nginx with and without the agent.
+#   tools/bench/telemetry.sh [--quick] [--pairs N] [--seconds N] [--only counted,lossy,timed,cost] [--out DIR]
 # Prints one table; writes telemetry.json and telemetry.svg to DIR (build/bench/telemetry). As root.
 # About 15 minutes with 10 pairs (the default), 2 minutes with --quick. Figures that were taken beside
 # other load are marked preliminary. Exit code 1 when a target is missed.

@@ -50,7 +50,7 @@ def http1(bench, name, options, rate, seconds):
         return row(name, rate, "http1", client, bench.rows(group).get("http1", {}), client["seconds"])
 
 
-def h2load(bench, port, streams, headers, rate, seconds):
+def h2load(bench, port, streams, headers, rate, seconds, address="127.0.0.1"):
     """h2load's own count, from its summary."""
     connections = 4
     argv = ["h2load", "-c", connections, "-m", streams, "-t", "1", *headers]
@@ -58,7 +58,7 @@ def h2load(bench, port, streams, headers, rate, seconds):
         argv += ["-n", int(rate * seconds) // connections * connections, "--rps", max(1, rate // connections)]
     else:
         argv += ["-n", 40000 if streams > 1 else 20000]
-    child = Child([*argv, f"http://127.0.0.1:{port}/"], cgroup=bench.cgroup("client"), text=True,
+    child = Child([*argv, f"http://{address}:{port}/"], cgroup=bench.cgroup("client"), text=True,
                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = child.process.communicate(timeout=120)
     done = re.search(r"requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed", out)

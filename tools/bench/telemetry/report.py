@@ -19,6 +19,13 @@ def counted_line(row):
             verdict(row)]
 
 
+def lossy_line(row):
+    line = counted_line(row)
+    line[0] = row["case"]
+    line[2] += f", {percent(row['timed'], 1)} timed"
+    return line
+
+
 def timed_line(row):
     return [f"first byte at {row['load']:.0%} load", f"{row['rate']:,}/s",
             f"p50 {row['kernel_p50_us']} us ({percent(row['error_p50'], 1)}), "
@@ -37,7 +44,8 @@ def cost_line(row):
                 f"{row['pairs']} pairs")
         target = f"<= {row['target']:.2f} at 40,000/s"
     elif "ns_a_request" in row:
-        what = f"{row['ns_a_request']:.0f} ns in {row['runs_a_request']:.1f} runs"
+        what = (f"{row['ns_a_request']:.0f} ns in {row['runs_a_request']:.1f} runs, {row['ns_a_request_and_end']:.0f} "
+                f"an end; an empty pair {row['ns_empty']:.0f}")
         target = f"<= {row['target']} ns"
     elif "millicores" in row:
         what = f"{row['millicores']} millicores, {row['rss_mb']} MB"
@@ -47,7 +55,7 @@ def cost_line(row):
     return [row["case"], rate, what, target, verdict(row)]
 
 
-LINES = {"counted": counted_line, "timed": timed_line, "cost": cost_line}
+LINES = {"counted": counted_line, "lossy": lossy_line, "timed": timed_line, "cost": cost_line}
 
 
 def line(part, row):

@@ -13,12 +13,13 @@ import time
 
 import cost
 import counted
+import lossy
 import machine
 import plot
 import report
 import timed
 
-PARTS = ("counted", "timed", "cost")
+PARTS = ("counted", "lossy", "timed", "cost")
 # More than this and the figures are the neighbours' as well.
 QUIET_CPUS = 0.15
 
@@ -28,7 +29,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="fewer rates, 2 pairs of 1 s")
     parser.add_argument("--pairs", type=int, help="agent on and off, interleaved (10)")
     parser.add_argument("--seconds", type=float, help="of each run (4)")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, of counted,timed,cost")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, of counted,lossy,timed,cost")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench/telemetry"))
     parser.add_argument("--bin", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def measure(bench, options):
             continue
         if bench.agent is None:
             bench.start_agent()
-        result[part] = {"counted": counted, "timed": timed}[part].run(bench, options.seconds, options.quick, say(part))
+        result[part] = {"counted": counted, "lossy": lossy, "timed": timed}[part].run(bench, options.seconds, options.quick, say(part))
     result["preliminary"] += [d for d in disturbances_after(bench) if d not in result["preliminary"]]
     return result
 
