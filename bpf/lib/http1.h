@@ -55,7 +55,7 @@ HTTP1_INLINE void http1_forget(void)
 #define HTTP1_WINDOW 256 /* bytes looked at together; a power of two */
 /* Steps in one run. The verifier's work grows with it; a head of 256 bytes
  * takes about 12. */
-#define HTTP1_STEPS 12
+#define HTTP1_STEPS 16
 
 enum http1_state {
 	HTTP1_START = 0, /* between messages */

@@ -52,63 +52,86 @@ static __always_inline void http_first_byte(struct http_socket *c, struct http_d
 	d->answered_ns = 0;
 }
 
-/* An answer to which no request waits. false: it is not counted. In doubt it is for a request that
- * was missed, and counts for both. So it does where no request was seen yet: that one came before
- * us, or with the handshake's last segment, when there was no socket to see it by. */
-static __always_inline bool http_unasked(struct http_socket *c, const struct http1_stream *s)
+static __always_inline void http_count_answer(struct ballast_request_value *row, u32 class)
 {
-	struct http1_pipeline *p = &c->pipeline;
+	opaque(class);
+	if (class >= BALLAST_STATUS_CLASSES)
+		class = 0;
+	counter_add(row->status[class], 1);
+	counter_add(row->responses, 1);
+}
 
-	if (http1_in_doubt(p) || (!p->begun && s->status != 408))
-		return true;
-	count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
-	if (s->status != 408) { /* a server's last word on an idle connection */
-		p->manners = HTTP1_PIPELINES;
-		http1_doubt(p);
+/* An answer in doubt, or one to which no request waits: counted where that is right, never timed. A
+ * function of its own: it is rare, and the verifier walks it once. */
+__noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct ballast_request_value *row;
+	struct http1_pipeline *p;
+	struct http_direction *d;
+	struct http_socket *c;
+	u32 status;
+
+	c = sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
+	if (!c)
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	p = &c->pipeline;
+	status = d->stream.status;
+	d->answered_ns = 0;
+	/* In doubt it is for a request that was missed, and counts for both. So it does where no
+	 * request was seen yet: that one came before us, or with the handshake's last segment, when
+	 * there was no socket to see it by. 408 is a server's last word on an idle connection. */
+	if (!http1_waiting(p) && !http1_in_doubt(p) && (p->begun || status == 408)) {
+		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
+		if (status != 408) {
+			p->manners = HTTP1_PIPELINES;
+			http1_doubt(p);
+		}
+		return 0;
 	}
-	return false;
+	count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
+	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
+	if (row)
+		http_count_answer(row, status / 100);
+	if (row && http1_waiting(p))
+		counter_add(row->in_flight, -1);
+	else if (row)
+		counter_add(row->requests, 1);
+	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1, 0, 0, 0,
+		      http_now(skb, ingress), status);
+	if (http1_waiting(p))
+		p->ended++;
+	return 0;
 }
 
 static __always_inline void http_answered(struct __sk_buff *skb, struct http_socket *c,
-					  struct http_direction *d, u64 now)
+					  struct http_direction *d, bool ingress, u64 now)
 {
 	struct http1_pipeline *p = &c->pipeline;
 	struct http1_stream *s = &d->stream;
-	u32 class = s->status / 100;
-	bool waits = http1_waiting(p);
 	struct ballast_request_value *row;
-	bool doubt = http1_in_doubt(p);
 	u64 start_ns;
 	u8 flags;
 
 	p->answers++;
-	if (!waits && !http_unasked(c, s)) {
-		d->answered_ns = 0;
+	if (!http1_waiting(p) || http1_in_doubt(p)) {
+		http_untimed(skb, ingress);
 		return;
 	}
 	start_ns = http1_oldest(p, &flags);
-	if (doubt || !waits)
-		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row) {
 		if (d->answered_ns)
 			http_first_byte(c, d, row);
 		if (start_ns && now >= start_ns)
 			latency_add(&row->last_byte, now - start_ns);
-		opaque(class);
-		if (class >= BALLAST_STATUS_CLASSES)
-			class = 0;
-		counter_add(row->status[class], 1);
-		counter_add(row->responses, 1);
-		if (waits)
-			counter_add(row->in_flight, -1);
-		else
-			counter_add(row->requests, 1);
+		http_count_answer(row, s->status / 100);
+		counter_add(row->in_flight, -1);
 	}
-	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1,
-		      doubt ? 0 : p->ended + 1, start_ns, s->first_ns, now, s->status);
-	if (waits)
-		p->ended++;
+	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1, p->ended + 1,
+		      start_ns, s->first_ns, now, s->status);
+	p->ended++;
 }
 
 /* End of a head: what follows it. */

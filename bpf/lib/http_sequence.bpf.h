@@ -40,7 +40,7 @@ __noinline int http_gap(struct __sk_buff *skb, u32 gap, u32 ingress)
 	} else if (s->state == HTTP1_BODY && s->remaining == gap) { /* its rest, and no more */
 		s->state = HTTP1_START;
 		if (s->kind == HTTP1_RESPONSE)
-			http_answered(skb, c, d, http_now(skb, ingress));
+			http_answered(skb, c, d, ingress, http_now(skb, ingress));
 	} else {
 		count_loss(BALLAST_LOSS_GAP, 1, gap);
 		http1_doubt(&c->pipeline);

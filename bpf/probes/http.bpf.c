@@ -73,7 +73,7 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 		}
 	}
 	if (event == HTTP1_END && s->kind == HTTP1_RESPONSE)
-		http_answered(skb, c, d, now);
+		http_answered(skb, c, d, ingress, now);
 	if (event == HTTP1_SWITCH && !http2_switch(skb, c, ingress)) {
 		s->state = HTTP1_LOST;
 		event = HTTP1_BAD;
@@ -277,7 +277,7 @@ __noinline int http_finish(struct __sk_buff *skb, u32 flags, u32 ingress)
 	d = ingress ? &c->rx : &c->tx;
 	if (d->stream.state == HTTP1_UNTIL_CLOSE && (flags & TCP_FIN)) {
 		d->stream.state = HTTP1_START;
-		http_answered(skb, c, d, bpf_ktime_get_ns());
+		http_answered(skb, c, d, ingress, bpf_ktime_get_ns());
 	}
 	http_abandon(c);
 	if (c->mode != HTTP_MODE_2 || !sk)

@@ -20,26 +20,43 @@
 #pragma GCC diagnostic ignored "-Wold-style-cast"
 #endif
 
-/* floor(log2(v)) for v > 0 without a loop or a builtin that the BPF target lacks. */
+/* Hides a value from the compiler, which would make branches of what follows. */
+#ifdef __bpf__
+#define BALLAST_HIST_KEEP(x) asm volatile("" : "+r"(x))
+#else
+#define BALLAST_HIST_KEEP(x) ((void)0)
+#endif
+
+/* 1 when v > most, both below 2^63. */
+static inline unsigned long long ballast_above(unsigned long long v, unsigned long long most)
+{
+	unsigned long long difference = most - v;
+
+	BALLAST_HIST_KEEP(difference);
+	return difference >> 63;
+}
+
+/* floor(log2(v)) for v > 0, without a branch: the verifier would walk all that follows once for
+ * each way to here. */
 static inline unsigned int ballast_log2(unsigned long long v)
 {
-	unsigned int r, shift;
+	unsigned long long r, shift;
 
-	r = (v > 0xFFFFFFFFULL) << 5;
+	r = ballast_above(v >> 32, 0) << 5;
 	v >>= r;
-	shift = (v > 0xFFFF) << 4;
+	shift = ballast_above(v, 0xFFFF) << 4;
 	v >>= shift;
 	r |= shift;
-	shift = (v > 0xFF) << 3;
+	shift = ballast_above(v, 0xFF) << 3;
 	v >>= shift;
 	r |= shift;
-	shift = (v > 0xF) << 2;
+	shift = ballast_above(v, 0xF) << 2;
 	v >>= shift;
 	r |= shift;
-	shift = (v > 0x3) << 1;
+	shift = ballast_above(v, 0x3) << 1;
 	v >>= shift;
 	r |= shift;
-	return r | (unsigned int)(v >> 1);
+	return (unsigned int)(r | v >> 1);
 }
 
 /* Bucket of a duration in ns; always below BALLAST_HIST_BUCKETS. */
