@@ -63,10 +63,10 @@ def talk(port, answers):
 
 def run(bench, namespace):
     group, port = bench.cgroup("server"), machine.free_port()
-    server = machine.Child([sys.executable, "-c", SERVER, lossy.THERE, port, SLOW_SECONDS], cgroup=group,
-                           namespace=namespace, log=bench.work / "server.log")
-    try:
-        with lossy.bad_link(namespace, 0, 0.2) as did:
+    with lossy.bad_link(namespace, 0, 0.2) as did:
+        server = machine.Child([sys.executable, "-c", SERVER, lossy.THERE, port, SLOW_SECONDS], cgroup=group,
+                               namespace=namespace, log=bench.work / "server.log")
+        try:
             machine.wait_for(lambda: machine.accepts(lossy.THERE, port), "the server listens")
             answers = []
             threads = [threading.Thread(target=talk, args=(port, answers)) for _ in range(CONNECTIONS)]
@@ -75,8 +75,8 @@ def run(bench, namespace):
             for thread in threads:
                 thread.join()
             row = bench.rows(group)["http1"]
-    finally:
-        server.stop()
+        finally:
+            server.stop()
     total, slow = CONNECTIONS * REQUESTS, CONNECTIONS * (REQUESTS // SLOW_EVERY)
     check(len(answers) == total and did["reordered"] > total / 20, f"the run itself: {len(answers)} answers, {did}")
     check(row["requests"] == total and row["responses"] == total and row["in_flight"] == 0, f"counts: {row}")
