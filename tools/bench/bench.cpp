@@ -197,7 +197,7 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
         ->check(CLI::Range(1U, 256U))
         ->capture_default_str();
   }
-  figures->add_option("--steps", options.steps, "of a learner (none: 200000, quick 4000)");
+  figures->add_option("--steps", options.steps, "of a learner (none: 20000, quick 4000)");
   figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
 }
 

@@ -56,7 +56,7 @@ Result<FiguresOptions> with_defaults(FiguresOptions o) {
       o.matrix.ticks = {0.25};
     }
   }
-  o.steps = o.steps > 0 ? o.steps : o.quick ? 4'000 : 200'000;
+  o.steps = o.steps > 0 ? o.steps : o.quick ? 4'000 : 20'000;
   auto matrix = completed(std::move(o.matrix));
   if (!matrix) {
     return matrix.error();
@@ -152,10 +152,13 @@ std::string train(const FiguresOptions& o, const Training& t) {
                   "--out",
                   t.folder,
                   "--evaluate-every",
-                  std::to_string(std::max<std::uint64_t>(o.steps / 20, 1))};
-  if (o.quick) {
-    process.argv.insert(process.argv.end(), {"--episodes", "2", "--final-episodes", "2"});
-  } else {
+                  std::to_string(std::max<std::uint64_t>(o.steps / 20, 1)),
+                  // A point of the figure is of all seeds, so few episodes of each are enough.
+                  "--episodes",
+                  "2",
+                  "--final-episodes",
+                  "2"};
+  if (!o.quick) {
     process.argv.emplace_back("--resume");
   }
   process.output = t.folder / "log";

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <limits>
 
@@ -159,6 +161,46 @@ TEST_F(Run, ACheckpointThatCannotBeWrittenLeavesTheOldOneWhole) {
   ASSERT_TRUE(save(path, sample_checkpoint()).ok());
   EXPECT_FALSE(save(folder_.path() / "no-such-folder" / "checkpoint.bin", sample_checkpoint()).ok());
   EXPECT_EQ(*load(path), sample_checkpoint());
+}
+
+/// While it lives, no file of this process may grow beyond `bytes`: a disk that is full.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit tight{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &tight);
+  }
+  ~FullDisk() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(Run, AFullDiskStopsItAndLeavesTheLastGoodCheckpointWhole) {
+  TrainOptions half = options("full");
+  half.steps = 1'000;
+  ASSERT_TRUE(run(half).ok());
+  const std::string good = bytes("full/checkpoint.bin");
+  ASSERT_GT(good.size(), 4'096U);
+  auto checkpoint = load(half.out / "checkpoint.bin");
+  ASSERT_TRUE(checkpoint.ok());
+  checkpoint->state.steps = 500;  // as if half of it were still to do
+  ASSERT_TRUE(save(half.out / "checkpoint.bin", *checkpoint).ok());
+  const std::string kept = bytes("full/checkpoint.bin");
+  half.resume = true;
+  {
+    const FullDisk full(4'096);
+    const auto stopped = run(half);
+    ASSERT_FALSE(stopped.ok());
+    EXPECT_EQ(stopped.error().exit_code(), 1);
+    EXPECT_NE(stopped.error().message.find("checkpoint"), std::string::npos) << stopped.error().message;
+  }
+  EXPECT_EQ(bytes("full/checkpoint.bin"), kept);
+  EXPECT_TRUE(run(half).ok()) << "with room again it goes on from there";
 }
 
 }  // namespace
