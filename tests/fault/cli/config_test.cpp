@@ -97,7 +97,7 @@ TEST_F(Refused, CtlWithoutAFolderSaysWhatToDo) {
   const Ended none = run({ctl, "--bpffs", bpffs_, "requests"});
   EXPECT_EQ(none.code, 1) << none.output;
   EXPECT_THAT(none.output, HasSubstr("start ballastd"));
-  const Ended unknown = run({ctl, "calls"});
+  const Ended unknown = run({ctl, "nonsense"});
   EXPECT_EQ(unknown.code, 2);
   EXPECT_THAT(unknown.output, HasSubstr("known: status, requests"));
   EXPECT_EQ(run({ctl, "loss", "-o", "xml"}).code, 2);
