@@ -198,6 +198,8 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
         ->capture_default_str();
   }
   figures->add_option("--steps", options.steps, "of a learner (none: 20000, quick 4000)");
+  figures->add_flag_callback(
+      "--without-learning", [&options] { options.learners.clear(); }, "figure 4 and the matrix alone");
   figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
 }
 

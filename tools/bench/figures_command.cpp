@@ -137,27 +137,11 @@ std::string train(const FiguresOptions& o, const Training& t) {
   std::filesystem::create_directories(t.folder, error);
   // Evaluations at the same steps in every run, so that curves can be averaged point by point.
   ProcessOptions process;
-  process.argv = {o.program,
-                  "train",
-                  "--learner",
-                  t.learner,
-                  "--env",
-                  "queue",
-                  "--scenario",
-                  t.traffic,
-                  "--seed",
-                  std::to_string(t.seed),
-                  "--steps",
-                  std::to_string(o.steps),
-                  "--out",
-                  t.folder,
-                  "--evaluate-every",
-                  std::to_string(std::max<std::uint64_t>(o.steps / 20, 1)),
+  process.argv = {o.program, "train", "--learner", t.learner, "--env", "queue", "--scenario", t.traffic,
+                  "--seed", std::to_string(t.seed), "--steps", std::to_string(o.steps), "--out", t.folder,
+                  "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / 20, 1)),
                   // A point of the figure is of all seeds, so few episodes of each are enough.
-                  "--episodes",
-                  "2",
-                  "--final-episodes",
-                  "2"};
+                  "--episodes", "2", "--final-episodes", "2"};
   if (!o.quick) {
     process.argv.emplace_back("--resume");
   }
@@ -210,6 +194,10 @@ std::map<std::string, std::string> csv_of(const Matrix& matrix) {
 
 std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string& note) {
   const std::filesystem::path folder = o.out / "train";
+  if (o.learners.empty()) {
+    note = "Not run: --without-learning.";
+    return {};
+  }
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (!can_train(o.program, folder / "help.log")) {
