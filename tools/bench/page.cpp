@@ -26,7 +26,7 @@ svg{width:100%;height:auto;display:block}svg text{font-size:13px;fill:var(--ink)
 .pair{display:grid;gap:0 1.2em}@media (min-width:800px){.pair{grid-template-columns:1fr 1fr}}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.8em;font-variant-numeric:tabular-nums}
 th,td{padding:.15em .45em;text-align:right;border-bottom:1px solid var(--faint)}th:first-child{text-align:left;white-space:nowrap}
-td{white-space:nowrap}
+td{white-space:nowrap}td:last-child{white-space:normal;min-width:9em}
 .heat td{min-width:2.6em;text-align:center;border:1px solid var(--paper)}
 .heat th:first-child{position:sticky;left:0;background:var(--paper)}
 .turn{vertical-align:bottom}.turn div{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}
