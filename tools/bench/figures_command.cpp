@@ -139,7 +139,7 @@ std::string train(const FiguresOptions& o, const Training& t) {
   ProcessOptions process;
   process.argv = {o.program, "train", "--learner", t.learner, "--env", "queue", "--scenario", t.traffic,
                   "--seed", std::to_string(t.seed), "--steps", std::to_string(o.steps), "--out", t.folder,
-                  "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / 20, 1)),
+                  "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / 10, 1)),
                   // A point of the figure is of all seeds, so few episodes of each are enough.
                   "--episodes", "2", "--final-episodes", "2"};
   if (!o.quick) {
