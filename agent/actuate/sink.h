@@ -27,6 +27,8 @@ class WeightSink {
   virtual std::size_t subscribers() const { return 0; }
   /// From publish() to the proxy's acknowledgement, in seconds, median of late; 0 where unknown.
   virtual double acknowledgement_delay_s() const { return 0; }
+  /// Empty while all is well; else what is in the way of publishing, for the log, status and metrics.
+  virtual std::string trouble() const { return {}; }
 };
 
 }  // namespace ballast::actuate

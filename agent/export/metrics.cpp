@@ -252,6 +252,11 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
   one_gauge("ballast_acknowledgement_delay_seconds",
             "From a publication to a proxy's acknowledgement, median of late.",
             loop_.acknowledgement_delay_s);
+  auto troubles = family("ballast_trouble", "1: it cannot do its work now.", MetricType::Gauge);
+  for (const auto& [of, fails] : loop_.troubles) {
+    gauge(troubles, {{"of", of}}, fails ? 1 : 0);
+  }
+  families.push_back(std::move(troubles));
 
   if (spans_) {
     const auto one_counter = [&](const char* name, const char* help, std::uint64_t value) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct LoopMetrics {
   std::uint64_t policy_version = 0;
   std::size_t subscribers = 0;
   double acknowledgement_delay_s = 0;
+  std::map<std::string, bool> troubles;  ///< by what leads out of us: does it fail now?
   std::vector<MapFill> maps;
 };
 
@@ -53,7 +55,9 @@ struct ExporterOptions {
 ///   ballast_spans_exported_total, ballast_spans_dropped_total, ballast_spans_lost_total,
 ///   ballast_spans_failures_total, ballast_loss_events_total{reason}, ballast_loss_bytes_total{reason},
 ///   ballast_policy_epoch, ballast_policy_version, ballast_xds_subscribers,
-///   ballast_acknowledgement_delay_seconds, ballast_map_entries{map}, ballast_map_max_entries{map}.
+///   ballast_acknowledgement_delay_seconds,
+///   ballast_trouble{of} (1: identity or sink cannot do its work now; the log and status say why),
+///   ballast_map_entries{map}, ballast_map_max_entries{map}.
 ///
 /// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
 /// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over

@@ -163,6 +163,7 @@ Status StateWriter::heartbeat(const TickState& tick) {
   meta->policy_crc32 = tick.policy_crc32;
   copy_text(meta->policy, tick.policy);
   copy_text(meta->sink, tick.sink);
+  copy_text(meta->trouble, tick.trouble);
   return maps_.put_meta(*meta);
 }
 

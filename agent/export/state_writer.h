@@ -35,6 +35,7 @@ struct TickState {
   std::uint64_t policy_version = 0;
   std::uint32_t policy_crc32 = 0;
   std::string sink;
+  std::string trouble;  ///< what is in the way now; empty when nothing is
 };
 
 /// Keeps what ballastctl shows in the pinned maps: names of cgroups, the last decision of each

@@ -29,6 +29,8 @@ class IdentitySource {
   virtual ~IdentitySource() = default;
   /// The pods known now; cheap enough for every tick. A cgroup that has gone has cgroup_id 0.
   virtual const std::vector<Pod>& pods() = 0;
+  /// Empty while all is well; else why what is known may be old, for the log, status and metrics.
+  virtual std::string trouble() const { return {}; }
 };
 
 }  // namespace ballast::identity

@@ -63,8 +63,7 @@ class KubernetesSource final : public IdentitySource {
   static Result<std::unique_ptr<KubernetesSource>> create(KubernetesOptions options, const Clock& clock);
   ~KubernetesSource() override;
   const std::vector<Pod>& pods() override;
-  /// Empty while all is well; else why what is known may be old.
-  std::string trouble() const;
+  std::string trouble() const override;
   /// true once everything has been listed.
   bool synced() const { return watch_->synced() && catalog_->synced(); }
 

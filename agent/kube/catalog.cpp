@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/kube/catalog.h"
 
+#include <algorithm>
+#include <cctype>
 #include <utility>
 
 namespace ballast::kube {
@@ -28,6 +30,33 @@ bool says(const Json& conditions, const char* key, bool otherwise) {
   return found.is_boolean() ? found.get<bool>() : otherwise;
 }
 
+/// How near to the client traffic has to stay: Kubernetes' own field, or else Istio's annotation.
+void read_nearness(const Json& object, Service& service) {
+  std::string spread = text_at(object, {"spec", "trafficDistribution"});
+  if (spread.empty()) {
+    spread = text_at(object, {"metadata", "annotations", "networking.istio.io/traffic-distribution"});
+  }
+  std::transform(spread.begin(), spread.end(), spread.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  service.zone_local = spread == "preferclose" || spread == "prefersamezone";
+  service.node_local =
+      spread == "prefersamenode" || text_at(object, {"spec", "internalTrafficPolicy"}) == "Local";
+}
+
+std::vector<std::string> comma_list(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    std::string part = text.substr(begin, end - begin);
+    std::erase(part, ' ');
+    if (!part.empty()) {
+      parts.push_back(std::move(part));
+    }
+    begin = end + 1;
+  }
+  return parts;
+}
+
 Service parse_service(const Json& object) {
   Service service;
   service.ns = text_at(object, {"metadata", "namespace"});
@@ -37,6 +66,9 @@ Service parse_service(const Json& object) {
   service.type = text_at(object, {"spec", "type"});
   service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
   service.selector = text_map(at(object, {"spec", "selector"}));
+  service.export_to =
+      comma_list(text_at(object, {"metadata", "annotations", "networking.istio.io/exportTo"}));
+  read_nearness(object, service);
   if (const Json& families = at(object, {"spec", "ipFamilies"});
       families.is_array() && !families.empty() && families[0].is_string()) {
     service.family = families[0].get<std::string>();

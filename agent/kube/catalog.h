@@ -45,6 +45,9 @@ struct Service {
   std::string type;             ///< ClusterIP, NodePort, LoadBalancer, ExternalName
   std::string family = "IPv4";  ///< the first of its families: endpoints of others are left out
   bool headless = false;
+  bool node_local = false;             ///< clients reach endpoints on their own node only, or prefer them
+  bool zone_local = false;             ///< clients prefer endpoints of their own zone
+  std::vector<std::string> export_to;  ///< Istio's: namespaces that see it; empty: as the mesh says
   std::vector<ServicePort> ports;
   std::map<std::string, std::string> selector;
   std::vector<Endpoint> endpoints;  ///< by address, each once

@@ -36,6 +36,10 @@ double churn_of(std::map<observe::EndpointId, double>& before, const guard::Guar
   return churn;
 }
 
+Status trouble_of(const std::string& text) {
+  return text.empty() ? ok() : Status(Error::failed(text));
+}
+
 }  // namespace
 
 Loop::Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors)
@@ -87,6 +91,8 @@ void Loop::tick(const sample::Sample& sample) {
     }
     ticks.push_back(tick);
   }
+  complain("identity", trouble_of(doors_.identity->trouble()));
+  complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
   write_state(pods, ticks, now);
   if (doors_.learner != nullptr) {
     doors_.learner->offer(recorder_.take());
@@ -98,6 +104,8 @@ void Loop::tick(const sample::Sample& sample) {
                              .policy_version = policy_.version(),
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
+                             .troubles = {{"identity", !doors_.identity->trouble().empty()},
+                                          {"sink", !doors_.sink->trouble().empty()}},
                              .maps = {{"identity", pods.size(), BALLAST_MAX_CGROUPS},
                                       {"cpu", sample.cgroups.size(), BALLAST_MAX_CGROUPS}}});
   }
@@ -240,10 +248,16 @@ void Loop::write_state(const std::vector<identity::Pod>& pods,
                                    .policy_epoch = policy_.epoch(),
                                    .policy_version = policy_.version(),
                                    .policy_crc32 = policy_.crc32(),
-                                   .sink = doors_.sink->name()};
+                                   .sink = doors_.sink->name(),
+                                   .trouble = trouble()};
   complain("writing identities to their map", doors_.state->write_identity(pods));
   complain("writing decisions to their map", doors_.state->write_decisions(services, state));
   complain("writing the heartbeat", doors_.state->heartbeat(state));
+}
+
+std::string Loop::trouble() const {
+  const std::string of_sink = doors_.sink->trouble();
+  return of_sink.empty() ? doors_.identity->trouble() : of_sink;
 }
 
 void Loop::release() {

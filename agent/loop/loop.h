@@ -88,6 +88,7 @@ class Loop {
   void withdraw(const observe::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods,
                    const std::vector<telemetry::ServiceTick>& services, const decide::LoopContext& context);
+  std::string trouble() const;
   void complain(const std::string& what, const Status& status);
 
   LoopOptions options_;

@@ -324,10 +324,11 @@ struct ballast_meta {
 	char build[64];
 	char policy[32];
 	char sink[64];
+	char trouble[256]; /* what is in the way now: the API server's own words; empty: nothing */
 };
 #define BALLAST_META_HTTP 1u
 #define BALLAST_META_TCP  2u
 #define BALLAST_META_CPU  4u
-BALLAST_ASSERT(sizeof(struct ballast_meta) == 232, "meta layout");
+BALLAST_ASSERT(sizeof(struct ballast_meta) == 488, "meta layout");
 
 #endif

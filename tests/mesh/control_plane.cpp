@@ -39,6 +39,10 @@ Status wait_for(const std::string& what, ChildProcess& process, const fs::path& 
 
 }  // namespace
 
+fs::path repository() {
+  return build_folder().parent_path();
+}
+
 std::optional<std::string> missing() {
   if (::geteuid() != 0) {
     return "root is needed for a network namespace and cgroups";
@@ -81,15 +85,16 @@ Result<ChildProcess> ControlPlane::spawn(std::vector<std::string> argv, const st
   return ChildProcess::spawn(options);
 }
 
-Status ControlPlane::run(std::vector<std::string> argv, seconds timeout) {
-  const std::string name = argv[0] + " " + argv[1];
-  auto child = spawn(std::move(argv), "run.log");
-  const auto ended = child ? child->wait(timeout) : std::nullopt;
-  if (!ended || ended->code != 0) {
-    const auto text = read_file(folder() / "run.log");
-    return Error::failed(name + " failed: " + (text ? *text : ""));
+Ended ControlPlane::run(std::vector<std::string> argv, seconds timeout) {
+  static int runs = 0;
+  const std::string log = "run" + std::to_string(++runs);
+  auto child = spawn(std::move(argv), log);
+  if (!child) {
+    return {-1, child.error().message};
   }
-  return ok();
+  const auto ended = child->wait(timeout);
+  const auto text = read_file(folder() / log);
+  return {ended ? ended->code : -2, text ? *text : ""};
 }
 
 Status ControlPlane::make_credentials() {
@@ -115,10 +120,23 @@ Status ControlPlane::make_credentials() {
       {"openssl", "genrsa", "-out", file("accounts.key"), "2048"},
       {"openssl", "rsa", "-in", file("accounts.key"), "-pubout", "-out", file("accounts.pub")}};
   for (const auto& step : steps) {
-    if (Status made = run(step, seconds(30)); !made) {
-      return made;
+    if (const Ended made = run(step, seconds(30)); made.code != 0) {
+      return Error::failed(step[0] + " " + step[1] + " failed: " + made.output);
     }
   }
+  return ok();
+}
+
+Status ControlPlane::start_etcd() {
+  auto etcd =
+      spawn({"etcd", "--unsafe-no-fsync", "--data-dir=" + (folder() / "etcd").string(),
+             "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+             "--listen-peer-urls=http://127.0.0.1:2380"},
+            "etcd.log", {"ETCD_UNSUPPORTED_ARCH="});
+  if (!etcd) {
+    return etcd.error();
+  }
+  etcd_ = std::move(*etcd);
   return ok();
 }
 
@@ -129,7 +147,7 @@ Status ControlPlane::start_api_server() {
              "--advertise-address=" + std::string(kHost), "--secure-port=" + std::to_string(kApiPort),
              "--cert-dir=" + file("certs"), "--tls-cert-file=" + file("api.crt"),
              "--tls-private-key-file=" + file("api.key"), "--token-auth-file=" + file("tokens.csv"),
-             "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
+             "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16,fd77:96::/112",
              "--allow-privileged=true", "--disable-admission-plugins=ServiceAccount",
              "--service-account-issuer=https://kubernetes.default.svc",
              "--service-account-key-file=" + file("accounts.pub"),
@@ -206,15 +224,9 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::start() {
     return admin.error();
   }
   plane->admin_ = std::move(*admin);
-  auto etcd = plane->spawn(
-      {"etcd", "--unsafe-no-fsync", "--data-dir=" + (plane->folder() / "etcd").string(),
-       "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
-       "--listen-peer-urls=http://127.0.0.1:2380"},
-      "etcd.log", {"ETCD_UNSUPPORTED_ARCH="});
-  if (!etcd) {
-    return etcd.error();
+  if (Status up = plane->start_etcd(); !up) {
+    return up.error();
   }
-  plane->etcd_ = std::move(*etcd);
   if (Status up = plane->start_api_server(); !up) {
     return up.error();
   }
@@ -257,19 +269,38 @@ long ControlPlane::status_of(const std::string& method, const std::string& path,
   return reply ? reply->status : 0;
 }
 
-ControlPlane::Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout) {
+Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout) {
   std::vector<std::string> argv = {program("kubectl"), "--kubeconfig", (folder() / "kubeconfig").string(),
                                    "--cache-dir", (folder() / "kubectl").string()};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  static int runs = 0;
-  const std::string log = "kubectl" + std::to_string(++runs);
-  auto child = spawn(std::move(argv), log);
-  if (!child) {
-    return {-1, child.error().message};
-  }
-  const auto ended = child->wait(timeout);
-  const auto text = read_file(folder() / log);
-  return {ended ? ended->code : -2, text ? *text : ""};
+  return run(std::move(argv), timeout);
+}
+
+Ended ControlPlane::install(const std::string& overlay) {
+  return kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()});
+}
+
+Ended ControlPlane::uninstall(const std::string& overlay) {
+  const std::string ns = "/api/v1/namespaces/ballast-system";
+  // The namespace controller would remove these: the Lease is our own, the others come with a namespace.
+  status_of("DELETE", "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases");
+  Ended ended = kubectl({"delete", "--wait=false", "--ignore-not-found", "-k",
+                         (repository() / "deploy/daemonset/overlays" / overlay).string()});
+  Json left = must("GET", ns);
+  left["spec"]["finalizers"] = Json::array();
+  status_of("PUT", ns + "/finalize", left);
+  eventually([&] { return status_of("GET", ns) == 404; });
+  return ended;
+}
+
+fs::path ControlPlane::account_token(const std::string& account) {
+  static int tokens = 0;
+  const Json made =
+      must("POST", "/api/v1/namespaces/ballast-system/serviceaccounts/" + account + "/token",
+           {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", Json::object()}});
+  const fs::path file = folder() / ("token" + std::to_string(++tokens));
+  std::ofstream(file) << kube::text_at(made, {"status", "token"});
+  return file;
 }
 
 double ControlPlane::pushes(const std::string& type) const {

@@ -26,11 +26,20 @@ inline constexpr int kIstiodPort = 15010;
 inline constexpr int kIstiodMonitoringPort = 15014;
 inline constexpr const char* kAdminToken = "admin-token";
 
+/// The folder of the repository.
+fs::path repository();
+
 /// Why the mesh cannot run here; nullopt when it can.
 std::optional<std::string> missing();
 /// Moves this process, which must have one thread yet, into a network namespace with 10.77.0.0/16 and
 /// 127.0.0.0/8 on loopback. nullopt when that worked.
 std::optional<std::string> enter_namespace();
+
+/// Exit code (-1: not started, -2: not ended in time) and all output of a program.
+struct Ended {
+  int code = -1;
+  std::string output;
+};
 
 /// etcd, kube-apiserver (RBAC on, etcd behind it) and istiod, with Istio's CRDs.
 class ControlPlane {
@@ -49,18 +58,25 @@ class ControlPlane {
             const char* content_type = kube::kJsonBody);
   /// The status of a call as the administrator.
   long status_of(const std::string& method, const std::string& path, const Json& body = nullptr);
-  /// kubectl as the administrator; exit code and output.
-  struct Ended {
-    int code = -1;
-    std::string output;
-  };
+  /// kubectl as the administrator.
   Ended kubectl(std::vector<std::string> arguments, std::chrono::seconds timeout = std::chrono::seconds(60));
+  Ended run(std::vector<std::string> argv, std::chrono::seconds timeout);
+
+  /// kubectl apply -k of an overlay of deploy/daemonset.
+  Ended install(const std::string& overlay = "active");
+  /// kubectl delete -k of it, and of what is in its namespace; then ends the namespace as the namespace
+  /// controller would, which does not run here.
+  Ended uninstall(const std::string& overlay = "active");
+  /// A file with a fresh token of a service account in ballast-system.
+  fs::path account_token(const std::string& account);
 
   /// istiod's pushes so far of one type: eds, cds, lds, rds.
   double pushes(const std::string& type) const;
 
+  Status start_etcd();
   Status start_istiod();
   Status start_api_server();
+  ChildProcess& etcd() { return etcd_; }
   ChildProcess& istiod() { return istiod_; }
   ChildProcess& api_server() { return api_server_; }
 
@@ -68,7 +84,6 @@ class ControlPlane {
   explicit ControlPlane(TempDir dir) : dir_(std::move(dir)) {}
   Status make_credentials();
   Status make_crds();
-  Status run(std::vector<std::string> argv, std::chrono::seconds timeout);
   Result<ChildProcess> spawn(std::vector<std::string> argv, const std::string& log,
                              std::vector<std::string> env = {});
 

@@ -69,6 +69,15 @@ class MeshTest : public ::testing::Test {
   }
   /// Guarded weights with these shares, in the order of the node's pods.
   guard::GuardedWeights weights(const std::vector<double>& shares) {
+    std::vector<std::string> addresses;
+    for (const auto& pod : node_->pods()) {
+      addresses.push_back(node_->address(pod));
+    }
+    return weights_of("web", addresses, shares);
+  }
+  static guard::GuardedWeights weights_of(const std::string& service,
+                                          const std::vector<std::string>& addresses,
+                                          const std::vector<double>& shares) {
     guard::GuardOptions options;
     options.mode = guard::Mode::kActive;
     options.floor = 0.01;
@@ -80,12 +89,11 @@ class MeshTest : public ::testing::Test {
     for (const double share : shares) {
       sum += share;
     }
-    fleet::ServiceView view{.service = {"shop", "web"}, .neutral = false};
-    const auto pods = node_->pods();
-    for (std::size_t i = 0; i < shares.size() && i < pods.size(); ++i) {
+    fleet::ServiceView view{.service = {"shop", service}, .neutral = false};
+    for (std::size_t i = 0; i < shares.size() && i < addresses.size(); ++i) {
       fleet::EndpointView endpoint;
-      endpoint.id = {view.service, pods[i]};
-      endpoint.address = node_->address(pods[i]);
+      endpoint.id = {view.service, "pod-" + addresses[i]};
+      endpoint.address = addresses[i];
       endpoint.port = 8080;
       endpoint.known = true;
       endpoint.share = shares[i] / sum;
@@ -111,6 +119,13 @@ class MeshTest : public ::testing::Test {
   long entry_status() {
     return plane()->status_of("GET",
                               "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  }
+  /// The endpoints that we wrote for a Service; null when there are none.
+  static Json entry_endpoints(const std::string& service) {
+    const auto reply = plane()->admin().call(
+        {.path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/" + service + "-ballast"});
+    const Json object = reply ? reply->json() : Json();
+    return kube::at(object, {"spec", "endpoints"});
   }
   /// Reasons of the Events at a Service.
   std::vector<std::string> reasons(const std::string& service) {

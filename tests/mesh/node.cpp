@@ -176,15 +176,22 @@ void Node::set_ready(const std::string& name, bool ready) {
   write_slice(pod.service);
 }
 
-void Node::remove_pod(const std::string& name) {
-  // The order of Kubernetes: out of the slice, then the process.
-  const std::string service = pods_.at(name).service;
-  Pod pod = std::move(pods_.at(name));
-  pods_.erase(name);
+void Node::remove_pods(const std::vector<std::string>& names) {
+  // The order of Kubernetes: out of the slice, then, after a preStop sleep of a second, the process.
+  const std::string service = pods_.at(names.at(0)).service;
+  std::vector<Pod> leaving;
+  for (const std::string& name : names) {
+    leaving.push_back(std::move(pods_.at(name)));
+    pods_.erase(name);
+  }
   write_slice(service);
-  plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+  for (const std::string& name : names) {
+    plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+  }
   std::this_thread::sleep_for(seconds(1));
-  pod.process.stop(milliseconds(100));
+  for (Pod& pod : leaving) {
+    pod.process.stop(milliseconds(100));
+  }
 }
 
 void Node::restart_in_place(const std::string& name) {
@@ -197,6 +204,11 @@ void Node::restart_in_place(const std::string& name) {
 void Node::set_quota(const std::string& name, double cpus) {
   const Status done = pods_.at(name).cgroups.back().set_quota(cpus, 20);
   EXPECT_TRUE(done.ok()) << done.error().message;
+}
+
+double Node::cpu_seconds(const std::string& name) const {
+  const auto used = pods_.at(name).cgroups.back().cpu_seconds();
+  return used ? *used : 0;
 }
 
 std::vector<std::string> Node::pods() const {

@@ -32,10 +32,14 @@ class Node {
   std::string add_pod(const std::string& service, const PodOptions& options = {});
   /// As the endpoint controller sees it: not ready for new traffic, or gone.
   void set_ready(const std::string& pod, bool ready);
-  void remove_pod(const std::string& pod);
+  void remove_pod(const std::string& pod) { remove_pods({pod}); }
+  /// All of one Service: out of the slice at once, then their processes.
+  void remove_pods(const std::vector<std::string>& pods);
   /// The container's process is killed and a new container takes its place: new id, new cgroup.
   void restart_in_place(const std::string& pod);
   void set_quota(const std::string& pod, double cpus);
+  /// That its running container has used so far.
+  double cpu_seconds(const std::string& pod) const;
 
   const std::string& name() const { return name_; }
   std::string address(const std::string& pod) const { return pods_.at(pod).address; }

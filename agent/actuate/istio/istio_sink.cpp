@@ -63,6 +63,8 @@ struct IstioSink::State {
   bool ready() const;
   MonotonicNs burst(MonotonicNs now);
   istio::Wanted wanted();
+  void complain(std::string& kept, std::string now);
+  std::string trouble() const;
 
   const IstioOptions options;
   std::unique_ptr<kube::Client> reader;
@@ -78,6 +80,8 @@ struct IstioSink::State {
   std::map<std::string, istio::Weights> weights;
   std::map<std::string, istio::Rival> rivals;
   std::map<std::string, Json> seen;
+  std::string lease_trouble;
+  std::string write_trouble;
 
   // The thread's own.
   kube::LeaderLease lease;
@@ -148,13 +152,14 @@ bool IstioSink::State::ready() const {
 MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   const auto period = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs / 4;
   const Result<kube::LeaseView> view = lease.step(now, options.active);
-  if (!view) {
-    spdlog::debug("lease not read reason=\"{}\"", view.error().message);
-  } else {
+  complain(lease_trouble, view ? "" : view.error().message);
+  if (view) {
     released = istio::released(view->annotations);
     if (view->took) {
       spdlog::info("leading holder={} before={}", options.lease.holder, view->holder);
-      sweep_due = true;
+      // Where nobody has held it since we did, what we know of the cluster still holds: an API server
+      // that was away for longer than the Lease is no reason to take the weights out of traffic.
+      sweep_due = view->holder != options.lease.holder;
     }
     if (view->lapsed && !options.active && swept != view->holder) {
       spdlog::warn("leader gone, removing its overrides holder={}", view->holder);
@@ -167,6 +172,26 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
     spdlog::warn("not leading any more holder={}", options.lease.holder);
   }
   return now + (view ? period : std::min(period, 1000 * kMs));
+}
+
+void IstioSink::State::complain(std::string& kept, std::string now) {
+  const std::lock_guard lock(mutex);
+  kept = std::move(now);
+}
+
+std::string IstioSink::State::trouble() const {
+  {
+    const std::lock_guard lock(mutex);
+    if (!lease_trouble.empty() || !write_trouble.empty()) {
+      return lease_trouble.empty() ? write_trouble : lease_trouble;
+    }
+  }
+  for (const auto& watch : watches) {
+    if (std::string said = watch->trouble(); !said.empty()) {
+      return said;
+    }
+  }
+  return catalog->trouble();
 }
 
 istio::Wanted IstioSink::State::wanted() {
@@ -188,6 +213,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   if (sweep_due) {
     if (Status done = keeper.sweep(now); !done) {
       spdlog::warn("overrides not removed yet reason=\"{}\"", done.error().message);
+      complain(write_trouble, done.error().message);
       return now + 1000 * kMs;
     }
     sweep_due = false;
@@ -201,6 +227,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   } else if (!options.active && keeper.managed() > 0) {
     next = keeper.hand_back(now) ? 0 : now + 500 * kMs;
   }
+  complain(write_trouble, keeper.trouble());
   if (keeper.writes() != writes) {
     writes = keeper.writes();
     ++bursts;
@@ -312,6 +339,9 @@ double IstioSink::acknowledgement_delay_s() const {
   return kDebounceS + state_->write_s;
 }
 
+std::string IstioSink::trouble() const {
+  return state_->trouble();
+}
 bool IstioSink::leading() const {
   return state_->leads;
 }

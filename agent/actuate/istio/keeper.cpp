@@ -22,6 +22,15 @@ bool wants_facts(const kube::Service& service, const Facts& facts) {
   });
 }
 
+/// Are the endpoints the same but for their weights?
+bool only_weights(const Json& a, const Json& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](Json one, Json other) {
+           one.erase("weight");
+           other.erase("weight");
+           return one == other;
+         });
+}
+
 std::string selector_text(const kube::Service& service) {
   std::string text;
   for (const auto& [key, value] : service.selector) {
@@ -33,11 +42,25 @@ std::string selector_text(const kube::Service& service) {
 }  // namespace
 
 Keeper::Keeper(kube::Client& client, KeeperOptions options)
-    : client_(client), writer_(client), options_(std::move(options)) {}
+    : client_(client), writer_(client), options_(std::move(options)), tokens_(options_.weights_burst) {}
 
-Status Keeper::timed(const std::function<Status()>& write) {
+Status Keeper::noted(const std::string& what, Status status) {
+  // What only an operator can mend is said by an Event at the Service.
+  if (status || status.error().kind == Error::Kind::kUsage) {
+    troubles_.erase(what);
+  } else {
+    troubles_[what] = status.error().message;
+  }
+  return status;
+}
+
+std::string Keeper::trouble() const {
+  return troubles_.empty() ? "" : troubles_.begin()->second;
+}
+
+Status Keeper::timed(const std::string& object, const std::function<Status()>& write) {
   const MonotonicNs begun = SystemClock().now();
-  const Status status = write();
+  const Status status = noted("write " + object, write());
   ++writes_;
   write_s_ += 0.2 * (static_cast<double>(SystemClock().now() - begun) * 1e-9 - write_s_);
   return status;
@@ -53,7 +76,7 @@ void Keeper::say(const kube::Service& service, bool warning, const std::string& 
   spdlog::log(warning ? spdlog::level::warn : spdlog::level::info,
               "istio service={} reason={} message=\"{}\"", service.key(), reason, message);
   const kube::ObjectRef object{.ns = service.ns, .name = service.name, .uid = service.uid};
-  if (Status posted = kube::post_event(client_, object, warning, reason, message); !posted) {
+  if (Status posted = noted("event", kube::post_event(client_, object, warning, reason, message)); !posted) {
     spdlog::warn("event not written service={} reason=\"{}\"", service.key(), posted.error().message);
   }
 }
@@ -72,7 +95,8 @@ bool Keeper::learn_facts(const kube::Service& service, MonotonicNs now) {
     return false;
   }
   asked = now;
-  for (const Status& read : {writer_.read_pods(service, facts_), writer_.read_nodes(facts_)}) {
+  for (const Status& read :
+       {noted("pods", writer_.read_pods(service, facts_)), noted("nodes", writer_.read_nodes(facts_))}) {
     if (!read) {
       spdlog::warn("pods and nodes not read service={} reason=\"{}\"", service.key(), read.error().message);
       due(asked + kFactsPause);
@@ -104,7 +128,7 @@ bool Keeper::fail(const kube::Service& service, Held& held, const Status& status
 
 void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
   const Json entry = service_entry(service, endpoints);
-  if (fail(service, held, timed([&] { return writer_.apply(entry); }), now)) {
+  if (fail(service, held, timed(service.key(), [&] { return writer_.apply(entry); }), now)) {
     return;
   }
   held.phase = Phase::kShadow;
@@ -116,7 +140,7 @@ void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoin
 
 void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
   const Json route = virtual_service(service, options_.domain);
-  if (fail(service, held, timed([&] { return writer_.apply(route); }), now)) {
+  if (fail(service, held, timed(service.key(), [&] { return writer_.apply(route); }), now)) {
     return;
   }
   held.phase = Phase::kRouted;
@@ -133,7 +157,8 @@ void Keeper::update(const kube::Service& service, Held& held, const Json& endpoi
     return;
   }
   bool gone = false;
-  const Status patched = timed([&] { return writer_.patch_endpoints(held.ns, held.name, endpoints, gone); });
+  const Status patched =
+      timed(service.key(), [&] { return writer_.patch_endpoints(held.ns, held.name, endpoints, gone); });
   if (fail(service, held, patched, now)) {
     return;
   }
@@ -178,7 +203,13 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
     route(service, held, now);
     return;
   }
-  update(service, held, endpoints, now);
+  if (held.phase == Phase::kRouted && only_weights(held.endpoints, endpoints)) {
+    if (endpoints != held.endpoints) {
+      late_.push_back({&service, &held, endpoints});
+    }
+  } else {
+    update(service, held, endpoints, now);
+  }
   if (held.phase == Phase::kShadow) {
     if (now - held.since >= options_.settle_ns) {
       route(service, held, now);
@@ -190,14 +221,32 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
   }
 }
 
-bool Keeper::leave(Held& held, MonotonicNs now) {
+void Keeper::write_late(MonotonicNs now) {
+  const double passed_s = now > tokens_at_ ? static_cast<double>(now - tokens_at_) * 1e-9 : 0;
+  tokens_ = std::min(options_.weights_burst, tokens_ + passed_s * options_.weights_per_s);
+  tokens_at_ = now;
+  std::sort(late_.begin(), late_.end(),
+            [](const Late& a, const Late& b) { return a.held->written < b.held->written; });
+  for (const Late& late : late_) {
+    if (tokens_ < 1) {
+      due(now + static_cast<MonotonicNs>((1 - tokens_) / options_.weights_per_s * 1e9) + 1);
+      break;
+    }
+    tokens_ -= 1;
+    update(*late.service, *late.held, late.endpoints, now);
+  }
+  late_.clear();
+}
+
+bool Keeper::leave(const std::string& service, Held& held, MonotonicNs now) {
   if (held.retry > now) {
     due(held.retry);
     return false;
   }
   const bool routed = held.phase != Phase::kLeaving;
-  const Status removed =
-      timed([&] { return writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name); });
+  const Status removed = timed(service, [&] {
+    return writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name);
+  });
   if (routed && removed) {
     held.phase = Phase::kLeaving;
     held.since = now;
@@ -247,6 +296,7 @@ MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs
       keep(service, wanted, now);
     }
   }
+  write_late(now);
   for (auto held = held_.begin(); held != held_.end();) {
     if (kept.contains(held->first)) {
       ++held;
@@ -257,7 +307,7 @@ MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs
     if (waits) {
       due(leaving.since + options_.settle_ns);
     }
-    held = !waits && leave(leaving, now) ? held_.erase(held) : std::next(held);
+    held = !waits && leave(held->first, leaving, now) ? held_.erase(held) : std::next(held);
   }
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
   return next_;
@@ -289,7 +339,7 @@ bool Keeper::hand_back(MonotonicNs now) {
   for (auto held = held_.begin(); held != held_.end();) {
     Held& leaving = held->second;
     const bool waits = leaving.phase == Phase::kLeaving && now - leaving.since < options_.settle_ns;
-    held = !waits && leave(leaving, now) ? held_.erase(held) : std::next(held);
+    held = !waits && leave(held->first, leaving, now) ? held_.erase(held) : std::next(held);
   }
   return held_.empty();
 }

@@ -30,6 +30,11 @@ struct KeeperOptions {
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   MonotonicNs retry_ns = 1'000'000'000ULL;
+  /// Budget of patches that change weights alone, over all Services. What it leaves over is written as soon
+  /// as it allows, the Service that has waited longest first, and with the weights of then. Membership,
+  /// adoption and handing back have no budget.
+  double weights_per_s = 50;
+  double weights_burst = 100;
 };
 
 /// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
@@ -54,6 +59,8 @@ class Keeper {
   std::size_t managed() const { return held_.size(); }
   std::uint64_t writes() const { return writes_; }
   double write_s() const { return write_s_; }  ///< of late, one call
+  /// What failed last and has not worked since, with the call; empty when all does.
+  std::string trouble() const;
 
  private:
   enum class Phase { kShadow, kRouted, kLeaving };
@@ -68,16 +75,25 @@ class Keeper {
     Json route_spec;
   };
 
+  /// A change of weights alone that waits for the budget.
+  struct Late {
+    const kube::Service* service;
+    Held* held;
+    Json endpoints;
+  };
+
+  void write_late(MonotonicNs now);
   void keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
   void adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
   void route(const kube::Service& service, Held& held, MonotonicNs now);
   void update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
   bool drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const;
-  bool leave(Held& held, MonotonicNs now);
+  bool leave(const std::string& service, Held& held, MonotonicNs now);
   bool learn_facts(const kube::Service& service, MonotonicNs now);
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
-  Status timed(const std::function<Status()>& write);
+  Status timed(const std::string& object, const std::function<Status()>& write);
+  Status noted(const std::string& what, Status status);
   void due(MonotonicNs at) { next_ = next_ == 0 || at < next_ ? at : next_; }
 
   kube::Client& client_;
@@ -89,6 +105,10 @@ class Keeper {
   std::map<std::string, std::string> said_;  ///< the last Event's reason
   std::uint64_t writes_ = 0;
   double write_s_ = 0.01;
+  std::map<std::string, std::string> troubles_;  ///< what fails now, and why
+  std::vector<Late> late_;                       ///< of the burst that runs
+  double tokens_ = 0;
+  MonotonicNs tokens_at_ = 0;
   MonotonicNs next_ = 0;
 };
 

@@ -81,6 +81,12 @@ std::optional<Refusal> judge_shape(const kube::Service& service) {
                    "clients of a headless Service pick the pod themselves, so there is nothing to weigh; "
                    "give the Service a clusterIP or remove the label"};
   }
+  if (service.node_local) {
+    return Refusal{
+        "NodeLocal",
+        "its traffic is to stay on the client's node (internalTrafficPolicy or "
+        "trafficDistribution), which weights would undo; let it leave the node or remove the label"};
+  }
   if (service.ports.empty()) {
     return Refusal{"NoPorts", "the Service has no ports; add one or remove the label"};
   }
@@ -195,15 +201,22 @@ Json service_entry(const kube::Service& service, const Json& endpoints) {
   for (const kube::ServicePort& port : service.ports) {
     ports.push_back({{"number", port.number}, {"name", port.name}, {"protocol", http_family(port)}});
   }
-  return {{"apiVersion", "networking.istio.io/v1"},
-          {"kind", "ServiceEntry"},
-          {"metadata", metadata(service)},
-          {"spec",
-           {{"hosts", Json::array({shadow_host(service)})},
-            {"location", "MESH_INTERNAL"},
-            {"resolution", "STATIC"},
-            {"ports", std::move(ports)},
-            {"endpoints", endpoints}}}};
+  Json entry = {{"apiVersion", "networking.istio.io/v1"},
+                {"kind", "ServiceEntry"},
+                {"metadata", metadata(service)},
+                {"spec",
+                 {{"hosts", Json::array({shadow_host(service)})},
+                  {"location", "MESH_INTERNAL"},
+                  {"resolution", "STATIC"},
+                  {"ports", std::move(ports)},
+                  {"endpoints", endpoints}}}};
+  if (service.zone_local) {
+    entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"] = "PreferClose";
+  }
+  if (!service.export_to.empty()) {
+    entry["spec"]["exportTo"] = service.export_to;
+  }
+  return entry;
 }
 
 Json virtual_service(const kube::Service& service, const std::string& domain) {
@@ -216,10 +229,14 @@ Json virtual_service(const kube::Service& service, const std::string& domain) {
           Json::array(
               {{{"destination", {{"host", shadow_host(service)}, {"port", {{"number", port.number}}}}}}})}});
   }
+  Json spec = {{"hosts", Json::array({service_host(service, domain)})}, {"http", std::move(routes)}};
+  if (!service.export_to.empty()) {
+    spec["exportTo"] = service.export_to;
+  }
   return {{"apiVersion", "networking.istio.io/v1"},
           {"kind", "VirtualService"},
           {"metadata", metadata(service)},
-          {"spec", {{"hosts", Json::array({service_host(service, domain)})}, {"http", std::move(routes)}}}};
+          {"spec", std::move(spec)}};
 }
 
 }  // namespace ballast::actuate::istio

@@ -13,6 +13,7 @@ namespace {
 using kube::answer;
 using kube::Asked;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr MonotonicNs kSecond = 1'000'000'000ULL;
@@ -119,6 +120,38 @@ TEST_F(KeeperTest, AWeightIsOnePatchAndNoChangeIsNone) {
   EXPECT_THAT(log(), IsEmpty());
 }
 
+TEST_F(KeeperTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) {
+  Keeper keeper(*client_, {.weights_per_s = 1, .weights_burst = 1});
+  const auto both = [&](std::uint32_t weight) {
+    Wanted out = wanted(weight);
+    kube::Service other = service_;
+    other.name = "api";
+    out.services.push_back(other);
+    out.weights["shop/api"] = {{"10.0.0.1", weight}};
+    return out;
+  };
+  const auto weight_of = [&](const char* name) {
+    const std::string path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/";
+    return objects_[path + name + "-ballast"]["spec"]["endpoints"][0]["weight"].get<int>();
+  };
+  keeper.reconcile(both(1000), 100 * kSecond);
+  keeper.reconcile(both(1000), 101 * kSecond);
+  ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry", "PATCH route", "PATCH route"));
+  EXPECT_EQ(keeper.reconcile(both(1100), 103 * kSecond), 104 * kSecond + 1) << "when the next may go";
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  const bool web_first = weight_of("web") == 1100;
+  EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1000);
+  keeper.reconcile(both(1200), 104 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1200) << "with the weight of now";
+  Wanted more = both(1300);
+  for (auto& service : more.services) {
+    service.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
+  }
+  keeper.reconcile(more, 104 * kSecond + 2);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry", "MERGE entry")) << "membership has no budget";
+}
+
 TEST_F(KeeperTest, OptingOutGivesTheRouteBackFirst) {
   adopt();
   service_.mode = "off";
@@ -180,6 +213,18 @@ TEST_F(KeeperTest, ARefusedWriteIsToldAndTriedAgainLater) {
   keeper_.reconcile(wanted(), 105 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "not in a hurry";
   keeper_.reconcile(wanted(), 111 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+}
+
+TEST_F(KeeperTest, WhatTheApiServerDoesNotAllowIsTroubleUntilItDoes) {
+  EXPECT_EQ(keeper_.trouble(), "");
+  refuse_ = 403;
+  keeper_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_THAT(keeper_.trouble(), HasSubstr("403 (permission missing"));
+  EXPECT_THAT(events_, IsEmpty()) << "not the Service's fault";
+  refuse_ = 0;
+  keeper_.reconcile(wanted(), 102 * kSecond);
+  EXPECT_EQ(keeper_.trouble(), "");
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 

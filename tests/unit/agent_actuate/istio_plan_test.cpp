@@ -71,6 +71,17 @@ TEST(Objects, LeadFromTheServiceToItsShadowPortByPort) {
   EXPECT_EQ(entry["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"], "disabled");
 }
 
+TEST(Objects, AreSeenWhereTheServiceIsAndStayInItsZone) {
+  kube::Service service = web();
+  EXPECT_FALSE(service_entry(service, Json::array())["spec"].contains("exportTo"));
+  service.export_to = {".", "front"};
+  service.zone_local = true;
+  const Json entry = service_entry(service, Json::array());
+  EXPECT_EQ(entry["spec"]["exportTo"], (Json{".", "front"}));
+  EXPECT_EQ(entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"], "PreferClose");
+  EXPECT_EQ(virtual_service(service, "cluster.local")["spec"]["exportTo"], (Json{".", "front"}));
+}
+
 TEST(Judge, TakesAWholesomeService) {
   EXPECT_EQ(reason(web()), "");
   kube::Service shadow = web();
@@ -91,6 +102,9 @@ TEST(Judge, RefusesWhatItCannotKeepWhole) {
   service = web();
   service.headless = true;
   EXPECT_EQ(reason(service), "Headless");
+  service = web();
+  service.node_local = true;
+  EXPECT_EQ(reason(service), "NodeLocal");
   service = web();
   service.ports.clear();
   EXPECT_EQ(reason(service), "NoPorts");

@@ -201,6 +201,7 @@ TEST_F(PrometheusTest, TheAgentTellsOfItself) {
   loop.subscribers = 3;
   loop.acknowledgement_delay_s = 0.125;
   loop.maps = {{"requests", 12, 4096}};
+  loop.troubles = {{"identity", false}, {"sink", true}};
   exporter_->observe(tick(11, 0, 0), {}, loop);
   const Series series = scrape();
   EXPECT_EQ(series.at("ballast_policy_epoch"), 2);
@@ -209,6 +210,8 @@ TEST_F(PrometheusTest, TheAgentTellsOfItself) {
   EXPECT_EQ(series.at("ballast_acknowledgement_delay_seconds"), 0.125);
   EXPECT_EQ(series.at(R"(ballast_map_entries{map="requests"})"), 12);
   EXPECT_EQ(series.at(R"(ballast_map_max_entries{map="requests"})"), 4096);
+  EXPECT_EQ(series.at(R"(ballast_trouble{of="identity"})"), 0);
+  EXPECT_EQ(series.at(R"(ballast_trouble{of="sink"})"), 1);
   EXPECT_EQ(series.at("ballast_tick_duration_seconds_count"), 1);
   EXPECT_EQ(series.at(R"(ballast_tick_duration_seconds_bucket{le="0.001"})"), 0);
   EXPECT_EQ(series.at(R"(ballast_tick_duration_seconds_bucket{le="0.0025"})"), 1);

@@ -248,9 +248,11 @@ TEST_F(StateWriterTest, HeartbeatKeepsWhatTheLoaderWrote) {
   tick_.subscribers = 5;
   tick_.policy_crc32 = 0xabcd;
   tick_.sink = "xds:127.0.0.1:15010";
+  tick_.trouble = std::string(400, 'x');
   ASSERT_TRUE(writer_->heartbeat(tick_).ok());
   const auto meta = maps_->meta();
   ASSERT_TRUE(meta.ok());
+  EXPECT_EQ(std::string(meta->trouble), std::string(255, 'x')) << "cut, and terminated";
   EXPECT_EQ(meta->heartbeat_ns, 77U);
   EXPECT_EQ(meta->tick_ms, 250U);
   EXPECT_EQ(meta->subscribers, 5U);

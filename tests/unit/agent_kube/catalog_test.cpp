@@ -12,11 +12,12 @@ namespace {
 using std::chrono::milliseconds;
 
 const char* const kServices = R"({"metadata":{"resourceVersion":"5"},"items":[
- {"metadata":{"namespace":"shop","name":"web","uid":"s1","labels":{"ballast.dev/mode":"active"}},
+ {"metadata":{"namespace":"shop","name":"web","uid":"s1","labels":{"ballast.dev/mode":"active"},
+   "annotations":{"networking.istio.io/exportTo":"., front,","networking.istio.io/traffic-distribution":"preferClose"}},
   "spec":{"type":"ClusterIP","clusterIP":"10.0.0.5","ipFamilies":["IPv4"],"selector":{"app":"web"},
    "ports":[{"name":"http","port":80,"protocol":"TCP"}]}},
  {"metadata":{"namespace":"shop","name":"db","uid":"s2","labels":{"ballast.dev/mode":"on"}},
-  "spec":{"clusterIP":"None","ports":[{"port":5432}]}},
+  "spec":{"clusterIP":"None","internalTrafficPolicy":"Local","ports":[{"port":5432}]}},
  {"metadata":3,"spec":[]}]})";
 
 const char* const kSlices = R"({"metadata":{"resourceVersion":"5"},"items":[
@@ -57,10 +58,14 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
     const Service& db = services[1];
     EXPECT_TRUE(db.headless);
     EXPECT_EQ(db.mode, "on");
+    EXPECT_TRUE(db.node_local);
     EXPECT_EQ(db.ports[0].protocol, "TCP") << "the API's default";
     const Service& web = services[2];
     EXPECT_EQ(web.key(), "shop/web");
     EXPECT_EQ(web.mode, "active");
+    EXPECT_TRUE(web.zone_local);
+    EXPECT_FALSE(web.node_local);
+    EXPECT_EQ(web.export_to, (std::vector<std::string>{".", "front"}));
     ASSERT_EQ(web.endpoints.size(), 3U) << "one family, every address once";
     EXPECT_EQ(web.endpoints[0], (Endpoint{.address = "10.1.0.1",
                                           .pod = "web-a",

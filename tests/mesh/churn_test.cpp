@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What happens in a cluster every day, under load: pods that come, go and restart, and a control plane that
+// is away, forgets or refuses.
+#include <signal.h>
+
+#include "tools/lab/http.h"
+#include "whole_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using testing::HasSubstr;
+
+/// Every one of `pods` pods is replaced, five at a time; requests that failed meanwhile.
+std::uint64_t roll(Node& node, Load& load, std::size_t pods) {
+  constexpr std::size_t kSurge = 5;
+  const std::uint64_t before = load.failed_so_far();
+  std::vector<std::string> old = node.pods();
+  for (std::size_t i = 0; i < pods; i += kSurge) {
+    for (std::size_t j = 0; j < kSurge; ++j) {
+      node.add_pod("web", {.cpus = 0});
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const auto first = old.begin() + static_cast<long>(i);
+    node.remove_pods({first, first + kSurge});
+  }
+  std::this_thread::sleep_for(seconds(1));
+  return load.failed_so_far() - before;
+}
+
+TEST_F(WholeTest, ARollingUpdateOf20PodsLosesNoMoreThanPlainIstio) {
+  constexpr std::size_t kPods = 20;
+  start_web(kPods);
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  load_ = Load::start(150, 240, 0.5);
+  std::this_thread::sleep_for(seconds(1));
+  const std::uint64_t plain = roll(*node_, *load_, kPods);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  const std::uint64_t before = load_->snapshot().done;
+  const std::uint64_t weighted = roll(*node_, *load_, kPods);
+  std::printf("rolling update of %zu pods: plain Istio %lu failed, Ballast %lu failed of %lu requests\n",
+              kPods, plain, weighted, load_->snapshot().done - before);
+  EXPECT_LE(weighted, plain);
+  EXPECT_TRUE(routed_to_shadow());
+  EXPECT_EQ(proxy_->weights(kShadow).size(), kPods);
+  load_->stop();
+}
+
+TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
+  start_web(2);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  load_ = Load::start(100, 120, 0.5);
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  const std::string pod = node_->pods()[0];
+  const std::string before = node_->cgroup(pod);
+  node_->set_ready(pod, false);
+  std::this_thread::sleep_for(seconds(1));
+  node_->restart_in_place(pod);
+  node_->set_ready(pod, true);
+  ASSERT_NE(node_->cgroup(pod), before);
+  const bool measured = eventually([&] {
+    const Json rows = Json::parse(agent_->ctl({"requests", "-o", "json"}).output, nullptr, false);
+    return std::any_of(rows.begin(), rows.end(), [&](const Json& row) {
+      return kube::text_at(row, {"cgroup"}) == node_->cgroup(pod) && kube::text_at(row, {"pod"}) == pod &&
+             kube::text_at(row, {"service"}) == "web" && kube::at(row, {"requests"}) > 20;
+    });
+  });
+  EXPECT_TRUE(measured) << agent_->ctl({"requests"}).output << agent_->log();
+  EXPECT_EQ(proxy_->weights(kShadow).size(), 2U);
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+TEST_F(WholeTest, IstiodRestartedAndTrafficGoesOn) {
+  start_unequal();
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  load_ = Load::start(100, 180);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  plane()->istiod().signal(SIGKILL);
+  plane()->istiod().wait(seconds(5));
+  std::this_thread::sleep_for(seconds(3));
+  ASSERT_TRUE(plane()->start_istiod().ok());
+  // A pod that comes now is told to Envoy through the new istiod.
+  node_->add_pod("web", {.cpus = 0.05});
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kShadow).size() == 5; })) << agent_->log();
+  EXPECT_TRUE(routed_to_shadow());
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+/// Makes etcd forget all versions before now, so that every watch that resumes is too old.
+void compact() {
+  const auto client =
+      kube::Client::create({.server = "http://127.0.0.1:2379", .ca_file = "", .token_file = ""});
+  ASSERT_TRUE(client.ok());
+  const auto post = [&](const char* path, const Json& body) {
+    const auto reply = (*client)->call({.method = "POST", .path = path, .body = body.dump()});
+    EXPECT_TRUE(reply.ok() && reply->ok()) << path << (reply.ok() ? reply->body : reply.error().message);
+    return reply.ok() ? reply->json() : Json();
+  };
+  const Json range = post("/v3/kv/range", {{"key", "AA=="}});
+  post("/v3/kv/compaction", {{"revision", kube::text_at(range, {"header", "revision"})}, {"physical", true}});
+}
+
+TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
+  start_unequal();
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  load_ = Load::start(100, 240);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  const auto begun = steady_clock::now();
+  plane()->api_server().signal(SIGKILL);
+  plane()->api_server().wait(seconds(5));
+  EXPECT_TRUE(eventually([&] { return !kube::text_at(status(*agent_), {"trouble"}).empty(); }))
+      << "an API server that is away is told";
+  plane()->etcd().stop(seconds(5));
+  ASSERT_TRUE(plane()->start_etcd().ok());
+  std::this_thread::sleep_for(seconds(1));
+  compact();
+  while (seconds_since(begun) < asked("BALLAST_MESH_AWAY_S", 20)) {
+    std::this_thread::sleep_for(seconds(1));
+  }
+  EXPECT_TRUE(routed_to_shadow()) << "what is in force stays in force";
+  ASSERT_TRUE(plane()->start_api_server().ok());
+  const double away_s = seconds_since(begun);
+  const auto back = steady_clock::now();
+  // Membership and weights follow again.
+  node_->add_pod("web", {.cpus = 0.05});
+  EXPECT_TRUE(
+      eventually([&] { return routed_to_shadow() && proxy_->weights(kShadow).size() == 5; }, seconds(60)))
+      << agent_->log();
+  const double followed_s = seconds_since(back);
+  EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
+      << agent_->log();
+  const std::uint64_t failed = load_->stop();
+  std::printf(
+      "API server away for %.0f s, etcd restarted and compacted: a new pod in Envoy %.1f s after, "
+      "%lu requests failed\n",
+      away_s, followed_s, failed);
+  EXPECT_EQ(failed, 0U);
+}
+
+TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
+  start_unequal();
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  load_ = Load::start(100, 180);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  // The API server itself refuses everything that our service account asks for.
+  const std::string flow = "/apis/flowcontrol.apiserver.k8s.io/v1";
+  plane()->must("POST", flow + "/prioritylevelconfigurations",
+                {{"metadata", {{"name", "nothing"}}},
+                 {"spec",
+                  {{"type", "Limited"},
+                   {"limited",
+                    {{"nominalConcurrencyShares", 0},
+                     {"lendablePercent", 0},
+                     {"borrowingLimitPercent", 0},
+                     {"limitResponse", {{"type", "Reject"}}}}}}}});
+  plane()->must(
+      "POST", flow + "/flowschemas",
+      {{"metadata", {{"name", "storm"}}},
+       {"spec",
+        {{"matchingPrecedence", 2},
+         {"priorityLevelConfiguration", {{"name", "nothing"}}},
+         {"rules", Json::array({{{"subjects",
+                                  Json::array({{{"kind", "ServiceAccount"},
+                                                {"serviceAccount",
+                                                 {{"name", "ballast"}, {"namespace", "ballast-system"}}}}})},
+                                 {"resourceRules", Json::array({{{"verbs", {"*"}},
+                                                                 {"apiGroups", {"*"}},
+                                                                 {"resources", {"*"}},
+                                                                 {"clusterScope", true},
+                                                                 {"namespaces", {"*"}}}})}}})}}}});
+  const bool told = eventually(
+      [&] { return kube::text_at(status(*agent_), {"trouble"}).find("429") != std::string::npos; });
+  std::this_thread::sleep_for(seconds(8));
+  const bool kept = routed_to_shadow();
+  plane()->status_of("DELETE", flow + "/flowschemas/storm");
+  plane()->status_of("DELETE", flow + "/prioritylevelconfigurations/nothing");
+  EXPECT_TRUE(told) << kube::text_at(status(*agent_), {"trouble"}) << "\n" << agent_->log();
+  EXPECT_TRUE(kept) << "what is in force stays in force";
+  EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
+      << agent_->log();
+  node_->add_pod("web", {.cpus = 0.05});
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kShadow).size() == 5; })) << agent_->log();
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+}  // namespace
+}  // namespace ballast::mesh

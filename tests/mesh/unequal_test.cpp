@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The demo's unequal pods through istiod: Ballast against plain Istio, which balances by LEAST_REQUEST, in
+// interleaved arms. tools/demo.sh --istio is this test, made to be watched.
+#include <fmt/format.h>
+
+#include "tools/lab/kernel_view.h"
+#include "tools/lab/live.h"
+#include "whole_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+constexpr double kQuotas[] = {0.40, 0.20, 0.10, 0.10};
+constexpr double kLoad = 0.70;
+constexpr double kMeanMs = 2;
+constexpr double kWarmupS = 8;
+
+class UnequalTest : public WholeTest {
+ protected:
+  struct Arm {
+    double p50_ms = 0;
+    double p99_ms = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t failed = 0;
+  };
+
+  /// One arm: warm-up, then `measured_s` seconds that count. The same arrivals for the same seed.
+  Arm run(bool ballast, double measured_s, std::uint64_t seed) {
+    const double rate = kLoad * (0.40 + 0.20 + 0.10 + 0.10) / (kMeanMs * 1e-3);
+    if (ballast) {
+      agent_ = start_agent();
+      EXPECT_NE(agent_, nullptr);
+    }
+    load_ = Load::start(rate, kWarmupS + measured_s, kMeanMs, seed);
+    const auto begun = steady_clock::now();
+    while (seconds_since(begun) < kWarmupS + measured_s) {
+      std::this_thread::sleep_for(milliseconds(1000));
+      show(ballast, seconds_since(begun));
+    }
+    if (ballast) {
+      EXPECT_TRUE(routed_to_shadow()) << agent_->log();
+      for (std::size_t i = 0; i < node_->pods().size(); ++i) {
+        shares_[i] = share(node_->pods()[i]);
+      }
+    }
+    const auto outcome = load_->wait(kWarmupS);
+    live_.settle();
+    agent_.reset();  // hands back
+    EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+    return {quantile(outcome.latencies_ms, 0.5), quantile(outcome.latencies_ms, 0.99), outcome.requests,
+            outcome.failed};
+  }
+
+  void show(bool ballast, double now_s) {
+    if (live_.mode() == lab::LiveTable::Mode::kOff ||
+        (live_.mode() == lab::LiveTable::Mode::kPrint && static_cast<int>(now_s) % 5 != 0)) {
+      return;
+    }
+    const std::string host = routed_to_shadow() ? kShadow : kWeb;
+    const auto requests = proxy_->requests(host);
+    const auto weights = proxy_->weights(host);
+    std::map<std::string, std::string> cgroups;
+    for (const auto& pod : node_->pods()) {
+      cgroups[pod] = node_->cgroup(pod);
+    }
+    std::map<std::string, lab::KernelPod> seen;
+    if (ballast && agent_ != nullptr) {
+      seen = kernel(*agent_).read(cgroups);
+    }
+    std::vector<lab::LiveRow> rows;
+    for (std::size_t i = 0; i < node_->pods().size(); ++i) {
+      const std::string pod = node_->pods()[i];
+      const std::string address = node_->address(pod);
+      lab::LiveRow row;
+      row.service = "shop/web";
+      row.pod = pod;
+      row.quota = kQuotas[i];
+      const auto total = requests.find(address);
+      const double count = total == requests.end() ? 0 : static_cast<double>(total->second);
+      row.rps = std::max(0.0, count - shown_[pod].first) / std::max(0.1, now_s - shown_[pod].second);
+      shown_[pod] = {count, now_s};
+      const double cpu = node_->cpu_seconds(pod);
+      row.cpu_cores = std::max(0.0, cpu - used_[pod].first) / std::max(0.1, now_s - used_[pod].second);
+      used_[pod] = {cpu, now_s};
+      const auto weight = weights.find(address);
+      row.weight = weight == weights.end() ? 0 : static_cast<int>(weight->second);
+      if (const auto found = seen.find(pod); found != seen.end()) {
+        row.p50_ms = found->second.p50_ms;
+        row.p99_ms = found->second.p99_ms;
+        row.in_flight = found->second.in_flight;
+        row.why = found->second.why;
+      }
+      rows.push_back(row);
+    }
+    const auto all = load_->snapshot();
+    live_.show(
+        fmt::format("{} through istiod, {:.0f} s: {} requests, {} failed, p50 {:.1f} ms, p99 {:.1f} ms",
+                    ballast ? "Ballast" : "plain Istio (LEAST_REQUEST)", now_s, all.done, all.errors,
+                    all.p50_ms, all.p99_ms),
+        rows);
+  }
+  lab::KernelView& kernel(Agent& agent) {
+    if (view_of_ != agent.bpffs()) {
+      view_of_ = agent.bpffs();
+      view_ = std::make_unique<lab::KernelView>(view_of_, lab::detect_cgroup_layout()->v2);
+    }
+    return *view_;
+  }
+
+  lab::LiveTable live_{lab::LiveTable::pick(asked("BALLAST_MESH_LIVE", 0) != 0)};
+  std::map<std::string, std::pair<double, double>> shown_;
+  std::map<std::string, std::pair<double, double>> used_;
+  std::map<std::size_t, double> shares_;
+  fs::path view_of_;
+  std::unique_ptr<lab::KernelView> view_;
+};
+
+TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
+  const double measured_s = asked("BALLAST_MESH_SECONDS", 10);
+  const int pairs = asked("BALLAST_MESH_PAIRS", 1);
+  node_->add_service("web", "active");
+  for (const double cpus : kQuotas) {
+    node_->add_pod("web", {.cpus = cpus});
+  }
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  std::vector<double> ratios;
+  std::uint64_t failed = 0;
+  for (int pair = 0; pair < pairs; ++pair) {
+    Arm arms[2];
+    for (int i = 0; i < 2; ++i) {
+      const bool ballast = (pair % 2 == 0) == (i == 1);
+      arms[ballast ? 1 : 0] = run(ballast, measured_s, static_cast<std::uint64_t>(pair) + 1);
+    }
+    const auto& [plain, weighted] = arms;
+    std::printf(
+        "plain Istio: p50 %.1f ms, p99 %.1f ms, %lu of %lu failed; Ballast: p50 %.1f ms, p99 %.1f ms, "
+        "%lu of %lu failed\n",
+        plain.p50_ms, plain.p99_ms, plain.failed, plain.requests, weighted.p50_ms, weighted.p99_ms,
+        weighted.failed, weighted.requests);
+    ratios.push_back(weighted.p99_ms / plain.p99_ms);
+    failed += weighted.failed;
+  }
+  std::printf(
+      "unequal pods through istiod at %.0f %% load: p99 of Ballast over plain Istio, median of %d pairs "
+      "of %.0f s: %.2f\n",
+      100 * kLoad, pairs, measured_s, quantile(ratios, 0.5));
+  EXPECT_EQ(failed, 0U);
+  EXPECT_GT(shares_[0], shares_[1]);
+  EXPECT_GT(shares_[1], shares_[2]);
+  EXPECT_GT(shares_[1], shares_[3]);
+}
+
+}  // namespace
+}  // namespace ballast::mesh

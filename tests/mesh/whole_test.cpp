@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The whole of ballastd against a real control plane: the loop, and every way back out of it.
+#include "whole_test.h"
+
+#include <signal.h>
+
+#include <fstream>
+
+#include "tools/lab/http.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using testing::HasSubstr;
+
+/// Half of the capacity.
+constexpr double kRate = 100;
+
+TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
+  start_unequal();
+  const int repeats = asked("BALLAST_MESH_REPEATS", 3);
+  load_ = Load::start(kRate, 40 + 16 * repeats);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  std::this_thread::sleep_for(seconds(6));
+  const std::string biggest = node_->pods()[0];
+  lab::Timeline timeline;
+  const auto zero = steady_clock::now();
+  const auto watch_for = [&](double length_s) {
+    const double end = seconds_since(zero) + length_s;
+    while (seconds_since(zero) < end) {
+      lab::WeightPoint point{seconds_since(zero), {}};
+      for (const auto& [address, weight] : proxy_->weights(kShadow)) {
+        point.weights[address] = static_cast<int>(weight);
+      }
+      if (timeline.empty() || timeline.back().weights != point.weights) {
+        timeline.push_back(std::move(point));
+      }
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+  };
+  std::vector<double> first;
+  std::vector<double> done;
+  watch_for(1);
+  for (int i = 0; i < repeats; ++i) {
+    const double event_s = seconds_since(zero);
+    node_->set_quota(biggest, 0.10);
+    watch_for(7);
+    const auto reaction = lab::reaction_of(timeline, node_->address(biggest), event_s, seconds_since(zero));
+    node_->set_quota(biggest, 0.20);
+    watch_for(8);
+    ASSERT_TRUE(reaction.has_value()) << "the split did not answer\n" << agent_->log();
+    std::printf("quota halved -> its weight in Envoy moves %.2f s, within 10 %% of its end %.2f s\n",
+                reaction->first_s, reaction->done_s);
+    first.push_back(reaction->first_s);
+    done.push_back(reaction->done_s);
+  }
+  std::printf(
+      "quota halved -> new split at Envoy: moves p50 %.2f s, within 10 %% of its end p50 %.2f s, of "
+      "%d repeats\n",
+      quantile(first, 0.5), quantile(done, 0.5), repeats);
+  std::printf("updates that Envoy held back for its merge window: %.0f of %.0f\n",
+              proxy_->stat("cluster_manager.cluster_updated_via_merge"),
+              proxy_->stat("cluster_manager.cluster_updated"));
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+TEST_F(WholeTest, SigtermHandsEverythingBack) {
+  start_unequal();
+  load_ = Load::start(kRate, 120);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  const auto begun = steady_clock::now();
+  agent_->process().signal(SIGTERM);
+  const auto ended = agent_->process().wait(seconds(15));
+  ASSERT_TRUE(ended.has_value()) << "still there\n" << agent_->log();
+  EXPECT_EQ(ended->code, 0) << agent_->log();
+  EXPECT_EQ(route_status(), 404);
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+  const double back_s = seconds_since(begun);
+  std::this_thread::sleep_for(seconds(1));
+  const std::uint64_t failed = load_->stop();
+  std::printf("SIGTERM -> handed back: %.1f s, %lu requests failed\n", back_s, failed);
+  EXPECT_EQ(failed, 0U);
+}
+
+TEST_F(WholeTest, AKilledLeadersOverrideIsRemovedByAnotherAgent) {
+  start_unequal();
+  load_ = Load::start(kRate, 180);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  second_ = start_agent({.node = "node-b"});
+  ASSERT_NE(second_, nullptr);
+  std::this_thread::sleep_for(seconds(3));
+  const auto begun = steady_clock::now();
+  agent_->process().signal(SIGKILL);
+  EXPECT_TRUE(eventually([&] { return route_status() == 404; }, seconds(30))) << second_->log();
+  const double gone_s = seconds_since(begun);
+  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }, seconds(5)));
+  const double plain_s = seconds_since(begun);
+  // The new leader begins anew with what it knows.
+  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << second_->log();
+  const std::uint64_t failed = load_->stop();
+  std::printf("leader killed -> override gone %.1f s, plain route in Envoy %.1f s, %lu requests failed\n",
+              gone_s, plain_s, failed);
+  EXPECT_EQ(failed, 0U);
+}
+
+TEST_F(WholeTest, AReleaseByHandHoldsWhileTheLeaderLives) {
+  start_unequal();
+  load_ = Load::start(kRate, 120);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  const auto begun = steady_clock::now();
+  const Ended released = agent_->ctl({"release", "shop/web"});
+  EXPECT_EQ(released.code, 0) << released.output;
+  EXPECT_THAT(released.output, HasSubstr("released shop/web"));
+  EXPECT_EQ(route_status(), 404);
+  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+  const double back_s = seconds_since(begun);
+  std::this_thread::sleep_for(seconds(5));  // longer than the leader takes to look at its Lease
+  EXPECT_EQ(route_status(), 404) << "taken back against the operator's word\n" << agent_->log();
+  EXPECT_EQ(entry_status(), 404);
+  // The way back that `release` names itself.
+  plane()->must("PATCH", kLease, {{"metadata", {{"annotations", {{"ballast.dev/released", nullptr}}}}}},
+                kube::kMergePatch);
+  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  const std::uint64_t failed = load_->stop();
+  std::printf("release by hand -> plain route in Envoy: %.1f s, %lu requests failed\n", back_s, failed);
+  EXPECT_EQ(failed, 0U);
+}
+
+/// All that an installation could touch, with every field; Events come and go by themselves.
+std::map<std::string, Json> everything() {
+  std::map<std::string, Json> all;
+  for (const char* path : {"/api/v1/namespaces",
+                           "/api/v1/nodes",
+                           "/api/v1/services",
+                           "/api/v1/pods",
+                           "/api/v1/configmaps",
+                           "/api/v1/secrets",
+                           "/api/v1/serviceaccounts",
+                           "/apis/discovery.k8s.io/v1/endpointslices",
+                           "/apis/apps/v1/daemonsets",
+                           "/apis/apps/v1/deployments",
+                           "/apis/batch/v1/jobs",
+                           "/apis/policy/v1/poddisruptionbudgets",
+                           "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                           "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+                           "/apis/rbac.authorization.k8s.io/v1/roles",
+                           "/apis/rbac.authorization.k8s.io/v1/rolebindings",
+                           "/apis/scheduling.k8s.io/v1/priorityclasses",
+                           "/apis/networking.k8s.io/v1/networkpolicies",
+                           "/apis/networking.istio.io/v1/virtualservices",
+                           "/apis/networking.istio.io/v1/serviceentries",
+                           "/apis/networking.istio.io/v1/destinationrules",
+                           "/apis/networking.istio.io/v1/workloadentries",
+                           "/apis/coordination.k8s.io/v1/leases"}) {
+    const Json page = plane()->must("GET", path);
+    for (const Json& item : kube::at(page, {"items"})) {
+      // The API server's own, renewed all the time.
+      if (kube::text_at(item, {"metadata", "namespace"}) != "kube-system") {
+        all[std::string(path) + " " + kube::key_of(item)] = item;
+      }
+    }
+  }
+  return all;
+}
+
+TEST_F(WholeTest, UninstallingLeavesEveryObjectAsItWas) {
+  ASSERT_EQ(plane()->uninstall().code, 0);
+  start_unequal();
+  std::this_thread::sleep_for(seconds(1));
+  const auto before = everything();
+
+  ASSERT_EQ(plane()->install().code, 0);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  load_ = Load::start(kRate, 120);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  EXPECT_NE(everything(), before);
+
+  // The Job of deploy/daemonset/uninstall: its command, with its service account, while the agent lives.
+  const Ended released = agent_->ctl({"release", "--all"});
+  EXPECT_EQ(released.code, 0) << released.output;
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+  agent_->process().signal(SIGTERM);
+  EXPECT_TRUE(agent_->process().wait(seconds(15)).has_value());
+  const Ended removed = plane()->uninstall();
+  EXPECT_EQ(removed.code, 0) << removed.output;
+
+  const auto after = everything();
+  for (const auto& [key, object] : before) {
+    ASSERT_TRUE(after.contains(key)) << key << " has gone";
+    EXPECT_EQ(after.at(key), object) << key;
+  }
+  for (const auto& [key, object] : after) {
+    EXPECT_TRUE(before.contains(key)) << key << " was left behind";
+  }
+  std::printf("objects compared field by field before installation and after uninstallation: %zu\n",
+              before.size());
+  const Ended again = plane()->install();
+  EXPECT_EQ(again.code, 0) << again.output;
+}
+
+TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
+  start_unequal();
+  const fs::path token = plane()->account_token("ballast");
+  load_ = Load::start(kRate, 120);
+  agent_ = start_agent({.token = token, .metrics = 19091});
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(balanced()) << agent_->log();
+  const auto metric = [] {
+    const auto page = lab::http_get({"127.0.0.1", 19091}, "/metrics", 2000);
+    return page ? *page : std::string();
+  };
+  EXPECT_THAT(metric(), HasSubstr("ballast_trouble{of=\"sink\"} 0"));
+  EXPECT_EQ(kube::text_at(status(*agent_), {"trouble"}), "");
+
+  std::ofstream(token) << "no-such-token";
+  EXPECT_TRUE(eventually([&] { return !kube::text_at(status(*agent_), {"trouble"}).empty(); }));
+  EXPECT_THAT(kube::text_at(status(*agent_), {"trouble"}), HasSubstr("401"));
+  EXPECT_THAT(metric(), HasSubstr("ballast_trouble{of=\"sink\"} 1"));
+  EXPECT_THAT(agent_->log(), HasSubstr("token refused or expired"));
+  EXPECT_EQ(route_status(), 200) << "balancing stays as it is";
+
+  fs::copy_file(plane()->account_token("ballast"), token, fs::copy_options::overwrite_existing);
+  EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
+      << agent_->log();
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+TEST_F(WholeTest, AWrongCertificateIsNamed) {
+  const fs::path other = plane()->folder() / "other.crt";
+  const Ended made =
+      plane()->run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-days", "1", "-subj", "/CN=other", "-keyout",
+                    (plane()->folder() / "other.key").string(), "-out", other.string()},
+                   seconds(20));
+  ASSERT_EQ(made.code, 0) << made.output;
+  agent_ = start_agent({.ca = other});
+  ASSERT_NE(agent_, nullptr);
+  EXPECT_TRUE(eventually([&] { return !kube::text_at(status(*agent_), {"trouble"}).empty(); }));
+  EXPECT_THAT(kube::text_at(status(*agent_), {"trouble"}), HasSubstr("certificate"));
+  EXPECT_THAT(agent_->log(), HasSubstr("certificate"));
+}
+
+}  // namespace
+}  // namespace ballast::mesh

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent.h"
+#include "load.h"
+#include "mesh_test.h"
+#include "tools/lab/timeline.h"
+
+namespace ballast::mesh {
+
+/// Ballast installed by its manifests, ballastd whole with its service account's rights, real pods under
+/// load.
+class WholeTest : public MeshTest {
+ protected:
+  void SetUp() override {
+    MeshTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) {
+      return;
+    }
+    const Ended installed = plane()->install();
+    ASSERT_EQ(installed.code, 0) << installed.output;
+  }
+  void TearDown() override {
+    load_.reset();
+    second_.reset();
+    agent_.reset();
+    MeshTest::TearDown();
+  }
+
+  std::unique_ptr<Agent> start_agent(const AgentOptions& options = {}) {
+    auto agent = Agent::start(*plane(), options);
+    EXPECT_TRUE(agent.ok()) << agent.error().message;
+    return agent ? std::move(*agent) : nullptr;
+  }
+  /// Capacities 4:2:1:1 of 0.4 CPUs together.
+  void start_unequal() {
+    node_->add_service("web", "active");
+    for (const double cpus : {0.20, 0.10, 0.05, 0.05}) {
+      node_->add_pod("web", {.cpus = cpus});
+    }
+    ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  }
+  /// A pod's share of the weights in Envoy; 0 while there are none.
+  double share(const std::string& pod) {
+    double sum = 0;
+    double own = 0;
+    for (const auto& [address, weight] : proxy_->weights(kShadow)) {
+      sum += weight;
+      own += address == node_->address(pod) ? weight : 0;
+    }
+    return sum > 0 ? own / sum : 0;
+  }
+  /// Waits until traffic is weighted and the biggest pod has the most of it.
+  bool balanced() {
+    return eventually([&] { return routed_to_shadow() && share(node_->pods()[0]) > 0.4; });
+  }
+  Json status(Agent& agent) {
+    return Json::parse(agent.ctl({"status", "-o", "json"}).output, nullptr, false);
+  }
+
+  std::unique_ptr<Agent> agent_;
+  std::unique_ptr<Agent> second_;
+  std::unique_ptr<Load> load_;
+};
+
+inline double seconds_since(std::chrono::steady_clock::time_point begun) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+}
+
+/// A whole number from the environment.
+inline int asked(const char* variable, int otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr ? std::atoi(text) : otherwise;
+}
+
+}  // namespace ballast::mesh
