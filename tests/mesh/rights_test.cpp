@@ -93,6 +93,7 @@ class RightsTest : public WholeTest {
     options.lease.holder = "rights";
     options.active = true;
     options.quiet = milliseconds(20);
+    options.apart = milliseconds(20);
     options.settle = milliseconds(50);
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(pods.ok() && sink.ok());

@@ -36,7 +36,8 @@ struct IstioSink::State {
         catalog(std::make_unique<kube::Catalog>(*reader)),
         lease(*writer, options.lease),
         keeper(*writer, {.domain = options.cluster_domain,
-                         .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs}) {
+                         .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
+                         .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs}) {
     catalog->on_change([this] { wake(true); });
     watch("VirtualService", "virtualservices", "");
     watch("DestinationRule", "destinationrules", "");
@@ -245,9 +246,10 @@ void IstioSink::State::run() {
   std::unique_lock lock(mutex);
   while (!stopping) {
     MonotonicNs now = clock.now();
-    const bool act = membership_news || (weights_news && now >= quiet_until) || (due != 0 && now >= due);
+    const MonotonicNs own = due != 0 ? std::max(due, quiet_until) : 0;
+    const bool act = membership_news || (weights_news && now >= quiet_until) || (own != 0 && now >= own);
     if (now < lease_at && !act) {
-      MonotonicNs until = due != 0 ? std::min(lease_at, due) : lease_at;
+      MonotonicNs until = own != 0 ? std::min(lease_at, own) : lease_at;
       until = weights_news ? std::min(until, quiet_until) : until;
       news.wait_for(lock, std::chrono::nanoseconds(until - now));
       continue;

@@ -17,12 +17,14 @@ struct IstioOptions {
   /// false (mode off or shadow): nothing is ever adopted; overrides that a dead leader left are removed.
   bool active = false;
   std::string cluster_domain = "cluster.local";
-  /// Least time between the end of one burst of weights and the next. Envoy applies an update of weights
-  /// alone at once only when the last was more than its update_merge_window ago (1 s, which Istio leaves
-  /// as it is), and holds it back for a whole window otherwise: waiting a little here is quicker than that,
-  /// and what is written then is newer. It also keeps istiod, which pushes when it has been quiet for
-  /// 100 ms, from waiting for us. Membership does not wait: neither does Envoy for it.
-  std::chrono::milliseconds quiet{1100};
+  /// Least time between the end of one burst of weights and the next. istiod pushes when it has been
+  /// quiet for 100 ms, and waits up to 10 s for that.
+  std::chrono::milliseconds quiet{250};
+  /// Least time between two changes of one Service's weights. Envoy applies an update of weights alone at
+  /// once only when the cluster's last update was more than its update_merge_window ago (1 s, which Istio
+  /// leaves as it is), and holds it back for a whole window otherwise: waiting a little here is quicker than
+  /// that, and what is written then is newer. Membership does not wait: neither does Envoy for it.
+  std::chrono::milliseconds apart{1100};
   /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
   /// cluster before the route and lose it after.
   std::chrono::milliseconds settle{1000};

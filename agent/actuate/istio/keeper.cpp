@@ -204,7 +204,9 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
     return;
   }
   if (held.phase == Phase::kRouted && only_weights(held.endpoints, endpoints)) {
-    if (endpoints != held.endpoints) {
+    if (endpoints != held.endpoints && now - held.written < options_.apart_ns) {
+      due(held.written + options_.apart_ns);
+    } else if (endpoints != held.endpoints) {
       late_.push_back({&service, &held, endpoints});
     }
   } else {

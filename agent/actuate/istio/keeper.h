@@ -30,6 +30,7 @@ struct KeeperOptions {
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   MonotonicNs retry_ns = 1'000'000'000ULL;
+  MonotonicNs apart_ns = 0;  ///< least time from any write to one that changes weights alone, by Service
   /// Budget of patches that change weights alone, over all Services. What it leaves over is written as soon
   /// as it allows, the Service that has waited longest first, and with the weights of then. Membership,
   /// adoption and handing back have no budget.

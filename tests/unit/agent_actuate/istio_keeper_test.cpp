@@ -152,6 +152,20 @@ TEST_F(KeeperTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) {
   EXPECT_THAT(log(), ElementsAre("MERGE entry", "MERGE entry")) << "membership has no budget";
 }
 
+TEST_F(KeeperTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
+  Keeper keeper(*client_, {.apart_ns = 2 * kSecond});
+  keeper.reconcile(wanted(), 100 * kSecond);
+  keeper.reconcile(wanted(), 101 * kSecond);
+  log();
+  EXPECT_EQ(keeper.reconcile(wanted(1100), 102 * kSecond), 103 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
+  keeper.reconcile(wanted(1200), 103 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
+  keeper.reconcile(wanted(1200), 103 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+}
+
 TEST_F(KeeperTest, OptingOutGivesTheRouteBackFirst) {
   adopt();
   service_.mode = "off";
