@@ -66,8 +66,11 @@ Result<std::unique_ptr<Agent>> Agent::start(ControlPlane& plane, const AgentOpti
     return process.error();
   }
   agent->process_ = std::move(*process);
-  const bool up = eventually([&] { return agent->ctl({"status"}).code == 0 || !agent->process_.running(); },
-                             seconds(60), milliseconds(100));
+  const bool up = eventually(
+      [&] {
+        return agent->ctl({"status", "--alive"}).code == 0 || !agent->process_.running();
+      },
+      seconds(60), milliseconds(100));
   if (!up || !agent->process_.running()) {
     return Error::failed("ballastd did not come up:\n" + agent->log());
   }

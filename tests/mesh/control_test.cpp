@@ -139,6 +139,41 @@ TEST_F(MeshTest, EndpointsBringTheirPodsLabelsAccountsAndLocalities) {
   EXPECT_EQ(kube::text_at(kube::at(entry, {"metadata", "ownerReferences"}).at(0), {"name"}), "web");
 }
 
+TEST_F(MeshTest, AManagedPodsOwnSidecarKeepsWhatItHad) {
+  start_web(1);
+  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
+  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
+  const auto names_service = [](const std::map<std::string, Json>& inbound) {
+    return std::any_of(inbound.begin(), inbound.end(),
+                       [](const auto& entry) { return entry.second.dump().find(kWeb) != std::string::npos; });
+  };
+  ASSERT_TRUE(eventually([&] { return names_service((*sidecar)->inbound()); }));
+  std::this_thread::sleep_for(seconds(1));
+  const auto before = (*sidecar)->inbound();
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
+  std::this_thread::sleep_for(seconds(1));
+  const auto after = (*sidecar)->inbound();
+  EXPECT_TRUE(names_service(after)) << "its Service";
+  ASSERT_EQ(after.size(), before.size());
+  for (const auto& [name, config] : before) {
+    ASSERT_TRUE(after.contains(name)) << name;
+    Json was = config;
+    Json is = after.at(name);
+    // The list of Services behind an inbound cluster gains the shadow; the Service's own stays the first.
+    const Json services = kube::at(is, {"metadata", "filter_metadata", "istio", "services"});
+    if (services.is_array() && !services.empty()) {
+      EXPECT_EQ(kube::text_at(services.at(0), {"host"}), kWeb) << name;
+      was["metadata"]["filter_metadata"]["istio"].erase("services");
+      is["metadata"]["filter_metadata"]["istio"].erase("services");
+    }
+    EXPECT_EQ(is, was) << name;
+  }
+  std::printf("inbound clusters and listeners of a managed pod's sidecar that stay as they were: %zu\n",
+              before.size());
+}
+
 TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
   start_web(2);
   auto leader = make_sink("leader");
@@ -277,6 +312,66 @@ TEST_F(MeshTest, TheLongestNameIpv6AndDualStackAreManaged) {
   EXPECT_EQ(kube::text_at(entry_endpoints("both").at(0), {"address"}), "192.0.2.4");
   EXPECT_TRUE(eventually([&] { return proxy_->weights("six.shop.ballast.internal").size() == 2; }))
       << "istiod took it and Envoy has it";
+  for (const char* path :
+       {"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=app%3Dpaper",
+        "/api/v1/namespaces/shop/services?labelSelector=app%3Dpaper"}) {
+    plane()->status_of("DELETE", path);
+  }
+}
+
+TEST_F(MeshTest, ManyServicesKeepToTheBudgetOfWrites) {
+  const char* asked = std::getenv("BALLAST_MESH_SERVICES");
+  const int services = asked != nullptr ? std::atoi(asked) : 150;
+  constexpr double kSeconds = 8;
+  const auto name = [](int i) { return "many-" + std::to_string(i); };
+  const auto addresses = [](int i) {
+    std::vector<std::string> list;
+    for (int j = 0; j < 10; ++j) {
+      list.push_back("198." + std::to_string(18 + i / 250) + "." + std::to_string(i % 250) + "." +
+                     std::to_string(j + 1));
+    }
+    return list;
+  };
+  for (int i = 0; i < services; ++i) {
+    add_on_paper(name(i), {"IPv4"}, {{"IPv4", addresses(i)}});
+  }
+  sink_ = make_sink("a", true, 10);
+  const auto publish = [&](double tilt) {
+    for (int i = 0; i < services; ++i) {
+      std::vector<double> shares(10, 1);
+      shares[0] = tilt;
+      ASSERT_TRUE(sink_->publish(weights_of(name(i), addresses(i), shares)).ok());
+    }
+  };
+  publish(1);
+  const auto routes = [&] {
+    const Json page = plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/virtualservices");
+    return kube::at(page, {"items"}).size();
+  };
+  ASSERT_TRUE(eventually([&] { return routes() == static_cast<std::size_t>(services); }, seconds(120),
+                         milliseconds(500)));
+  std::this_thread::sleep_for(seconds(4));  // istiod's and Envoy's part of the adoption, and a full budget
+  const double writes = static_cast<double>(sink_->writes());
+  const double eds = plane()->pushes("eds");
+  const double cds = plane()->pushes("cds");
+  const double bytes = proxy_->stat("cluster.xds-grpc.upstream_cx_rx_bytes_total");
+  const auto begun = steady_clock::now();
+  for (int i = 0; ms_since(begun) < kSeconds * 1000; ++i) {
+    publish(1.2 + 0.1 * (i % 5));
+    std::this_thread::sleep_for(milliseconds(500));
+  }
+  const double took_s = ms_since(begun) / 1000;
+  const double wrote = static_cast<double>(sink_->writes()) - writes;
+  std::printf(
+      "%d services of 10 endpoints, every weight new every 0.5 s for %.1f s: %.0f writes a second (budget "
+      "50 and 100 at once), %.1f EDS and %.1f CDS pushes a second, %.1f KB a second to a proxy\n",
+      services, took_s, wrote / took_s, (plane()->pushes("eds") - eds) / took_s,
+      (plane()->pushes("cds") - cds) / took_s,
+      (proxy_->stat("cluster.xds-grpc.upstream_cx_rx_bytes_total") - bytes) / took_s / 1000);
+  EXPECT_GT(wrote, 50);
+  EXPECT_LE(wrote, 100 + 50 * (took_s + 1));
+  EXPECT_EQ(plane()->pushes("cds"), cds);
+  sink_->flush();
   for (const char* path :
        {"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=app%3Dpaper",
         "/api/v1/namespaces/shop/services?labelSelector=app%3Dpaper"}) {

@@ -91,6 +91,7 @@ class RightsTest : public WholeTest {
     auto pods = identity::KubernetesSource::create(who, clock_);
     actuate::IstioOptions options{.api = api()};
     options.lease.holder = "rights";
+    options.lease.duration_s = 3;  // renewed three times in two seconds
     options.active = true;
     options.quiet = milliseconds(20);
     options.apart = milliseconds(20);
@@ -109,9 +110,9 @@ class RightsTest : public WholeTest {
       EXPECT_TRUE((*sink)->publish(changed).ok());
       whole = stands([&] { return written() == expected(changed); });
     }
-    // A watch that is refused says so after its list, and an Event after its write.
+    // A watch that is refused says so after its list, an Event after its write, a renewal in its time.
     whole = whole && (eventually([&] { return noted((*pods)->trouble()) || noted((*sink)->trouble()); },
-                                 milliseconds(300)),
+                                 milliseconds(900)),
                       refused.empty());
     if (whole) {
       auto client = kube::Client::create(api());

@@ -55,8 +55,13 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
     node_->set_quota(biggest, 0.20);
     watch_for(8 + 0.17 * (i % 3));  // no two repeats at the same point of a tick
     ASSERT_TRUE(reaction.has_value()) << "the split did not answer\n" << agent_->log();
-    std::printf("quota halved -> its weight in Envoy moves %.2f s, within 10 %% of its end %.2f s\n",
-                reaction->first_s, reaction->done_s);
+    const std::string address = node_->address(biggest);
+    const double after_s = event_s + reaction->first_s + 0.005;
+    std::printf(
+        "quota halved -> its weight in Envoy moves %.2f s, within 10 %% of its end %.2f s; share %.3f, "
+        "%.3f after the first step, %.3f at the end\n",
+        reaction->first_s, reaction->done_s, lab::share_at(timeline, address, event_s),
+        lab::share_at(timeline, address, after_s), lab::share_at(timeline, address, event_s + 7));
     first.push_back(reaction->first_s);
     done.push_back(reaction->done_s);
   }
@@ -104,6 +109,9 @@ TEST_F(WholeTest, AKilledLeadersOverrideIsRemovedByAnotherAgent) {
   agent_->process().signal(SIGKILL);
   EXPECT_TRUE(eventually([&] { return route_status() == 404; }, seconds(30))) << second_->log();
   const double gone_s = seconds_since(begun);
+  const auto probe = [](Agent& agent) { return agent.ctl({"status", "--alive"}).code; };
+  EXPECT_EQ(probe(*agent_), 1) << "the DaemonSet's probe of a dead agent";
+  EXPECT_EQ(probe(*second_), 0);
   EXPECT_TRUE(eventually([&] { return routed_to_plain(); }, seconds(5)));
   const double plain_s = seconds_since(begun);
   // The new leader begins anew with what it knows.

@@ -69,6 +69,8 @@ int main(int argc, char** argv) {
   app.add_option("-o,--output", format, "table or json; dot for calls")->capture_default_str();
   app.add_option("VERB", name, "what to show")->required();
   app.add_option("TARGET", target, "what to limit it to");
+  bool alive = false;
+  app.add_flag("--alive", alive, "status: exit code 1 unless ballastd is alive, for probes");
   ctl::ReleaseOptions release;
   app.add_flag("--all", release.all, "release: every Service");
   app.add_option("--server", release.server,
@@ -118,5 +120,6 @@ int main(int argc, char** argv) {
   if (!report) {
     return fail(report.error());
   }
-  return print(*report, format);
+  const int printed = print(*report, format);
+  return alive && name == "status" && report->json["alive"] == false ? 1 : printed;
 }

@@ -22,7 +22,7 @@ using std::chrono::milliseconds;
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
-constexpr milliseconds kFlushTime{5000};
+constexpr milliseconds kFlushTime{12'000};
 /// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
 constexpr double kDebounceS = 0.1;
 

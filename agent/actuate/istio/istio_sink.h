@@ -55,7 +55,7 @@ class IstioSink final : public WeightSink {
   /// are done or replaced by newer ones.
   Status publish(const guard::GuardedWeights& weights) override;
   Status withdraw(const observe::ServiceId& service) override;
-  /// Hands every Service back and gives the Lease up; five seconds at most.
+  /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;
   bool in_charge() const override { return leading(); }
   /// istiod's quiet time and our own write, an estimate: istiod does not tell when proxies acknowledged.
