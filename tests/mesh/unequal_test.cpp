@@ -121,7 +121,7 @@ class UnequalTest : public WholeTest {
 };
 
 TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
-  const double measured_s = asked("BALLAST_MESH_SECONDS", 10);
+  const double measured_s = asked("BALLAST_MESH_SECONDS", 6);
   const int pairs = asked("BALLAST_MESH_PAIRS", 1);
   node_->add_service("web", "active");
   for (const double cpus : kQuotas) {
