@@ -370,6 +370,7 @@ TEST_F(MeshTest, ManyServicesKeepToTheBudgetOfWrites) {
       (proxy_->stat("cluster.xds-grpc.upstream_cx_rx_bytes_total") - bytes) / took_s / 1000);
   EXPECT_GT(wrote, 50);
   EXPECT_LE(wrote, 100 + 50 * (took_s + 1));
+  EXPECT_GT(plane()->pushes("eds") - eds, 5) << "istiod was never left the quiet that it waits for";
   EXPECT_EQ(plane()->pushes("cds"), cds);
   sink_->flush();
   for (const char* path :

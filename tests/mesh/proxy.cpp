@@ -21,7 +21,7 @@ constexpr int kClientAdmin = 15000;
 constexpr int kSidecarAdmin = 15001;
 
 /// Who the Envoy is, as pilot-agent would say it.
-Json node_of(const std::string& pod, const std::string& address, const Json& labels) {
+Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
   return {{"id", "sidecar~" + address + "~" + pod + ".shop~shop.svc.cluster.local"},
           {"cluster", pod + ".shop"},
           {"metadata",
@@ -30,7 +30,7 @@ Json node_of(const std::string& pod, const std::string& address, const Json& lab
             {"ISTIO_VERSION", "1.32.0"},
             {"LABELS", labels},
             {"INSTANCE_IPS", address},
-            {"INTERCEPTION_MODE", "NONE"}}}};
+            {"INTERCEPTION_MODE", mode}}}};
 }
 
 Json bootstrap(const Json& node, int admin) {
@@ -90,12 +90,12 @@ std::map<std::string, Value> by_address(const Json& clusters, const std::string&
 }  // namespace
 
 Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane) {
-  return launch(plane, node_of("client", kHost, {{"app", "client"}}), kClientAdmin);
+  return launch(plane, node_of("client", kHost, {{"app", "client"}}, "NONE"), kClientAdmin);
 }
 
 Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const std::string& pod,
                                                     const std::string& address) {
-  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}), kSidecarAdmin);
+  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"), kSidecarAdmin);
 }
 
 Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& node, int admin) {

@@ -104,7 +104,9 @@ void IstioSink::State::watch(const std::string& kind, const std::string& plural,
                                rivals.erase(kind + " " + key);
                                seen.erase(kind + " " + key);
                              },
-                             [this] { wake(true); }};
+                             // Mostly the echo of our own writes: to act on it at once would end the
+                             // quiet for which istiod waits.
+                             [this, kind] { wake(kind != "ServiceEntry"); }};
   watches.push_back(std::make_unique<kube::Watch>(
       *reader, kube::WatchOptions{.path = "/apis/networking.istio.io/v1/" + plural, .query = query},
       std::move(handler)));
