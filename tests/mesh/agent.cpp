@@ -60,6 +60,9 @@ Result<std::unique_ptr<Agent>> Agent::start(ControlPlane& plane, const AgentOpti
                   agent->bpffs(),
                   "--mode",
                   options.mode};
+  if (!options.policy.empty()) {
+    spawned.argv.insert(spawned.argv.end(), {"--policy", options.policy});
+  }
   spawned.output = agent->file(".log");
   auto process = ChildProcess::spawn(spawned);
   if (!process) {

@@ -12,10 +12,11 @@ namespace ballast::mesh {
 struct AgentOptions {
   std::string node = "node-a";
   std::string mode = "active";
-  fs::path token;   ///< empty: of the DaemonSet's own service account
-  fs::path ca;      ///< empty: of the plane
-  int metrics = 0;  ///< port of /metrics on 127.0.0.1; 0: none
-  int lease_s = 0;  ///< 0: the default
+  std::string policy;  ///< empty: the ConfigMap's
+  fs::path token;      ///< empty: of the DaemonSet's own service account
+  fs::path ca;         ///< empty: of the plane
+  int metrics = 0;     ///< port of /metrics on 127.0.0.1; 0: none
+  int lease_s = 0;     ///< 0: the default
 };
 
 /// A real ballastd as the DaemonSet runs it: the ConfigMap's own configuration, its service account and its

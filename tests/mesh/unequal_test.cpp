@@ -33,7 +33,8 @@ class UnequalTest : public WholeTest {
   Arm run(bool ballast, double measured_s, std::uint64_t seed) {
     const double rate = kLoad * (0.40 + 0.20 + 0.10 + 0.10) / (kMeanMs * 1e-3);
     if (ballast) {
-      agent_ = start_agent();
+      const char* policy = std::getenv("BALLAST_MESH_POLICY");
+      agent_ = start_agent({.policy = policy != nullptr ? policy : ""});
       EXPECT_NE(agent_, nullptr);
     }
     load_ = Load::start(rate, kWarmupS + measured_s, kMeanMs, seed);

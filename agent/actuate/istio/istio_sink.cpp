@@ -64,6 +64,7 @@ struct IstioSink::State {
   bool ready() const;
   MonotonicNs burst(MonotonicNs now);
   istio::Wanted wanted();
+  void note_written();
   void complain(std::string& kept, std::string now);
   std::string trouble() const;
 
@@ -79,6 +80,7 @@ struct IstioSink::State {
   bool weights_news = false;
   bool membership_news = false;
   std::map<std::string, istio::Weights> weights;
+  MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
   std::map<std::string, istio::Rival> rivals;
   std::map<std::string, Json> seen;
   std::string lease_trouble;
@@ -177,6 +179,16 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   return now + (view ? period : std::min(period, 1000 * kMs));
 }
 
+/// How long weights have waited, for the other services' turn, for Envoy's merge window and for the write.
+void IstioSink::State::note_written() {
+  const std::lock_guard lock(mutex);
+  if (const MonotonicNs since = std::exchange(published_at, 0); since != 0) {
+    // What came before we led, or for a Service that is not ours to weigh, has not waited for a write.
+    const double waited_s = std::min(static_cast<double>(SystemClock().now() - since) * 1e-9, 2.0);
+    write_s = write_s + 0.2 * (waited_s - write_s);
+  }
+}
+
 void IstioSink::State::complain(std::string& kept, std::string now) {
   const std::lock_guard lock(mutex);
   kept = std::move(now);
@@ -234,7 +246,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   if (keeper.writes() != writes) {
     writes = keeper.writes();
     ++bursts;
-    write_s = keeper.write_s();
+    note_written();
   }
   return next;
 }
@@ -304,6 +316,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->weights[weights.service().ns + "/" + weights.service().name] = std::move(by_address);
+    state_->published_at = state_->published_at == 0 ? SystemClock().now() : state_->published_at;
   }
   state_->wake(false);
   return ok();

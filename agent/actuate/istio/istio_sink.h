@@ -58,7 +58,8 @@ class IstioSink final : public WeightSink {
   /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;
   bool in_charge() const override { return leading(); }
-  /// istiod's quiet time and our own write, an estimate: istiod does not tell when proxies acknowledged.
+  /// istiod's quiet time and how long weights waited for their write of late, an estimate: istiod does not
+  /// tell when proxies acknowledged.
   double acknowledgement_delay_s() const override;
   /// What the API server refuses us or why it does not answer, with the call that failed.
   std::string trouble() const override;

@@ -58,12 +58,9 @@ std::string Keeper::trouble() const {
   return troubles_.empty() ? "" : troubles_.begin()->second;
 }
 
-Status Keeper::timed(const std::string& object, const std::function<Status()>& write) {
-  const MonotonicNs begun = SystemClock().now();
-  const Status status = noted("write " + object, write());
+Status Keeper::counted(const std::string& object, const Status& written) {
   ++writes_;
-  write_s_ += 0.2 * (static_cast<double>(SystemClock().now() - begun) * 1e-9 - write_s_);
-  return status;
+  return noted("write " + object, written);
 }
 
 void Keeper::say(const kube::Service& service, bool warning, const std::string& reason,
@@ -128,7 +125,7 @@ bool Keeper::fail(const kube::Service& service, Held& held, const Status& status
 
 void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
   const Json entry = service_entry(service, endpoints);
-  if (fail(service, held, timed(service.key(), [&] { return writer_.apply(entry); }), now)) {
+  if (fail(service, held, counted(service.key(), writer_.apply(entry)), now)) {
     return;
   }
   held.phase = Phase::kShadow;
@@ -140,7 +137,7 @@ void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoin
 
 void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
   const Json route = virtual_service(service, options_.domain);
-  if (fail(service, held, timed(service.key(), [&] { return writer_.apply(route); }), now)) {
+  if (fail(service, held, counted(service.key(), writer_.apply(route)), now)) {
     return;
   }
   held.phase = Phase::kRouted;
@@ -157,8 +154,7 @@ void Keeper::update(const kube::Service& service, Held& held, const Json& endpoi
     return;
   }
   bool gone = false;
-  const Status patched =
-      timed(service.key(), [&] { return writer_.patch_endpoints(held.ns, held.name, endpoints, gone); });
+  const Status patched = counted(service.key(), writer_.patch_endpoints(held.ns, held.name, endpoints, gone));
   if (fail(service, held, patched, now)) {
     return;
   }
@@ -246,9 +242,8 @@ bool Keeper::leave(const std::string& service, Held& held, MonotonicNs now) {
     return false;
   }
   const bool routed = held.phase != Phase::kLeaving;
-  const Status removed = timed(service, [&] {
-    return writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name);
-  });
+  const Status removed =
+      counted(service, writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name));
   if (routed && removed) {
     held.phase = Phase::kLeaving;
     held.since = now;

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -59,7 +58,6 @@ class Keeper {
 
   std::size_t managed() const { return held_.size(); }
   std::uint64_t writes() const { return writes_; }
-  double write_s() const { return write_s_; }  ///< of late, one call
   /// What failed last and has not worked since, with the call; empty when all does.
   std::string trouble() const;
 
@@ -93,7 +91,7 @@ class Keeper {
   bool learn_facts(const kube::Service& service, MonotonicNs now);
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
-  Status timed(const std::string& object, const std::function<Status()>& write);
+  Status counted(const std::string& object, const Status& written);
   Status noted(const std::string& what, Status status);
   void due(MonotonicNs at) { next_ = next_ == 0 || at < next_ ? at : next_; }
 
@@ -105,7 +103,6 @@ class Keeper {
   std::map<std::string, Held> held_;         ///< by NAMESPACE/NAME of the Service
   std::map<std::string, std::string> said_;  ///< the last Event's reason
   std::uint64_t writes_ = 0;
-  double write_s_ = 0.01;
   std::map<std::string, std::string> troubles_;  ///< what fails now, and why
   std::vector<Late> late_;                       ///< of the burst that runs
   double tokens_ = 0;
