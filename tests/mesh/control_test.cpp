@@ -139,41 +139,6 @@ TEST_F(MeshTest, EndpointsBringTheirPodsLabelsAccountsAndLocalities) {
   EXPECT_EQ(kube::text_at(kube::at(entry, {"metadata", "ownerReferences"}).at(0), {"name"}), "web");
 }
 
-TEST_F(MeshTest, AManagedPodsOwnSidecarKeepsWhatItHad) {
-  start_web(1);
-  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
-  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
-  const auto names_service = [](const std::map<std::string, Json>& inbound) {
-    return std::any_of(inbound.begin(), inbound.end(),
-                       [](const auto& entry) { return entry.second.dump().find(kWeb) != std::string::npos; });
-  };
-  ASSERT_TRUE(eventually([&] { return names_service((*sidecar)->inbound()); }));
-  std::this_thread::sleep_for(seconds(1));
-  const auto before = (*sidecar)->inbound();
-  sink_ = make_sink("a");
-  ASSERT_TRUE(sink_->publish(weights({1})).ok());
-  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
-  std::this_thread::sleep_for(seconds(1));
-  const auto after = (*sidecar)->inbound();
-  EXPECT_TRUE(names_service(after)) << "its Service";
-  ASSERT_EQ(after.size(), before.size());
-  for (const auto& [name, config] : before) {
-    ASSERT_TRUE(after.contains(name)) << name;
-    Json was = config;
-    Json is = after.at(name);
-    // The list of Services behind an inbound cluster gains the shadow; the Service's own stays the first.
-    const Json services = kube::at(is, {"metadata", "filter_metadata", "istio", "services"});
-    if (services.is_array() && !services.empty()) {
-      EXPECT_EQ(kube::text_at(services.at(0), {"host"}), kWeb) << name;
-      was["metadata"]["filter_metadata"]["istio"].erase("services");
-      is["metadata"]["filter_metadata"]["istio"].erase("services");
-    }
-    EXPECT_EQ(is, was) << name;
-  }
-  std::printf("inbound clusters and listeners of a managed pod's sidecar that stay as they were: %zu\n",
-              before.size());
-}
-
 TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
   start_web(2);
   auto leader = make_sink("leader");

@@ -17,30 +17,26 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr int kClientAdmin = 15000;
-constexpr int kSidecarAdmin = 15001;
+const lab::Endpoint kAdmin{"127.0.0.1", 15000};
 
-/// Who the Envoy is, as pilot-agent would say it.
-Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
-  return {{"id", "sidecar~" + address + "~" + pod + ".shop~shop.svc.cluster.local"},
-          {"cluster", pod + ".shop"},
-          {"metadata",
-           {{"NAMESPACE", "shop"},
-            {"CLUSTER_ID", "Kubernetes"},
-            {"ISTIO_VERSION", "1.32.0"},
-            {"LABELS", labels},
-            {"INSTANCE_IPS", address},
-            {"INTERCEPTION_MODE", mode}}}};
-}
-
-Json bootstrap(const Json& node, int admin) {
+Json bootstrap() {
+  const Json node = {{"id", "sidecar~10.77.0.1~client.shop~shop.svc.cluster.local"},
+                     {"cluster", "client.shop"},
+                     {"metadata",
+                      {{"NAMESPACE", "shop"},
+                       {"CLUSTER_ID", "Kubernetes"},
+                       {"ISTIO_VERSION", "1.32.0"},
+                       {"LABELS", {{"app", "client"}}},
+                       {"INSTANCE_IPS", "10.77.0.1"},
+                       {"INTERCEPTION_MODE", "NONE"}}}};
   const Json ads = {{"ads", Json::object()}, {"resource_api_version", "V3"}, {"initial_fetch_timeout", "0s"}};
   const Json http2 = {{"@type", "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
                       {"explicit_http_config", {{"http2_protocol_options", Json::object()}}}};
   const Json address = {{"socket_address", {{"address", kHost}, {"port_value", kIstiodPort}}}};
   return {
       {"node", node},
-      {"admin", {{"address", {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", admin}}}}}}},
+      {"admin",
+       {{"address", {{"socket_address", {{"address", kAdmin.address}, {"port_value", kAdmin.port}}}}}}},
       {"dynamic_resources",
        {{"lds_config", ads},
         {"cds_config", ads},
@@ -90,17 +86,8 @@ std::map<std::string, Value> by_address(const Json& clusters, const std::string&
 }  // namespace
 
 Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane) {
-  return launch(plane, node_of("client", kHost, {{"app", "client"}}, "NONE"), kClientAdmin);
-}
-
-Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                    const std::string& address) {
-  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"), kSidecarAdmin);
-}
-
-Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& node, int admin) {
-  const fs::path file = plane.folder() / fmt::format("envoy-{}.json", admin);
-  std::ofstream(file) << bootstrap(node, admin).dump(1);
+  const fs::path file = plane.folder() / "envoy.json";
+  std::ofstream(file) << bootstrap().dump(1);
   ProcessOptions options;
   const fs::path build = binary_dir().parent_path().parent_path().parent_path();
   options.argv = {(build / "venv/bin/envoy-binary").string(),
@@ -111,14 +98,13 @@ Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& no
                   "--use-dynamic-base-id",
                   "--log-level",
                   "warning"};
-  options.output = plane.folder() / fmt::format("envoy-{}.log", admin);
+  options.output = plane.folder() / "envoy.log";
   auto process = ChildProcess::spawn(options);
   if (!process) {
     return process.error();
   }
-  std::unique_ptr<Proxy> proxy(new Proxy(std::move(*process), admin));
-  const bool ready =
-      eventually([&] { return lab::http_get(proxy->admin_, "/ready", 1000).ok(); }, seconds(60));
+  std::unique_ptr<Proxy> proxy(new Proxy(std::move(*process)));
+  const bool ready = eventually([] { return lab::http_get(kAdmin, "/ready", 1000).ok(); }, seconds(60));
   if (!ready) {
     const auto log = read_file(options.output);
     return Error::failed("Envoy did not become ready: " + (log ? *log : ""));
@@ -127,7 +113,7 @@ Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& no
 }
 
 Json Proxy::clusters() const {
-  const auto page = lab::http_get(admin_, "/clusters?format=json", 3000);
+  const auto page = lab::http_get(kAdmin, "/clusters?format=json", 3000);
   return page ? Json::parse(*page, nullptr, false) : Json();
 }
 
@@ -151,7 +137,7 @@ std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, in
 }
 
 std::string Proxy::routed_to(const std::string& host, int port) const {
-  const auto page = lab::http_get(admin_, "/config_dump?resource=dynamic_route_configs", 3000);
+  const auto page = lab::http_get(kAdmin, "/config_dump?resource=dynamic_route_configs", 3000);
   const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
   for (const Json& entry : kube::at(dump, {"configs"})) {
     if (kube::text_at(entry, {"route_config", "name"}) != std::to_string(port)) {
@@ -196,30 +182,8 @@ int Proxy::get(const std::string& host) const {
   return 0;
 }
 
-std::map<std::string, Json> Proxy::inbound() const {
-  std::map<std::string, Json> out;
-  const auto take = [&](const char* page_name, const char* kind, const char* inner) {
-    const auto page = lab::http_get(admin_, page_name, 3000);
-    const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
-    for (const Json& entry : kube::at(dump, {"configs"})) {
-      const Json& config =
-          std::string(inner).empty() ? kube::at(entry, {kind}) : kube::at(entry, {inner, kind});
-      const std::string name = kube::text_at(config, {"name"});
-      const bool in =
-          name.starts_with("inbound|") || kube::text_at(config, {"traffic_direction"}) == "INBOUND";
-      if (in) {
-        out[std::string(kind) + " " + name] = config;
-      }
-    }
-  };
-  take("/config_dump?resource=dynamic_active_clusters", "cluster", "");
-  take("/config_dump?resource=dynamic_listeners", "listener", "active_state");
-  take("/config_dump?resource=dynamic_listeners", "failed_configuration", "error_state");
-  return out;
-}
-
 double Proxy::stat(const std::string& name) const {
-  const auto page = lab::http_get(admin_, "/stats?filter=^" + name + "$", 3000);
+  const auto page = lab::http_get(kAdmin, "/stats?filter=^" + name + "$", 3000);
   const std::size_t colon = page ? page->find(": ") : std::string::npos;
   return colon == std::string::npos ? -1 : std::atof(page->c_str() + colon + 2);
 }

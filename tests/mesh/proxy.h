@@ -7,7 +7,6 @@
 #include <string>
 
 #include "control_plane.h"
-#include "tools/lab/http.h"
 
 namespace ballast::mesh {
 
@@ -16,10 +15,6 @@ namespace ballast::mesh {
 class Proxy {
  public:
   static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane);
-  /// A pod's own sidecar instead: its node id and labels are the pod's. Its listeners may not bind here,
-  /// where the pod has their ports; what istiod told it is what counts.
-  static Result<std::unique_ptr<Proxy>> start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                      const std::string& address);
 
   /// Weights by address of those that take traffic in the cluster of a host and port; empty when there is no
   /// such cluster.
@@ -30,20 +25,14 @@ class Proxy {
   std::string routed_to(const std::string& host, int port = 80) const;
   /// Status of one GET through the proxy; 0 when nothing came.
   int get(const std::string& host) const;
-  /// What istiod configured for traffic into the pod: clusters with the Services that they name, and
-  /// listeners, by name and without their versions.
-  std::map<std::string, Json> inbound() const;
   /// Updates of a discovery service that Envoy took over so far: "cluster_manager.cds",
   /// "listener_manager.lds".
   double stat(const std::string& name) const;
 
  private:
-  Proxy(ChildProcess process, int admin)
-      : process_(std::move(process)), admin_{"127.0.0.1", static_cast<std::uint16_t>(admin)} {}
+  explicit Proxy(ChildProcess process) : process_(std::move(process)) {}
   Json clusters() const;
-  static Result<std::unique_ptr<Proxy>> launch(ControlPlane& plane, const Json& node, int admin);
   ChildProcess process_;
-  lab::Endpoint admin_;
 };
 
 }  // namespace ballast::mesh
