@@ -71,8 +71,10 @@ struct GlobalOptions {
   /// The rules beyond Mnih's A3C: batches of K = max(1, N / 16) gradients with a trimmed mean, clips
   /// by the median norm, weights by staleness. Off: clip_norm and staleness_limit alone.
   bool robust = true;
-  double trim = 0.2;                          ///< share of a batch left out at either end of each coordinate
-  std::size_t batch_most = 64;                ///< K is never more
+  double trim = 0.2;  ///< share of a batch left out at either end of each coordinate
+  /// K is never more. 5,000 workers that sync every 5 s make 8 versions a second with it, so that a
+  /// gradient is 39 versions old when it comes; with 64 it would be beyond staleness_limit.
+  std::size_t batch_most = 128;
   std::chrono::milliseconds batch_age{2000};  ///< a batch that waits longer is applied as it is
   /// Numbers in the network. Another count than this build's is for measuring the server alone.
   std::size_t parameters = spec::kParameters;
