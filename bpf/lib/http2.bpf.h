@@ -26,7 +26,8 @@ struct http2_socket {
 	u32 dropped[HTTP2_PROTOCOLS];   /* by the last GOAWAY */
 	u8 adopted;                     /* met in mid-life */
 	u8 upgraded;                    /* stream 1 is the HTTP/1 request that asked for it */
-	u8 pad[2];
+	u8 gapped;                      /* requests may have been missed */
+	u8 pad;
 	struct http2_direction rx;
 	struct http2_direction tx;
 	struct http2_slot slots[HTTP2_STREAMS];
@@ -139,6 +140,14 @@ static __always_inline void http2_untracked_end(struct http_socket *c, struct ht
 		row = http_row(c, protocol);
 		if (row)
 			http2_count_answer(row, protocol, status, HPACK_GRPC_UNKNOWN);
+	} else if (h->gapped) { /* it counts for the request too, which nobody saw */
+		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
+		row = http_row(c, BALLAST_PROTOCOL_HTTP2);
+		if (row) {
+			counter_add(row->requests, 1);
+			counter_add(row->in_flight, 1);
+			http2_count_answer(row, BALLAST_PROTOCOL_HTTP2, status, HPACK_GRPC_UNKNOWN);
+		}
 	} else if (!(h->upgraded && d->stream == 1)) {
 		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
 	}
@@ -427,7 +436,8 @@ static __always_inline bool http2_gap_harmless(struct __sk_buff *skb, bool ingre
 	return h && http2_skips(ingress ? &h->rx : &h->tx, gap);
 }
 
-static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, u32 gap)
+/* `requests`: this is their direction. */
+static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, bool requests, u32 gap)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct http2_direction *d;
@@ -444,6 +454,7 @@ static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, u32 g
 		return;
 	}
 	count_loss(BALLAST_LOSS_GAP, 1, gap);
+	h->gapped |= requests;
 	http2_lose(d);
 }
 

@@ -33,7 +33,7 @@ __noinline int http_gap(struct __sk_buff *skb, u32 gap, u32 ingress)
 	d = ingress ? &c->rx : &c->tx;
 	s = &d->stream;
 	if (c->mode == HTTP_MODE_2) {
-		http2_gap(skb, ingress, gap);
+		http2_gap(skb, ingress, http_carries_requests(c, ingress), gap);
 	} else if (http1_skips(s, gap)) {
 		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
 			s->remaining -= gap;

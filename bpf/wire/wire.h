@@ -102,9 +102,9 @@ enum ballast_loss_reason {
 	BALLAST_LOSS_TUNNEL = 8,        /* bytes after CONNECT or Upgrade */
 	BALLAST_LOSS_NO_STORAGE = 9,    /* socket storage could not be had (optmem_max) */
 	BALLAST_LOSS_STREAM_RESET = 10, /* HTTP/2 requests given up by RST_STREAM */
-	BALLAST_LOSS_IN_DOUBT = 11, /* HTTP/1 requests after a gap over what may have been heads:
-				       counted, without a latency until request and answer are
-				       surely each other's again */
+	BALLAST_LOSS_IN_DOUBT = 11,     /* requests after a gap over what may have been heads:
+					   counted, without a latency until request and answer are
+					   surely each other's again */
 	BALLAST_LOSS_REASONS = 12,
 };
 
