@@ -48,7 +48,9 @@ static __always_inline void count_loss(u32 reason, u64 events, u64 bytes)
 	if (!value)
 		return;
 	counter_add(value->events, events);
-	counter_add(value->bytes, bytes);
+	/* Adding a constant 0 would be compiled to an atomic OR, which kernels before 5.12 lack. */
+	if (bytes)
+		counter_add(value->bytes, bytes);
 }
 
 /* A value of which the compiler knows nothing, so that the bounds check after it stays, in the

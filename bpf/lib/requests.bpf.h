@@ -45,8 +45,14 @@ static __always_inline struct ballast_request_value *request_row(u64 cgroup_id, 
 /* The maximum may lose a race between two CPUs; the histogram does not. */
 static __always_inline void latency_add(struct ballast_latency *latency, u64 ns)
 {
-	u32 bucket = ballast_hist_bucket(ns);
+	u64 bucket;
 
+	/* A 0 that the compiler knows of would be added as an atomic OR: see count_loss(). */
+	opaque(ns);
+	bucket = ballast_hist_bucket(ns);
+	/* 64 bits wide, and checked where it is used: verifiers before 6.8 lose what they know of a
+	 * register when its lower half is copied. */
+	opaque(bucket);
 	if (bucket >= BALLAST_HIST_BUCKETS)
 		return;
 	counter_add(latency->count, 1);

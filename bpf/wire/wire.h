@@ -51,6 +51,8 @@ typedef long long __ballast_s64;
 #define BALLAST_MAP_CALLS    "calls"    /* HASH: ballast_call_key -> ballast_call_value */
 #define BALLAST_MAP_COVERAGE "coverage" /* HASH: ballast_coverage_key -> ballast_coverage_value */
 #define BALLAST_MAP_SPANS    "spans"    /* PERCPU_ARRAY[BALLAST_SPAN_SLOTS]: ballast_span_value */
+#define BALLAST_MAP_FEATURES                                                                       \
+	"features" /* ARRAY[BALLAST_MAX_FEATURES]: ballast_feature_value, user writes */
 
 /* Pinned beside them, for the programs alone: what has to survive a restart of ballastd. */
 #define BALLAST_MAP_CONTROL      "control"      /* ARRAY[1]: ballast_control_value */
@@ -74,6 +76,7 @@ typedef long long __ballast_s64;
 #define BALLAST_MAX_COVERAGE     8192 /* (cgroup, kind), made when seen */
 #define BALLAST_SPAN_SLOTS       128  /* a CPU; a power of two; the oldest is overwritten */
 #define BALLAST_SPAN_HEAD        256  /* bytes of a sampled request's head; a power of two */
+#define BALLAST_MAX_FEATURES     16
 
 enum ballast_role {
 	BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
@@ -305,6 +308,16 @@ struct ballast_decision_value {
 #define BALLAST_RAW_ERROR_RATE      9
 #define BALLAST_RAW_AGE_S           10
 #define BALLAST_RAW_UTILISATION     11
+
+/* What the kernel and the host offer, and what is done where they do not. Written once at load.
+ * Rows without a name are empty; strings as in ballast_identity_value. */
+struct ballast_feature_value {
+	__ballast_u32 available; /* 0 or 1 */
+	__ballast_u32 pad;       /* zero */
+	char name[56];
+	char fallback[192];
+};
+BALLAST_ASSERT(sizeof(struct ballast_feature_value) == 256, "feature layout");
 
 /* Written once at load; ballastctl status reads it. */
 struct ballast_meta {
