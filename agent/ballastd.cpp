@@ -231,6 +231,22 @@ Status name_build(const sample::PinnedMaps& maps) {
   return maps.put_meta(*meta);
 }
 
+/// What `ballastctl status` tells of this host; a host without the files that say so tells less.
+Status name_features(const sample::PinnedMaps& maps, const kernel::Probes& probes) {
+  auto features = probes.features();
+  if (auto roots = sample::CgroupRoots::discover(); roots) {
+    roots->v2 = probes.cgroup_root();
+    const auto files = roots->features();
+    features.insert(features.end(), files.begin(), files.end());
+  }
+  for (const Feature& feature : features) {
+    if (!feature.available) {
+      spdlog::warn("fallback feature=\"{}\" instead=\"{}\"", feature.name, feature.fallback);
+    }
+  }
+  return maps.put_features(features);
+}
+
 /// Bad files that the configuration names, told as if they were part of it.
 Status check_files(const config::Config& c) {
   if (const auto policy = make_policy(c); !policy) {
@@ -255,12 +271,15 @@ Status check_files(const config::Config& c) {
 }
 
 /// What can be had only once the probes are there, and what others may hold already.
-Status open_doors(const config::Config& c, loop::LoopDoors& doors) {
+Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::LoopDoors& doors) {
   auto maps = sample::PinnedMaps::open(c.bpffs);
   if (!maps) {
     return maps.error();
   }
   if (Status named = name_build(*maps); !named) {
+    return named;
+  }
+  if (Status named = name_features(*maps, probes); !named) {
     return named;
   }
   auto state = telemetry::StateWriter::create(std::move(*maps));
@@ -383,7 +402,7 @@ Status run(const config::Config& c) {
     return loaded.error();
   }
   const bool adopted = probes->adopted();
-  Status opened = open_doors(c, doors);
+  Status opened = open_doors(c, *probes, doors);
   auto meter =
       opened ? loop::Meter::create(c.bpffs, *cgroup_root, clock) : Result<loop::Meter>(opened.error());
   const auto spans = meter ? make_span_export(c) : Result<std::unique_ptr<loop::SpanExport>>(meter.error());

@@ -154,4 +154,8 @@ void drop_pin(const std::filesystem::path& pin) {
   ::unlink(pin.c_str());
 }
 
+void drop_fresh(const std::filesystem::path& pin) {
+  drop_pin(fresh(pin));
+}
+
 }  // namespace ballast::kernel

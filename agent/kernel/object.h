@@ -57,5 +57,7 @@ Status promote_link(const std::filesystem::path& pin);
 
 /// Takes a pin away; one that is not there is fine.
 void drop_pin(const std::filesystem::path& pin);
+/// The same for `<pin>_new`.
+void drop_fresh(const std::filesystem::path& pin);
 
 }  // namespace ballast::kernel

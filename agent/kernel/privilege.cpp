@@ -5,6 +5,7 @@
 #include <cap-ng.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <string>
@@ -15,6 +16,8 @@ namespace ballast::kernel {
 
 namespace {
 
+constexpr std::size_t kLogTail = 8192;
+
 bool have(unsigned int capability) {
   return ::capng_have_capability(CAPNG_EFFECTIVE, capability) != 0;
 }
@@ -24,13 +27,19 @@ int log_libbpf(libbpf_print_level level, const char* format, va_list arguments) 
   if (!spdlog::should_log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug)) {
     return 0;
   }
-  char line[4096];
-  const int length = std::vsnprintf(line, sizeof line, format, arguments);
+  va_list again;
+  va_copy(again, arguments);
+  const int length = std::vsnprintf(nullptr, 0, format, again);
+  va_end(again);
   if (length > 0) {
-    std::string text(line, std::min(static_cast<std::size_t>(length), sizeof line - 1));
+    std::string text(static_cast<std::size_t>(length) + 1, '\0');
+    std::vsnprintf(text.data(), text.size(), format, arguments);
+    text.pop_back();
     while (!text.empty() && text.back() == '\n') {
       text.pop_back();
     }
+    // The reason is at a log's end.
+    text.erase(0, text.size() - std::min(text.size(), kLogTail));
     spdlog::log(level == LIBBPF_DEBUG ? spdlog::level::trace : spdlog::level::debug, "libbpf: {}", text);
   }
   return length;

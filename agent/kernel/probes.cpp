@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <initializer_list>
 #include <utility>
 
 #include "agent/base/cgroup_root.h"
@@ -32,6 +33,8 @@ constexpr OwnMap kControlMap{BALLAST_MAP_CONTROL, BPF_MAP_TYPE_ARRAY, sizeof(std
                              sizeof(ballast_control_value), 1};
 constexpr OwnMap kIdentityMap{BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_HASH, sizeof(std::uint64_t),
                               sizeof(ballast_identity_value), BALLAST_MAX_CGROUPS};
+constexpr OwnMap kFeatureMap{BALLAST_MAP_FEATURES, BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t),
+                             sizeof(ballast_feature_value), BALLAST_MAX_FEATURES};
 constexpr OwnMap kDecisionMap{BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
                               sizeof(ballast_decision_value), BALLAST_MAX_DECISIONS};
 
@@ -110,6 +113,10 @@ struct Probes::State {
   Status load_http();
   Status load_cpu();
   Status attach();
+  Status attach_http();
+  bool trace(const char* signal, std::initializer_list<bpf_program*> programs,
+             std::vector<std::filesystem::path>& fresh) const;
+  void name_features();
   Status publish_meta();
   std::filesystem::path pin(const std::string& program) const { return folder.path() / (program + "_link"); }
 
@@ -121,7 +128,10 @@ struct Probes::State {
   ballast_meta meta{};
   std::uint32_t generation = 0;
   bool adopted = false;
+  bool tcp_traced = false;
   bool tcp_marks = false;
+  bool close_traced = false;
+  bool cpu_traced = false;
   std::uint32_t flags = 0;
   std::vector<Feature> features;
   SkeletonPtr<http_bpf> http;
@@ -168,6 +178,7 @@ Status Probes::State::adopt() {
 Status Probes::State::prepare_maps() {
   for (const auto& [map, keep] : {std::pair{kMetaMap, &meta_map}, std::pair{kControlMap, &control_map},
                                   std::pair<OwnMap, UniqueFd*>{kIdentityMap, nullptr},
+                                  std::pair<OwnMap, UniqueFd*>{kFeatureMap, nullptr},
                                   std::pair<OwnMap, UniqueFd*>{kDecisionMap, nullptr}}) {
     auto fd = pinned_map(folder.path(), map);
     if (!fd) {
@@ -187,40 +198,43 @@ Status Probes::State::prepare_maps() {
   return put_first(meta_map, meta, BALLAST_MAP_META);
 }
 
+// What a kernel refuses is left out and named; see features(). Maps are made all the same: readers need them.
 Status Probes::State::load_tcp() {
-  const auto with = [this](bool marked) {
-    return try_load<tcp_bpf>("tcp", folder.path(), [this, marked](tcp_bpf& skeleton) {
+  const auto with = [this](bool traced, bool marked) {
+    return try_load<tcp_bpf>("tcp", folder.path(), [=, this](tcp_bpf& skeleton) {
       skeleton.rodata->generation = generation;
-      ::bpf_program__set_autoload(skeleton.progs.tcp_state, marked);
-      ::bpf_program__set_autoload(skeleton.progs.tcp_state_unmarked, !marked);
+      ::bpf_program__set_autoload(skeleton.progs.tcp_state, traced && marked);
+      ::bpf_program__set_autoload(skeleton.progs.tcp_state_unmarked, traced && !marked);
+      ::bpf_program__set_autoload(skeleton.progs.tcp_retransmit, traced);
     });
   };
-  auto loaded = with(true);
+  auto loaded = with(true, true);
   tcp_marks = loaded.ok();
   if (!loaded) {
-    loaded = with(false);
+    loaded = with(true, false);
+  }
+  tcp_traced = loaded.ok();
+  if (!loaded) {
+    spdlog::warn("connections not traced reason=\"{}\"", loaded.error().message);
+    loaded = with(false, false);
   }
   if (!loaded) {
     return loaded.error();
   }
   tcp = std::move(*loaded);
-  features.push_back({"connections", true, ""});
-  features.push_back(
-      {"socket storage in tracepoints", tcp_marks,
-       tcp_marks ? "" : "kernel before 5.11: connections opened before ballastd are not adopted"});
   return ok();
 }
 
 Status Probes::State::load_http() {
-  const auto with = [this](bool close_hook) {
-    return try_load<http_bpf>("http", folder.path(), [this, close_hook](http_bpf& skeleton) {
+  const auto with = [this](bool closing) {
+    return try_load<http_bpf>("http", folder.path(), [=, this](http_bpf& skeleton) {
       skeleton.rodata->tcp_marks_sockets = tcp_marks;
       skeleton.rodata->span_every = span_every;
-      ::bpf_program__set_autoload(skeleton.progs.http_close, close_hook);
+      ::bpf_program__set_autoload(skeleton.progs.http_close, closing);
     });
   };
   auto loaded = with(true);
-  const bool close_hook = loaded.ok();
+  close_traced = loaded.ok();
   if (!loaded) {
     loaded = with(false);
   }
@@ -228,54 +242,84 @@ Status Probes::State::load_http() {
     return loaded.error();
   }
   http = std::move(*loaded);
-  features.push_back({"http/1", true, ""});
-  features.push_back({"http/2 and grpc", true, ""});
-  features.push_back({"close tracking", close_hook,
-                      close_hook ? "" : "requests of a dead connection are given back at FIN and RST only"});
   return ok();
 }
 
 Status Probes::State::load_cpu() {
-  auto loaded = try_load<cpu_bpf>("cpu", folder.path(),
-                                  [this](cpu_bpf& skeleton) { skeleton.rodata->generation = generation; });
+  const auto with = [this](bool traced) {
+    return try_load<cpu_bpf>("cpu", folder.path(), [=, this](cpu_bpf& skeleton) {
+      skeleton.rodata->generation = generation;
+      for (bpf_program* program :
+           {skeleton.progs.cpu_switch, skeleton.progs.cpu_wakeup, skeleton.progs.cpu_wakeup_new}) {
+        ::bpf_program__set_autoload(program, traced);
+      }
+    });
+  };
+  auto loaded = with(true);
+  cpu_traced = loaded.ok();
+  if (!loaded) {
+    spdlog::warn("scheduler not traced reason=\"{}\"", loaded.error().message);
+    loaded = with(false);
+  }
   if (!loaded) {
     return loaded.error();
   }
   cpu = std::move(*loaded);
-  features.push_back({"cpu", true, ""});
   return ok();
 }
 
-Status Probes::State::attach() {
-  std::vector<std::filesystem::path> fresh;
-  const auto trace = [&](bpf_program* program) -> Status {
+// Attaches the tracing programs of one signal beside those in force, or none of them when one is refused.
+bool Probes::State::trace(const char* signal, std::initializer_list<bpf_program*> programs,
+                          std::vector<std::filesystem::path>& fresh) const {
+  std::vector<std::filesystem::path> attached;
+  for (bpf_program* program : programs) {
     if (!::bpf_program__autoload(program)) {
-      return ok();
+      continue;
     }
     const auto link = pin(::bpf_program__name(program));
-    Status attached = attach_tracing(program, link);
-    if (attached) {
-      fresh.push_back(link);
+    if (Status done = attach_tracing(program, link); !done) {
+      spdlog::warn("{} not traced reason=\"{}\"", signal, done.error().message);
+      for (const auto& each : attached) {
+        drop_fresh(each);
+      }
+      return false;
     }
-    return attached;
-  };
-  for (bpf_program* program :
-       {tcp->progs.tcp_state, tcp->progs.tcp_state_unmarked, tcp->progs.tcp_retransmit,
-        http->progs.http_close, cpu->progs.cpu_switch, cpu->progs.cpu_wakeup, cpu->progs.cpu_wakeup_new}) {
-    if (Status attached = trace(program); !attached) {
-      return attached;
-    }
+    attached.push_back(link);
   }
+  fresh.insert(fresh.end(), attached.begin(), attached.end());
+  return true;
+}
+
+Status Probes::State::attach() {
+  const auto connection_programs = {tcp->progs.tcp_state, tcp->progs.tcp_state_unmarked,
+                                    tcp->progs.tcp_retransmit};
+  const auto close_programs = {http->progs.http_close};
+  const auto cpu_programs = {cpu->progs.cpu_switch, cpu->progs.cpu_wakeup, cpu->progs.cpu_wakeup_new};
+  std::vector<std::filesystem::path> fresh;
+  tcp_traced = tcp_traced && trace("connections", connection_programs, fresh);
+  close_traced = close_traced && trace("closing", close_programs, fresh);
+  cpu_traced = cpu_traced && trace("scheduler", cpu_programs, fresh);
   // One store: from here on the new programs count and the old ones do not.
   if (Status flipped = put_first(control_map, ballast_control_value{generation, 0}, BALLAST_MAP_CONTROL);
       !flipped) {
     return flipped;
   }
-  for (const auto& link : fresh) {
-    if (Status promoted = promote_link(link); !promoted) {
-      return promoted;
+  for (const auto& programs :
+       {std::vector(connection_programs), std::vector(close_programs), std::vector(cpu_programs)}) {
+    for (bpf_program* program : programs) {
+      const auto link = pin(::bpf_program__name(program));
+      const bool taken = std::find(fresh.begin(), fresh.end(), link) != fresh.end();
+      if (!taken) {
+        drop_pin(link);  // an earlier run's, on another kernel's terms
+      } else if (Status promoted = promote_link(link); !promoted) {
+        return promoted;
+      }
     }
   }
+  return attach_http();
+}
+
+Status Probes::State::attach_http() {
   const UniqueFd cgroup(::open(cgroup_root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!cgroup) {
     return bpf_failure("opening the cgroup v2 root " + cgroup_root.string(), errno);
@@ -286,11 +330,26 @@ Status Probes::State::attach() {
       return attached;
     }
   }
-  flags = BALLAST_META_HTTP | BALLAST_META_TCP | BALLAST_META_CPU;
   return ok();
 }
 
+void Probes::State::name_features() {
+  const auto tell = [this](const char* name, bool available, const char* fallback) {
+    features.push_back({name, available, available ? "" : fallback});
+  };
+  tell("http requests", true, "");
+  tell("close tracking", close_traced, "requests of a dead connection are given back at FIN and RST only");
+  tell("connection tracking", tcp_traced, "connections are not counted");
+  tell("socket storage in tracepoints", tcp_traced && tcp_marks,
+       tcp_traced ? "kernel before 5.11: connections opened before ballastd are not adopted"
+                  : "no tracepoints to have it in");
+  tell("scheduler tracepoints", cpu_traced,
+       "on-CPU time of pods from their cgroups' files; waiting for a CPU is not known");
+  flags = BALLAST_META_HTTP | (tcp_traced ? BALLAST_META_TCP : 0U) | (cpu_traced ? BALLAST_META_CPU : 0U);
+}
+
 Status Probes::State::publish_meta() {
+  name_features();
   meta.attached_ns = SystemClock().now();
   meta.flags = flags;
   return put_first(meta_map, meta, BALLAST_MAP_META);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/feature.h"
 #include "agent/base/result.h"
 
 namespace ballast::kernel {
@@ -18,13 +19,6 @@ struct ProbeOptions {
   std::filesystem::path cgroup_root;
   /// Spans: one time slice (67 ms) in so many is sampled; 0: none.
   std::uint32_t span_every = 0;
-};
-
-/// Feature names as `ballastctl status` shows them, each with what it fell back to.
-struct Feature {
-  std::string name;
-  bool available = false;
-  std::string note;
 };
 
 /// The loaded, attached and pinned programs of one bpffs folder. One owner a folder: a second
@@ -47,6 +41,7 @@ class Probes {
   ~Probes();
 
   std::uint32_t flags() const;  ///< BALLAST_META_* of the probes in force
+  /// What was probed by loading and attaching it, in the order of `ballastctl status`.
   const std::vector<Feature>& features() const;
   /// true when the maps of an earlier run were taken over.
   bool adopted() const;

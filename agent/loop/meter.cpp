@@ -53,7 +53,13 @@ Result<Meter> Meter::create(const std::filesystem::path& bpffs, const std::files
   }
   const auto tree = std::make_shared<sample::CgroupTree>(std::move(*walked));
   const auto maps = std::make_shared<const sample::PinnedMaps>(std::move(*opened));
-  sample::Sampler sampler([maps, &clock] { return sample::read_totals(*maps, clock); }, std::move(*roots));
+  const auto meta = maps->meta();
+  if (!meta) {
+    return meta.error();
+  }
+  const bool probed = (meta->flags & BALLAST_META_CPU) != 0;
+  sample::Sampler sampler([maps, &clock] { return sample::read_totals(*maps, clock); }, std::move(*roots),
+                          probed ? sample::CpuSource::kScheduler : sample::CpuSource::kCgroupFiles);
   return Meter(maps, tree, std::move(sampler), make_reconciler(maps, tree));
 }
 
@@ -72,12 +78,33 @@ Result<sample::Sample> Meter::sample(const std::vector<identity::Pod>& pods) {
       wanted.push_back({pod.cgroup_id, pod.cgroup});
     }
   }
+  find_nested(wanted);
+  for (sample::CgroupRef& ref : wanted) {
+    ref.nested = nested_[ref.path];
+  }
   auto taken = sampler_.sample(wanted);
   if (taken) {
     forget_gone(*taken);
     reconcile(*taken);
   }
   return taken;
+}
+
+// Anew only when a cgroup or a pod came or went.
+void Meter::find_nested(const std::vector<sample::CgroupRef>& wanted) {
+  bool same = tree_->walks() == nested_walks_ && wanted.size() == nested_.size();
+  for (std::size_t i = 0; same && i < wanted.size(); ++i) {
+    same = nested_.contains(wanted[i].path);
+  }
+  if (same) {
+    return;
+  }
+  std::vector<std::string> paths;
+  for (const sample::CgroupRef& ref : wanted) {
+    paths.push_back(ref.path);
+  }
+  nested_ = tree_->below(paths);
+  nested_walks_ = tree_->walks();
 }
 
 void Meter::forget_gone(const sample::Sample& sample) {

@@ -29,7 +29,7 @@ class Meter {
   /// `cgroup_root` is the v2 mount that is measured. `clock` must outlive the meter.
   static Result<Meter> create(const std::filesystem::path& bpffs, const std::filesystem::path& cgroup_root,
                               const Clock& clock);
-  /// The containers of `pods` get the figures of their own files too.
+  /// The containers of `pods` get the figures of their own files and of the cgroups below them too.
   Result<sample::Sample> sample(const std::vector<identity::Pod>& pods);
 
  private:
@@ -39,6 +39,7 @@ class Meter {
         tree_(std::move(tree)),
         sampler_(std::move(sampler)),
         reconciler_(std::move(reconciler)) {}
+  void find_nested(const std::vector<sample::CgroupRef>& wanted);
   void forget_gone(const sample::Sample& sample);
   void reconcile(sample::Sample& sample);
 
@@ -49,6 +50,8 @@ class Meter {
   MonotonicNs calls_looked_at_ = 0;
   std::string complaint_;  ///< the reconciler's, as logged last
   std::map<sample::CgroupId, MonotonicNs> gone_since_;
+  std::map<std::string, std::vector<sample::CgroupId>> nested_;  ///< by the path of a wanted cgroup
+  std::size_t nested_walks_ = 0;                                 ///< tree_.walks() that nested_ is of
 };
 
 }  // namespace ballast::loop

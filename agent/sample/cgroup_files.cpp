@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <string_view>
@@ -40,6 +41,10 @@ std::optional<std::uint64_t> field(std::string_view text, std::string_view key) 
     at = end + 1;
   }
   return std::nullopt;
+}
+
+std::optional<std::uint64_t> in_ns(std::optional<std::uint64_t> us) {
+  return us ? std::optional(*us * 1000) : std::nullopt;
 }
 
 /// A kernel file from its start, through `fd`, which is opened (again) when it has to be.
@@ -135,16 +140,36 @@ Result<CgroupRoots> CgroupRoots::discover(const fs::path& mountinfo) {
   return roots;
 }
 
+std::vector<Feature> CgroupRoots::features() const {
+  const auto text = read_file(v2 / "cgroup.controllers");
+  std::istringstream names(text ? *text : "");
+  const std::vector<std::string> here{std::istream_iterator<std::string>(names), {}};
+  const auto controller = [&](const char* name, const fs::path& v1, const std::string& what) -> Feature {
+    const std::string feature = std::string("cgroup v2 ") + name + " controller";
+    if (!v1.empty()) {
+      return {feature, false, what + " from cgroup v1, " + v1.string()};
+    }
+    if (std::find(here.begin(), here.end(), name) == here.end()) {
+      return {feature, false, what + " not known: no " + name + " controller on v1 either"};
+    }
+    return {feature, true, ""};
+  };
+  return {controller("cpu", v1_cpu, "quotas and throttling"), controller("memory", v1_memory, "memory")};
+}
+
 CgroupUsage CgroupFiles::usage(const std::string& path) {
   char buffer[4096];
   CgroupUsage usage;
   Open& open = open_[path];
-  const bool cpu_v1 = !roots_.v1_cpu.empty();
-  const auto stat = read_kept(open.usage_cpu, below(cpu_v1 ? roots_.v1_cpu : roots_.v2, path) / "cpu.stat",
-                              buffer, sizeof buffer);
-  usage.throttled_ns = field(stat, cpu_v1 ? "throttled_time" : "throttled_usec");
-  if (usage.throttled_ns && !cpu_v1) {
-    *usage.throttled_ns *= 1000;
+  // On v2 every cgroup has this file, wherever the CPU controller is; only the quota's part is the
+  // controller's.
+  auto stat = read_kept(open.usage_cpu, below(roots_.v2, path) / "cpu.stat", buffer, sizeof buffer);
+  usage.cpu_ns = in_ns(field(stat, "usage_usec"));
+  if (roots_.v1_cpu.empty()) {
+    usage.throttled_ns = in_ns(field(stat, "throttled_usec"));
+  } else {
+    stat = read_kept(open.usage_cpu_v1, below(roots_.v1_cpu, path) / "cpu.stat", buffer, sizeof buffer);
+    usage.throttled_ns = field(stat, "throttled_time");
   }
   const bool memory_v1 = !roots_.v1_memory.empty();
   const auto memory = memory_v1 ? below(roots_.v1_memory, path) / "memory.usage_in_bytes"

@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
+#include "agent/base/feature.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/sample/pressure.h"
@@ -25,9 +27,12 @@ struct CgroupRoots {
 
   /// From a mountinfo file (proc(5)) and the machine's CPU count.
   static Result<CgroupRoots> discover(const std::filesystem::path& mountinfo = "/proc/self/mountinfo");
+  /// Where quotas and memory are read from, and what is not known for want of a controller.
+  std::vector<Feature> features() const;
 };
 
 struct CgroupUsage {
+  std::optional<std::uint64_t> cpu_ns;        ///< time on a CPU since the cgroup was made; none: no such file
   std::optional<std::uint64_t> throttled_ns;  ///< since the cgroup was made; none: no such file
   std::uint64_t memory_bytes = 0;             ///< 0 when it could not be read
 };
@@ -43,7 +48,7 @@ class CgroupFiles {
  public:
   explicit CgroupFiles(CgroupRoots roots) : roots_(std::move(roots)) {}
 
-  /// Throttled time and memory in use. `path` is relative to the v2 root, with a leading slash.
+  /// CPU time, throttled time and memory in use. `path` is relative to the v2 root, with a leading slash.
   CgroupUsage usage(const std::string& path);
   /// The tightest quota, CPU set and memory limit from the cgroup up to the root, capped by the
   /// machine. Reads every level: for once a second, not for every tick.
@@ -56,6 +61,7 @@ class CgroupFiles {
  private:
   struct Open {
     UniqueFd usage_cpu;
+    UniqueFd usage_cpu_v1;
     UniqueFd usage_memory;
   };
   double quota_cores(const std::string& path) const;

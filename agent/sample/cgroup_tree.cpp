@@ -88,6 +88,26 @@ Status CgroupTree::walk() {
   return ok();
 }
 
+std::map<std::string, std::vector<CgroupId>> CgroupTree::below(const std::vector<std::string>& paths) const {
+  std::map<std::string, std::vector<CgroupId>> found;
+  for (const std::string& path : paths) {
+    found[path];
+  }
+  for (const auto& [id, path] : paths_) {
+    if (found.contains(path)) {
+      continue;
+    }
+    for (std::size_t slash = path.rfind('/'); slash != std::string::npos && slash > 0;
+         slash = path.rfind('/', slash - 1)) {
+      if (const auto above = found.find(path.substr(0, slash)); above != found.end()) {
+        above->second.push_back(id);
+        break;
+      }
+    }
+  }
+  return found;
+}
+
 const std::string* CgroupTree::path_of(CgroupId id) const {
   const auto found = paths_.find(id);
   return found == paths_.end() ? nullptr : &found->second;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -31,6 +32,9 @@ class CgroupTree {
   /// 0: no such cgroup.
   CgroupId id_of(const std::string& path) const;
   const std::unordered_map<CgroupId, std::string>& cgroups() const { return paths_; }
+  /// For each of `paths` the cgroups below it at any depth, itself not among them; one that lies below
+  /// several of them belongs to the nearest.
+  std::map<std::string, std::vector<CgroupId>> below(const std::vector<std::string>& paths) const;
   /// Cgroups that the last refresh() found gone.
   const std::vector<CgroupId>& removed() const { return removed_; }
   /// Walks so far: tells whether a refresh() had to look.

@@ -174,6 +174,14 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
       }
     }
   }
+  const MapSpec features{BALLAST_MAP_FEATURES, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_feature_value)};
+  if (std::error_code ignored; std::filesystem::exists(bpffs / features.name, ignored)) {
+    auto opened = open_map(bpffs, features);
+    if (!opened) {
+      return opened.error();
+    }
+    maps.features_ = std::move(*opened);
+  }
   return maps;
 }
 
@@ -311,6 +319,37 @@ Result<std::vector<SpanRow>> PinnedMaps::spans() const {
     }
   }
   return found;
+}
+
+Result<std::vector<Feature>> PinnedMaps::features() const {
+  std::vector<Feature> features;
+  for (std::uint32_t i = 0; features_ && i < BALLAST_MAX_FEATURES; ++i) {
+    ballast_feature_value row{};
+    if (::bpf_map_lookup_elem(features_.get(), &i, &row) != 0) {
+      return map_error("reading", BALLAST_MAP_FEATURES, errno);
+    }
+    if (row.name[0] != '\0') {
+      features.push_back({{row.name, ::strnlen(row.name, sizeof row.name)},
+                          row.available != 0,
+                          {row.fallback, ::strnlen(row.fallback, sizeof row.fallback)}});
+    }
+  }
+  return features;
+}
+
+Status PinnedMaps::put_features(const std::vector<Feature>& features) const {
+  for (std::uint32_t i = 0; i < BALLAST_MAX_FEATURES; ++i) {
+    ballast_feature_value row{};
+    if (i < features.size()) {
+      row.available = features[i].available ? 1 : 0;
+      features[i].name.copy(row.name, sizeof row.name - 1);
+      features[i].fallback.copy(row.fallback, sizeof row.fallback - 1);
+    }
+    if (Status written = put(features_.get(), BALLAST_MAP_FEATURES, i, row); !written) {
+      return written;
+    }
+  }
+  return ok();
 }
 
 Status PinnedMaps::put_meta(const ballast_meta& meta) const {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/base/feature.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/sample/sample.h"
@@ -79,8 +80,12 @@ class PinnedMaps {
   Result<std::vector<SpanRow>> spans() const;
   /// Edges of the call graph that saw no answer since `then`.
   Status forget_calls_before(MonotonicNs then) const;
+  /// Empty where an older ballastd made the folder.
+  Result<std::vector<Feature>> features() const;
 
   Status put_meta(const ballast_meta& meta) const;
+  /// Replaces all. Those beyond BALLAST_MAX_FEATURES and texts beyond their field's size are cut.
+  Status put_features(const std::vector<Feature>& features) const;
   Status put_identity(CgroupId id, const ballast_identity_value& value) const;
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
@@ -94,7 +99,7 @@ class PinnedMaps {
   Status forget_calls(Stale stale) const;
   PinnedMaps();
   UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_,
-      coverage_;
+      coverage_, features_;
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".

@@ -41,7 +41,7 @@ struct CgroupSample {
   std::optional<std::int64_t> connection_drift;
 
   std::uint64_t on_cpu_ns = 0;
-  std::uint64_t wait_ns = 0;       ///< runnable, not running; throttled time included
+  std::uint64_t wait_ns = 0;  ///< runnable, not running; throttled time included (CpuSource: or it alone)
   std::uint64_t self_wait_ns = 0;  ///< the part of it in which the cgroup itself had the CPU
   std::uint64_t throttled_ns = 0;  ///< from the cgroup's cpu.stat; 0 where there is no quota
   /// CPUs' worth the cgroup may use: the tightest quota from it to the root, and no more than the

@@ -63,6 +63,19 @@ Latency grown(const Latency& now, const Latency& before) {
   return delta;
 }
 
+void add(CgroupSample& to, const CgroupSample& below) {
+  to.requests += below.requests;
+  to.responses += below.responses;
+  to.in_flight += below.in_flight;
+  to.errors += below.errors;
+  to.first_byte.add(below.first_byte);
+  to.last_byte.add(below.last_byte);
+  to.connections += below.connections;
+  to.on_cpu_ns += below.on_cpu_ns;
+  to.wait_ns += below.wait_ns;
+  to.self_wait_ns += below.self_wait_ns;
+}
+
 }  // namespace
 
 Result<Totals> read_totals(const PinnedMaps& maps, const Clock& clock) {
@@ -89,13 +102,15 @@ Result<Totals> read_totals(const PinnedMaps& maps, const Clock& clock) {
 }
 
 struct Sampler::State {
-  State(Source from, CgroupRoots roots) : source(std::move(from)), files(std::move(roots)) {}
+  State(Source from, CgroupRoots roots, CpuSource cpu)
+      : source(std::move(from)), files(std::move(roots)), cpu_source(cpu) {}
 
   struct Cgroup {
     Counters now;
     Counters before;
     std::uint64_t on_cpu_given = 0;  ///< on-CPU time up to which deltas were handed out
     std::optional<std::uint64_t> throttled_ns;
+    std::optional<std::uint64_t> file_cpu_ns;
     CgroupLimits limits;
     Pressures pressures;
     MonotonicNs limits_read = 0;
@@ -112,6 +127,7 @@ struct Sampler::State {
 
   Source source;
   CgroupFiles files;
+  CpuSource cpu_source;
   std::unordered_map<CgroupId, Cgroup> cgroups;
   MonotonicNs last_taken = 0;
   std::uint64_t tick = 0;
@@ -197,6 +213,12 @@ void Sampler::State::read_files(CgroupSample& sample, Cgroup& cgroup, const std:
     sample.throttled_ns = grown(*usage.throttled_ns, *cgroup.throttled_ns);
   }
   cgroup.throttled_ns = usage.throttled_ns;
+  if (cpu_source == CpuSource::kCgroupFiles) {
+    sample.on_cpu_ns = usage.cpu_ns && cgroup.file_cpu_ns ? grown(*usage.cpu_ns, *cgroup.file_cpu_ns) : 0;
+    sample.wait_ns = sample.throttled_ns;
+    sample.self_wait_ns = 0;
+    cgroup.file_cpu_ns = usage.cpu_ns;
+  }
   sample.memory_bytes = usage.memory_bytes;
   if (cgroup.path != path || taken - cgroup.limits_read >= kLimitsEveryNs) {
     cgroup.limits = files.limits(path);
@@ -219,8 +241,8 @@ void Sampler::State::forget_unseen() {
   });
 }
 
-Sampler::Sampler(Source source, CgroupRoots roots)
-    : state_(std::make_unique<State>(std::move(source), std::move(roots))) {}
+Sampler::Sampler(Source source, CgroupRoots roots, CpuSource cpu)
+    : state_(std::make_unique<State>(std::move(source), std::move(roots), cpu)) {}
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler::~Sampler() = default;
@@ -251,6 +273,11 @@ Result<Sample> Sampler::sample(const std::vector<CgroupRef>& wanted) {
     sample.cgroups.push_back(state.deltas(id, cgroup));
   }
   for (const auto& ref : wanted) {
+    for (const CgroupId below : ref.nested) {
+      if (const auto place = places.find(below); ref.id != 0 && place != places.end()) {
+        add(sample.cgroups[places[ref.id]], sample.cgroups[place->second]);
+      }
+    }
     if (ref.id != 0) {
       state.read_files(sample.cgroups[places[ref.id]], state.cgroups[ref.id], ref.path, totals->taken);
     }

@@ -16,10 +16,13 @@
 namespace ballast::sample {
 
 /// A cgroup whose own files (quota, throttling, memory) are wanted. The path is relative to the
-/// cgroup v2 root, with a leading slash.
+/// cgroup v2 root, with a leading slash. What the cgroups of `nested` did counts as its own too: a runtime
+/// may put a container's processes below the container's cgroup (crun's "container", a systemd inside the
+/// pod).
 struct CgroupRef {
   CgroupId id = 0;
   std::string path;
+  std::vector<CgroupId> nested = {};
 };
 
 /// Everything the maps say at one moment: totals since they were made.
@@ -35,6 +38,13 @@ struct Totals {
 /// Reads all of it; `taken` is stamped after the last map.
 Result<Totals> read_totals(const PinnedMaps& maps, const Clock& clock);
 
+/// Where on-CPU time comes from.
+enum class CpuSource {
+  kScheduler,    ///< the maps: every cgroup, and what it waited
+  kCgroupFiles,  ///< where the kernel refused the probe: wanted cgroups alone; of waiting only what quotas
+                 ///< cause
+};
+
 /// Makes ticks of totals. A counter that went back (maps made anew) counts from zero; a cgroup
 /// that is new counts whole; the first sample has empty deltas.
 class Sampler {
@@ -42,7 +52,7 @@ class Sampler {
   using Source = std::function<Result<Totals>()>;
 
   /// `source` is usually read_totals() of the pinned maps.
-  Sampler(Source source, CgroupRoots roots);
+  Sampler(Source source, CgroupRoots roots, CpuSource cpu = CpuSource::kScheduler);
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
   Sampler(const Sampler&) = delete;

@@ -28,6 +28,9 @@ Names::Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> id
   for (const auto& [id, value] : identity) {
     names_[id] = {field(value.cgroup), field(value.pod), field(value.ns), field(value.container),
                   field(value.service)};
+    if (names_[id].cgroup.starts_with("/")) {
+      pods_[names_[id].cgroup] = id;
+    }
   }
 }
 
@@ -37,6 +40,19 @@ const Name& Names::of(sample::CgroupId id) {
   }
   walk();
   return names_.try_emplace(id, Name{.cgroup = "(gone)"}).first->second;
+}
+
+// The pod of the nearest cgroup above that has one: runtimes nest cgroups in a container's.
+Name Names::below_a_pod(std::string path) const {
+  Name name{.cgroup = path};
+  while (!path.empty()) {
+    path.erase(path.rfind('/'));
+    if (const auto found = pods_.find(path); found != pods_.end()) {
+      const Name& pod = names_.at(found->second);
+      return {name.cgroup, pod.pod, pod.ns, pod.container, pod.service};
+    }
+  }
+  return name;
 }
 
 void Names::walk() {
@@ -49,7 +65,7 @@ void Names::walk() {
     struct stat info {};
     if (::stat(folder.c_str(), &info) == 0) {
       const fs::path relative = folder.lexically_relative(cgroup_root_);
-      names_.try_emplace(info.st_ino, Name{.cgroup = relative == "." ? "/" : "/" + relative.string()});
+      names_.try_emplace(info.st_ino, below_a_pod(relative == "." ? "/" : "/" + relative.string()));
     }
   };
   add(cgroup_root_);

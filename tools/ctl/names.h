@@ -25,7 +25,8 @@ struct Name {
 /// or without NAMESPACE/ in front, a cgroup path, or a cgroup id. The empty target means all.
 bool matches(const Name& name, sample::CgroupId id, const std::string& target);
 
-/// The names that ballastd left in the identity map; for the rest the paths of the cgroup v2 tree.
+/// The names that ballastd left in the identity map; for the rest the paths of the cgroup v2 tree, with the
+/// pod's name where the cgroup lies below a container's.
 class Names {
  public:
   /// `cgroup_root` is walked at the first cgroup that the map does not name; empty: never.
@@ -36,8 +37,10 @@ class Names {
 
  private:
   void walk();
+  Name below_a_pod(std::string path) const;
 
   std::map<sample::CgroupId, Name> names_;
+  std::map<std::string, sample::CgroupId> pods_;  ///< by cgroup path
   std::filesystem::path cgroup_root_;
   bool walked_ = false;
 };

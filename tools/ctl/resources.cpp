@@ -6,9 +6,11 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "agent/base/human.h"
 #include "agent/base/table.h"
+#include "agent/sample/cgroup_files.h"
 #include "tools/ctl/sorted.h"
 #include "tools/ctl/verbs.h"
 
@@ -46,10 +48,38 @@ std::string pressure_text(const std::optional<sample::Pressure>& pressure) {
   return pressure ? fmt::format("{:.0f} %", pressure->some.avg10) : "-";
 }
 
+using CpuRows = std::vector<std::pair<sample::CgroupId, ballast_cpu_value>>;
+
+/// Where the kernel refused the probe: the pods that ballastd named, from their own files.
+Result<CpuRows> cpu_from_files(View& view, sample::CgroupFiles* files) {
+  const auto pods = view.maps.identity();
+  if (!pods) {
+    return pods.error();
+  }
+  CpuRows rows;
+  for (const auto& [id, pod] : *pods) {
+    const auto usage = files != nullptr ? files->usage(field(pod.cgroup)) : sample::CgroupUsage{};
+    if (usage.cpu_ns) {
+      rows.emplace_back(id, ballast_cpu_value{.on_cpu_ns = *usage.cpu_ns});
+    }
+  }
+  return rows;
+}
+
 }  // namespace
 
 Result<Report> cpu(View& view, const std::string& target) {
-  auto rows = view.maps.cpu();
+  const auto meta = view.maps.meta();
+  if (!meta) {
+    return meta.error();
+  }
+  // Without a cgroup mount there are no files to read; what the maps have is shown all the same.
+  std::optional<sample::CgroupFiles> files;
+  if (auto roots = sample::CgroupRoots::discover(); roots) {
+    files.emplace(std::move(*roots));
+  }
+  const bool probed = (meta->flags & BALLAST_META_CPU) != 0;
+  auto rows = probed ? view.maps.cpu() : cpu_from_files(view, files ? &*files : nullptr);
   if (!rows) {
     return rows.error();
   }
@@ -61,9 +91,11 @@ Result<Report> cpu(View& view, const std::string& target) {
                {"WAITED", Align::kRight},
                {"OF IT BEHIND ITSELF", Align::kRight},
                {"SWITCHES", Align::kRight},
+               {"MEMORY USED", Align::kRight},
                {"PRESSURE CPU", Align::kRight},
                {"MEMORY", Align::kRight},
                {"IO", Align::kRight}});
+  const auto known = [probed](std::uint64_t value) { return probed ? Json(value) : Json(nullptr); };
   for (const auto& [id, value] : *rows) {
     const Name& name = view.names.of(id);
     if (!matches(name, id, target)) {
@@ -71,14 +103,18 @@ Result<Report> cpu(View& view, const std::string& target) {
     }
     Json json = name_json(id, name);
     json["on_cpu_ns"] = value.on_cpu_ns;
-    json["wait_ns"] = value.wait_ns;
-    json["self_wait_ns"] = value.self_wait_ns;
-    json["switches"] = value.switches;
+    json["wait_ns"] = known(value.wait_ns);
+    json["self_wait_ns"] = known(value.self_wait_ns);
+    json["switches"] = known(value.switches);
+    json["source"] = probed ? "scheduler" : "cgroup_files";
+    const std::uint64_t memory = files ? files->usage(name.cgroup).memory_bytes : 0;
+    json["memory_bytes"] = memory == 0 ? Json(nullptr) : Json(memory);
     const sample::Pressures pressures = pressures_of(view.names, name);
     json["pressure"] = pressures_json(pressures);
     report.json.push_back(std::move(json));
-    table.row({service_label(name), label(name), time(value.on_cpu_ns), time(value.wait_ns),
-               time(value.self_wait_ns), std::to_string(value.switches), pressure_text(pressures[0]),
+    table.row({service_label(name), label(name), time(value.on_cpu_ns), probed ? time(value.wait_ns) : "-",
+               probed ? time(value.self_wait_ns) : "-", probed ? std::to_string(value.switches) : "-",
+               memory == 0 ? "-" : human_bytes(static_cast<double>(memory)), pressure_text(pressures[0]),
                pressure_text(pressures[1]), pressure_text(pressures[2])});
   }
   report.text = table.empty()

@@ -42,6 +42,10 @@ Result<Report> status(View& view, const std::string& /*target*/) {
     return read.error();
   }
   const ballast_meta& meta = *read;
+  const auto features = view.maps.features();
+  if (!features) {
+    return features.error();
+  }
   const bool alive = is_alive(meta, view.now) && !is_gone(meta, view.now);
   const double heartbeat_s = seconds_since(meta.heartbeat_ns, view.now);
   Json programs = {{"http", (meta.flags & BALLAST_META_HTTP) != 0},
@@ -50,6 +54,11 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   std::string attached;
   for (const auto& [name, on] : programs.items()) {
     attached += std::string(attached.empty() ? "" : ", ") + name + (on.get<bool>() ? "" : " (not attached)");
+  }
+  Json feature_list = Json::array();
+  for (const Feature& feature : *features) {
+    feature_list.push_back(
+        {{"name", feature.name}, {"available", feature.available}, {"fallback", feature.fallback}});
   }
   Report report;
   report.json = {{"alive", alive},
@@ -69,7 +78,8 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"sink", field(meta.sink)},
                  {"trouble", field(meta.trouble)},
                  {"subscribers", meta.subscribers},
-                 {"tick_ms", meta.tick_ms}};
+                 {"tick_ms", meta.tick_ms},
+                 {"features", feature_list}};
   const auto gaps = coverage_json(view);
   if (!gaps) {
     return gaps.error();
@@ -102,6 +112,9 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   }
   table.row(
       {"not measured", not_measured.empty() ? "nothing that was seen" : not_measured + " (ballastctl loss)"});
+  for (const Feature& feature : *features) {
+    table.row({feature.name, feature.available ? "yes" : "no: " + feature.fallback});
+  }
   report.text = table.text();
   return report;
 }

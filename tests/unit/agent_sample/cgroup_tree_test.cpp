@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <set>
+
 #include "agent/base/file.h"
 
 namespace ballast::sample {
@@ -66,6 +68,31 @@ TEST_F(CgroupTreeTest, RemovedOnesAreNamedOnce) {
   EXPECT_EQ(tree->id_of("/lab/web-1"), 0U);
   ASSERT_TRUE(tree->refresh().ok());
   EXPECT_TRUE(tree->removed().empty());
+}
+
+TEST_F(CgroupTreeTest, EachCgroupIsBelowTheNearestOfThePathsGiven) {
+  make("pod/app/container/deep");
+  make("pod/app2");
+  make("pod/app/init");
+  make("other");
+  const auto tree = CgroupTree::create(folder_->path());
+  ASSERT_TRUE(tree.ok());
+  const auto ids = [&](const std::vector<std::string>& paths) {
+    std::set<CgroupId> all;
+    for (const std::string& path : paths) {
+      all.insert(tree->id_of(path));
+    }
+    return all;
+  };
+  const auto below = tree->below({"/pod/app", "/pod/app/container", "/pod/app2", "/gone"});
+  ASSERT_EQ(below.size(), 4U);
+  const auto set = [&](const std::string& path) {
+    return std::set<CgroupId>(below.at(path).begin(), below.at(path).end());
+  };
+  EXPECT_EQ(set("/pod/app"), ids({"/pod/app/init"}));
+  EXPECT_EQ(set("/pod/app/container"), ids({"/pod/app/container/deep"}));
+  EXPECT_TRUE(set("/pod/app2").empty()) << "a name that begins alike is another cgroup";
+  EXPECT_TRUE(set("/gone").empty());
 }
 
 TEST_F(CgroupTreeTest, AMissingRootIsAnErrorThatNamesIt) {

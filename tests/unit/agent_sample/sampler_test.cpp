@@ -204,6 +204,45 @@ TEST_F(SamplerTest, FilesOfTheCgroupsThatAreWanted) {
   EXPECT_DOUBLE_EQ(sample.cpu_limit_cores, 0.2) << "limits are read once a second";
 }
 
+// crun puts a container's processes into a cgroup below the container's, a systemd in a pod into many.
+TEST_F(SamplerTest, CgroupsBelowAContainerCountAsTheContainer) {
+  const std::vector<CgroupRef> wanted = {{7, "/pod/app", {8, 9}}};
+  answer(row(8), 10, 2'000'000);
+  row(8).value.in_flight = 2;
+  totals_.cpu = {{8, {5'000'000, 0, 0, 1}}};
+  EXPECT_EQ(of(tick(wanted), 7).in_flight, 2);
+  answer(row(8), 30, 2'000'000);
+  answer(row(9), 12, 2'000'000);
+  totals_.connections = {{9, {}}};
+  totals_.connections[0].second.open = 4;
+  totals_.cpu = {{8, {9'000'000, 3'000'000, 1'000'000, 2}}};
+  const auto sample = of(tick(wanted), 7);
+  EXPECT_EQ(sample.requests, 42U);
+  EXPECT_EQ(sample.first_byte.count, 42U);
+  EXPECT_EQ(sample.connections, 4);
+  EXPECT_EQ(sample.on_cpu_ns, 4'000'000U);
+  EXPECT_EQ(sample.wait_ns, 3'000'000U);
+  EXPECT_EQ(sample.self_wait_ns, 1'000'000U);
+  totals_.requests.clear();  // one below goes: what it did is not counted anew
+  totals_.cpu.clear();
+  EXPECT_EQ(of(tick({{7, "/pod/app", {9}}}), 7).requests, 0U);
+}
+
+TEST_F(SamplerTest, WithoutTheProbeCpuTimeComesFromTheFiles) {
+  sampler_.emplace([this] { return Result<Totals>(totals_); }, roots_, CpuSource::kCgroupFiles);
+  const std::vector<CgroupRef> wanted = {{7, "/lab/web"}};
+  totals_.cpu = {{7, {90'000'000, 80'000'000, 70'000'000, 9}}};  // left by a ballastd that had the probe
+  write("lab/web/cpu.stat", "usage_usec 1000\nthrottled_usec 0\n");
+  EXPECT_EQ(of(tick(wanted), 7).on_cpu_ns, 0U) << "the first sample has no deltas";
+  write("lab/web/cpu.stat", "usage_usec 3500\nthrottled_usec 400\n");
+  const auto sample = of(tick(wanted), 7);
+  EXPECT_EQ(sample.on_cpu_ns, 2'500'000U);
+  EXPECT_EQ(sample.wait_ns, 400'000U) << "of waiting only what the quota caused is known";
+  EXPECT_EQ(sample.self_wait_ns, 0U);
+  write("lab/web/cpu.stat", "usage_usec 100\nthrottled_usec 0\n");
+  EXPECT_EQ(of(tick(wanted), 7).on_cpu_ns, 100'000U) << "a cgroup made anew counts from zero";
+}
+
 TEST_F(SamplerTest, AFailedReadSpansTwoTicks) {
   answer(row(7), 1, 1'000'000);
   bool fail = false;

@@ -52,6 +52,23 @@ TEST(Names, FromTheMapFirstThenFromTheTree) {
   EXPECT_EQ(names.of(1ULL << 60).cgroup, "(gone)");
 }
 
+TEST(Names, ACgroupBelowAContainerHasThePodsName) {
+  auto tree = TempDir::create(fs::temp_directory_path(), "ballast-tree-");
+  ASSERT_TRUE(tree.ok());
+  const fs::path below = tree->path() / "kube" / "pod1" / "app" / "container";
+  fs::create_directories(below);
+  struct stat info {};
+  ASSERT_EQ(::stat(below.c_str(), &info), 0);
+  ballast_identity_value named{};
+  std::strncpy(named.cgroup, "/kube/pod1/app", sizeof named.cgroup - 1);
+  std::strncpy(named.pod, "web-0", sizeof named.pod - 1);
+  Names names({{7, named}}, tree->path());
+  EXPECT_EQ(names.of(info.st_ino).pod, "web-0");
+  EXPECT_EQ(names.of(info.st_ino).cgroup, "/kube/pod1/app/container");
+  ASSERT_EQ(::stat((tree->path() / "kube").c_str(), &info), 0);
+  EXPECT_EQ(names.of(info.st_ino).pod, "") << "what is above a pod is no pod";
+}
+
 TEST(Field, MayLackItsEnd) {
   const char full[4] = {'a', 'b', 'c', 'd'};
   EXPECT_EQ(field(full), "abcd");

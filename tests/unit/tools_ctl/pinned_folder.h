@@ -77,6 +77,7 @@ class PinnedFolder {
         {BALLAST_MAP_COVERAGE, BPF_MAP_TYPE_HASH, sizeof(ballast_coverage_key),
          sizeof(ballast_coverage_value), 16},
         {BALLAST_MAP_SPANS, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(ballast_span_value), BALLAST_SPAN_SLOTS},
+        {BALLAST_MAP_FEATURES, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_feature_value), BALLAST_MAX_FEATURES},
     };
     for (const Spec& spec : specs) {
       const UniqueFd fd(::bpf_map_create(spec.type, spec.name, spec.key, spec.value, spec.entries, nullptr));

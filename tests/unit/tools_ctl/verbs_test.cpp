@@ -233,6 +233,26 @@ TEST_F(VerbsTest, StatusTellsTheDeadFromTheLiving) {
   EXPECT_THAT(dead.text, HasSubstr("dead"));
 }
 
+TEST_F(VerbsTest, StatusNamesEveryFallback) {
+  const auto maps = folder_->maps();
+  EXPECT_EQ(run(status).json["features"], Json::array()) << "an older ballastd says nothing";
+  ASSERT_TRUE(maps.put_features({{"http requests", true, ""},
+                                 {"scheduler tracepoints", false, "from the cgroups' files"},
+                                 {"third", true, ""}})
+                  .ok());
+  ASSERT_TRUE(maps.put_features({{"http requests", true, ""},
+                                 {"scheduler tracepoints", false, "from the cgroups' files"}})
+                  .ok());
+  const Report report = run(status);
+  EXPECT_EQ(report.json["features"], Json::parse(R"([{"name":"http requests","available":true,"fallback":""},
+              {"name":"scheduler tracepoints","available":false,"fallback":"from the cgroups' files"}])"))
+      << "the list is replaced as a whole";
+  EXPECT_THAT(report.text, HasSubstr("no: from the cgroups' files"));
+  const std::string longest(500, 'x');
+  ASSERT_TRUE(maps.put_features({{longest, false, longest}}).ok());
+  EXPECT_EQ(run(status).json["features"][0]["name"], std::string(55, 'x')) << "cut at the field's size";
+}
+
 TEST_F(VerbsTest, WeightsAndExplainShowTheDecision) {
   put_decision("web-0", 1600);
   put_decision("web-1", 400);
