@@ -35,6 +35,7 @@
 #include "agent/loop/meter.h"
 #include "agent/loop/span_export.h"
 #include "agent/loop/ticker.h"
+#include "agent/sample/host_features.h"
 #include "model/sync/fleet_client.h"
 
 namespace {
@@ -236,8 +237,8 @@ Status name_features(const sample::PinnedMaps& maps, const kernel::Probes& probe
   auto features = probes.features();
   if (auto roots = sample::CgroupRoots::discover(); roots) {
     roots->v2 = probes.cgroup_root();
-    const auto files = roots->features();
-    features.insert(features.end(), files.begin(), files.end());
+    const auto host = sample::host_features(*roots, sample::read_sockets());
+    features.insert(features.end(), host.begin(), host.end());
   }
   for (const Feature& feature : features) {
     if (!feature.available) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 #include <limits>
 #include <sstream>
 #include <string_view>
@@ -138,23 +137,6 @@ Result<CgroupRoots> CgroupRoots::discover(const fs::path& mountinfo) {
     take("memory", roots.v1_memory);
   }
   return roots;
-}
-
-std::vector<Feature> CgroupRoots::features() const {
-  const auto text = read_file(v2 / "cgroup.controllers");
-  std::istringstream names(text ? *text : "");
-  const std::vector<std::string> here{std::istream_iterator<std::string>(names), {}};
-  const auto controller = [&](const char* name, const fs::path& v1, const std::string& what) -> Feature {
-    const std::string feature = std::string("cgroup v2 ") + name + " controller";
-    if (!v1.empty()) {
-      return {feature, false, what + " from cgroup v1, " + v1.string()};
-    }
-    if (std::find(here.begin(), here.end(), name) == here.end()) {
-      return {feature, false, what + " not known: no " + name + " controller on v1 either"};
-    }
-    return {feature, true, ""};
-  };
-  return {controller("cpu", v1_cpu, "quotas and throttling"), controller("memory", v1_memory, "memory")};
 }
 
 CgroupUsage CgroupFiles::usage(const std::string& path) {

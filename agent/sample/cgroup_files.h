@@ -6,9 +6,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
-#include "agent/base/feature.h"
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/sample/pressure.h"
@@ -27,8 +25,6 @@ struct CgroupRoots {
 
   /// From a mountinfo file (proc(5)) and the machine's CPU count.
   static Result<CgroupRoots> discover(const std::filesystem::path& mountinfo = "/proc/self/mountinfo");
-  /// Where quotas and memory are read from, and what is not known for want of a controller.
-  std::vector<Feature> features() const;
 };
 
 struct CgroupUsage {

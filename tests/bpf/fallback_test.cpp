@@ -49,6 +49,7 @@ class Fallback : public LiveTest {
 
   std::string ctl(const std::string& verb, const std::string& format) const {
     const auto output = folder_->path() / (verb + "." + format);
+    std::filesystem::remove(output);
     ProcessOptions options;
     options.argv = {
         (binary_dir().parent_path() / "ballastctl").string(), "--bpffs", bpffs_.string(), verb, "-o", format};

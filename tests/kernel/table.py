@@ -11,7 +11,7 @@ REQUESTS = 1000
 INSTRUCTION_LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS of the kernel
 OUR_LIMIT = 0.8
 GROUP = "/ballast-kernel-test/"
-MACHINES = ["5.10.v2", "5.10.hybrid", "6.1.v2", "6.1.hybrid", "6.12.v2", "newest.v2", "host.native"]
+MACHINES = ["5.10.v2", "5.10.hybrid", "6.1.v2", "6.1.hybrid", "6.12.v2", "newest.v2", "newest.locked", "host.native"]
 
 
 class Run:
@@ -108,6 +108,11 @@ def row_of(label, run, failed):
             f"{100 * worst / INSTRUCTION_LIMIT:.1f} %", f"{code}{' (FAILED)' if failed else ''}"]
 
 
+def instructions(run, program):
+    count = run.verifier().get(program)
+    return "-" if count is None else f"{count:,}" if count else "refused"
+
+
 def markdown(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
@@ -134,12 +139,11 @@ def main():
                           "verifier": run.verifier(), "http1": counted(run, "http1", "http1", "load_http1"),
                           "http2": counted(run, "h2", "http2", "load_h2"), "exit_code": run.code.get("exit")}
     programs = sorted({name for run in runs.values() for name in run.verifier()})
-    plain = {label: run for label, run in runs.items() if not label.endswith(".hybrid")}
+    plain = {label: run for label, run in runs.items() if label.endswith((".v2", ".native"))}
     kernels = markdown(["kernel", "cgroups", "fallbacks", "HTTP/1.1 counted", "HTTP/2 counted", "latencies",
                         "CPU, memory of the first pod", "most instructions of the limit", "exit code"], rows)
     verifier = markdown(["program"] + [run.text("uname").split("-")[0].split("+")[0] for run in plain.values()],
-                        [[f"`{name}`"] + [f"{run.verifier().get(name, 0):,}" if run.verifier().get(name) else "-"
-                                          for run in plain.values()] for name in programs])
+                        [[f"`{name}`"] + [instructions(run, name) for run in plain.values()] for name in programs])
     (folder / "table.md").write_text(kernels + "\n" + verifier)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(kernels + "\n" + verifier)

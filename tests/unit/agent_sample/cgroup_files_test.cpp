@@ -84,24 +84,6 @@ TEST_F(CgroupFilesTest, CpuTimeIsInTheUnifiedTreeWhereverTheControllerIs) {
   EXPECT_FALSE(on_v1.usage("/lab/none").cpu_ns);
 }
 
-TEST_F(CgroupFilesTest, SaysWhereFiguresComeFromAndWhichThereAreNot) {
-  write("v2/cgroup.controllers", "cpuset cpu io memory pids\n");
-  for (const Feature& feature : unified().features()) {
-    EXPECT_TRUE(feature.available) << feature.name;
-    EXPECT_EQ(feature.fallback, "");
-  }
-  write("v2/cgroup.controllers", "\n");
-  const auto on_v1 = hybrid().features();
-  ASSERT_EQ(on_v1.size(), 2U);
-  EXPECT_EQ(on_v1[0].name, "cgroup v2 cpu controller");
-  EXPECT_FALSE(on_v1[0].available);
-  EXPECT_EQ(on_v1[0].fallback, "quotas and throttling from cgroup v1, " + at("cpu").string());
-  EXPECT_EQ(on_v1[1].fallback, "memory from cgroup v1, " + at("memory").string());
-  const auto nowhere = unified().features();
-  EXPECT_FALSE(nowhere[1].available);
-  EXPECT_NE(nowhere[1].fallback.find("memory not known"), std::string::npos) << nowhere[1].fallback;
-}
-
 TEST_F(CgroupFilesTest, TheTightestQuotaUpToTheRootHolds) {
   write("v2/pods/one/app/cpu.max", "max 100000\n");
   write("v2/pods/one/cpu.max", "150000 100000\n");
