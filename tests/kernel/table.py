@@ -66,7 +66,7 @@ def counted(run, pod, protocol, load):
             latency.get("first_byte", {}).get("count", 0), latency.get("last_byte", {}).get("count", 0))
 
 
-def judge(run):
+def judge(run, label):
     """Everything that has to hold on a kernel: [(what, whether)]."""
     exact = (REQUESTS,) * 5
     worst = max(run.verifier().values(), default=0)
@@ -81,6 +81,8 @@ def judge(run):
         ("status of a dead ballastd", (run.json("dead") or {}).get("alive") is False),
         ("unloads with 0", run.code.get("unload") == 0),
     ]
+    if label.endswith(".locked"):
+        checks.append(("the kernel is locked down", "[confidentiality]" in run.text("lockdown")))
     for pod in ("http1", "h2"):
         row = run.of_pod("cpu", pod)
         checks.append((f"CPU time of {pod}", row.get("on_cpu_ns", 0) > 0))
@@ -129,8 +131,9 @@ def main():
             print(f"skipped: {label}: that kernel is not there")
             continue
         run = runs[label] = Run(log.read_text(errors="replace"))
-        wrong = [what for what, holds in judge(run) if not holds]
-        passed += len(judge(run)) - len(wrong)
+        checks = judge(run, label)
+        wrong = [what for what, holds in checks if not holds]
+        passed += len(checks) - len(wrong)
         failed += len(wrong)
         for what in wrong:
             print(f"FAILED: {label}: {what} ({log})")

@@ -89,6 +89,7 @@ class PinnedFolder {
     ballast_meta meta{};
     meta.magic = BALLAST_WIRE_MAGIC;
     meta.wire_version = BALLAST_WIRE_VERSION;
+    meta.flags = BALLAST_META_HTTP | BALLAST_META_TCP | BALLAST_META_CPU;
     return put(BALLAST_MAP_META, std::uint32_t{0}, meta);
   }
 
