@@ -2,7 +2,7 @@
 """The picture: counted % and the error of p50 and p99 against load, as SVG without a library."""
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, GAP = 760, 520, 70, 20, 40, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, GAP = 760, 540, 70, 20, 40, 60
 PANEL = (HEIGHT - TOP - 2 * GAP) // 2
 
 
@@ -40,8 +40,7 @@ def svg(rows, preliminary):
     low = min([99.8] + [y for _, y in counted])
     worst = max([8.0] + [abs(y) for points in errors.values() for _, y in points])
     top2 = TOP + PANEL + GAP
-    note = " (preliminary: other load on the machine)" if preliminary else ""
-    parts = panel(TOP, "Requests counted by the kernel, % of the client's own count" + note, "%", low - 0.02, 100.1,
+    parts = panel(TOP, "Requests counted by the kernel, % of the client's own count", "%", low - 0.02, 100.1,
                   sorted({round(low, 2), 99.9, 100.0}), [("#1b6ca8", "counted", counted)], x_of)
     parts += panel(top2, "First-byte latency against a packet capture: error", "%", -1.1 * worst, 1.1 * worst,
                    [-5, 0, 5], [("#1b6ca8", "p50", errors["p50"]), ("#c0392b", "p99", errors["p99"])], x_of)
@@ -51,6 +50,9 @@ def svg(rows, preliminary):
                      f'{row["load"]:.0%}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{bottom + 36}" class="a" text-anchor="middle">load, of the most '
                  f'that nginx answered under the capture; right edge {1.05 * highest:,.0f} requests/s</text>')
+    if preliminary:
+        parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{bottom + 54}" class="a" text-anchor="middle">preliminary: '
+                     'the machine had other work or other programs</text>')
     style = ("text{font-family:sans-serif;fill:#222}.t{font-size:14px}.a{font-size:12px}"
              ".f{fill:none;stroke:#888}.g{stroke:#ccc;stroke-dasharray:4 3}")
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
