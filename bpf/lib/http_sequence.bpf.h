@@ -69,6 +69,18 @@ static __always_inline bool http_awaited(struct __sk_buff *skb, u32 seq)
 	return tcp && (s32)(tcp->rcv_nxt - seq) <= 0;
 }
 
+/* The first segment that comes may not be the first that was sent: TCP knows which that is. */
+static __always_inline void http_expect(struct __sk_buff *skb, struct http_direction *d)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp = sk ? bpf_tcp_sock(sk) : NULL;
+
+	if (!tcp)
+		return;
+	d->next_seq = tcp->rcv_nxt;
+	d->has_seq = 1;
+}
+
 /* A segment that is not the next one. Gives the bytes at its front to leave out, all of them when
  * there is nothing in it for us. */
 __noinline int http_out_of_order(struct __sk_buff *skb, u32 seq, u32 len, u32 ingress)
@@ -81,6 +93,8 @@ __noinline int http_out_of_order(struct __sk_buff *skb, u32 seq, u32 len, u32 in
 	if (!c)
 		return (int)len;
 	d = ingress ? &c->rx : &c->tx;
+	if (ingress && !d->has_seq)
+		http_expect(skb, d);
 	ahead = (s32)(seq - d->next_seq);
 	if (!d->has_seq || ahead > HTTP_MAX_GAP || ahead < -HTTP_MAX_GAP) {
 		if (d->has_seq)

@@ -336,12 +336,13 @@ __noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
 		return 0;
 	}
+	/* The first packets of both directions may be here at once on two CPUs (a server that speaks
+	 * first): only what both would write alike is written, and of new sockets nothing that the
+	 * other may have changed since. */
 	if (!c->cgroup_id) {
 		c->patience = HTTP_ADOPTED_PATIENCE;
-		c->class = fresh ? HTTP_NEW : HTTP_ADOPTED;
-		/* The first segment that comes may not be the first that was sent. */
-		c->rx.next_seq = tcp->rcv_nxt;
-		c->rx.has_seq = 1;
+		if (!fresh)
+			c->class = HTTP_ADOPTED;
 		c->cgroup_id = bpf_skb_cgroup_id(skb);
 		http_adopt_connection(sk, c->cgroup_id, fresh);
 	}
@@ -364,7 +365,7 @@ static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 	if (!sk)
 		return 1;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-	if (!c) {
+	if (!c || !c->cgroup_id) {
 		if (!seg.len || (seg.flags & TCP_SYN))
 			return 1;
 		if (!http_socket_new(skb, seg.len))

@@ -54,12 +54,13 @@ TEST_F(Signals, CpuTimeOfAServer) {
   start_server();
   const auto before = cpu();
   const Client client(port_);
-  for (int i = 0; i < 5; ++i) {
+  // One more than the bound asks for: the server burns by its own clock, which differs by some 0.3 %.
+  for (int i = 0; i < 6; ++i) {
     client.send("GET /burn HTTP/1.1\r\n\r\n");
     ASSERT_NE(client.receive_until("hello"), "");
   }
   EXPECT_TRUE(eventually([&] { return cpu().on_cpu_ns - before.on_cpu_ns >= 100'000'000U; }))
-      << "five times 20 ms were computed";
+      << "six times 20 ms were computed, not " << cpu().on_cpu_ns - before.on_cpu_ns << " ns";
   EXPECT_GT(cpu().switches, before.switches);
 }
 

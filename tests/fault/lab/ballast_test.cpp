@@ -96,7 +96,7 @@ TEST_F(BallastTest, NoRequestFailsWhenItsProcessesAreKilledAndStartedAgain) {
 
 TEST_F(BallastTest, TheActingParametersAreTheGlobalNetworksOfThatVersion) {
   auto lab =
-      start("run", {"--scenario", scenario("learner: true\n"), "--policy", "ballast", "--duration", "10"});
+      start("run", {"--scenario", scenario("learner: true\n"), "--policy", "ballast", "--duration", "20"});
   ASSERT_TRUE(lab.ok());
   const auto prefix = prefix_of("run");
   std::string global;
