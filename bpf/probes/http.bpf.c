@@ -336,9 +336,9 @@ __noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
 		return 0;
 	}
-	/* The first packets of both directions may be here at once on two CPUs (a server that speaks
-	 * first): only what both would write alike is written, and of new sockets nothing that the
-	 * other may have changed since. */
+	/* The first packets of both directions may be here at once on two CPUs (a server that
+	 * speaks first): only what both would write alike is written, and of new sockets nothing
+	 * that the other may have changed since. */
 	if (!c->cgroup_id) {
 		c->patience = HTTP_ADOPTED_PATIENCE;
 		if (!fresh)
