@@ -475,6 +475,8 @@ static __always_inline bool http2_switch(struct __sk_buff *skb, struct http_sock
 	if (framed && c->class != HTTP_ADOPTED && (u8)(s->token >> 40) != HTTP2_SETTINGS)
 		return false;
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!h) /* both directions may come to this at once: one is refused */
+		h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
 	if (!h) {
 		count_loss(BALLAST_LOSS_NO_STORAGE, 1, 0);
 		return false;

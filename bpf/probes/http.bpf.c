@@ -22,6 +22,8 @@ const volatile bool tcp_marks_sockets = true;
 
 /* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */
 #define HTTP_MAX_WINDOWS 256
+#define HTTP_CLAIM_TRIES 1024
+
 /* After http_lost(), on a connection that never spoke HTTP: what it may be instead. */
 static __always_inline void http_unknown(struct http_socket *c, const struct http1_window *w)
 {
@@ -225,6 +227,25 @@ static __always_inline void http_stream(struct __sk_buff *skb, struct http_socke
 		http_hole(skb);
 }
 
+/* Waits for another CPU's segment of this direction, some microseconds at most. Adds without
+ * fetching are all that kernels before 5.12 have, and enough: of two that both added, the second
+ * sees two. */
+static __always_inline bool http_claim(struct http_direction *d)
+{
+	u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < HTTP_CLAIM_TRIES; i++) {
+		if (*(volatile u32 *)&d->claims)
+			continue;
+		counter_add(d->claims, 1);
+		if (*(volatile u32 *)&d->claims == 1)
+			return true;
+		counter_add(d->claims, -1);
+	}
+	return false;
+}
+
 static __always_inline void http_data(struct __sk_buff *skb, struct http_socket *c,
 				      const struct segment *seg, bool ingress)
 {
@@ -238,13 +259,11 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 		http_stream(skb, c, d, seg, ingress);
 		return;
 	}
-	/* Adds without fetching are all that kernels before 5.12 have, and enough: of two CPUs that
-	 * both added, the one that came second sees two. */
-	counter_add(d->claims, 1);
-	if (*(volatile u32 *)&d->claims == 1)
-		http_stream(skb, c, d, seg, ingress);
-	else
+	if (!http_claim(d)) {
 		http1_doubt(&c->pipeline);
+		return;
+	}
+	http_stream(skb, c, d, seg, ingress);
 	counter_add(d->claims, -1);
 }
 
@@ -332,6 +351,8 @@ __noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 	/* A SYN counts as a byte. */
 	fresh = !tcp->bytes_received && tcp->bytes_acked <= 1;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!c) /* of two CPUs that create it at once, one is refused */
+		c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
 	if (!c) {
 		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
 		return 0;
