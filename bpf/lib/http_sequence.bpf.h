@@ -9,7 +9,8 @@
 #include "bpf/lib/http_messages.bpf.h"
 
 /* A sequence number further off than any window (RFC 7323) is not a gap but another story. */
-#define HTTP_MAX_GAP (1 << 30)
+#define HTTP_MAX_GAP    (1 << 30)
+#define HTTP_TURN_TRIES 1024
 
 /* What is rare lies in global functions as well: the verifier checks each once, and not in every
  * state that the packet's way may be in. */
@@ -120,6 +121,23 @@ __noinline int http_out_of_order(struct __sk_buff *skb, u32 seq, u32 len, u32 in
 		return -ahead;
 	d->holed = 0;
 	http_gap(skb, (u32)ahead, ingress);
+	return 0;
+}
+
+/* A segment that comes ahead of another one which the other CPU is about to bring: waits for that,
+ * some microseconds at most. */
+__noinline int http_turn(struct __sk_buff *skb, u32 seq)
+{
+	struct http_socket *c = http_socket_of(skb);
+	u32 i;
+
+	if (!c)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < HTTP_TURN_TRIES; i++) {
+		if ((s32)(seq - *(volatile u32 *)&c->rx.next_seq) <= 0)
+			break;
+	}
 	return 0;
 }
 

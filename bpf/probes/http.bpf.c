@@ -259,6 +259,8 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 		http_stream(skb, c, d, seg, ingress);
 		return;
 	}
+	if (d->has_seq && (s32)(seg->seq - d->next_seq) > 0)
+		http_turn(skb, seg->seq);
 	if (!http_claim(d)) {
 		http1_doubt(&c->pipeline);
 		return;
