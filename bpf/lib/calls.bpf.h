@@ -29,8 +29,9 @@ struct call_socket {
 	u32 sampled; /* the request in `span_sockets`, by its place on the connection; 0: none */
 };
 
-/* spans.bpf.h. Functions of their own: they are rare, and the stack is short. */
-int span_opened(struct __sk_buff *skb, u32 offset, u32 ordinal, u64 start_ns);
+/* spans.bpf.h. Functions of their own: they are rare, the stack is short, and the verifier does not
+ * walk the rest of the packet's way once for each of their outcomes. */
+int call_began(struct __sk_buff *skb, u32 ingress, u32 offset, u32 ordinal, u64 start_ns);
 int span_answered(struct __sk_buff *skb, u64 first_ns, u64 now, u32 status, u32 protocol);
 
 struct {
@@ -83,18 +84,12 @@ static __always_inline void call_addresses(struct __sk_buff *skb, struct call_so
 
 /* A request was seen whole enough to be counted; it is the `ordinal`-th of its connection. `offset`
  * is where its head begins in the packet, 0: it began in an earlier one. */
-static __always_inline void call_opened(struct __sk_buff *skb, struct call_socket *call,
-					u64 cgroup_id, u8 role, bool ingress, u32 offset,
-					u32 ordinal, u64 start_ns)
+static __always_inline void call_opened(struct __sk_buff *skb, const struct call_socket *call,
+					u8 role, bool ingress, u32 offset, u32 ordinal,
+					u64 start_ns)
 {
-	bool sampled = span_every && offset && (start_ns >> SPAN_SLICE_SHIFT) % span_every == 0;
-
-	if (role != BALLAST_ROLE_CLIENT && !sampled)
-		return;
-	if (!call->known)
-		call_addresses(skb, call, ingress);
-	if (call->known && sampled)
-		span_opened(skb, offset, ordinal, start_ns);
+	if (span_every || (role == BALLAST_ROLE_CLIENT && !call->known))
+		call_began(skb, ingress, offset, ordinal, start_ns);
 }
 
 static __always_inline struct ballast_call_value *call_row(u64 cgroup_id, u8 protocol,

@@ -295,7 +295,7 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
 		http2_request(c, h, d);
-		call_opened(skb, &c->call, c->cgroup_id, c->role, ingress, 0, 0, d->first_ns);
+		call_opened(skb, &c->call, c->role, ingress, 0, 0, d->first_ns);
 	} else if (event == HTTP2_HEAD) {
 		http2_answer_head(skb, c, h, d, now);
 	} else if (event == HTTP2_RESET) {

@@ -71,6 +71,23 @@ __noinline int span_opened(struct __sk_buff *skb, u32 offset, u32 ordinal, u64 s
 	return 0;
 }
 
+/* A request that is sampled, or the first of a connection whose ends are not known yet. */
+__noinline int call_began(struct __sk_buff *skb, u32 ingress, u32 offset, u32 ordinal, u64 start_ns)
+{
+	bool sampled = span_every && offset && (start_ns >> SPAN_SLICE_SHIFT) % span_every == 0;
+	struct bpf_sock *sk = skb->sk;
+	struct http_socket *c;
+
+	c = sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
+	if (!c || (c->role != BALLAST_ROLE_CLIENT && !sampled))
+		return 0;
+	if (!c->call.known)
+		call_addresses(skb, &c->call, ingress);
+	if (c->call.known && sampled)
+		span_opened(skb, offset, ordinal, start_ns);
+	return 0;
+}
+
 /* Publishes the connection's finished span in the next slot of this CPU. The reader tells by the
  * sequence what was overwritten before it came. */
 __noinline int span_answered(struct __sk_buff *skb, u64 first_ns, u64 now, u32 status, u32 protocol)

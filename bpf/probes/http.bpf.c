@@ -64,8 +64,8 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 		event = HTTP1_BAD;
 	}
 	if (opens && event != HTTP1_BAD && s->kind == HTTP1_REQUEST)
-		call_opened(skb, &c->call, c->cgroup_id, c->role, ingress, begins ? begin : 0,
-			    c->pipeline.begun, s->first_ns);
+		call_opened(skb, &c->call, c->role, ingress, begins ? begin : 0, c->pipeline.begun,
+			    s->first_ns);
 	if (event == HTTP1_HEAD) {
 		event = http_head(c, d, now);
 		if (event == HTTP1_MORE && left) {

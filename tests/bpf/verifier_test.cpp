@@ -17,8 +17,11 @@ namespace {
 constexpr std::uint32_t kLimit = 1'000'000;  // BPF_COMPLEXITY_LIMIT_INSNS of the kernel
 constexpr std::uint32_t kOurLimit = kLimit / 10 * 8;
 
-class Verifier : public LiveTest {
+/// The parameter is span_every: what an option leaves out, the verifier does not walk.
+class Verifier : public LiveTest, public ::testing::WithParamInterface<std::uint32_t> {
  protected:
+  Verifier() { span_every_ = GetParam(); }
+
   // The program behind a pinned link; zeros when it is no link.
   static bpf_prog_info program(const std::filesystem::path& pin) {
     bpf_prog_info info{};
@@ -34,7 +37,7 @@ class Verifier : public LiveTest {
   }
 };
 
-TEST_F(Verifier, EveryProgramKeepsItsDistance) {
+TEST_P(Verifier, EveryProgramKeepsItsDistance) {
   int programs = 0;
   std::printf("%-20s %16s %12s %10s\n", "program", "verified_insns", "of limit", "jited");
   for (const auto& entry : std::filesystem::directory_iterator(bpffs_)) {
@@ -54,6 +57,9 @@ TEST_F(Verifier, EveryProgramKeepsItsDistance) {
   }
   EXPECT_GE(programs, 7);
 }
+
+INSTANTIATE_TEST_SUITE_P(Spans, Verifier, ::testing::Values(0U, 64U),
+                         [](const auto& parameter) { return parameter.param == 0 ? "Off" : "On"; });
 
 }  // namespace
 }  // namespace ballast::testing
