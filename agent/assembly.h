@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "agent/actuate/sink.h"
+#include "agent/base/clock.h"
+#include "agent/base/result.h"
+#include "agent/config/config.h"
+#include "agent/fleet/fleet.h"
+#include "agent/identity/identity.h"
+#include "agent/loop/acting_policy.h"
+#include "agent/loop/loop.h"
+#include "agent/loop/span_export.h"
+
+/// From the configuration to ballastd's objects. Errors name the key that is wrong.
+namespace ballast::assembly {
+
+loop::LoopOptions loop_options(const config::Config& c);
+
+/// As the operator wrote it: "file:PATH", "xds:ADDR", "istio" or "dry-run".
+std::string sink_text(const config::Sink& sink);
+
+Result<loop::ActingPolicy> make_policy(const config::Config& c);
+
+/// `clock` outlives what is returned.
+Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Config& c,
+                                                                const std::filesystem::path& cgroup_root,
+                                                                const Clock& clock);
+
+Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c);
+
+/// Null: this node is all there is.
+std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c);
+
+/// Null: spans are not exported. The probes are loaded.
+Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c);
+
+/// Bad files that the configuration names, told as if they were part of it.
+Status check_files(const config::Config& c);
+
+}  // namespace ballast::assembly
