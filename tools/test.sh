@@ -30,7 +30,7 @@ if $quick; then
   run release '^(unit|bpf)$'
 else
   run release '.*'
-  tools/build.sh asan
+  tools/build.sh asan unit_tests
   run asan '^unit$'
 fi
 python3 tools/dev/count_tests.py "$results"
