@@ -157,6 +157,9 @@ CgroupUsage CgroupFiles::usage(const std::string& path) {
   const auto memory = memory_v1 ? below(roots_.v1_memory, path) / "memory.usage_in_bytes"
                                 : below(roots_.v2, path) / "memory.current";
   usage.memory_bytes = parse_number(read_kept(open.usage_memory, memory, buffer, sizeof buffer)).value_or(0);
+  const auto quota = roots_.v1_cpu.empty() ? below(roots_.v2, path) / "cpu.max"
+                                           : below(roots_.v1_cpu, path) / "cpu.cfs_quota_us";
+  usage.quota = read_kept(open.quota, quota, buffer, sizeof buffer);
   return usage;
 }
 

@@ -31,6 +31,7 @@ struct CgroupUsage {
   std::optional<std::uint64_t> cpu_ns;        ///< time on a CPU since the cgroup was made; none: no such file
   std::optional<std::uint64_t> throttled_ns;  ///< since the cgroup was made; none: no such file
   std::uint64_t memory_bytes = 0;             ///< 0 when it could not be read
+  std::string quota;                          ///< its own CPU quota as the file has it; empty: no such file
 };
 
 struct CgroupLimits {
@@ -44,7 +45,8 @@ class CgroupFiles {
  public:
   explicit CgroupFiles(CgroupRoots roots) : roots_(std::move(roots)) {}
 
-  /// CPU time, throttled time and memory in use. `path` is relative to the v2 root, with a leading slash.
+  /// CPU time, throttled time, memory in use and the quota's text. `path` is relative to the v2 root, with a
+  /// leading slash.
   CgroupUsage usage(const std::string& path);
   /// The tightest quota, CPU set and memory limit from the cgroup up to the root, capped by the
   /// machine. Reads every level: for once a second, not for every tick.
@@ -59,6 +61,7 @@ class CgroupFiles {
     UniqueFd usage_cpu;
     UniqueFd usage_cpu_v1;
     UniqueFd usage_memory;
+    UniqueFd quota;
   };
   double quota_cores(const std::string& path) const;
   double cpuset_cores(const std::string& path) const;

@@ -10,7 +10,8 @@ namespace ballast::sample {
 
 namespace {
 
-/// Quotas and limits are changed by people and autoscalers, not by the millisecond.
+/// Limits are changed by people and autoscalers, not by the millisecond. A container's own quota, which says
+/// at once what it can still do, is looked at in every tick: when it changes, all limits are read again.
 constexpr MonotonicNs kLimitsEveryNs = 1'000'000'000;
 
 /// One cgroup's totals, as the maps have them, over all protocols of the server role.
@@ -112,6 +113,7 @@ struct Sampler::State {
     std::optional<std::uint64_t> throttled_ns;
     std::optional<std::uint64_t> file_cpu_ns;
     CgroupLimits limits;
+    std::string quota;
     Pressures pressures;
     MonotonicNs limits_read = 0;
     std::string path;
@@ -220,7 +222,8 @@ void Sampler::State::read_files(CgroupSample& sample, Cgroup& cgroup, const std:
     cgroup.file_cpu_ns = usage.cpu_ns;
   }
   sample.memory_bytes = usage.memory_bytes;
-  if (cgroup.path != path || taken - cgroup.limits_read >= kLimitsEveryNs) {
+  if (cgroup.path != path || cgroup.quota != usage.quota || taken - cgroup.limits_read >= kLimitsEveryNs) {
+    cgroup.quota = usage.quota;
     cgroup.limits = files.limits(path);
     cgroup.pressures = files.pressures(path);
     cgroup.limits_read = taken;

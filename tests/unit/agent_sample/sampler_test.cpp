@@ -198,10 +198,13 @@ TEST_F(SamplerTest, FilesOfTheCgroupsThatAreWanted) {
   EXPECT_EQ(sample.memory_bytes, 8192U);
 
   write("lab/web/cpu.max", "20000 100000\n");
+  EXPECT_DOUBLE_EQ(of(tick(wanted), 7).cpu_limit_cores, 0.2) << "a quota of its own holds from the next tick";
+  write("lab/cpu.max", "10000 100000\n");
+  EXPECT_DOUBLE_EQ(of(tick(wanted), 7).cpu_limit_cores, 0.2);
   for (int i = 0; i < 4; ++i) {
     sample = of(tick(wanted), 7);
   }
-  EXPECT_DOUBLE_EQ(sample.cpu_limit_cores, 0.2) << "limits are read once a second";
+  EXPECT_DOUBLE_EQ(sample.cpu_limit_cores, 0.1) << "all limits above are read once a second";
 }
 
 // crun puts a container's processes into a cgroup below the container's, a systemd in a pod into many.
