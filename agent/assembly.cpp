@@ -134,6 +134,7 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
                    c.kubernetes.lease_duration_s};
   options.active = c.mode == config::Mode::kActive;
   options.cluster_domain = c.kubernetes.cluster_domain;
+  options.weights_per_s = c.kubernetes.weights_per_s;
   auto sink = actuate::IstioSink::create(std::move(options));
   return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))
               : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());

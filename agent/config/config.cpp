@@ -121,6 +121,7 @@ std::vector<Key> keys_of(Config& c) {
       {"kubernetes.lease", any_text(c.kubernetes.lease)},
       {"kubernetes.lease_duration_s", whole(c.kubernetes.lease_duration_s, 3, 3600)},
       {"kubernetes.cluster_domain", any_text(c.kubernetes.cluster_domain)},
+      {"kubernetes.weights_per_s", number(c.kubernetes.weights_per_s, 0.1, 1000)},
       {"spans.every", whole(c.spans.every, 0, 1000)},
       {"spans.otlp", http_url(c.spans.otlp)},
       {"fleet.remote", any_text(c.fleet.remote)},

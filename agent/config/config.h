@@ -31,6 +31,8 @@
 ///     lease: ballast-leader
 ///     lease_duration_s: 10       # 3..3600, unrenewed for so long, others take over
 ///     cluster_domain: cluster.local
+///     weights_per_s: 50          # 0.1..1000, changes of weights that the leader writes for all Services
+///     together
 ///   spans:
 ///     every: 0                   # 0..1000; one time slice of 67 ms in so many is sampled; 0: none
 ///     otlp: ""                   # http://HOST:PORT of an OpenTelemetry collector; empty: kept in the kernel
@@ -108,6 +110,7 @@ struct Kubernetes {
   std::string lease = "ballast-leader";
   int lease_duration_s = 10;
   std::string cluster_domain = "cluster.local";
+  double weights_per_s = 50;
   bool operator==(const Kubernetes&) const = default;
 };
 

@@ -41,6 +41,7 @@ void emit(YAML::Emitter& out, const Kubernetes& kubernetes) {
   pair(out, "lease", kubernetes.lease);
   pair(out, "lease_duration_s", kubernetes.lease_duration_s);
   pair(out, "cluster_domain", kubernetes.cluster_domain);
+  pair(out, "weights_per_s", kubernetes.weights_per_s);
   out << YAML::EndMap;
 }
 

@@ -63,6 +63,7 @@ Service parse_service(const Json& object) {
   service.name = text_at(object, {"metadata", "name"});
   service.uid = text_at(object, {"metadata", "uid"});
   service.mode = text_at(object, {"metadata", "labels", kModeLabel});
+  service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
   service.type = text_at(object, {"spec", "type"});
   service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
   service.selector = text_map(at(object, {"spec", "selector"}));

@@ -17,6 +17,9 @@ namespace ballast::kube {
 /// The label by which a Service opts in: active, shadow or off.
 inline constexpr const char* kModeLabel = "ballast.dev/mode";
 
+/// The annotation that says what the weights are of: endpoint (as without it) or subset.
+inline constexpr const char* kByAnnotation = "ballast.dev/by";
+
 struct ServicePort {
   std::string name;
   int number = 0;
@@ -42,6 +45,7 @@ struct Service {
   std::string name;
   std::string uid;
   std::string mode;             ///< as the label says
+  std::string by;               ///< as the annotation says; empty: endpoint
   std::string type;             ///< ClusterIP, NodePort, LoadBalancer, ExternalName
   std::string family = "IPv4";  ///< the first of its families: endpoints of others are left out
   bool headless = false;

@@ -69,38 +69,56 @@ Result<LeaseView> LeaderLease::create(MonotonicNs now) {
   return view;
 }
 
-Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
-  const Request request{.path = path() + "/" + options_.name};
+Result<LeaderLease::Seen> LeaderLease::look(MonotonicNs now, bool cached) {
+  const Request request{.path = path() + "/" + options_.name + (cached ? "?resourceVersion=0" : "")};
   const Result<Reply> reply = client_.call(request);
   if (!reply) {
     return reply.error();
   }
   if (reply->status == kNotFound) {
-    valid_until_ = 0;
-    return candidate ? create(now) : Result<LeaseView>(LeaseView{});
+    return Seen{nullptr, {}, true};
   }
-  Json lease = reply->json();
-  if (!reply->ok() || !lease.is_object()) {
+  Seen seen{reply->json(), {}, false};
+  if (!reply->ok() || !seen.lease.is_object()) {
     return api_error(request, *reply);
   }
-  LeaseView view;
-  view.annotations = at(lease, {"metadata", "annotations"});
-  view.holder = text_at(lease, {"spec", "holderIdentity"});
-  const std::string renewal = view.holder + text_at(lease, {"spec", "renewTime"});
+  LeaseView& view = seen.view;
+  view.annotations = at(seen.lease, {"metadata", "annotations"});
+  view.holder = text_at(seen.lease, {"spec", "holderIdentity"});
+  const std::string renewal = view.holder + text_at(seen.lease, {"spec", "renewTime"});
   if (renewal != seen_) {
     seen_ = renewal;
     seen_at_ = now;
   }
-  const Json& length = at(lease, {"spec", "leaseDurationSeconds"});
+  const Json& length = at(seen.lease, {"spec", "leaseDurationSeconds"});
   const auto length_s = length.is_number_integer() ? length.get<std::int64_t>() : options_.duration_s;
   const bool mine = view.holder == options_.holder;
   view.lapsed =
       !view.holder.empty() && !mine && now - seen_at_ > static_cast<MonotonicNs>(length_s) * kSecond;
+  seen.free = mine || view.holder.empty() || view.lapsed;
+  return seen;
+}
+
+Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
+  const bool cached = valid_until_ <= now;
+  Result<Seen> found = look(now, cached);
+  if (found && found->free && candidate && cached) {
+    found = look(now, false);  // what is decided on has to be what is written over
+  }
+  if (!found) {
+    return found.error();
+  }
+  Json& lease = found->lease;
+  LeaseView& view = found->view;
+  const bool mine = view.holder == options_.holder;
   if (!mine) {
     valid_until_ = 0;
   }
-  if (!candidate || !(mine || view.holder.empty() || view.lapsed)) {
+  if (!candidate || !found->free) {
     return view;
+  }
+  if (lease.is_null()) {
+    return create(now);
   }
   Json& spec = lease["spec"];
   spec["renewTime"] = micro_time();

@@ -33,7 +33,7 @@ class LeaderLease {
   LeaderLease(Client& client, LeaseOptions options) : client_(client), options_(std::move(options)) {}
 
   /// Looks, and as a candidate takes, or as the holder renews. Errors: kFailed; whoever led goes on to
-  /// until valid_until().
+  /// until valid_until(). Who does not lead reads from the API server's cache: thousands look, one writes.
   Result<LeaseView> step(MonotonicNs now, bool candidate);
   /// Lets go of it, so that another may take it at once. Only the holder writes.
   Status give_up();
@@ -42,6 +42,12 @@ class LeaderLease {
   MonotonicNs valid_until() const { return valid_until_; }
 
  private:
+  struct Seen {
+    Json lease;  ///< null where there is none
+    LeaseView view;
+    bool free = false;  ///< a candidate may take or renew it
+  };
+  Result<Seen> look(MonotonicNs now, bool cached);
   Result<LeaseView> create(MonotonicNs now);
   std::string path() const;
   Status write(const Json& lease, MonotonicNs now, bool& won);

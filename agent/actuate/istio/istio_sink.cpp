@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -37,25 +38,31 @@ struct IstioSink::State {
         lease(*writer, options.lease),
         keeper(*writer, {.domain = options.cluster_domain,
                          .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
-                         .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs}) {
+                         .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
+                         .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
+                         .weights_per_s = options.weights_per_s,
+                         .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
     catalog->on_change([this] { wake(true); });
-    watch("VirtualService", "virtualservices", "");
-    watch("DestinationRule", "destinationrules", "");
-    watch("ServiceEntry", "serviceentries",
-          "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
     thread = std::thread([this] { run(); });
   }
   ~State() {
     stop();
     reader->stop();
     // Their threads call us: they end before what they call on.
-    watches.clear();
+    set_eyes(nullptr);
     catalog.reset();
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
-  void watch(const std::string& kind, const std::string& plural, const std::string& query);
+  /// What only the leader looks at: on five thousand nodes nobody else may be told of every weight.
+  struct Eyes {
+    std::unique_ptr<kube::Client> reader;
+    std::vector<std::unique_ptr<kube::Watch>> watches;
+  };
+  void look();
+  void set_eyes(std::unique_ptr<Eyes> now);
+  void watch(Eyes& to, const std::string& kind, const std::string& plural, const std::string& query);
   void see(const std::string& kind, const Json& object);
   void wake(bool membership);
   void stop();
@@ -72,7 +79,6 @@ struct IstioSink::State {
   std::unique_ptr<kube::Client> reader;
   std::unique_ptr<kube::Client> writer;
   std::unique_ptr<kube::Catalog> catalog;
-  std::vector<std::unique_ptr<kube::Watch>> watches;
 
   mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
   std::condition_variable news;
@@ -81,6 +87,7 @@ struct IstioSink::State {
   bool membership_news = false;
   std::map<std::string, istio::Weights> weights;
   MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
+  std::unique_ptr<Eyes> eyes;    ///< null while we do not lead; set by the thread alone
   std::map<std::string, istio::Rival> rivals;
   std::map<std::string, Json> seen;
   std::string lease_trouble;
@@ -99,7 +106,38 @@ struct IstioSink::State {
   std::thread thread;
 };
 
-void IstioSink::State::watch(const std::string& kind, const std::string& plural, const std::string& query) {
+void IstioSink::State::look() {
+  auto client = kube::Client::create(options.api);
+  if (!client) {
+    return;  // credentials that cannot be read now; the Lease says so
+  }
+  auto now = std::make_unique<Eyes>();
+  now->reader = std::move(*client);
+  watch(*now, "VirtualService", "virtualservices", "");
+  watch(*now, "DestinationRule", "destinationrules", "");
+  watch(*now, "ServiceEntry", "serviceentries",
+        "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
+  set_eyes(std::move(now));
+}
+
+/// What was seen by others is forgotten. Without the lock while their threads end: they call us.
+void IstioSink::State::set_eyes(std::unique_ptr<Eyes> now) {
+  std::unique_ptr<Eyes> before;
+  {
+    const std::lock_guard lock(mutex);
+    before = std::exchange(eyes, std::move(now));
+  }
+  if (before != nullptr) {
+    before->reader->stop();
+    before.reset();
+    const std::lock_guard lock(mutex);
+    rivals.clear();
+    seen.clear();
+  }
+}
+
+void IstioSink::State::watch(Eyes& to, const std::string& kind, const std::string& plural,
+                             const std::string& query) {
   kube::WatchHandler handler{[this, kind](const Json& object) { see(kind, object); },
                              [this, kind](const std::string& key) {
                                const std::lock_guard lock(mutex);
@@ -109,8 +147,8 @@ void IstioSink::State::watch(const std::string& kind, const std::string& plural,
                              // Mostly the echo of our own writes: to act on it at once would end the
                              // quiet for which istiod waits.
                              [this, kind] { wake(kind != "ServiceEntry"); }};
-  watches.push_back(std::make_unique<kube::Watch>(
-      *reader, kube::WatchOptions{.path = "/apis/networking.istio.io/v1/" + plural, .query = query},
+  to.watches.push_back(std::make_unique<kube::Watch>(
+      *to.reader, kube::WatchOptions{.path = "/apis/networking.istio.io/v1/" + plural, .query = query},
       std::move(handler)));
 }
 
@@ -149,13 +187,16 @@ void IstioSink::State::stop() {
 }
 
 bool IstioSink::State::ready() const {
-  return catalog->synced() &&
-         std::all_of(watches.begin(), watches.end(), [](const auto& watch) { return watch->synced(); });
+  return catalog->synced() && eyes != nullptr &&
+         std::all_of(eyes->watches.begin(), eyes->watches.end(),
+                     [](const auto& watch) { return watch->synced(); });
 }
 
 /// Looks at the Lease; returns when to look again.
 MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
-  const auto period = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs / 4;
+  // Who leads renews four times in a Lease; who does not looks twice.
+  const auto length = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs;
+  const MonotonicNs period = leads ? length / 4 : length / 2;
   const Result<kube::LeaseView> view = lease.step(now, options.active);
   complain(lease_trouble, view ? "" : view.error().message);
   if (view) {
@@ -175,6 +216,10 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   const bool leading = lease.valid_until() > now;
   if (leads.exchange(leading) && !leading) {
     spdlog::warn("not leading any more holder={}", options.lease.holder);
+    set_eyes(nullptr);
+  }
+  if (leading && eyes == nullptr) {
+    look();
   }
   return now + (view ? period : std::min(period, 1000 * kMs));
 }
@@ -200,10 +245,12 @@ std::string IstioSink::State::trouble() const {
     if (!lease_trouble.empty() || !write_trouble.empty()) {
       return lease_trouble.empty() ? write_trouble : lease_trouble;
     }
-  }
-  for (const auto& watch : watches) {
-    if (std::string said = watch->trouble(); !said.empty()) {
-      return said;
+    if (eyes != nullptr) {
+      for (const auto& watch : eyes->watches) {
+        if (std::string said = watch->trouble(); !said.empty()) {
+          return said;
+        }
+      }
     }
   }
   return catalog->trouble();
@@ -247,6 +294,10 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     writes = keeper.writes();
     ++bursts;
     note_written();
+  } else if (!keeper.hurry()) {
+    // What is left waits because it is small, which is no delay of the loop.
+    const std::lock_guard lock(mutex);
+    published_at = 0;
   }
   return next;
 }
@@ -279,7 +330,9 @@ void IstioSink::State::run() {
     const auto before = writes.load();
     due = burst(now);
     if (writes != before) {
-      quiet_until = clock.now() + quiet;
+      // Half of the time at least is istiod's, however slow the writes are.
+      const MonotonicNs ended = clock.now();
+      quiet_until = ended + std::max(quiet, ended - now);
     }
     lock.lock();
   }

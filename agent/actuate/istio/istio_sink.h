@@ -17,14 +17,20 @@ struct IstioOptions {
   /// false (mode off or shadow): nothing is ever adopted; overrides that a dead leader left are removed.
   bool active = false;
   std::string cluster_domain = "cluster.local";
-  /// Least time between the end of one burst of weights and the next. istiod pushes when it has been
-  /// quiet for 100 ms, and waits up to 10 s for that.
+  /// Changes of weights alone, for all Services together; twice as many at once. Membership has no budget.
+  double weights_per_s = 50;
+  /// Least time between the end of one burst of weights and the next, which is no less than the burst took.
+  /// istiod pushes when it has been quiet for 100 ms, and waits up to 10 s for that.
   std::chrono::milliseconds quiet{250};
   /// Least time between two changes of one Service's weights. Envoy applies an update of weights alone at
   /// once only when the cluster's last update was more than its update_merge_window ago (1 s, which Istio
   /// leaves as it is), and holds it back for a whole window otherwise: waiting a little here is quicker than
   /// that, and what is written then is newer. Membership does not wait: neither does Envoy for it.
   std::chrono::milliseconds apart{1100};
+  /// And from a change of no weight by more than a seventh to the next such. Envoy holds back what comes
+  /// within a second of the last change, whatever that was: a pod that lost half its CPU must not wait behind
+  /// noise.
+  std::chrono::milliseconds small_apart{3300};
   /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
   /// cluster before the route and lose it after.
   std::chrono::milliseconds settle{1000};

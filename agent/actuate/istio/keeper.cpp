@@ -2,6 +2,7 @@
 #include "agent/actuate/istio/keeper.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "agent/base/log.h"
@@ -29,6 +30,16 @@ bool only_weights(const Json& a, const Json& b) {
            other.erase("weight");
            return one == other;
          });
+}
+
+/// Of two lists that only_weights() holds for: does no weight change by more than `most` of its logarithm?
+bool is_small(const Json& a, const Json& b, double most) {
+  const auto weight = [](const Json& endpoint) { return endpoint.at("weight").get<double>(); };
+  const bool equal =
+      std::all_of(b.begin(), b.end(), [&](const Json& e) { return weight(e) == weight(b[0]); });
+  return !equal && std::equal(a.begin(), a.end(), b.begin(), [&](const Json& one, const Json& other) {
+    return std::abs(std::log(weight(other) / weight(one))) <= most;
+  });
 }
 
 std::string selector_text(const kube::Service& service) {
@@ -132,21 +143,27 @@ void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoin
   held.since = now;
   held.written = now;
   held.endpoints = endpoints;
+  held.shares.clear();
   due(now + options_.settle_ns);
 }
 
-void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
-  const Json route = virtual_service(service, options_.domain);
+bool Keeper::write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now) {
   if (fail(service, held, counted(service.key(), writer_.apply(route)), now)) {
-    return;
+    return false;
   }
   held.phase = Phase::kRouted;
   held.since = now;
   held.written = now;
   held.route_spec = route["spec"];
-  say(service, false, "Managed",
-      "traffic to " + service_host(service, options_.domain) + " is weighted by Ballast through " +
-          shadow_host(service) + "; `ballastctl release` gives it back");
+  return true;
+}
+
+void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
+  if (write_route(service, held, virtual_service(service, options_.domain), now)) {
+    say(service, false, "Managed",
+        "traffic to " + service_host(service, options_.domain) + " is weighted by Ballast through " +
+            shadow_host(service) + "; `ballastctl release` gives it back");
+  }
 }
 
 void Keeper::update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
@@ -172,8 +189,11 @@ bool Keeper::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) co
   }
   const auto route = wanted.seen.find("VirtualService " + held.ns + "/" + held.name);
   const auto entry = wanted.seen.find("ServiceEntry " + held.ns + "/" + held.name);
-  return route == wanted.seen.end() || entry == wanted.seen.end() || route->second != held.route_spec ||
-         kube::at(entry->second, {"endpoints"}) != held.endpoints;
+  if (route == wanted.seen.end() || route->second != held.route_spec) {
+    return true;
+  }
+  return !held.endpoints.is_null() &&
+         (entry == wanted.seen.end() || kube::at(entry->second, {"endpoints"}) != held.endpoints);
 }
 
 void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
@@ -186,7 +206,7 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
     due(held.retry);
     return;
   }
-  if (held.since == 0 || held.phase == Phase::kLeaving) {
+  if (held.since == 0 || held.phase == Phase::kLeaving || held.endpoints.is_null()) {
     if (known) {
       adopt(service, held, endpoints, now);
     }
@@ -200,11 +220,7 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
     return;
   }
   if (held.phase == Phase::kRouted && only_weights(held.endpoints, endpoints)) {
-    if (endpoints != held.endpoints && now - held.written < options_.apart_ns) {
-      due(held.written + options_.apart_ns);
-    } else if (endpoints != held.endpoints) {
-      late_.push_back({&service, &held, endpoints});
-    }
+    keep_weights(service, held, endpoints, now);
   } else {
     update(service, held, endpoints, now);
   }
@@ -219,19 +235,44 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
   }
 }
 
+void Keeper::keep_weights(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+  if (endpoints == held.endpoints) {
+    return;
+  }
+  const bool small = is_small(held.endpoints, endpoints, options_.small);
+  const bool patient = small && held.wrote_small;
+  const MonotonicNs free =
+      held.written + (patient ? std::max(options_.small_apart_ns, options_.apart_ns) : options_.apart_ns);
+  if (now < free) {
+    hurry_ = hurry_ || !small;
+    due(free);
+  } else {
+    late_.push_back({&service, &held, endpoints, small});
+  }
+}
+
 void Keeper::write_late(MonotonicNs now) {
   const double passed_s = now > tokens_at_ ? static_cast<double>(now - tokens_at_) * 1e-9 : 0;
   tokens_ = std::min(options_.weights_burst, tokens_ + passed_s * options_.weights_per_s);
   tokens_at_ = now;
   std::sort(late_.begin(), late_.end(),
             [](const Late& a, const Late& b) { return a.held->written < b.held->written; });
+  const SystemClock clock;
+  const MonotonicNs begun = clock.now();
   for (const Late& late : late_) {
+    if (clock.now() - begun > options_.burst_ns) {
+      hurry_ = hurry_ || !late.small;
+      due(now);
+      break;
+    }
     if (tokens_ < 1) {
+      hurry_ = hurry_ || !late.small;
       due(now + static_cast<MonotonicNs>((1 - tokens_) / options_.weights_per_s * 1e9) + 1);
       break;
     }
     tokens_ -= 1;
     update(*late.service, *late.held, late.endpoints, now);
+    late.held->wrote_small = late.small;
   }
   late_.clear();
 }
@@ -260,6 +301,7 @@ bool Keeper::leave(const std::string& service, Held& held, MonotonicNs now) {
 
 MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until) {
   next_ = 0;
+  hurry_ = false;
   std::set<std::string> kept;
   std::set<std::string> there;
   for (const kube::Service& service : wanted.services) {
@@ -290,7 +332,7 @@ MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs
     }
     if (wanted.weights.contains(service.key())) {
       kept.insert(service.key());
-      keep(service, wanted, now);
+      by_subset(service) ? keep_subsets(service, wanted, now) : keep(service, wanted, now);
     }
   }
   write_late(now);

@@ -30,11 +30,22 @@ struct KeeperOptions {
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   MonotonicNs retry_ns = 1'000'000'000ULL;
   MonotonicNs apart_ns = 0;  ///< least time from any write to one that changes weights alone, by Service
+  /// And from a change that moved no weight by more than `small` of its logarithm to the next such: a large
+  /// change mostly finds the way free, and what is left of it may follow. Back to equal weights is never
+  /// small.
+  MonotonicNs small_apart_ns = 0;
+  double small = 0.15;
+  /// The same for route weights of subsets, which are CDS, LDS and RDS pushes to every proxy: no sooner than
+  /// this, and never for less than `subset_step` of a hundred. Subsets that come or go do not wait.
+  MonotonicNs subset_apart_ns = 15'000'000'000ULL;
+  int subset_step = 3;
   /// Budget of patches that change weights alone, over all Services. What it leaves over is written as soon
   /// as it allows, the Service that has waited longest first, and with the weights of then. Membership,
   /// adoption and handing back have no budget.
   double weights_per_s = 50;
   double weights_burst = 100;
+  /// Longest burst of them: istiod pushes in the quiet after it.
+  MonotonicNs burst_ns = 500'000'000ULL;
 };
 
 /// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
@@ -57,6 +68,8 @@ class Keeper {
   bool hand_back(MonotonicNs now);
 
   std::size_t managed() const { return held_.size(); }
+  /// After reconcile(): does a change of weights that is not small wait for its time or for the budget?
+  bool hurry() const { return hurry_; }
   std::uint64_t writes() const { return writes_; }
   /// What failed last and has not worked since, with the call; empty when all does.
   std::string trouble() const;
@@ -69,9 +82,11 @@ class Keeper {
     Phase phase = Phase::kShadow;
     MonotonicNs since = 0;    ///< of the phase
     MonotonicNs written = 0;  ///< the last write
+    bool wrote_small = false;
     MonotonicNs retry = 0;
-    Json endpoints;
+    Json endpoints;  ///< of the shadow; null when traffic goes to the Service's own subsets
     Json route_spec;
+    std::map<std::string, int> shares;  ///< by subset
   };
 
   /// A change of weights alone that waits for the budget.
@@ -79,11 +94,15 @@ class Keeper {
     const kube::Service* service;
     Held* held;
     Json endpoints;
+    bool small;
   };
 
   void write_late(MonotonicNs now);
   void keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
+  void keep_weights(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
   void adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
+  void keep_subsets(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
+  bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);
   void route(const kube::Service& service, Held& held, MonotonicNs now);
   void update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
   bool drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const;
@@ -108,6 +127,7 @@ class Keeper {
   double tokens_ = 0;
   MonotonicNs tokens_at_ = 0;
   MonotonicNs next_ = 0;
+  bool hurry_ = false;
 };
 
 }  // namespace ballast::actuate::istio

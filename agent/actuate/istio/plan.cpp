@@ -43,9 +43,31 @@ bool same_host(const std::string& written, const std::string& ns, const kube::Se
          written == service.name + "." + service.ns + ".svc";
 }
 
+bool is_of(const Rival& rival, const kube::Service& service, const std::string& full) {
+  return std::any_of(rival.hosts.begin(), rival.hosts.end(),
+                     [&](const std::string& host) { return same_host(host, rival.ns, service, full); });
+}
+
 /// Of ours: told by the label that we put on it.
 bool ours(const Json& object) {
   return kube::text_at(object, {"metadata", "labels", kManagedByLabel}) == kManagedBy;
+}
+
+std::vector<Subset> parse_subsets(const Json& list) {
+  std::vector<Subset> subsets;
+  if (!list.is_array()) {
+    return subsets;
+  }
+  for (const Json& item : list) {
+    Subset subset{kube::text_at(item, {"name"}), {}};
+    if (const Json& labels = kube::at(item, {"labels"}); labels.is_object()) {
+      for (const auto& [key, value] : labels.items()) {
+        subset.labels[key] = value.is_string() ? value.get<std::string>() : "";
+      }
+    }
+    subsets.push_back(std::move(subset));
+  }
+  return subsets;
 }
 
 Json metadata(const kube::Service& service) {
@@ -71,6 +93,10 @@ std::optional<Refusal> judge_shape(const kube::Service& service) {
   if (service.mode != "active" && service.mode != "shadow" && service.mode != "off") {
     return Refusal{"BadMode", "label " + std::string(kube::kModeLabel) + " is \"" + service.mode +
                                   "\"; set it to active, shadow or off"};
+  }
+  if (!service.by.empty() && service.by != "endpoint" && !by_subset(service)) {
+    return Refusal{"BadMode", "annotation " + std::string(kube::kByAnnotation) + " is \"" + service.by +
+                                  "\"; set it to endpoint or subset, or remove it"};
   }
   if (service.type == "ExternalName") {
     return Refusal{"ExternalName",
@@ -115,6 +141,7 @@ std::optional<Rival> parse_rival(const std::string& kind, const Json& object) {
               {}};
   if (kind == "DestinationRule") {
     rival.hosts.push_back(kube::text_at(object, {"spec", "host"}));
+    rival.subsets = parse_subsets(kube::at(object, {"spec", "subsets"}));
     return rival;
   }
   if (const Json& gateways = kube::at(object, {"spec", "gateways"});
@@ -143,17 +170,33 @@ std::string object_name(const kube::Service& service) {
   return service.name + "-ballast";
 }
 
+std::vector<Subset> subsets_of(const kube::Service& service, const std::vector<Rival>& rivals,
+                               const std::string& domain) {
+  for (const Rival& rival : rivals) {
+    if (rival.kind == "DestinationRule" && !rival.subsets.empty() &&
+        is_of(rival, service, service_host(service, domain))) {
+      return rival.subsets;
+    }
+  }
+  return {};
+}
+
 std::optional<Refusal> judge(const kube::Service& service, const std::vector<Rival>& rivals,
                              const std::string& domain) {
   if (auto refusal = judge_shape(service)) {
     return refusal;
   }
   const std::string full = service_host(service, domain);
+  if (by_subset(service) && subsets_of(service, rivals, domain).size() < 2) {
+    return Refusal{"NoSubsets", "annotation " + std::string(kube::kByAnnotation) +
+                                    " is subset, but no DestinationRule of " + full +
+                                    " names two subsets or more; write one, or remove the annotation"};
+  }
   for (const Rival& rival : rivals) {
-    const bool hit = std::any_of(rival.hosts.begin(), rival.hosts.end(), [&](const std::string& host) {
-      return same_host(host, rival.ns, service, full);
-    });
-    if (hit) {
+    if (rival.kind == "DestinationRule" && by_subset(service)) {
+      continue;
+    }
+    if (is_of(rival, service, full)) {
       return Refusal{"TwoOwners", rival.kind + " " + rival.ns + "/" + rival.name +
                                       " already says how traffic to " + full +
                                       " goes, and a second one would undo it; take this host out of it, or "

@@ -24,12 +24,19 @@ inline constexpr const char* kManagedByLabel = "app.kubernetes.io/managed-by";
 inline constexpr const char* kManagedBy = "ballast";
 inline constexpr const char* kFieldManager = "ballast";
 
+/// A version of a Service, as a DestinationRule names it.
+struct Subset {
+  std::string name;
+  std::map<std::string, std::string> labels;  ///< of its pods
+};
+
 /// Somebody else's object that says how traffic to a host goes.
 struct Rival {
   std::string kind;  ///< VirtualService or DestinationRule
   std::string ns;
   std::string name;
-  std::vector<std::string> hosts;  ///< as written: short, full or with a leading wildcard
+  std::vector<std::string> hosts;    ///< as written: short, full or with a leading wildcard
+  std::vector<Subset> subsets = {};  ///< of a DestinationRule
 };
 /// nullopt for an object of ours, and for a VirtualService of gateways alone (mesh is not among them).
 std::optional<Rival> parse_rival(const std::string& kind, const Json& object);
@@ -46,6 +53,13 @@ std::string service_host(const kube::Service& service, const std::string& domain
 std::string shadow_host(const kube::Service& service);
 /// Name of both objects, in the Service's namespace.
 std::string object_name(const kube::Service& service);
+
+/// Subsets of the DestinationRule of the Service's host; empty when there is none.
+std::vector<Subset> subsets_of(const kube::Service& service, const std::vector<Rival>& rivals,
+                               const std::string& domain);
+inline bool by_subset(const kube::Service& service) {
+  return service.by == "subset";
+}
 
 /// nullopt: it can be managed. Modes off and shadow are no refusals.
 std::optional<Refusal> judge(const kube::Service& service, const std::vector<Rival>& rivals,
@@ -70,5 +84,18 @@ using Weights = std::map<std::string, std::uint32_t>;
 Json endpoints_json(const kube::Service& service, const Weights& weights, const Facts& facts);
 Json service_entry(const kube::Service& service, const Json& endpoints);
 Json virtual_service(const kube::Service& service, const std::string& domain);
+
+/// Of one hundred, what each subset's ready pods weigh together: largest remainders, and 1 at least where
+/// there is a ready pod. Subsets without one are left out, since Istio would route to nobody. A Refusal when
+/// a ready pod is in no subset: it would be left without traffic.
+struct SubsetShares {
+  std::map<std::string, int> shares;  ///< by subset
+  std::optional<Refusal> refusal;
+};
+SubsetShares subset_shares(const kube::Service& service, const std::vector<Subset>& subsets,
+                           const Weights& weights, const Facts& facts);
+/// Routes the Service's host to its own subsets.
+Json virtual_service(const kube::Service& service, const std::string& domain,
+                     const std::map<std::string, int>& shares);
 
 }  // namespace ballast::actuate::istio

@@ -41,6 +41,13 @@ class KeeperTest : public ::testing::Test {
       events_.push_back(kube::text_at(Json::parse(asked.body, nullptr, false), {"reason"}));
       return answer(201, "{}");
     }
+    if (last == "pods") {
+      Json items = Json::array();
+      for (const auto& [uid, version] : pods_) {
+        items.push_back({{"metadata", {{"uid", uid}, {"labels", {{"version", version}}}}}});
+      }
+      return answer(200, Json{{"items", items}}.dump());
+    }
     if (path.find("networking.istio.io") == std::string::npos) {
       return answer(200, R"({"items":[]})");
     }
@@ -95,6 +102,7 @@ class KeeperTest : public ::testing::Test {
   std::map<std::string, Json> objects_;
   std::vector<std::string> log_;
   std::vector<std::string> events_;
+  std::map<std::string, std::string> pods_;  ///< version by uid
   int refuse_ = 0;
   kube::Service service_;
   kube::ScriptedServer server_;
@@ -164,6 +172,93 @@ TEST_F(KeeperTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
   service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
   keeper.reconcile(wanted(1200), 103 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+}
+
+TEST_F(KeeperTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
+  Keeper keeper(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
+  service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
+  const auto other = [&](std::uint32_t weight) {
+    Wanted out = wanted(1000);
+    out.weights["shop/web"]["10.0.0.2"] = weight;
+    return out;
+  };
+  keeper.reconcile(other(1500), 100 * kSecond);
+  keeper.reconcile(other(1500), 101 * kSecond);
+  log();
+  keeper.reconcile(other(1600), 102 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of the adoption";
+  EXPECT_EQ(keeper.reconcile(other(1700), 103 * kSecond), 105 * kSecond) << "when the next small one is due";
+  EXPECT_FALSE(keeper.hurry());
+  EXPECT_THAT(log(), IsEmpty());
+  keeper.reconcile(other(2500), 103 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  keeper.reconcile(other(4000), 103 * kSecond + 2);
+  EXPECT_TRUE(keeper.hurry()) << "a large one that waits for its time";
+  EXPECT_THAT(log(), IsEmpty());
+  keeper.reconcile(other(2600), 104 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of a large one";
+  keeper.reconcile(other(1000), 105 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "back to equal weights";
+}
+
+TEST_F(KeeperTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
+  service_.by = "subset";
+  service_.selector = {{"app", "web"}};
+  service_.endpoints = {{.address = "10.0.0.1", .pod = "web-1", .uid = "u1", .ready = true},
+                        {.address = "10.0.0.2", .pod = "web-2", .uid = "u2", .ready = true}};
+  pods_ = {{"u1", "v1"}, {"u2", "v2"}};
+  const auto weighed = [&](std::uint32_t first) {
+    Wanted out = wanted(first);
+    out.weights["shop/web"]["10.0.0.2"] = 1000;
+    out.rivals = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
+    out.rivals[0].subsets.push_back({"v2", {{"version", "v2"}}});
+    return out;
+  };
+  const auto shares = [&] {
+    std::map<std::string, int> out;
+    const std::string path = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web-ballast";
+    for (const Json& route : objects_[path]["spec"]["http"][0]["route"]) {
+      out[kube::text_at(route, {"destination", "subset"})] = route.at("weight");
+    }
+    return out;
+  };
+  keeper_.reconcile(weighed(3000), 100 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH route")) << "no shadow";
+  EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 75), std::pair("v2", 25)));
+  keeper_.reconcile(weighed(1000), 101 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "every proxy is sent its routes anew";
+  keeper_.reconcile(weighed(3100), 116 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "not for a step of one";
+  keeper_.reconcile(weighed(1000), 116 * kSecond);
+  EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 50), std::pair("v2", 50)));
+  service_.endpoints[1].ready = false;
+  keeper_.reconcile(weighed(1000), 117 * kSecond);
+  EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 100))) << "a version without a ready pod, at once";
+  service_.by = "";
+  service_.endpoints[1].ready = true;
+  Wanted by_endpoint = wanted();
+  log();
+  keeper_.reconcile(by_endpoint, 120 * kSecond);
+  keeper_.reconcile(by_endpoint, 122 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route")) << "the annotation is gone";
+  service_.mode = "off";
+  keeper_.reconcile(wanted(), 130 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+}
+
+TEST_F(KeeperTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
+  service_.by = "subset";
+  service_.selector = {{"app", "web"}};
+  service_.endpoints[0].uid = "u1";
+  pods_ = {{"u1", "v9"}};
+  Wanted out = wanted();
+  out.rivals = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
+  keeper_.reconcile(out, 100 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("NoSubsets")) << "one subset is nothing to choose from";
+  out.rivals[0].subsets.push_back({"v2", {{"version", "v2"}}});
+  keeper_.reconcile(out, 110 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("NoSubsets", "PodInNoSubset"));
+  EXPECT_THAT(log(), IsEmpty());
 }
 
 TEST_F(KeeperTest, OptingOutGivesTheRouteBackFirst) {

@@ -182,6 +182,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"unknown_level", "log: loud\n", 1, "log: ", "debug"},
         Bad{"kubernetes", "kubernetes:\n  lease_duration_s: 1\n", 2,
             "kubernetes.lease_duration_s: ", "3 to 3600"},
+        Bad{"weights", "kubernetes: {weights_per_s: 0}\n", 1, "kubernetes.weights_per_s: ", "0.1 to 1000"},
         Bad{"istio", "sink: istio\n", 1, "sink: ", "set identity: kubernetes"},
         Bad{"fleet_age", "fleet:\n  max_age_s: 0.5\n", 2, "fleet.max_age_s: ", "two intervals"},
         Bad{"fleet_tls", "fleet: {tls_cert: /bin/sh}\n", 1, "fleet.tls_cert: ", "all three, or none"},

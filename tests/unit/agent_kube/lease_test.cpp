@@ -20,6 +20,7 @@ class LeaseTest : public ::testing::Test {
 
   std::string serve(const Asked& asked) {
     if (asked.method == "GET") {
+      cached_ += asked.target.ends_with("?resourceVersion=0") ? 1 : 0;
       return lease_.is_null() ? answer(404, "{}") : answer(200, lease_.dump());
     }
     Json body = Json::parse(asked.body, nullptr, false);
@@ -38,6 +39,7 @@ class LeaseTest : public ::testing::Test {
 
   Json lease_;
   int version_ = 0;
+  int cached_ = 0;  ///< reads that the API server answers from its cache
   bool interfere_ = false;
   ScriptedServer server_;
   std::unique_ptr<Client> client_;
@@ -94,6 +96,18 @@ TEST_F(LeaseTest, WhoIsNoCandidateOnlyLooks) {
   EXPECT_TRUE(view->lapsed);
   EXPECT_FALSE(view->leading);
   EXPECT_EQ(text_at(lease_, {"spec", "holderIdentity"}), "a");
+}
+
+TEST_F(LeaseTest, WhoDoesNotLeadReadsFromTheCache) {
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  EXPECT_EQ(cached_, 1) << "and then anew, before it takes the Lease";
+  ASSERT_TRUE(a.step(102 * kSecond, true).ok());
+  EXPECT_EQ(cached_, 1) << "the holder writes over what it read";
+  LeaderLease b = lease("b");
+  ASSERT_TRUE(b.step(102 * kSecond, true).ok());
+  ASSERT_TRUE(b.step(104 * kSecond, true).ok());
+  EXPECT_EQ(cached_, 3);
 }
 
 TEST_F(LeaseTest, TheLoserOfARaceDoesNotLead) {
