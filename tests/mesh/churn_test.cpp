@@ -81,11 +81,7 @@ TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
 }
 
 TEST_F(WholeTest, IstiodRestartedAndTrafficGoesOn) {
-  start_unequal();
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  load_ = Load::start(100, 180);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
   plane()->istiod().signal(SIGKILL);
   plane()->istiod().wait(seconds(5));
   std::this_thread::sleep_for(seconds(3));
@@ -112,11 +108,7 @@ void compact() {
 }
 
 TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
-  start_unequal();
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  load_ = Load::start(100, 240);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(240));
   const auto begun = steady_clock::now();
   plane()->api_server().signal(SIGKILL);
   plane()->api_server().wait(seconds(5));
@@ -155,11 +147,7 @@ TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
 }
 
 TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
-  start_unequal();
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  load_ = Load::start(100, 180);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
   // The API server itself refuses everything that our service account asks for.
   const std::string flow = "/apis/flowcontrol.apiserver.k8s.io/v1";
   plane()->must("POST", flow + "/prioritylevelconfigurations",

@@ -60,6 +60,14 @@ std::optional<std::string> missing() {
   return std::nullopt;
 }
 
+std::optional<std::string> missing_pilot_agent() {
+  if (!fs::exists(program("pilot-agent"))) {
+    return "build/mesh/pilot-agent is not there; run tools/mesh/build.sh";
+  }
+  const bool iptables = std::system("command -v iptables >/dev/null") == 0;
+  return iptables ? std::nullopt : std::optional<std::string>("iptables is not installed");
+}
+
 std::optional<std::string> enter_namespace() {
   if (::unshare(CLONE_NEWNET) != 0) {
     return std::string("unshare: ") + ::strerror(errno);
@@ -103,7 +111,6 @@ Status ControlPlane::make_credentials() {
                                     << ",IP:127.0.0.1,IP:10.96.0.1,DNS:localhost\n";
   std::ofstream(file("tokens.csv")) << kAdminToken << ",admin,admin,\"system:masters\"\n";
   std::ofstream(file("admin.token")) << kAdminToken;
-  std::ofstream(file("mesh.yaml")) << "enableAutoMtls: false\naccessLogFile: \"\"\n";
   std::ofstream(file("kubeconfig")) << fmt::format(
       "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: "
       "u}}}}]\n"
@@ -163,18 +170,20 @@ Status ControlPlane::start_api_server() {
   });
 }
 
-Status ControlPlane::start_istiod() {
-  auto istiod =
-      spawn({program("pilot-discovery"), "discovery", "--kubeconfig=" + (folder() / "kubeconfig").string(),
-             "--registries=Kubernetes", "--clusterID=Kubernetes", "-n", "istio-system",
-             "--meshConfig=" + (folder() / "mesh.yaml").string(),
-             fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort), "--httpAddr=127.0.0.1:8081", "--httpsAddr=",
-             "--secureGRPCAddr=", fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort),
-             "--ctrlz_port=0"},
-            "istiod.log",
-            {"ENABLE_CA_SERVER=false", "INJECT_ENABLED=false",
-             "VALIDATION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_METADATA_EXCHANGE=false",
-             "PILOT_ENABLE_ALPN_FILTER=false", "POD_NAMESPACE=istio-system", "POD_NAME=istiod"});
+Status ControlPlane::start_istiod(bool mtls) {
+  std::ofstream(folder() / "mesh.yaml")
+      << fmt::format("enableAutoMtls: {}\naccessLogFile: \"\"\n", mtls ? "true" : "false");
+  auto istiod = spawn(
+      {program("pilot-discovery"), "discovery", "--kubeconfig=" + (folder() / "kubeconfig").string(),
+       "--registries=Kubernetes", "--clusterID=Kubernetes", "-n", "istio-system",
+       "--meshConfig=" + (folder() / "mesh.yaml").string(),
+       fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort), "--httpAddr=127.0.0.1:8081",
+       "--httpsAddr=", fmt::format("--secureGRPCAddr={}", mtls ? fmt::format("{}:{}", kHost, kCaPort) : ""),
+       fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort), "--ctrlz_port=0"},
+      "istiod.log",
+      {fmt::format("ENABLE_CA_SERVER={}", mtls), "INJECT_ENABLED=false",
+       "VALIDATION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_METADATA_EXCHANGE=false",
+       "PILOT_ENABLE_ALPN_FILTER=false", "POD_NAMESPACE=istio-system", "POD_NAME=istiod"});
   if (!istiod) {
     return istiod.error();
   }
@@ -293,11 +302,16 @@ Ended ControlPlane::uninstall(const std::string& overlay) {
   return ended;
 }
 
-fs::path ControlPlane::account_token(const std::string& account) {
+fs::path ControlPlane::account_token(const std::string& account, const std::string& ns,
+                                     const std::string& audience) {
   static int tokens = 0;
+  Json spec = Json::object();
+  if (!audience.empty()) {
+    spec["audiences"] = Json::array({audience});
+  }
   const Json made =
-      must("POST", "/api/v1/namespaces/ballast-system/serviceaccounts/" + account + "/token",
-           {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", Json::object()}});
+      must("POST", "/api/v1/namespaces/" + ns + "/serviceaccounts/" + account + "/token",
+           {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", spec}});
   const fs::path file = folder() / ("token" + std::to_string(++tokens));
   std::ofstream(file) << kube::text_at(made, {"status", "token"});
   return file;

@@ -23,6 +23,7 @@ using kube::Json;
 inline constexpr const char* kHost = "10.77.0.1";
 inline constexpr int kApiPort = 6443;
 inline constexpr int kIstiodPort = 15010;
+inline constexpr int kCaPort = 15012;
 inline constexpr int kIstiodMonitoringPort = 15014;
 inline constexpr const char* kAdminToken = "admin-token";
 
@@ -31,6 +32,8 @@ fs::path repository();
 
 /// Why the mesh cannot run here; nullopt when it can.
 std::optional<std::string> missing();
+/// Why istiod's certificates cannot be had here.
+std::optional<std::string> missing_pilot_agent();
 /// Moves this process, which must have one thread yet, into a network namespace with 10.77.0.0/16 and
 /// 127.0.0.0/8 on loopback. nullopt when that worked.
 std::optional<std::string> enter_namespace();
@@ -67,14 +70,16 @@ class ControlPlane {
   /// kubectl delete -k of it, and of what is in its namespace; then ends the namespace as the namespace
   /// controller would, which does not run here.
   Ended uninstall(const std::string& overlay = "active");
-  /// A file with a fresh token of a service account in ballast-system.
-  fs::path account_token(const std::string& account);
+  /// A file with a fresh token of a service account, for the API server or for another audience.
+  fs::path account_token(const std::string& account, const std::string& ns = "ballast-system",
+                         const std::string& audience = "");
 
   /// istiod's pushes so far of one type: eds, cds, lds, rds.
   double pushes(const std::string& type) const;
 
   Status start_etcd();
-  Status start_istiod();
+  /// With `mtls` it signs certificates (on kCaPort) and tells proxies to use them.
+  Status start_istiod(bool mtls = false);
   Status start_api_server();
   ChildProcess& etcd() { return etcd_; }
   ChildProcess& istiod() { return istiod_; }

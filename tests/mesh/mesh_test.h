@@ -142,6 +142,8 @@ class MeshTest : public ::testing::Test {
   Json service(const std::string& name = "web") {
     return plane()->must("GET", "/api/v1/namespaces/shop/services/" + name);
   }
+  /// A figure for the report (tools/bench/mesh.sh), beside the line that is printed.
+  static void figure(const std::string& name, double value) { RecordProperty(name, std::to_string(value)); }
   static double quantile(std::vector<double> values, double q) {
     std::sort(values.begin(), values.end());
     return values.empty()

@@ -77,9 +77,11 @@ std::string Node::add_pod(const std::string& service, const PodOptions& options)
   pod.options = options;
   ++addresses;
   pod.address = fmt::format("10.77.{}.{}", 1 + addresses / 200, 1 + addresses % 200);
+  Json labels = {{"app", service}, {"version", "v1"}};
+  labels.update(Json(options.labels));
   const Json made = plane_.must(
       "POST", kPods,
-      {{"metadata", {{"name", name}, {"labels", {{"app", service}, {"version", "v1"}}}}},
+      {{"metadata", {{"name", name}, {"labels", labels}}},
        {"spec",
         {{"nodeName", name_},
          {"serviceAccountName", service},

@@ -11,8 +11,9 @@
 namespace ballast::mesh {
 
 struct PodOptions {
-  double cpus = 0.5;  ///< quota; 0: none
-  bool serve = true;  ///< start the application
+  double cpus = 0.5;                               ///< quota; 0: none
+  bool serve = true;                               ///< start the application
+  std::map<std::string, std::string> labels = {};  ///< beside app and version
 };
 
 /// A small stand-in for the kubelet and the EndpointSlice controller: real processes in cgroups named as

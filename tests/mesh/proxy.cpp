@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
 
 #include "tools/lab/http.h"
 
@@ -17,50 +18,59 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-const lab::Endpoint kAdmin{"127.0.0.1", 15000};
+constexpr int kClientAdmin = 15000;
+constexpr int kSidecarAdmin = 15100;  // 15001 and 15006 are Istio's own
 
-Json bootstrap() {
-  const Json node = {{"id", "sidecar~10.77.0.1~client.shop~shop.svc.cluster.local"},
-                     {"cluster", "client.shop"},
-                     {"metadata",
-                      {{"NAMESPACE", "shop"},
-                       {"CLUSTER_ID", "Kubernetes"},
-                       {"ISTIO_VERSION", "1.32.0"},
-                       {"LABELS", {{"app", "client"}}},
-                       {"INSTANCE_IPS", "10.77.0.1"},
-                       {"INTERCEPTION_MODE", "NONE"}}}};
-  const Json ads = {{"ads", Json::object()}, {"resource_api_version", "V3"}, {"initial_fetch_timeout", "0s"}};
-  const Json http2 = {{"@type", "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
-                      {"explicit_http_config", {{"http2_protocol_options", Json::object()}}}};
-  const Json address = {{"socket_address", {{"address", kHost}, {"port_value", kIstiodPort}}}};
-  return {
-      {"node", node},
-      {"admin",
-       {{"address", {{"socket_address", {{"address", kAdmin.address}, {"port_value", kAdmin.port}}}}}}},
-      {"dynamic_resources",
-       {{"lds_config", ads},
-        {"cds_config", ads},
-        {"ads_config",
-         {{"api_type", "GRPC"},
-          {"transport_api_version", "V3"},
-          {"set_node_on_first_message_only", true},
-          {"grpc_services", Json::array({{{"envoy_grpc", {{"cluster_name", "xds-grpc"}}}}})}}}}},
-      {"static_resources",
-       {{"clusters",
-         Json::array({{{"name", "xds-grpc"},
-                       {"type", "STATIC"},
-                       {"connect_timeout", "1s"},
-                       {"typed_extension_protocol_options",
-                        {{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", http2}}},
-                       {"load_assignment",
-                        {{"cluster_name", "xds-grpc"},
-                         {"endpoints",
-                          Json::array({{{"lb_endpoints",
-                                         Json::array({{{"endpoint", {{"address", address}}}}})}}})}}}}})}}}};
+/// Who the Envoy is, as pilot-agent would say it.
+Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
+  return {{"id", "sidecar~" + address + "~" + pod + ".shop~shop.svc.cluster.local"},
+          {"cluster", pod + ".shop"},
+          {"metadata",
+           {{"NAMESPACE", "shop"},
+            {"CLUSTER_ID", "Kubernetes"},
+            {"ISTIO_VERSION", "1.32.0"},
+            {"LABELS", labels},
+            {"INSTANCE_IPS", address},
+            {"INTERCEPTION_MODE", mode}}}};
 }
 
-std::string cluster_name(const std::string& host, int port) {
-  return fmt::format("outbound|{}||{}", port, host);
+/// A cluster of the bootstrap that speaks gRPC to one address.
+Json grpc_cluster(const char* name, const Json& address) {
+  const Json http2 = {{"@type", "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"},
+                      {"explicit_http_config", {{"http2_protocol_options", Json::object()}}}};
+  return {{"name", name},
+          {"type", "STATIC"},
+          {"connect_timeout", "1s"},
+          {"typed_extension_protocol_options",
+           {{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions", http2}}},
+          {"load_assignment",
+           {{"cluster_name", name},
+            {"endpoints",
+             Json::array({{{"lb_endpoints", Json::array({{{"endpoint", {{"address", address}}}}})}}})}}}};
+}
+
+Json bootstrap(const Json& node, int admin, const fs::path& sds) {
+  const Json ads = {{"ads", Json::object()}, {"resource_api_version", "V3"}, {"initial_fetch_timeout", "0s"}};
+  const Json address = {{"socket_address", {{"address", kHost}, {"port_value", kIstiodPort}}}};
+  Json clusters = Json::array({grpc_cluster("xds-grpc", address)});
+  if (!sds.empty()) {
+    clusters.push_back(grpc_cluster("sds-grpc", {{"pipe", {{"path", sds.string()}}}}));
+  }
+  return {{"node", node},
+          {"admin", {{"address", {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", admin}}}}}}},
+          {"dynamic_resources",
+           {{"lds_config", ads},
+            {"cds_config", ads},
+            {"ads_config",
+             {{"api_type", "GRPC"},
+              {"transport_api_version", "V3"},
+              {"set_node_on_first_message_only", true},
+              {"grpc_services", Json::array({{{"envoy_grpc", {{"cluster_name", "xds-grpc"}}}}})}}}}},
+          {"static_resources", {{"clusters", clusters}}}};
+}
+
+std::string cluster_name(const std::string& host, int port, const std::string& subset = "") {
+  return fmt::format("outbound|{}|{}|{}", port, subset, host);
 }
 
 /// `read` of each host of the cluster that takes traffic, by address.
@@ -85,9 +95,20 @@ std::map<std::string, Value> by_address(const Json& clusters, const std::string&
 
 }  // namespace
 
-Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane) {
-  const fs::path file = plane.folder() / "envoy.json";
-  std::ofstream(file) << bootstrap().dump(1);
+Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane, const fs::path& sds) {
+  return launch(plane, node_of("client", kHost, {{"app", "client"}}, "NONE"), kClientAdmin, sds);
+}
+
+Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const std::string& pod,
+                                                    const std::string& address, const fs::path& sds) {
+  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"), kSidecarAdmin,
+                sds);
+}
+
+Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& node, int admin,
+                                             const fs::path& sds) {
+  const fs::path file = plane.folder() / fmt::format("envoy-{}.json", admin);
+  std::ofstream(file) << bootstrap(node, admin, sds).dump(1);
   ProcessOptions options;
   const fs::path build = binary_dir().parent_path().parent_path().parent_path();
   options.argv = {(build / "venv/bin/envoy-binary").string(),
@@ -98,13 +119,14 @@ Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane) {
                   "--use-dynamic-base-id",
                   "--log-level",
                   "warning"};
-  options.output = plane.folder() / "envoy.log";
+  options.output = plane.folder() / fmt::format("envoy-{}.log", admin);
   auto process = ChildProcess::spawn(options);
   if (!process) {
     return process.error();
   }
-  std::unique_ptr<Proxy> proxy(new Proxy(std::move(*process)));
-  const bool ready = eventually([] { return lab::http_get(kAdmin, "/ready", 1000).ok(); }, seconds(60));
+  std::unique_ptr<Proxy> proxy(new Proxy(std::move(*process), admin));
+  const bool ready =
+      eventually([&] { return lab::http_get(proxy->admin_, "/ready", 1000).ok(); }, seconds(60));
   if (!ready) {
     const auto log = read_file(options.output);
     return Error::failed("Envoy did not become ready: " + (log ? *log : ""));
@@ -113,7 +135,7 @@ Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane) {
 }
 
 Json Proxy::clusters() const {
-  const auto page = lab::http_get(kAdmin, "/clusters?format=json", 3000);
+  const auto page = lab::http_get(admin_, "/clusters?format=json", 3000);
   return page ? Json::parse(*page, nullptr, false) : Json();
 }
 
@@ -124,8 +146,9 @@ std::map<std::string, std::uint32_t> Proxy::weights(const std::string& host, int
   });
 }
 
-std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, int port) const {
-  return by_address<std::uint64_t>(clusters(), cluster_name(host, port), [](const Json& one) {
+std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, int port,
+                                                     const std::string& subset) const {
+  return by_address<std::uint64_t>(clusters(), cluster_name(host, port, subset), [](const Json& one) {
     for (const Json& stat : kube::at(one, {"stats"})) {
       if (kube::text_at(stat, {"name"}) == "rq_total") {
         const std::string value = kube::text_at(stat, {"value"});
@@ -137,7 +160,7 @@ std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, in
 }
 
 std::string Proxy::routed_to(const std::string& host, int port) const {
-  const auto page = lab::http_get(kAdmin, "/config_dump?resource=dynamic_route_configs", 3000);
+  const auto page = lab::http_get(admin_, "/config_dump?resource=dynamic_route_configs", 3000);
   const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
   for (const Json& entry : kube::at(dump, {"configs"})) {
     if (kube::text_at(entry, {"route_config", "name"}) != std::to_string(port)) {
@@ -182,8 +205,58 @@ int Proxy::get(const std::string& host) const {
   return 0;
 }
 
+std::map<std::string, Json> Proxy::inbound() const {
+  std::map<std::string, Json> out;
+  const auto take = [&](const char* page_name, const char* kind, const char* inner) {
+    const auto page = lab::http_get(admin_, page_name, 3000);
+    const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+    for (const Json& entry : kube::at(dump, {"configs"})) {
+      const Json& config =
+          std::string(inner).empty() ? kube::at(entry, {kind}) : kube::at(entry, {inner, kind});
+      const std::string name = kube::text_at(config, {"name"});
+      const bool in =
+          name.starts_with("inbound|") || kube::text_at(config, {"traffic_direction"}) == "INBOUND";
+      if (in) {
+        out[std::string(kind) + " " + name] = config;
+      }
+    }
+  };
+  take("/config_dump?resource=dynamic_active_clusters", "cluster", "");
+  take("/config_dump?resource=dynamic_listeners", "listener", "active_state");
+  take("/config_dump?resource=dynamic_listeners", "failed_configuration", "error_state");
+  return out;
+}
+
+Json Proxy::cluster(const std::string& host, int port) const {
+  const auto page = lab::http_get(admin_, "/config_dump?resource=dynamic_active_clusters", 3000);
+  const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+  for (const Json& entry : kube::at(dump, {"configs"})) {
+    if (kube::text_at(entry, {"cluster", "name"}) == cluster_name(host, port)) {
+      return kube::at(entry, {"cluster"});
+    }
+  }
+  return {};
+}
+
+double Proxy::handshakes(const std::string& host, int port) const {
+  const auto page = lab::http_get(admin_, "/stats?filter=ssl.handshake", 3000);
+  std::istringstream lines(page ? *page : "");
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t value = line.rfind(": ");
+    if (line.starts_with("cluster." + cluster_name(host, port)) && value != std::string::npos) {
+      return std::atof(line.c_str() + value + 2);
+    }
+  }
+  return 0;
+}
+
+std::string Proxy::certificates() const {
+  const auto page = lab::http_get(admin_, "/certs", 3000);
+  return page ? *page : "";
+}
+
 double Proxy::stat(const std::string& name) const {
-  const auto page = lab::http_get(kAdmin, "/stats?filter=^" + name + "$", 3000);
+  const auto page = lab::http_get(admin_, "/stats?filter=^" + name + "$", 3000);
   const std::size_t colon = page ? page->find(": ") : std::string::npos;
   return colon == std::string::npos ? -1 : std::atof(page->c_str() + colon + 2);
 }

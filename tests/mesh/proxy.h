@@ -7,6 +7,7 @@
 #include <string>
 
 #include "control_plane.h"
+#include "tools/lab/http.h"
 
 namespace ballast::mesh {
 
@@ -14,25 +15,44 @@ namespace ballast::mesh {
 /// the Services' ports, routed by Host.
 class Proxy {
  public:
-  static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane);
+  /// With `sds`, the socket of a pilot-agent, it has a certificate of istiod's for mTLS.
+  static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane, const fs::path& sds = {});
+  /// A pod's own sidecar instead: its node id and labels are the pod's. Its listeners may not bind here,
+  /// where the pod has their ports; what istiod told it is what counts.
+  static Result<std::unique_ptr<Proxy>> start_sidecar(ControlPlane& plane, const std::string& pod,
+                                                      const std::string& address, const fs::path& sds = {});
 
   /// Weights by address of those that take traffic in the cluster of a host and port; empty when there is no
   /// such cluster.
   std::map<std::string, std::uint32_t> weights(const std::string& host, int port = 80) const;
   /// Requests by address that the cluster sent so far.
-  std::map<std::string, std::uint64_t> requests(const std::string& host, int port = 80) const;
+  std::map<std::string, std::uint64_t> requests(const std::string& host, int port = 80,
+                                                const std::string& subset = "") const;
   /// The cluster to which the host's route on this port leads; empty when there is none.
   std::string routed_to(const std::string& host, int port = 80) const;
   /// Status of one GET through the proxy; 0 when nothing came.
   int get(const std::string& host) const;
+  /// What istiod configured for traffic into the pod: clusters with the Services that they name, and
+  /// listeners, by name and without their versions.
+  std::map<std::string, Json> inbound() const;
+  /// The cluster of a host and port as istiod configured it; null when there is none.
+  Json cluster(const std::string& host, int port = 80) const;
+  /// Handshakes that the cluster of a host completed as a TLS client.
+  double handshakes(const std::string& host, int port = 80) const;
+  /// Certificates in use, as Envoy's admin interface shows them.
+  std::string certificates() const;
   /// Updates of a discovery service that Envoy took over so far: "cluster_manager.cds",
   /// "listener_manager.lds".
   double stat(const std::string& name) const;
 
  private:
-  explicit Proxy(ChildProcess process) : process_(std::move(process)) {}
+  Proxy(ChildProcess process, int admin)
+      : process_(std::move(process)), admin_{"127.0.0.1", static_cast<std::uint16_t>(admin)} {}
   Json clusters() const;
+  static Result<std::unique_ptr<Proxy>> launch(ControlPlane& plane, const Json& node, int admin,
+                                               const fs::path& sds);
   ChildProcess process_;
+  lab::Endpoint admin_;
 };
 
 }  // namespace ballast::mesh

@@ -150,6 +150,10 @@ TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
       "unequal pods through istiod at %.0f %% load: p99 of Ballast over plain Istio, median of %d pairs "
       "of %.0f s: %.2f\n",
       100 * kLoad, pairs, measured_s, quantile(ratios, 0.5));
+  figure("unequal_p99_ratio", quantile(ratios, 0.5));
+  for (std::size_t i = 0; i < ratios.size(); ++i) {
+    figure("unequal_p99_ratio_" + std::to_string(i + 1), ratios[i]);
+  }
   EXPECT_EQ(failed, 0U);
   EXPECT_GT(shares_[0], shares_[1]);
   EXPECT_GT(shares_[1], shares_[2]);

@@ -17,16 +17,9 @@ using std::chrono::seconds;
 using std::chrono::steady_clock;
 using testing::HasSubstr;
 
-/// Half of the capacity.
-constexpr double kRate = 100;
-
 TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
-  start_unequal();
   const int repeats = asked("BALLAST_MESH_REPEATS", 2);
-  load_ = Load::start(kRate, 40 + 16 * repeats);
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(40 + 16 * repeats));
   std::this_thread::sleep_for(seconds(6));
   const std::string biggest = node_->pods()[0];
   lab::Timeline timeline;
@@ -46,6 +39,10 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
   };
   std::vector<double> first;
   std::vector<double> done;
+  std::map<std::string, double> pushes;
+  for (const char* type : {"eds", "cds", "lds", "rds"}) {
+    pushes[type] = plane()->pushes(type);
+  }
   watch_for(1);
   for (int i = 0; i < repeats; ++i) {
     const double event_s = seconds_since(zero);
@@ -69,18 +66,27 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
       "quota halved -> new split at Envoy: moves p50 %.2f s, within 10 %% of its end p50 %.2f s, of "
       "%d repeats\n",
       quantile(first, 0.5), quantile(done, 0.5), repeats);
-  std::printf("updates that Envoy held back for its merge window: %.0f of %.0f\n",
-              proxy_->stat("cluster_manager.cluster_updated_via_merge"),
-              proxy_->stat("cluster_manager.cluster_updated"));
+  for (auto& [type, count] : pushes) {
+    count = plane()->pushes(type) - count;
+  }
+  const double balanced_s = seconds_since(zero);
+  const double held_back = proxy_->stat("cluster_manager.cluster_updated_via_merge");
+  std::printf(
+      "pushes in %.0f s of balancing: %.0f EDS, %.0f CDS, %.0f LDS, %.0f RDS; updates that Envoy held back "
+      "for its merge window: %.0f of %.0f\n",
+      balanced_s, pushes["eds"], pushes["cds"], pushes["lds"], pushes["rds"], held_back,
+      proxy_->stat("cluster_manager.cluster_updated"));
+  EXPECT_GT(pushes["eds"], 0);
+  EXPECT_EQ(pushes["cds"] + pushes["lds"] + pushes["rds"], 0) << "a weight is an EDS push and nothing else";
+  figure("loop_moves_s", quantile(first, 0.5));
+  figure("loop_done_s", quantile(done, 0.5));
+  figure("balancing_s", balanced_s);
+  figure("balancing_eds", pushes["eds"]);
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";
 }
 
 TEST_F(WholeTest, SigtermHandsEverythingBack) {
-  start_unequal();
-  load_ = Load::start(kRate, 120);
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(120));
   const auto begun = steady_clock::now();
   agent_->process().signal(SIGTERM);
   const auto ended = agent_->process().wait(seconds(15));
@@ -97,11 +103,7 @@ TEST_F(WholeTest, SigtermHandsEverythingBack) {
 }
 
 TEST_F(WholeTest, AKilledLeadersOverrideIsRemovedByAnotherAgent) {
-  start_unequal();
-  load_ = Load::start(kRate, 180);
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
   second_ = start_agent({.node = "node-b"});
   ASSERT_NE(second_, nullptr);
   std::this_thread::sleep_for(seconds(3));
@@ -122,12 +124,29 @@ TEST_F(WholeTest, AKilledLeadersOverrideIsRemovedByAnotherAgent) {
   EXPECT_EQ(failed, 0U);
 }
 
-TEST_F(WholeTest, AReleaseByHandHoldsWhileTheLeaderLives) {
-  start_unequal();
-  load_ = Load::start(kRate, 120);
-  agent_ = start_agent();
+TEST_F(WholeTest, WithEveryAgentKilledTheFirstThatComesBackRemovesTheOverride) {
+  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
+  second_ = start_agent({.node = "node-b"});
+  ASSERT_NE(second_, nullptr);
+  std::this_thread::sleep_for(seconds(3));
+  const auto begun = steady_clock::now();
+  agent_->process().signal(SIGKILL);
+  second_->process().signal(SIGKILL);
+  // As the kubelet does with a container that ended.
+  agent_ = start_agent({.node = "node-b"});
   ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  EXPECT_TRUE(eventually([&] { return route_status() == 404; }, seconds(30))) << agent_->log();
+  const double gone_s = seconds_since(begun);
+  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }, seconds(5)));
+  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  const std::uint64_t failed = load_->stop();
+  std::printf("every agent killed, one started again -> override gone %.1f s, %lu requests failed\n", gone_s,
+              failed);
+  EXPECT_EQ(failed, 0U);
+}
+
+TEST_F(WholeTest, AReleaseByHandHoldsWhileTheLeaderLives) {
+  ASSERT_NO_FATAL_FAILURE(start_balanced(120));
   const auto begun = steady_clock::now();
   const Ended released = agent_->ctl({"release", "shop/web"});
   EXPECT_EQ(released.code, 0) << released.output;
@@ -224,12 +243,8 @@ TEST_F(WholeTest, UninstallingLeavesEveryObjectAsItWas) {
 }
 
 TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
-  start_unequal();
   const fs::path token = plane()->account_token("ballast");
-  load_ = Load::start(kRate, 120);
-  agent_ = start_agent({.token = token, .metrics = 19091});
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(balanced()) << agent_->log();
+  ASSERT_NO_FATAL_FAILURE(start_balanced(120, {.token = token, .metrics = 19091}));
   const auto metric = [] {
     const auto page = lab::http_get({"127.0.0.1", 19091}, "/metrics", 2000);
     return page ? *page : std::string();
@@ -245,6 +260,26 @@ TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
   EXPECT_EQ(route_status(), 200) << "balancing stays as it is";
 
   fs::copy_file(plane()->account_token("ballast"), token, fs::copy_options::overwrite_existing);
+  EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
+      << agent_->log();
+  EXPECT_EQ(load_->stop(), 0U) << "requests failed";
+}
+
+TEST_F(WholeTest, AMissingPermissionIsNamedAndBalancingStaysAsItIs) {
+  ASSERT_NO_FATAL_FAILURE(start_balanced(120, {.metrics = 19091}));
+  const std::string role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast";
+  const Json rules = plane()->must("GET", role).at("rules");
+  plane()->must("PATCH", role, {{"rules", Json::array()}}, kube::kMergePatch);
+  // The next write, whatever it is.
+  node_->set_quota(node_->pods()[0], 0.05);
+  EXPECT_TRUE(eventually([&] {
+    return kube::text_at(status(*agent_), {"trouble"}).find("403 (permission missing") != std::string::npos;
+  })) << kube::text_at(status(*agent_), {"trouble"});
+  EXPECT_THAT(agent_->log(), HasSubstr("403 (permission missing"));
+  const auto page = lab::http_get({"127.0.0.1", 19091}, "/metrics", 2000);
+  EXPECT_THAT(page ? *page : "", HasSubstr("ballast_trouble{of=\"sink\"} 1"));
+  EXPECT_TRUE(routed_to_shadow());
+  plane()->must("PATCH", role, {{"rules", rules}}, kube::kMergePatch);
   EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
       << agent_->log();
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";

@@ -12,6 +12,9 @@ namespace ballast::mesh {
 /// load.
 class WholeTest : public MeshTest {
  protected:
+  /// Requests a second: half of the capacity of the unequal pods.
+  static constexpr double kRate = 100;
+
   void SetUp() override {
     MeshTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) {
@@ -53,6 +56,14 @@ class WholeTest : public MeshTest {
   /// Waits until traffic is weighted and the biggest pod has the most of it.
   bool balanced() {
     return eventually([&] { return routed_to_shadow() && share(node_->pods()[0]) > 0.4; });
+  }
+  /// The unequal pods under load for so long, and an agent that has found their split.
+  void start_balanced(double load_s, const AgentOptions& options = {}) {
+    ASSERT_NO_FATAL_FAILURE(start_unequal());
+    load_ = Load::start(kRate, load_s);
+    agent_ = start_agent(options);
+    ASSERT_NE(agent_, nullptr);
+    ASSERT_TRUE(balanced()) << agent_->log();
   }
   Json status(Agent& agent) {
     return Json::parse(agent.ctl({"status", "-o", "json"}).output, nullptr, false);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # tools/mesh/build.sh: the real control plane that tests/mesh runs against, into build/mesh: istiod
-# (pilot-discovery), kube-apiserver and kubectl from their Go modules, and Istio's CRDs. Built once for a
+# (pilot-discovery), pilot-agent, kube-apiserver and kubectl from their Go modules, and Istio's CRDs. Built once for a
 # version of tests/mesh/modules; later calls do nothing. Takes about eight minutes on two idle cores.
 # Exit code 3 where Go or etcd is missing: nothing is built then, and the tests of the mesh are skipped.
 set -euo pipefail
@@ -38,6 +38,7 @@ build() {
   (cd "$modules/$module" && nice -n 10 go build -ldflags "-s -w $flags" -o "$out/${package##*/}" "$package")
 }
 build istiod istio.io/istio/pilot/cmd/pilot-discovery ""
+build istiod istio.io/istio/pilot/cmd/pilot-agent ""
 build apiserver k8s.io/kubernetes/cmd/kube-apiserver "$version"
 build apiserver k8s.io/kubernetes/cmd/kubectl "$version"
 istio=$(cd "$modules/istiod" && go list -m -f '{{.Dir}}' istio.io/istio)

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One writer in the cluster: what happens to its override when it dies, and whose clock counts.
+#include "mesh_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+double ms_since(steady_clock::time_point begun) {
+  return std::chrono::duration<double, std::milli>(steady_clock::now() - begun).count();
+}
+
+TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
+  start_web(2);
+  auto leader = make_sink("leader");
+  ASSERT_TRUE(leader->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
+  // The second has no weights of its own: what it finds it only removes.
+  sink_ = make_sink("second");
+  std::this_thread::sleep_for(seconds(2));
+  leader.reset();  // as SIGKILL: nothing is handed back
+  const auto begun = steady_clock::now();
+  int failed = 0;
+  const bool gone = eventually(
+      [&] {
+        failed += proxy_->get(kWeb) == 200 ? 0 : 1;
+        return routed_to_plain() && route_status() == 404;
+      },
+      seconds(30), milliseconds(50));
+  std::printf("leader dead -> override gone: %.1f s (Lease of 4 s), %d requests failed\n",
+              ms_since(begun) / 1000, failed);
+  EXPECT_TRUE(gone);
+  EXPECT_EQ(failed, 0);
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; })) << "the shadow goes after the route";
+  EXPECT_EQ(proxy_->get(kWeb), 200);
+}
+
+/// Takes or renews the Lease by hand, as a holder whose clock says `time`.
+void hold_lease(ControlPlane& plane, const char* path, const std::string& time) {
+  const Json spec = {{"holderIdentity", "skewed"},
+                     {"leaseDurationSeconds", 3},
+                     {"acquireTime", time},
+                     {"renewTime", time},
+                     {"leaseTransitions", 0}};
+  if (plane.status_of("GET", path) == 404) {
+    const std::string collection = std::string(path).substr(0, std::string(path).rfind('/'));
+    plane.must("POST", collection, {{"metadata", {{"name", "ballast-leader"}}}, {"spec", spec}});
+  } else {
+    plane.must("PATCH", path, {{"spec", spec}}, kube::kMergePatch);
+  }
+}
+
+TEST_F(MeshTest, AHolderWhoseClockIsWrongIsJudgedByOurs) {
+  start_web(2);
+  // It lives, and renews with times of years ago: nobody takes the Lease from it.
+  hold_lease(*plane(), kLease, "2020-01-01T00:00:00.000000Z");
+  sink_ = make_sink("b", true, 3);
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  for (int i = 1; i <= 10; ++i) {
+    std::this_thread::sleep_for(milliseconds(500));
+    hold_lease(*plane(), kLease, "2020-01-01T00:00:" + std::to_string(10 + i) + ".000000Z");
+    EXPECT_FALSE(sink_->leading());
+  }
+  EXPECT_EQ(route_status(), 404);
+  // Its last word is of tomorrow, and it dies: the Lease is taken all the same.
+  hold_lease(*plane(), kLease, "2099-01-01T00:00:00.000000Z");
+  const auto begun = steady_clock::now();
+  EXPECT_TRUE(eventually([&] { return sink_->leading() && route_status() == 200; }));
+  std::printf("a Lease renewed for the year 2099 by a holder that died: taken after %.1f s (Lease of 3 s)\n",
+              ms_since(begun) / 1000);
+}
+
+}  // namespace
+}  // namespace ballast::mesh
