@@ -194,9 +194,6 @@ bool IstioSink::State::ready() const {
 
 /// Looks at the Lease; returns when to look again.
 MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
-  // Who leads renews four times in a Lease; who does not looks twice.
-  const auto length = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs;
-  const MonotonicNs period = leads ? length / 4 : length / 2;
   const Result<kube::LeaseView> view = lease.step(now, options.active);
   complain(lease_trouble, view ? "" : view.error().message);
   if (view) {
@@ -221,6 +218,9 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   if (leading && eyes == nullptr) {
     look();
   }
+  // Who leads renews four times in a Lease; who does not looks twice.
+  const auto length = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs;
+  const MonotonicNs period = length / (leading ? 4 : 2);
   return now + (view ? period : std::min(period, 1000 * kMs));
 }
 
