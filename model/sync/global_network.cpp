@@ -16,7 +16,9 @@ namespace {
 // Fewer values make no median to judge others by.
 constexpr std::size_t kEnough = 16;
 constexpr double kClipMedians = 4;      // a gradient longer than so many medians is shortened
-constexpr double kRefuseMedians = 100;  // one longer than these and than ten clip norms is no gradient
+// One longer than these and than a thousand clip norms is no gradient. Honest ones have a heavy tail (an
+// episode that ends where the critic saw a long one coming), and the clip makes each as short as the rest.
+constexpr double kRefuseMedians = 1e6;
 constexpr double kStaleMedians = 4;     // tau beyond so many medians is dropped (design section 8)
 constexpr double kStaleFloor = 8;       // but never where nearly all are fresh
 
@@ -141,7 +143,7 @@ Verdict GlobalNetwork::judge(const std::string& worker, const Gradient& gradient
     return Verdict::kAccepted;
   }
   if (norms_.count() >= kEnough && look.norm > kRefuseMedians * norms_.median() &&
-      look.norm > 10 * options_.clip_norm) {
+      look.norm > 1000 * options_.clip_norm) {
     return refuse(Verdict::kNorm, fmt::format("norm {} where the median is {}", look.norm, norms_.median()));
   }
   if (!worker.empty() && workers_.replayed(worker, look.fingerprint, gradient.acted.version, now)) {

@@ -146,6 +146,11 @@ TEST(GlobalRules, OutliersAreShortenedToFourMediansAndMonstersRefused) {
   const Version now = network->version();
   ASSERT_EQ(network->push("w", gradient({30, 0, 0, 0}, now)), Verdict::kAccepted);
   EXPECT_NEAR(network->state().mean_square[0], 16, 0.1) << "as if it were 4";
+  for (int i = 0; i < 10; ++i) {  // an honest worker's rare episode is far longer than its others
+    EXPECT_EQ(network->push("w", gradient({5000, 0, 0, static_cast<float>(i)}, network->version())),
+              Verdict::kAccepted);
+  }
+  EXPECT_EQ(network->stats().quarantines, 0U);
   std::string why;
   EXPECT_EQ(network->push("w", gradient({1e9F, 0, 0, 0}, network->version()), &why), Verdict::kNorm);
   EXPECT_NE(why.find("median"), std::string::npos) << why;
