@@ -129,7 +129,9 @@ void add_fleet(CLI::App& app, ballast::bench::SyncOptions& options) {
 
 void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
   auto* distance = app.add_subcommand(
-      "distance", "A3C on CartPole far from its global network, and with poisoned workers");
+      "distance", "A3C far from its global network, with poisoned workers, and with more and more workers");
+  distance->add_option("--env", options.environment, "cartpole, acrobot, queue or two_servers")
+      ->capture_default_str();
   distance->add_option("--staleness", options.staleness, "versions[,...] that a gradient lags behind")
       ->delimiter(',')
       ->check(CLI::Range(0, 1000))
@@ -138,15 +140,37 @@ void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  distance->add_option("--steps", options.steps, "of the environment, a run")->capture_default_str();
+  distance
+      ->add_option("--cross", options.cross,
+                   "N: staleness only with N workers, workers only at staleness N (0: each with each)")
+      ->capture_default_str();
+  distance->add_option("--steps", options.steps, "of the environment, a run")
+      ->check(CLI::Range(std::uint64_t{100}, std::uint64_t{1'000'000'000}))
+      ->capture_default_str();
   distance->add_option("--seeds", options.seeds, "a run each")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  distance->add_option("--poison", options.poison, "0: without the poisoned workers")->capture_default_str();
+  distance
+      ->add_option("--poison", options.poison,
+                   "none,nan,scaled,flipped,replayed: of every tenth worker (empty: none)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"none", "nan", "scaled", "flipped", "replayed", ""}))
+      ->capture_default_str();
+  distance
+      ->add_option("--speed-up", options.speed_up, "N[,N...] workers of the runs for the speed-up (0: none)")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  distance->add_option("--threads", options.threads, "0: these in turn only, without a thread a worker")
+      ->capture_default_str();
   distance->add_option("--jobs", options.jobs, "runs at the same time")
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();
-  distance->add_option("-o,--output", options.output, "CSV file, a row a run")->required();
+  distance->add_option("--minutes", options.minutes, "after so many no further run begins (0: all are run)")
+      ->capture_default_str();
+  distance->add_option("-o,--output", options.output, "CSV file, a row a run; what it holds is not run again")
+      ->required();
+  distance->add_option("--page", options.page, "HTML file with the learning curves");
 }
 
 void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {

@@ -11,9 +11,10 @@
 namespace ballast::bench {
 namespace {
 
-constexpr const char* kHead = R"(<!DOCTYPE html>
+constexpr const char* kBeforeTitle = R"(<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Ballast: figures</title><style>
+<title>)";
+constexpr const char* kAfterTitle = R"(</title><style>
 :root{--ink:#111;--paper:#fff;--faint:#8888;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--ink:#eee;--paper:#181818}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0 auto;padding:0 16px 48px;max-width:960px}
@@ -282,8 +283,12 @@ std::string beside_the_paper(const Figures& f) {
 
 }  // namespace
 
+std::string page_head(const std::string& title) {
+  return kBeforeTitle + escaped(title) + kAfterTitle;
+}
+
 std::string page(const Figures& f) {
-  return std::string(kHead) + "<h1>Ballast: learning beside balancing</h1>\n<p class='note'>" +
+  return page_head("Ballast: figures") + "<h1>Ballast: learning beside balancing</h1>\n<p class='note'>" +
          escaped(f.how) + "</p>\n" + throughput(f) + learning(f) + targets(f.matrix) + heat(f.matrix) +
          beside_the_paper(f) + "</body></html>\n";
 }

@@ -39,6 +39,9 @@ struct Figures {
   std::string how;  ///< seeds, sizes, command: what a reader needs to make it again
 };
 
+/// The beginning of a page up to its body, with the style that charts.h counts on.
+std::string page_head(const std::string& title);
+
 /// One self-contained page: no scripts, no fonts, no pictures from elsewhere.
 std::string page(const Figures& figures);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "tools/bench/distance_command.h"
 
 namespace ballast::bench {
@@ -28,6 +30,30 @@ TEST(Distance, PoisonReachesTheNetworkAndIsRefused) {
   const DistanceResult flipped =
       learn_at_distance({.staleness = 9, .workers = 10, .poison = "flipped", .rules = false}, kSteps);
   EXPECT_EQ(flipped.rejected, 0U) << "those look honest one by one";
+}
+
+TEST(Distance, WorkersInThreadsStopWhereTheTaskIsSolvedOrTheStepsAreOver) {
+  const DistanceResult run = learn_at_distance({.workers = 3, .threads = true}, kSteps);
+  EXPECT_EQ(run.solved_at, 0U) << "not in so few steps";
+  EXPECT_EQ(run.seconds, 0);
+  EXPECT_GE(run.accepted + run.rejected, kSteps / 20);
+}
+
+TEST(Distance, TheTableIsReadAsItWasWrittenAndAnythingElseIsRefused) {
+  DistanceResult result = learn_at_distance({.staleness = 4, .workers = 4}, kSteps);
+  result.curve[3] = std::numeric_limits<double>::quiet_NaN();
+  const DistanceRun run{
+      .staleness = 4, .workers = 4, .poison = "nan", .rules = false, .seed = 7, .environment = "acrobot"};
+  const std::string csv = distance_csv({{run, result}});
+  const auto read = distance_from_csv(csv);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(distance_csv(*read), csv);
+  EXPECT_EQ(read->front().first.environment, "acrobot");
+  EXPECT_FALSE(read->front().first.rules);
+  EXPECT_FALSE(distance_from_csv("a,b\n1,2\n"));
+  const auto torn = distance_from_csv(csv.substr(0, csv.size() - 9));
+  ASSERT_FALSE(torn);
+  EXPECT_NE(torn.error().message.find("line 2"), std::string::npos) << torn.error().message;
 }
 
 }  // namespace
