@@ -4,17 +4,13 @@
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 
-#include <condition_variable>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "agent/base/clock.h"
 #include "ballast_sync.grpc.pb.h"
-#include "model/sync/backoff.h"
-#include "model/sync/channel.h"
-#include "model/sync/credentials.h"
+#include "model/sync/caller.h"
 #include "model/sync/fleet_wire.h"
 
 namespace ballast::sync {
@@ -29,35 +25,33 @@ struct FleetClient::Impl {
         session(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                                std::chrono::system_clock::now().time_since_epoch())
                                                .count())),
-        backoff(options.first_wait, options.longest_wait) {}
+        caller({.what = "fleet",
+                .address = options.address,
+                .first_wait = options.first_wait,
+                .longest_wait = options.longest_wait,
+                .tls = options.tls,
+                .server_name = options.server_name}),
+        mutex(caller.mutex()) {}
 
-  void run();
-  grpc::Status talk_once(const std::shared_ptr<grpc::ChannelCredentials>& credentials);
   void talk(ReportStream& stream);
   std::optional<fleet::NodeReport> next_report();
   void take(const v1::FleetAnswer& answer);
 
   const FleetClientOptions options;
   const std::uint64_t session;
-  Backoff backoff;             // of the thread alone, as
-  std::uint64_t sequence = 0;  // this is
-  bool told = false;           // that it is away
+  std::uint64_t sequence = 0;  // of the thread alone
 
-  mutable std::mutex mutex;
-  std::condition_variable changed;
-  bool stopping = false;
-  grpc::ClientContext* context = nullptr;  // of the open stream
+  Caller caller;
+  std::mutex& mutex;
   std::optional<fleet::NodeReport> waiting;
   std::shared_ptr<const fleet::FleetView> view;
   FleetClientCounters counters;
-
-  std::thread thread;
 };
 
 std::optional<fleet::NodeReport> FleetClient::Impl::next_report() {
   std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return stopping || waiting.has_value(); });
-  return stopping ? std::nullopt : std::exchange(waiting, std::nullopt);
+  caller.changed().wait(lock, [&] { return caller.stopping() || waiting.has_value(); });
+  return caller.stopping() ? std::nullopt : std::exchange(waiting, std::nullopt);
 }
 
 void FleetClient::Impl::take(const v1::FleetAnswer& answer) {
@@ -87,66 +81,27 @@ void FleetClient::Impl::talk(ReportStream& stream) {
       return;
     }
     take(answer);
-    backoff.reset();
-    if (std::exchange(told, false)) {
-      spdlog::info("fleet reached address={}", options.address);
-    }
-  }
-}
-
-grpc::Status FleetClient::Impl::talk_once(const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
-  const auto stub = v1::Fleet::NewStub(make_channel(options.address, credentials, options.server_name));
-  grpc::ClientContext own_context;
-  {
-    const std::lock_guard lock(mutex);
-    if (stopping) {
-      return grpc::Status::OK;
-    }
-    context = &own_context;
-  }
-  const auto stream = stub->Report(&own_context);
-  talk(*stream);  // until the stream ends, or we are stopping and the destructor has cut it
-  const grpc::Status status = stream->Finish();
-  const std::lock_guard lock(mutex);
-  context = nullptr;
-  return status;
-}
-
-void FleetClient::Impl::run() {
-  while (true) {
-    const auto credentials = channel_credentials(options.tls);
-    const std::string wrong =
-        credentials ? talk_once(*credentials).error_message() : credentials.error().message;
-    std::unique_lock lock(mutex);
-    if (stopping) {
-      return;
-    }
-    ++counters.broken;
-    const auto wait = backoff.next();
-    spdlog::log(std::exchange(told, true) ? spdlog::level::debug : spdlog::level::warn,
-                "fleet away address={} error=\"{}\" retry_ms={}", options.address, wrong, wait.count());
-    changed.wait_for(lock, wait, [&] { return stopping; });
+    caller.reached();
   }
 }
 
 std::unique_ptr<FleetClient> FleetClient::start(const FleetClientOptions& options) {
   auto impl = std::make_unique<Impl>(options);
-  impl->thread = std::thread([raw = impl.get()] { raw->run(); });
+  impl->caller.start(
+      [raw = impl.get()](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context) {
+        const auto stub = v1::Fleet::NewStub(channel);
+        const auto stream = stub->Report(context);
+        raw->talk(*stream);
+        return stream->Finish();
+      },
+      [raw = impl.get()] { raw->counters.broken += raw->caller.stopping() ? 0 : 1; });
   return std::unique_ptr<FleetClient>(new FleetClient(std::move(impl)));
 }
 
 FleetClient::FleetClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 FleetClient::~FleetClient() {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
-    if (impl_->context != nullptr) {
-      impl_->context->TryCancel();
-    }
-  }
-  impl_->changed.notify_all();
-  impl_->thread.join();
+  impl_->caller.stop();
 }
 
 void FleetClient::offer(fleet::NodeReport report) {
@@ -155,7 +110,7 @@ void FleetClient::offer(fleet::NodeReport report) {
     impl_->counters.replaced += impl_->waiting.has_value() ? 1 : 0;
     impl_->waiting = std::move(report);
   }
-  impl_->changed.notify_all();
+  impl_->caller.changed().notify_all();
 }
 
 std::shared_ptr<const fleet::FleetView> FleetClient::latest() const {

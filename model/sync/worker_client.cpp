@@ -1,48 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sync/worker_client.h"
 
+#include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 
-#include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "ballast_sync.grpc.pb.h"
-#include "model/sync/backoff.h"
-#include "model/sync/channel.h"
-#include "model/sync/credentials.h"
+#include "model/sync/caller.h"
 #include "model/sync/wire.h"
 
 namespace ballast::sync {
 
 struct WorkerClient::Impl {
   explicit Impl(WorkerOptions given)
-      : options(std::move(given)), backoff(options.first_wait, options.longest_wait) {}
+      : options(std::move(given)),
+        caller({.what = "global network",
+                .address = options.address,
+                .first_wait = options.first_wait,
+                .longest_wait = options.longest_wait,
+                .tls = options.tls,
+                .server_name = options.server_name}),
+        mutex(caller.mutex()) {}
 
-  void run();
   void talk(grpc::ClientReaderWriterInterface<v1::WorkerMessage, v1::ServerMessage>& stream);
   v1::WorkerMessage next_message();
   void take(const v1::ServerMessage& answer);
   void take_verdict(const v1::ServerMessage& answer);
 
   const WorkerOptions options;
-  Backoff backoff;  // of the thread alone
-
-  mutable std::mutex mutex;
-  std::condition_variable changed;
-  bool stopping = false;
+  Caller caller;
+  std::mutex& mutex;
   bool connected = false;
-  grpc::ClientContext* context = nullptr;  // of the open stream
   std::deque<Gradient> gradients;
   std::shared_ptr<const Received> held;  // last good, for ever
   bool fresh = false;                    // held was not taken yet
   WorkerCounters counters;
-
-  std::thread thread;
 };
 
 v1::WorkerMessage WorkerClient::Impl::next_message() {
@@ -98,7 +95,6 @@ void WorkerClient::Impl::take(const v1::ServerMessage& answer) {
 
 void WorkerClient::Impl::talk(
     grpc::ClientReaderWriterInterface<v1::WorkerMessage, v1::ServerMessage>& stream) {
-  bool first = true;
   while (true) {
     const v1::WorkerMessage message = next_message();
     v1::ServerMessage answer;
@@ -108,81 +104,34 @@ void WorkerClient::Impl::talk(
       return;
     }
     take(answer);
-    if (first) {
-      spdlog::info("global network reached address={} epoch={} version={}", options.address,
-                   answer.current().epoch(), answer.current().version());
-      backoff.reset();
-    }
+    caller.reached(fmt::format(" epoch={} version={}", answer.current().epoch(), answer.current().version()));
     std::unique_lock lock(mutex);
-    counters.connects += first ? 1 : 0;
-    first = false;
-    connected = true;
-    changed.wait_for(lock, options.pull_interval, [&] { return stopping || !gradients.empty(); });
-    if (stopping) {
+    counters.connects += std::exchange(connected, true) ? 0 : 1;
+    caller.changed().wait_for(lock, options.pull_interval,
+                              [&] { return caller.stopping() || !gradients.empty(); });
+    if (caller.stopping()) {
       return;
     }
-  }
-}
-
-void WorkerClient::Impl::run() {
-  bool told = false;
-  while (true) {
-    const auto credentials = channel_credentials(options.tls);
-    if (!credentials) {
-      spdlog::warn("global network not tried error=\"{}\"", credentials.error().message);
-      std::unique_lock lock(mutex);
-      if (changed.wait_for(lock, backoff.next(), [&] { return stopping; })) {
-        return;
-      }
-      continue;
-    }
-    const auto stub =
-        v1::GlobalNetwork::NewStub(make_channel(options.address, *credentials, options.server_name));
-    grpc::ClientContext own_context;
-    {
-      const std::lock_guard lock(mutex);
-      if (stopping) {
-        return;
-      }
-      context = &own_context;
-    }
-    const auto stream = stub->Sync(&own_context);
-    talk(*stream);  // until the stream ends, or we are stopping and the destructor has cut it
-    const grpc::Status status = stream->Finish();
-
-    std::unique_lock lock(mutex);
-    context = nullptr;
-    const bool was_connected = std::exchange(connected, false);
-    if (stopping) {
-      return;
-    }
-    const auto wait = backoff.next();
-    told = told && !was_connected;  // each time that it goes away is told once
-    spdlog::log(std::exchange(told, true) ? spdlog::level::debug : spdlog::level::warn,
-                "global network away address={} error=\"{}\" retry_ms={}", options.address,
-                status.error_message(), wait.count());
-    changed.wait_for(lock, wait, [&] { return stopping; });
   }
 }
 
 std::unique_ptr<WorkerClient> WorkerClient::start(const WorkerOptions& options) {
   auto impl = std::make_unique<Impl>(options);
-  impl->thread = std::thread([raw = impl.get()] { raw->run(); });
+  impl->caller.start(
+      [raw = impl.get()](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context) {
+        const auto stub = v1::GlobalNetwork::NewStub(channel);
+        const auto stream = stub->Sync(context);
+        raw->talk(*stream);
+        return stream->Finish();
+      },
+      [raw = impl.get()] { raw->connected = false; });
   return std::unique_ptr<WorkerClient>(new WorkerClient(std::move(impl)));
 }
 
 WorkerClient::WorkerClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 WorkerClient::~WorkerClient() {
-  {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
-    if (impl_->context != nullptr) {
-      impl_->context->TryCancel();
-    }
-  }
-  impl_->changed.notify_all();
-  impl_->thread.join();
+  impl_->caller.stop();
 }
 
 bool WorkerClient::push(Gradient gradient) {
@@ -194,7 +143,7 @@ bool WorkerClient::push(Gradient gradient) {
     }
     impl_->gradients.push_back(std::move(gradient));
   }
-  impl_->changed.notify_all();
+  impl_->caller.changed().notify_all();
   return true;
 }
 

@@ -8,29 +8,18 @@
 
 #include <chrono>
 #include <cstring>
-#include <functional>
 #include <thread>
 
 #include "agent/base/file.h"
 #include "agent/base/unique_fd.h"
 #include "model/sync/agent_client.h"
 #include "model/sync/rollout_server.h"
+#include "served.h"
 
 namespace ballast::sync {
 namespace {
 
 using namespace std::chrono_literals;
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
-}
 
 std::vector<decide::Rollout> rollouts(std::size_t count, std::uint64_t first_version = 0) {
   std::vector<decide::Rollout> out(count);

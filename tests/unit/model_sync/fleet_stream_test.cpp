@@ -2,34 +2,17 @@
 //
 // Nodes that report to the fleet over a real socket.
 #include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
-
-#include <chrono>
-#include <functional>
-#include <thread>
 
 #include "agent/base/clock.h"
-#include "agent/base/file.h"
 #include "ballast_sync.grpc.pb.h"
 #include "model/sync/fleet_client.h"
 #include "model/sync/fleet_wire.h"
-#include "model/sync/global_server.h"
+#include "served.h"
 
 namespace ballast::sync {
 namespace {
 
 using namespace std::chrono_literals;
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 30s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
 
 fleet::NodeReport report(const std::string& pod, double capacity_qps, bool whole = false) {
   fleet::NodeReport out;
@@ -50,24 +33,11 @@ fleet::NodeReport report(const std::string& pod, double capacity_qps, bool whole
   return out;
 }
 
-class FleetStream : public ::testing::Test {
+class FleetStream : public Served {
  protected:
   void SetUp() override {
-    auto made = TempDir::create(std::filesystem::temp_directory_path(), "ballast-fleet-");
-    ASSERT_TRUE(made);
-    folder_ = std::make_unique<TempDir>(std::move(*made));
-    address_ = "unix:" + (folder_->path() / "global.sock").string();
-    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
-    state.parameters.epoch = 3;
-    auto network = GlobalNetwork::create(std::move(state), {});
-    ASSERT_TRUE(network);
-    network_ = std::move(*network);
+    Served::SetUp();
     serve();
-  }
-  void serve() {
-    auto server = GlobalServer::start(address_, *network_);
-    ASSERT_TRUE(server) << server.error().message;
-    server_ = std::move(*server);
   }
   std::unique_ptr<FleetClient> node(const std::string& name) const {
     return FleetClient::start(
@@ -77,11 +47,6 @@ class FleetStream : public ::testing::Test {
   std::uint64_t refused(fleet::ReportVerdict verdict) const {
     return board().verdicts[static_cast<std::size_t>(verdict)];
   }
-
-  std::unique_ptr<TempDir> folder_;
-  std::string address_;
-  std::unique_ptr<GlobalNetwork> network_;
-  std::unique_ptr<GlobalServer> server_;
 };
 
 TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
@@ -121,7 +86,7 @@ TEST_F(FleetStream, ANodeComesBackToAServerThatRestarted) {
   a->offer(report("web-0", 100));
   ASSERT_TRUE(eventually([&] { return board().nodes == 1; }));
   server_.reset();
-  serve();
+  serve_again();
   EXPECT_EQ(board().nodes, 0U) << "the fleet is made of reports alone";
   ASSERT_TRUE(eventually([&] {
     a->offer(report("web-0", 100));

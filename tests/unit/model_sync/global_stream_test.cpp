@@ -1,32 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The worker's client and the global network's server over a real socket in one process.
-#include <gtest/gtest.h>
-
-#include <chrono>
 #include <cmath>
-#include <functional>
-#include <thread>
 
-#include "agent/base/file.h"
-#include "model/sync/global_server.h"
 #include "model/sync/worker_client.h"
+#include "served.h"
 
 namespace ballast::sync {
 namespace {
 
 using namespace std::chrono_literals;
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
-}
 
 Gradient gradient_at(Version acted) {
   Gradient gradient{acted, 20, 1, std::vector<float>(spec::kParameters, 0.0F)};
@@ -34,25 +17,9 @@ Gradient gradient_at(Version acted) {
   return gradient;
 }
 
-class GlobalStream : public ::testing::Test {
+class GlobalStream : public Served {
  protected:
-  void SetUp() override {
-    auto made = TempDir::create(std::filesystem::temp_directory_path(), "ballast-stream-");
-    ASSERT_TRUE(made);
-    folder_ = std::make_unique<TempDir>(std::move(*made));
-    address_ = "unix:" + (folder_->path() / "global.sock").string();
-  }
-  void serve(std::uint64_t epoch, std::uint64_t version = 0) {
-    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
-    state.parameters.epoch = epoch;
-    state.parameters.version = version;
-    auto network = GlobalNetwork::create(std::move(state), {});
-    ASSERT_TRUE(network);
-    network_ = std::move(*network);
-    auto server = GlobalServer::start(address_, *network_);
-    ASSERT_TRUE(server) << server.error().message;
-    server_ = std::move(*server);
-  }
+  void serve(std::uint64_t epoch, std::uint64_t version = 0) { Served::serve({}, {epoch, version}); }
   void work() {
     client_ = WorkerClient::start({.address = address_,
                                    .worker_id = "test",
@@ -68,10 +35,6 @@ class GlobalStream : public ::testing::Test {
     return received;
   }
 
-  std::unique_ptr<TempDir> folder_;
-  std::string address_;
-  std::unique_ptr<GlobalNetwork> network_;
-  std::unique_ptr<GlobalServer> server_;
   std::unique_ptr<WorkerClient> client_;
 };
 

@@ -4,18 +4,13 @@
 // others go on.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
-#include <functional>
-#include <thread>
 
-#include "agent/base/file.h"
 #include "ballast_sync.grpc.pb.h"
-#include "model/sync/global_server.h"
 #include "model/sync/wire.h"
 #include "model/sync/worker_client.h"
+#include "served.h"
 
 namespace ballast::sync {
 namespace {
@@ -23,32 +18,10 @@ namespace {
 using namespace std::chrono_literals;
 using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::ServerMessage>;
 
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 30s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(2ms);
-  }
-  return true;
-}
-
-class HostileStream : public ::testing::Test {
+class HostileStream : public Served {
  protected:
   void serve(const ServerOptions& options = {}) {
-    auto made = TempDir::create(std::filesystem::temp_directory_path(), "ballast-hostile-");
-    ASSERT_TRUE(made);
-    folder_ = std::make_unique<TempDir>(std::move(*made));
-    address_ = "unix:" + (folder_->path() / "global.sock").string();
-    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
-    state.parameters.epoch = 3;
-    auto network = GlobalNetwork::create(std::move(state), {});
-    ASSERT_TRUE(network);
-    network_ = std::move(*network);
-    auto server = GlobalServer::start(address_, *network_, options);
-    ASSERT_TRUE(server) << server.error().message;
-    server_ = std::move(*server);
+    Served::serve(options);
     channel_ = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
     stub_ = v1::GlobalNetwork::NewStub(channel_);
   }
@@ -80,7 +53,6 @@ class HostileStream : public ::testing::Test {
     EXPECT_TRUE(stream.Read(&answer));
     return answer;
   }
-  std::uint64_t ended(Ended reason) const { return server_->stats().ended[static_cast<std::size_t>(reason)]; }
   void expect_others_go_on() {
     grpc::ClientContext context;
     const auto stream = stub_->Sync(&context);
@@ -89,10 +61,6 @@ class HostileStream : public ::testing::Test {
     stream->Finish();
   }
 
-  std::unique_ptr<TempDir> folder_;
-  std::string address_;
-  std::unique_ptr<GlobalNetwork> network_;
-  std::unique_ptr<GlobalServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::GlobalNetwork::Stub> stub_;
 };

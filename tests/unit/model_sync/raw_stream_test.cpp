@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Clients that speak HTTP/2 by hand, slowly or beyond all measure, over a real socket.
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <chrono>
 #include <cstring>
-#include <functional>
 #include <sstream>
 #include <thread>
 
 #include "agent/base/file.h"
 #include "agent/base/unique_fd.h"
-#include "model/sync/global_server.h"
 #include "model/sync/worker_client.h"
+#include "served.h"
 
 namespace ballast::sync {
 namespace {
@@ -26,17 +24,6 @@ constexpr std::uint8_t kData = 0;
 constexpr std::uint8_t kHeaders = 1;
 constexpr std::uint8_t kEndHeaders = 4;
 constexpr std::uint8_t kEndStream = 1;
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 30s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
 
 double resident_mb() {
   std::istringstream pages(*read_file("/proc/self/statm"));
@@ -79,27 +66,13 @@ std::string prefix(std::uint32_t length) {
   return out;
 }
 
-class RawStream : public ::testing::Test {
+class RawStream : public Served {
  protected:
-  void serve(const ServerOptions& options) {
-    auto made = TempDir::create(std::filesystem::temp_directory_path(), "ballast-raw-");
-    ASSERT_TRUE(made);
-    folder_ = std::make_unique<TempDir>(std::move(*made));
-    path_ = (folder_->path() / "global.sock").string();
-    GlobalState state{policy::initial(3), std::vector<float>(spec::kParameters, 0.0F)};
-    state.parameters.epoch = 3;
-    auto network = GlobalNetwork::create(std::move(state), {});
-    ASSERT_TRUE(network);
-    network_ = std::move(*network);
-    auto server = GlobalServer::start("unix:" + path_, *network_, options);
-    ASSERT_TRUE(server) << server.error().message;
-    server_ = std::move(*server);
-  }
   UniqueFd connect() const {
     UniqueFd out(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un to{};
     to.sun_family = AF_UNIX;
-    std::strncpy(to.sun_path, path_.c_str(), sizeof to.sun_path - 1);
+    std::strncpy(to.sun_path, socket().c_str(), sizeof to.sun_path - 1);
     EXPECT_EQ(::connect(out.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
     return out;
   }
@@ -139,16 +112,11 @@ class RawStream : public ::testing::Test {
     return false;
   }
   void expect_others_go_on() const {
-    const auto honest =
-        WorkerClient::start({.address = "unix:" + path_, .worker_id = "honest", .first_wait = 5ms});
+    const auto honest = WorkerClient::start({.address = address_, .worker_id = "honest", .first_wait = 5ms});
     EXPECT_TRUE(eventually([&] { return honest->take_parameters() != nullptr; }));
   }
-  std::uint64_t ended(Ended reason) const { return server_->stats().ended[static_cast<std::size_t>(reason)]; }
 
-  std::unique_ptr<TempDir> folder_;
-  std::string path_, heard_;
-  std::unique_ptr<GlobalNetwork> network_;
-  std::unique_ptr<GlobalServer> server_;
+  std::string heard_;
 };
 
 TEST_F(RawStream, NothingIsSetAsideForAFrameOfAGigabyte) {
