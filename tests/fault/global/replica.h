@@ -66,12 +66,13 @@ class Replicas : public ::testing::Test {
     ASSERT_TRUE(made);
     folder_ = std::make_unique<TempDir>(std::move(*made));
   }
-  Replica start(std::vector<std::string> flags) {
+  /// `env`: KEY=VALUE for this process alone.
+  Replica start(std::vector<std::string> flags, std::vector<std::string> env = {}) {
     const char* bin = std::getenv("BALLAST_BIN_DIR");
     const auto folder = bin != nullptr ? std::filesystem::path(bin) : binary_dir().parent_path();
     flags.insert(flags.begin(), (folder / "ballast-global").string());
     Replica out{folder_->path() / ("log-" + std::to_string(count_++)), {}};
-    auto child = ChildProcess::spawn({.argv = flags, .output = out.log});
+    auto child = ChildProcess::spawn({.argv = flags, .env = std::move(env), .output = out.log});
     EXPECT_TRUE(child) << child.error().message;
     if (child) {
       out.process = std::move(*child);
