@@ -102,6 +102,8 @@ void add_sync(CLI::App& app, ballast::bench::SyncOptions& options) {
       ->capture_default_str();
   sync->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   sync->add_option("--plot", options.plot, "SVG file: cost per worker over the number of workers");
+  sync->add_option("--plot-with", options.beside, "JSON file of a `fleet` run to draw in the same plot");
+  sync->add_option("--csv", options.csv, "CSV file: the figures as a table");
 }
 
 void add_fleet(CLI::App& app, ballast::bench::SyncOptions& options) {
@@ -125,6 +127,8 @@ void add_fleet(CLI::App& app, ballast::bench::SyncOptions& options) {
       ->capture_default_str();
   fleet->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   fleet->add_option("--plot", options.plot, "SVG file: cost per node over the number of nodes");
+  fleet->add_option("--plot-with", options.beside, "JSON file of a `sync` run to draw in the same plot");
+  fleet->add_option("--csv", options.csv, "CSV file: the figures as a table");
 }
 
 void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
@@ -160,6 +164,9 @@ void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
       ->add_option("--speed-up", options.speed_up, "N[,N...] workers of the runs for the speed-up (0: none)")
       ->delimiter(',')
       ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  distance->add_option("--learning-rate", options.learning_rate, "RMSProp's (0: as tuned for a3c)")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   distance->add_option("--threads", options.threads, "0: these in turn only, without a thread a worker")
       ->capture_default_str();

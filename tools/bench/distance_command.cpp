@@ -21,10 +21,11 @@ namespace ballast::bench {
 
 namespace {
 
-using Key = std::tuple<std::string, std::string, bool, bool, std::size_t, std::size_t, std::uint64_t>;
+using Key = std::tuple<std::string, std::string, bool, bool, std::size_t, std::size_t, std::uint64_t, double>;
 
 Key key_of(const DistanceRun& run) {
-  return {run.environment, run.poison, run.threads, run.rules, run.workers, run.staleness, run.seed};
+  return {run.environment, run.poison,    run.threads, run.rules,
+          run.workers,     run.staleness, run.seed,    run.learning_rate};
 }
 
 std::vector<DistanceRun> plan(const DistanceOptions& options) {
@@ -37,7 +38,10 @@ std::vector<DistanceRun> plan(const DistanceOptions& options) {
   };
   for (std::uint64_t seed = 1; seed <= options.seeds; ++seed) {
     for (const bool rules : {true, false}) {
-      const DistanceRun run{.rules = rules, .seed = seed, .environment = options.environment};
+      const DistanceRun run{.rules = rules,
+                            .seed = seed,
+                            .environment = options.environment,
+                            .learning_rate = options.learning_rate};
       const auto with = [&run](std::size_t staleness, std::size_t workers, const std::string& poison = "none",
                                bool threads = false) {
         DistanceRun out = run;

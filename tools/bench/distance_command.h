@@ -28,7 +28,8 @@ struct DistanceOptions {
   std::size_t poison_workers = 20;
   /// Workers of the runs until the task is solved: in turn, N - 1 versions behind, and in threads.
   std::vector<std::size_t> speed_up = {1, 2, 4, 8, 16};
-  bool threads = true;  ///< these too
+  bool threads = true;       ///< these too
+  double learning_rate = 0;  ///< 0: as tuned
   unsigned jobs = 2;
   double minutes = 0;  ///< after so many no further run begins; 0: all are run
   std::string output;  ///< CSV, a row a run; the runs that it holds already are not run again

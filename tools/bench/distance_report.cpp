@@ -21,9 +21,10 @@ namespace ballast::bench {
 namespace {
 
 constexpr const char* kHead =
-    "environment,how,poison,rules,workers,staleness,seed,solved_at,seconds,final_return,versions,accepted,"
+    "environment,how,poison,rules,workers,staleness,learning_rate,seed,solved_at,seconds,final_return,"
+    "versions,accepted,"
     "rejected,quarantines";
-constexpr std::size_t kFields = 14;
+constexpr std::size_t kFields = 15;
 
 std::string head() {
   std::string out = kHead;
@@ -47,10 +48,10 @@ bool parse(const std::vector<std::string>& f, DistanceRun* run, DistanceResult* 
   run->threads = f[1] == "threads";
   run->poison = f[2];
   run->rules = f[3] == "on";
-  bool good = number(f[4], &run->workers) && number(f[5], &run->staleness) && number(f[6], &run->seed) &&
-              number(f[7], &r->solved_at) && number(f[8], &r->seconds) && number(f[9], &r->final_return) &&
-              number(f[10], &r->versions) && number(f[11], &r->accepted) && number(f[12], &r->rejected) &&
-              number(f[13], &r->quarantines);
+  bool good = number(f[4], &run->workers) && number(f[5], &run->staleness) &&
+              number(f[6], &run->learning_rate) && number(f[7], &run->seed) && number(f[8], &r->solved_at) &&
+              number(f[9], &r->seconds) && number(f[10], &r->final_return) && number(f[11], &r->versions) &&
+              number(f[12], &r->accepted) && number(f[13], &r->rejected) && number(f[14], &r->quarantines);
   for (std::size_t i = 0; i < DistanceResult::kPoints; ++i) {
     good = good && number(f[kFields + i], &r->curve[i]);
   }
@@ -108,10 +109,10 @@ std::string pair(const DistanceRuns& runs, std::uint64_t steps, const std::strin
 std::string distance_csv(const DistanceRuns& runs) {
   std::string out = head() + "\n";
   for (const auto& [run, r] : runs) {
-    out += fmt::format("{},{},{},{},{},{},{},{},{:.3f},{:.6g},{},{},{},{}", run.environment,
+    out += fmt::format("{},{},{},{},{},{},{:g},{},{},{:.3f},{:.6g},{},{},{},{}", run.environment,
                        run.threads ? "threads" : "in turn", run.poison, run.rules ? "on" : "off", run.workers,
-                       run.staleness, run.seed, r.solved_at, r.seconds, r.final_return, r.versions,
-                       r.accepted, r.rejected, r.quarantines);
+                       run.staleness, run.learning_rate, run.seed, r.solved_at, r.seconds, r.final_return,
+                       r.versions, r.accepted, r.rejected, r.quarantines);
     for (const double value : r.curve) {
       out += fmt::format(",{:.6g}", value);
     }

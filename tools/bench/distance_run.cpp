@@ -49,7 +49,7 @@ double norm_of(const std::vector<float>& values) {
 std::unique_ptr<sync::GlobalNetwork> make_network(const DistanceRun& run, const train::Hyper& hyper,
                                                   std::vector<float> theta) {
   sync::GlobalOptions options;
-  options.rms_prop.learning_rate = hyper.learning_rate;
+  options.rms_prop.learning_rate = run.learning_rate > 0 ? run.learning_rate : hyper.learning_rate;
   options.clip_norm = hyper.optimiser.clip_norm;
   options.robust = run.rules;
   options.staleness_limit = 4096;  // what the rules drop is what is judged

@@ -20,6 +20,7 @@ struct DistanceRun {
   /// A thread a worker, none of which waits for another, until the task is solved: for its time. Then
   /// `staleness` is not read: a gradient lags as far behind as it happens to.
   bool threads = false;
+  double learning_rate = 0;  ///< 0: as tuned for A3C here, which then adapts it; here it stays
 };
 
 struct DistanceResult {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/bench/sync_command.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -142,30 +143,70 @@ Result<ordered_json> measure(const SyncOptions& options, std::size_t workers) {
     row["params"] = options.parameters;
     row["versions"] = r.last_version - r.first_version;
   }
-  row.update(
-      ordered_json{{"interval_s", options.interval_s},
-                   {"seconds", options.seconds},
-                   {"syncs", r.syncs},
-                   {"syncs_per_s", rate},
-                   {"p50_ms", quantile(r.latency_ms, 0.5)},
-                   {"p90_ms", quantile(r.latency_ms, 0.9)},
-                   {"p99_ms", quantile(r.latency_ms, 0.99)},
-                   {"p999_ms", quantile(r.latency_ms, 0.999)},
-                   {"max_ms", quantile(r.latency_ms, 1)},
-                   {"lost", r.lost},
-                   {"broken_streams", r.broken},
-                   {"broken_why", r.broken_why},
-                   {"verdicts", r.verdicts},
-                   {"sent_mb_per_s", static_cast<double>(r.sent_bytes) / 1e6 / seconds},
-                   {"pulled_mb_per_s", static_cast<double>(r.received_bytes) / 1e6 / seconds},
-                   {"server_cpu_cores", cpu},
-                   {"server_rss_mb", meter.server_after.rss_mb},
-                   {"server_cpu_us_per_sync", rate > 0 ? cpu * 1e6 / rate : 0},
-                   {"server_kib_per_worker", meter.server_after.rss_mb * 1024 / static_cast<double>(workers)},
-                   {"client_cpu_cores", (meter.client_after - meter.client_before) / options.seconds},
-                   {"load_average_before", load_before},
-                   {"load_average_after", load_average()}});
+  row.update(ordered_json{{"interval_s", options.interval_s},
+                          {"seconds", options.seconds},
+                          {"syncs", r.syncs},
+                          {"syncs_per_s", rate},
+                          {"p50_ms", quantile(r.latency_ms, 0.5)},
+                          {"p90_ms", quantile(r.latency_ms, 0.9)},
+                          {"p99_ms", quantile(r.latency_ms, 0.99)},
+                          {"p999_ms", quantile(r.latency_ms, 0.999)},
+                          {"max_ms", quantile(r.latency_ms, 1)},
+                          {"lost", r.lost},
+                          {"broken_streams", r.broken},
+                          {"broken_why", r.broken_why},
+                          {"verdicts", r.verdicts},
+                          {"sent_mb_per_s", static_cast<double>(r.sent_bytes) / 1e6 / seconds},
+                          {"pulled_mb_per_s", static_cast<double>(r.received_bytes) / 1e6 / seconds},
+                          {"server_cpu_cores", cpu},
+                          {"server_rss_mb", meter.server_after.rss_mb},
+                          {"server_cpu_us_per_sync", rate > 0 ? cpu * 1e6 / rate : 0},
+                          {options.pods > 0 ? "server_kib_per_node" : "server_kib_per_worker",
+                           meter.server_after.rss_mb * 1024 / static_cast<double>(workers)},
+                          {"client_cpu_cores", (meter.client_after - meter.client_before) / options.seconds},
+                          {"load_average_before", load_before},
+                          {"load_average_after", load_average()}});
   return row;
+}
+
+SyncCost cost_of(const ordered_json& row) {
+  const bool fleet = row.contains("nodes");
+  return {fleet, row[fleet ? "nodes" : "workers"], row["server_cpu_us_per_sync"],
+          row[fleet ? "server_kib_per_node" : "server_kib_per_worker"]};
+}
+
+// Rows of an earlier run's JSON: one, or a list of them.
+Result<std::vector<SyncCost>> costs_of(const std::string& file) {
+  const auto text = read_file(file);
+  if (!text) {
+    return text.error();
+  }
+  std::vector<SyncCost> out;
+  try {
+    const auto rows = ordered_json::parse(*text);
+    for (const auto& row : rows.is_array() ? rows : ordered_json::array({rows})) {
+      out.push_back(cost_of(row));
+    }
+  } catch (const nlohmann::json::exception& error) {
+    return Error::usage(file + ": not what ballast-bench sync or fleet wrote: " + error.what());
+  }
+  return out;
+}
+
+std::string csv_of(const ordered_json& rows) {
+  std::string head;
+  std::string lines;
+  for (const auto& row : rows) {
+    std::string line;
+    for (const auto& [name, value] : row.items()) {
+      if (value.is_number()) {
+        head += &row == &rows.front() ? (head.empty() ? "" : ",") + name : "";
+        line += (line.empty() ? "" : ",") + fmt::format("{:.6g}", value.get<double>());
+      }
+    }
+    lines += line + "\n";
+  }
+  return head + "\n" + lines;
 }
 
 // Two files a worker: its socket here and a spare for gRPC's own.
@@ -190,17 +231,28 @@ Status run_sync(const SyncOptions& options) {
   }
   ordered_json rows = ordered_json::array();
   std::vector<SyncCost> costs;
+  if (!options.beside.empty()) {
+    auto earlier = costs_of(options.beside);
+    if (!earlier) {
+      return earlier.error();
+    }
+    costs = std::move(*earlier);
+  }
   for (const std::size_t workers : options.workers) {
     auto row = measure(options, workers);
     if (!row) {
       return row.error();
     }
-    costs.push_back(
-        {static_cast<double>(workers), (*row)["server_cpu_us_per_sync"], (*row)["server_kib_per_worker"]});
+    costs.push_back(cost_of(*row));
     rows.push_back(std::move(*row));
   }
   if (!options.plot.empty()) {
     if (auto written = write_file_atomic(options.plot, sync_cost_svg(costs)); !written) {
+      return written;
+    }
+  }
+  if (!options.csv.empty()) {
+    if (auto written = write_file_atomic(options.csv, csv_of(rows)); !written) {
       return written;
     }
   }

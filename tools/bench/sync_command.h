@@ -19,17 +19,21 @@ struct SyncOptions {
   double interval_s = 5;  ///< between the syncs of one worker
   unsigned threads = 1;   ///< that drive the workers
   std::string output;     ///< JSON; "-" is stdout: a row, or a list of rows for several `workers`
+  std::string csv;        ///< the rows' figures as a table; empty: none
   std::string plot;       ///< SVG: cost per worker over the number of workers; empty: none
+  std::string beside;     ///< JSON of an earlier run of the other kind, drawn in the same plot; empty: none
 };
 
 Status run_sync(const SyncOptions& options);
 
-/// One point of the plot.
+/// What one run cost the server, for each worker or node.
 struct SyncCost {
-  double workers = 0;
+  bool fleet = false;
+  double clients = 0;
   double server_cpu_us_per_sync = 0;
-  double server_kib_per_worker = 0;
+  double server_kib_per_client = 0;
 };
+/// Both kinds in one plot, on logarithmic axes.
 std::string sync_cost_svg(const std::vector<SyncCost>& points);
 
 }  // namespace ballast::bench

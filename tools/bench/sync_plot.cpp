@@ -26,20 +26,35 @@ Axis decades(double low, double high) {
   return {least, std::max(10 * least, std::pow(10, std::ceil(std::log10(std::max(high, 1e-3)))))};
 }
 
-std::string line(const std::vector<SyncCost>& points, const Axis& x, const Axis& y, double SyncCost::*value,
-                 const char* colour) {
+struct Line {
+  const char* name;
+  bool fleet;
+  double SyncCost::*value;
+  const char* colour;
+};
+constexpr Line kLines[] = {
+    {"CPU, µs a push and pull", false, &SyncCost::server_cpu_us_per_sync, "#1b6ca8"},
+    {"memory, KiB a worker", false, &SyncCost::server_kib_per_client, "#c0562b"},
+    {"CPU, µs a report of a node", true, &SyncCost::server_cpu_us_per_sync, "#2a8a57"},
+    {"memory, KiB a node", true, &SyncCost::server_kib_per_client, "#7a4fa3"},
+};
+
+std::string draw(const std::vector<SyncCost>& points, const Axis& x, const Axis& y, const Line& line) {
   std::string path;
   std::string dots;
   for (const SyncCost& p : points) {
-    const double px = x.place(p.workers, kLeft, kRight);
-    const double py = y.place(p.*value, kBottom, kTop);
+    if (p.fleet != line.fleet) {
+      continue;
+    }
+    const double px = x.place(p.clients, kLeft, kRight);
+    const double py = y.place(p.*line.value, kBottom, kTop);
     path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", px, py);
-    dots += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", px, py, colour);
+    dots += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", px, py, line.colour);
     dots += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{:.0f}</text>\n", px, py - 9,
-                        p.*value);
+                        p.*line.value);
   }
   return fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>\n{}", path,
-                     colour, dots);
+                     line.colour, dots);
 }
 
 }  // namespace
@@ -47,17 +62,18 @@ std::string line(const std::vector<SyncCost>& points, const Axis& x, const Axis&
 std::string sync_cost_svg(const std::vector<SyncCost>& points) {
   double low = 1e9, high = 0, few = 1e9, many = 0;
   for (const SyncCost& p : points) {
-    low = std::min({low, p.server_cpu_us_per_sync, p.server_kib_per_worker});
-    high = std::max({high, p.server_cpu_us_per_sync, p.server_kib_per_worker});
-    few = std::min(few, p.workers);
-    many = std::max(many, p.workers);
+    low = std::min({low, p.server_cpu_us_per_sync, p.server_kib_per_client});
+    high = std::max({high, p.server_cpu_us_per_sync, p.server_kib_per_client});
+    few = std::min(few, p.clients);
+    many = std::max(many, p.clients);
   }
   const Axis x = decades(few, many);
   const Axis y = decades(low, high);
   std::string out =
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"420\" font-family=\"sans-serif\" "
-      "font-size=\"12\">\n<rect width=\"700\" height=\"420\" fill=\"white\"/>\n"
-      "<text x=\"70\" y=\"24\" font-size=\"15\">Cost of a worker at the global network's server</text>\n";
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"430\" font-family=\"sans-serif\" "
+      "font-size=\"12\">\n<rect width=\"760\" height=\"430\" fill=\"white\"/>\n"
+      "<text x=\"70\" y=\"24\" font-size=\"15\">What a worker and a node cost the global network's "
+      "server</text>\n";
   for (double v = x.least; v <= x.most * 1.001; v *= 10) {
     const double px = x.place(v, kLeft, kRight);
     out += fmt::format("<line x1=\"{0:.1f}\" y1=\"{1}\" x2=\"{0:.1f}\" y2=\"{2}\" stroke=\"#ddd\"/>\n", px,
@@ -71,13 +87,19 @@ std::string sync_cost_svg(const std::vector<SyncCost>& points) {
                        kLeft, kRight);
     out += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:g}</text>\n", kLeft - 8, py + 4, v);
   }
-  out += fmt::format("<text x=\"360\" y=\"{}\" text-anchor=\"middle\">workers, a connection each</text>\n",
-                     kBottom + 38);
-  out += line(points, x, y, &SyncCost::server_cpu_us_per_sync, "#1b6ca8");
-  out += line(points, x, y, &SyncCost::server_kib_per_worker, "#c0562b");
-  out +=
-      "<text x=\"420\" y=\"70\" fill=\"#1b6ca8\">CPU, µs a push and pull</text>\n"
-      "<text x=\"420\" y=\"88\" fill=\"#c0562b\">memory, KiB a worker</text>\n</svg>\n";
+  out += fmt::format(
+      "<text x=\"360\" y=\"{}\" text-anchor=\"middle\">workers or nodes, a connection each</text>\n",
+      kBottom + 38);
+  int legend = 0;
+  for (const Line& line : kLines) {
+    if (std::any_of(points.begin(), points.end(), [&](const SyncCost& p) { return p.fleet == line.fleet; })) {
+      out += draw(points, x, y, line);
+      out += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\">{}</text>\n", kLeft + 170 * (legend % 4),
+                         kBottom + 60, line.colour, line.name);
+      ++legend;
+    }
+  }
+  out += "</svg>\n";
   return out;
 }
 

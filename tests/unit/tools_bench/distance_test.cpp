@@ -42,8 +42,13 @@ TEST(Distance, WorkersInThreadsStopWhereTheTaskIsSolvedOrTheStepsAreOver) {
 TEST(Distance, TheTableIsReadAsItWasWrittenAndAnythingElseIsRefused) {
   DistanceResult result = learn_at_distance({.staleness = 4, .workers = 4}, kSteps);
   result.curve[3] = std::numeric_limits<double>::quiet_NaN();
-  const DistanceRun run{
-      .staleness = 4, .workers = 4, .poison = "nan", .rules = false, .seed = 7, .environment = "acrobot"};
+  const DistanceRun run{.staleness = 4,
+                        .workers = 4,
+                        .poison = "nan",
+                        .rules = false,
+                        .seed = 7,
+                        .environment = "acrobot",
+                        .learning_rate = 5e-4};
   const std::string csv = distance_csv({{run, result}});
   const auto read = distance_from_csv(csv);
   ASSERT_TRUE(read) << read.error().message;
