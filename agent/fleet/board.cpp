@@ -65,7 +65,8 @@ struct Board::Service {
   observe::PersistenceEstimator persistence;
   observe::ServiceAggregate aggregate;
   observe::LoopNumbers loop;
-  MonotonicNs made = 0;  ///< the aggregate; 0: never
+  MonotonicNs made = 0;    ///< the aggregate; 0: never
+  MonotonicNs period = 0;  ///< until it is made anew
 };
 
 Board::Board(BoardOptions options) : options_(options) {}
@@ -165,6 +166,9 @@ void Board::take_in(Node& node, NodeReport report, MonotonicNs now) {
     if (service == nullptr) {
       service = std::make_unique<Service>();
       service->id = e.telemetry.id.service;
+      // Services made anew in step would hold up all reports that come meanwhile.
+      const MonotonicNs least = ns(options_.refresh);
+      service->period = least + std::hash<std::string>()(service->id.name) % (least / 2 + 1);
     }
     const auto [place, free] = service->rows.try_emplace(e.telemetry.id.pod, nullptr);
     if (!free) {
@@ -210,7 +214,7 @@ void Board::forget_silent(MonotonicNs now) {
 }
 
 void Board::refresh(Service& service, MonotonicNs now) {
-  if (service.made != 0 && now - service.made < ns(options_.refresh)) {
+  if (service.made != 0 && now - service.made < service.period) {
     return;
   }
   std::vector<observe::EndpointTelemetry> endpoints;

@@ -34,7 +34,7 @@ struct BoardOptions {
   std::size_t most_endpoints = 1024;         ///< of one node
   std::chrono::milliseconds late{5'000};     ///< a report that was under way for longer is refused
   std::chrono::milliseconds forget{15'000};  ///< a node that is silent for longer has no endpoints
-  std::chrono::milliseconds refresh{500};    ///< a service's aggregate is made anew at most so often
+  std::chrono::milliseconds refresh{500};    ///< a service's aggregate is made anew after one to 1.5 of it
 };
 
 struct BoardStats {
