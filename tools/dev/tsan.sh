@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tests=("$@")
 if [ ${#tests[@]} = 0 ]; then
-  tests=(model_sync_test model_sync_stream_test agent_fleet_test)
+  tests=(model_sync_stream_test agent_fleet_test)
 fi
 [ -f build/tsan/build.ninja ] || cmake --preset tsan >/dev/null
 ninja -C build/tsan "${tests[@]}"

@@ -6,6 +6,7 @@
 // hand-over of an object through gRPC looks like a race. The names are those of Debian 12's build; where
 // there is no such name the sanitizer reports more, never less.
 #include <dlfcn.h>
+#include <grpc/grpc.h>
 
 #include <cstdint>
 
@@ -113,6 +114,33 @@ void _ZN9grpc_core12CallCombiner4StopEPKciS2_(void* combiner, const char* file, 
   __tsan_release(combiner);
   __tsan_acquire(combiner);
   real(combiner, file, line, reason);
+}
+
+// A batch of operations hands its tag over to whoever takes it out of the completion queue.
+grpc_call_error grpc_call_start_batch(grpc_call* call, const grpc_op* ops, size_t count, void* tag,
+                                      void* reserved) {
+  static auto* const real = next<decltype(grpc_call_start_batch)>("grpc_call_start_batch");
+  __tsan_release(tag);
+  return real(call, ops, count, tag, reserved);
+}
+
+grpc_event grpc_completion_queue_next(grpc_completion_queue* queue, gpr_timespec deadline, void* reserved) {
+  static auto* const real = next<decltype(grpc_completion_queue_next)>("grpc_completion_queue_next");
+  const grpc_event event = real(queue, deadline, reserved);
+  if (event.type == GRPC_OP_COMPLETE) {
+    __tsan_acquire(event.tag);
+  }
+  return event;
+}
+
+grpc_event grpc_completion_queue_pluck(grpc_completion_queue* queue, void* tag, gpr_timespec deadline,
+                                       void* reserved) {
+  static auto* const real = next<decltype(grpc_completion_queue_pluck)>("grpc_completion_queue_pluck");
+  const grpc_event event = real(queue, tag, deadline, reserved);
+  if (event.type == GRPC_OP_COMPLETE) {
+    __tsan_acquire(tag);
+  }
+  return event;
 }
 
 // grpc::internal::ServerCallbackCall::ScheduleOnDone(bool): called when the last reaction is over, which a
