@@ -15,11 +15,13 @@
 namespace ballast::kube {
 
 struct WatchOptions {
-  std::string path;                  ///< of the collection: /api/v1/pods
-  std::string query;                 ///< selectors, percent-encoded: fieldSelector=spec.nodeName%3Dn1
-  bool metadata_only = false;        ///< PartialObjectMetadata: labels and names, nothing else
-  int page = 500;                    ///< objects a page of the list
-  std::chrono::seconds length{240};  ///< the server ends each watch after so long; it is resumed
+  std::string path;            ///< of the collection: /api/v1/pods
+  std::string query;           ///< selectors, percent-encoded: fieldSelector=spec.nodeName%3Dn1
+  bool metadata_only = false;  ///< PartialObjectMetadata: labels and names, nothing else
+  int page = 500;              ///< objects a page of the list
+  /// The server ends each watch after so long, and it is resumed; shorter than the silence after which the
+  /// client takes a connection for dead.
+  std::chrono::seconds length{120};
   std::chrono::milliseconds backoff_least{200};
   std::chrono::milliseconds backoff_most{10'000};
 };
