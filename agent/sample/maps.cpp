@@ -182,6 +182,8 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
     }
     maps.features_ = std::move(*opened);
   }
+  // The programs' own, and not needed.
+  maps.cpu_share_.reset(::bpf_obj_get((bpffs / BALLAST_MAP_CPU_SHARE).c_str()));
   return maps;
 }
 
@@ -418,6 +420,15 @@ Status PinnedMaps::forget_cgroup(CgroupId id) const {
   if (Status erased = erase(connections_.get(), BALLAST_MAP_CONNECTIONS, id); !erased) {
     return erased;
   }
+  const int cpus = ::libbpf_num_possible_cpus();
+  for (int cpu = 0; cpu_share_ && cpu < cpus; ++cpu) {
+    ballast_cpu_share_key key{};
+    key.cgroup_id = id;
+    key.cpu = static_cast<std::uint32_t>(cpu);
+    if (Status erased = erase(cpu_share_.get(), BALLAST_MAP_CPU_SHARE, key); !erased) {
+      return erased;
+    }
+  }
   return erase(cpu_.get(), BALLAST_MAP_CPU, id);
 }
 
@@ -461,6 +472,8 @@ const char* coverage_name(ballast_coverage_kind kind) {
       return "tls";
     case BALLAST_COVERAGE_QUIC:
       return "quic";
+    case BALLAST_COVERAGE_UNIX:
+      return "unix";
     case BALLAST_COVERAGE_KINDS:
       break;
   }

@@ -99,7 +99,7 @@ class PinnedMaps {
   Status forget_calls(Stale stale) const;
   PinnedMaps();
   UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_,
-      coverage_, features_;
+      coverage_, features_, cpu_share_;
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".

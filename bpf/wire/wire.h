@@ -170,7 +170,8 @@ enum ballast_coverage_kind {
 	BALLAST_COVERAGE_OTHER = 0, /* TCP connections that speak nothing we parse */
 	BALLAST_COVERAGE_TLS = 1,   /* TCP connections that are encrypted inside the application */
 	BALLAST_COVERAGE_QUIC = 2,  /* packets that open QUIC connections */
-	BALLAST_COVERAGE_KINDS = 3,
+	BALLAST_COVERAGE_UNIX = 3,  /* AF_UNIX connections that the cgroup's processes open */
+	BALLAST_COVERAGE_KINDS = 4,
 };
 
 struct ballast_coverage_key {
@@ -230,6 +231,14 @@ struct ballast_cpu_value {
 	__ballast_u64 switches; /* times a task was switched in */
 };
 BALLAST_ASSERT(sizeof(struct ballast_cpu_value) == 32, "cpu layout");
+
+/* Of `cpu_share`: what a cgroup has had of one CPU. */
+struct ballast_cpu_share_key {
+	__ballast_u64 cgroup_id;
+	__ballast_u32 cpu;
+	__ballast_u32 pad; /* zero */
+};
+BALLAST_ASSERT(sizeof(struct ballast_cpu_share_key) == 16, "cpu share key layout");
 
 /* Who has a CPU now. The counters of ballast_cpu_value grow only when a task is switched out, so a
  * reader adds `now - since_ns` for the running cgroup. One cache line a CPU. */
