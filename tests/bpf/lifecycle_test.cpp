@@ -48,6 +48,7 @@ TEST_F(Lifecycle, CountersGoOnOverARestart) {
     client.send(kGet);
     ASSERT_NE(client.receive_until("hello"), "");
   }
+  ASSERT_TRUE(eventually([this] { return connections().open == 1; })) << "the one of start_server() ends";
   const auto connections_before = connections();
   probes_.reset();  // the owner dies: pins stay
   client.send(kGet);
