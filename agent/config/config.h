@@ -31,8 +31,7 @@
 ///     lease: ballast-leader
 ///     lease_duration_s: 10       # 3..3600, unrenewed for so long, others take over
 ///     cluster_domain: cluster.local
-///     weights_per_s: 50          # 0.1..1000, changes of weights that the leader writes for all Services
-///     together
+///     weights_per_s: 50          # 0.1..1000, weights that the leader writes, all Services together
 ///   spans:
 ///     every: 0                   # 0..1000; one time slice of 67 ms in so many is sampled; 0: none
 ///     otlp: ""                   # http://HOST:PORT of an OpenTelemetry collector; empty: kept in the kernel

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "frames.h"
@@ -108,16 +109,18 @@ TEST_F(Http2Probe, CountsWhatH2loadCounts) {
 TEST_F(Http2Probe, LargeBodies) {
   std::uint64_t told = 0;
   for (int i = 0; i < 5; ++i) {
-    const auto answers = client().responses;
-    const auto answered = server().responses;
+    const auto caller = client();
+    const auto called = server();
     run({"h2load", "-n", "20", "-c", "2", "-m", "5", url("/big")});
     const auto gaps = loss(BALLAST_LOSS_GAP).events;
     if (gaps == told) {
-      EXPECT_EQ(client().responses, answers + 20);
-      EXPECT_EQ(server().responses, answered + 20);
-      if (told == 0) {
-        expect_exchanges(server(), 20);
-        expect_exchanges(client(), 20);
+      for (const auto& [before, after] : {std::pair(caller, client()), std::pair(called, server())}) {
+        EXPECT_EQ(after.requests, before.requests + 20);
+        EXPECT_EQ(after.responses, before.responses + 20);
+        EXPECT_EQ(after.in_flight, before.in_flight);
+        EXPECT_EQ(after.status[2], before.status[2] + 20);
+        EXPECT_EQ(after.first_byte.count, before.first_byte.count + 20);
+        EXPECT_EQ(after.last_byte.count, before.last_byte.count + 20);
       }
       return;
     }
