@@ -16,11 +16,12 @@ results=build/test-results
 rm -rf "$results"
 mkdir -p "$results"
 
-# run PRESET LABEL-REGEX: ctest of one preset; results as files, the verdict comes from the count.
+# run PRESET LABEL-REGEX: ctest of one preset; results as files, the verdict comes from the count. Of a program
+# that failed the failures alone are shown, which a log that is cut short still holds.
 run() {
   local preset=$1 labels=$2
   mkdir -p "$results/$preset/gtest"
-  GTEST_OUTPUT="json:$PWD/$results/$preset/gtest/" \
+  GTEST_BRIEF=1 GTEST_OUTPUT="json:$PWD/$results/$preset/gtest/" \
     ctest --test-dir "build/$preset" --label-regex "$labels" --output-on-failure --no-tests=error \
     --output-junit "$PWD/$results/$preset/ctest.xml" || true
 }

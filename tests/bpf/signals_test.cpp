@@ -82,10 +82,13 @@ TEST_F(Signals, WaitingBehindItselfIsToldFromWaitingForOthers) {
   }
   auto one = burner(cgroup_->path(), cpu_number);
   auto two = burner(cgroup_->path(), cpu_number);
-  EXPECT_TRUE(eventually([&] { return cpu().wait_ns >= 200'000'000U; }));
+  // From when both run: the first one was alone for as long as the second one took to start.
+  EXPECT_TRUE(eventually([&] { return cpu().self_wait_ns >= 20'000'000U; }));
+  const auto start = cpu();
+  EXPECT_TRUE(eventually([&] { return cpu().wait_ns - start.wait_ns >= 200'000'000U; }));
   const auto together = cpu();
   // However busy the machine: while one of the twins runs, the other one waits behind it.
-  EXPECT_GT(together.self_wait_ns, together.on_cpu_ns / 2);
+  EXPECT_GT(together.self_wait_ns - start.self_wait_ns, (together.on_cpu_ns - start.on_cpu_ns) / 2);
   EXPECT_LE(together.self_wait_ns, together.wait_ns);
   one.stop(std::chrono::milliseconds(0));
   two.stop(std::chrono::milliseconds(0));
