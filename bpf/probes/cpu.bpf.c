@@ -39,17 +39,11 @@ struct {
 	__type(value, struct waiting);
 } tasks SEC(".maps");
 
-struct share_key {
-	u64 cgroup_id;
-	u32 cpu;
-	u32 pad;
-};
-
 /* max_entries is cut to what the machine's CPUs need at load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, BALLAST_MAX_CPU_SHARES);
-	__type(key, struct share_key);
+	__type(key, struct ballast_cpu_share_key);
 	__type(value, __u64);
 } cpu_share SEC(".maps");
 
@@ -71,7 +65,7 @@ static __always_inline struct ballast_cpu_value *cpu_row(u64 cgroup_id)
 /* A reader without a share (full map) takes all its waiting as waiting for others. */
 static __always_inline u64 *share_of(u64 cgroup_id, u32 cpu_id)
 {
-	struct share_key key = {.cgroup_id = cgroup_id, .cpu = cpu_id};
+	struct ballast_cpu_share_key key = {.cgroup_id = cgroup_id, .cpu = cpu_id};
 	u64 *value = bpf_map_lookup_elem(&cpu_share, &key);
 
 	if (!value) {
@@ -79,6 +73,8 @@ static __always_inline u64 *share_of(u64 cgroup_id, u32 cpu_id)
 
 		bpf_map_update_elem(&cpu_share, &key, &zero, BPF_NOEXIST);
 		value = bpf_map_lookup_elem(&cpu_share, &key);
+		if (!value)
+			count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
 	}
 	return value;
 }
