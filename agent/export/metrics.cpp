@@ -114,6 +114,7 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
   ++tick_counts_[static_cast<std::size_t>(place)];
   tick_sum_s_ += loop.tick_duration_s;
   ++samples_;
+  maps_ = sample.maps;
   loop_ = loop;
 }
 
@@ -280,7 +281,7 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
 
   auto entries = family("ballast_map_entries", "Entries of a BPF map.", MetricType::Gauge);
   auto most = family("ballast_map_max_entries", "Entries that a BPF map can hold.", MetricType::Gauge);
-  for (const MapFill& map : loop_.maps) {
+  for (const sample::MapFill& map : maps_) {
     gauge(entries, {{"map", map.name}}, static_cast<double>(map.entries));
     gauge(most, {{"map", map.name}}, static_cast<double>(map.max_entries));
   }

@@ -65,6 +65,7 @@ class Metrics final : public prometheus::Collectable {
   std::map<observe::ServiceId, ServiceWeights> weights_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
+  std::vector<sample::MapFill> maps_;
   std::uint64_t reconcile_failures_ = 0;
   std::optional<OtlpCounts> spans_;
   std::uint64_t spans_lost_ = 0;

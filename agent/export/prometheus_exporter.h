@@ -15,13 +15,6 @@
 
 namespace ballast::telemetry {
 
-/// How full a map is.
-struct MapFill {
-  std::string name;
-  std::uint64_t entries = 0;
-  std::uint64_t max_entries = 0;
-};
-
 /// What the loop says of itself after a tick.
 struct LoopMetrics {
   double tick_duration_s = 0;  ///< the tick's own work, without the sleep
@@ -30,7 +23,6 @@ struct LoopMetrics {
   std::size_t subscribers = 0;
   double acknowledgement_delay_s = 0;
   std::map<std::string, bool> troubles;  ///< by what leads out of us: does it fail now?
-  std::vector<MapFill> maps;
 };
 
 struct ExporterOptions {

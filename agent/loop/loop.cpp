@@ -105,9 +105,7 @@ void Loop::tick(const sample::Sample& sample) {
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
                              .troubles = {{"identity", !doors_.identity->trouble().empty()},
-                                          {"sink", !doors_.sink->trouble().empty()}},
-                             .maps = {{"identity", pods.size(), BALLAST_MAX_CGROUPS},
-                                      {"cpu", sample.cgroups.size(), BALLAST_MAX_CGROUPS}}});
+                                          {"sink", !doors_.sink->trouble().empty()}}});
   }
 }
 

@@ -60,7 +60,15 @@ Result<Meter> Meter::create(const std::filesystem::path& bpffs, const std::files
   const bool probed = (meta->flags & BALLAST_META_CPU) != 0;
   sample::Sampler sampler([maps, &clock] { return sample::read_totals(*maps, clock); }, std::move(*roots),
                           probed ? sample::CpuSource::kScheduler : sample::CpuSource::kCgroupFiles);
-  return Meter(maps, tree, std::move(sampler), make_reconciler(maps, tree));
+  return Meter(bpffs, maps, tree, std::move(sampler), make_reconciler(maps, tree));
+}
+
+void Meter::count_maps(sample::Sample& sample) {
+  if (fills_.empty() || sample.taken - filled_ >= kReconcileNs) {
+    fills_ = sample::map_fills(bpffs_);
+    filled_ = sample.taken;
+  }
+  sample.maps = fills_;
 }
 
 void Meter::reconcile(sample::Sample& sample) {
@@ -86,6 +94,7 @@ Result<sample::Sample> Meter::sample(const std::vector<identity::Pod>& pods) {
   if (taken) {
     forget_gone(*taken);
     reconcile(*taken);
+    count_maps(*taken);
   }
   return taken;
 }
@@ -111,21 +120,18 @@ void Meter::forget_gone(const sample::Sample& sample) {
   if (!tree_->refresh()) {
     return;  // an unreadable tree says nothing about who is gone
   }
-  std::map<sample::CgroupId, MonotonicNs> still_gone;
+  std::vector<sample::CgroupId> gone;
   for (const sample::CgroupSample& cgroup : sample.cgroups) {
-    if (tree_->path_of(cgroup.id) != nullptr) {
-      continue;
-    }
-    const auto known = gone_since_.find(cgroup.id);
-    const MonotonicNs since = known == gone_since_.end() ? sample.taken : known->second;
-    if (sample.taken - since < kForgetNs) {
-      still_gone[cgroup.id] = since;
-    } else if (const Status status = maps_->forget_cgroup(cgroup.id); !status) {
-      spdlog::warn("gone cgroup not forgotten id={} reason=\"{}\"", cgroup.id, status.error().message);
+    if (tree_->path_of(cgroup.id) == nullptr) {
+      gone.push_back(cgroup.id);
     }
   }
-  gone_since_ = std::move(still_gone);
-  if (sample.taken - calls_looked_at_ >= kForgetNs && sample.taken > kForgetCallsNs) {
+  for (const sample::CgroupId id : gone_.due(gone, sample.taken)) {
+    if (const Status status = maps_->forget_cgroup(id); !status) {
+      spdlog::warn("gone cgroup not forgotten id={} reason=\"{}\"", id, status.error().message);
+    }
+  }
+  if (sample.taken - calls_looked_at_ >= kLookAtCallsNs && sample.taken > kForgetCallsNs) {
     calls_looked_at_ = sample.taken;
     if (const Status status = maps_->forget_calls_before(sample.taken - kForgetCallsNs); !status) {
       spdlog::warn("silent calls not forgotten reason=\"{}\"", status.error().message);

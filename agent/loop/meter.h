@@ -10,6 +10,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
 #include "agent/identity/identity.h"
+#include "agent/loop/gone.h"
 #include "agent/sample/cgroup_tree.h"
 #include "agent/sample/maps.h"
 #include "agent/sample/reconcile.h"
@@ -18,12 +19,12 @@
 namespace ballast::loop {
 
 /// Reads the pinned maps once a tick, and keeps them from filling up: what belongs to a cgroup that
-/// is gone is taken out after kForgetNs. Until then its last figures can still be read. Connections
-/// are held against netlink's socket table every kReconcileNs; without netlink the rest goes on.
+/// is gone is taken out after a while (GoneCgroups). Connections are held against netlink's socket
+/// table every kReconcileNs, and the maps' entries counted; without netlink the rest goes on.
 class Meter {
  public:
-  static constexpr MonotonicNs kForgetNs = 300'000'000'000ULL;
   static constexpr MonotonicNs kReconcileNs = 10'000'000'000ULL;
+  static constexpr MonotonicNs kLookAtCallsNs = 300'000'000'000ULL;
   static constexpr MonotonicNs kForgetCallsNs = 3600'000'000'000ULL;  ///< a caller's edge to a silent peer
 
   /// `cgroup_root` is the v2 mount that is measured. `clock` must outlive the meter.
@@ -33,23 +34,28 @@ class Meter {
   Result<sample::Sample> sample(const std::vector<identity::Pod>& pods);
 
  private:
-  Meter(std::shared_ptr<const sample::PinnedMaps> maps, std::shared_ptr<sample::CgroupTree> tree,
-        sample::Sampler sampler, sample::Reconciler reconciler)
-      : maps_(std::move(maps)),
+  Meter(std::filesystem::path bpffs, std::shared_ptr<const sample::PinnedMaps> maps,
+        std::shared_ptr<sample::CgroupTree> tree, sample::Sampler sampler, sample::Reconciler reconciler)
+      : bpffs_(std::move(bpffs)),
+        maps_(std::move(maps)),
         tree_(std::move(tree)),
         sampler_(std::move(sampler)),
         reconciler_(std::move(reconciler)) {}
   void find_nested(const std::vector<sample::CgroupRef>& wanted);
   void forget_gone(const sample::Sample& sample);
   void reconcile(sample::Sample& sample);
+  void count_maps(sample::Sample& sample);
 
+  std::filesystem::path bpffs_;
   std::shared_ptr<const sample::PinnedMaps> maps_;
   std::shared_ptr<sample::CgroupTree> tree_;  ///< the reconciler looks into it too
   sample::Sampler sampler_;
   sample::Reconciler reconciler_;
   MonotonicNs calls_looked_at_ = 0;
   std::string complaint_;  ///< the reconciler's, as logged last
-  std::map<sample::CgroupId, MonotonicNs> gone_since_;
+  GoneCgroups gone_;
+  std::vector<sample::MapFill> fills_;
+  MonotonicNs filled_ = 0;
   std::map<std::string, std::vector<sample::CgroupId>> nested_;  ///< by the path of a wanted cgroup
   std::size_t nested_walks_ = 0;                                 ///< tree_.walks() that nested_ is of
 };

@@ -74,17 +74,16 @@ void Reconciler::apply(Sample& sample) {
     complaint_ = done ? "" : done.error().message;
   }
   sample.reconcile_failures = failures_;
+  std::unordered_map<CgroupId, std::int64_t> alive;
   for (CgroupSample& cgroup : sample.cgroups) {
     const auto drift = drift_.find(cgroup.id);
     if (drift != drift_.end()) {
+      alive.insert(*drift);
       cgroup.connection_drift = drift->second;
       cgroup.connections = std::max<std::int64_t>(0, cgroup.connections + drift->second);
     }
   }
-  std::erase_if(drift_, [&](const auto& entry) {
-    return std::ranges::none_of(sample.cgroups,
-                                [&](const CgroupSample& cgroup) { return cgroup.id == entry.first; });
-  });
+  drift_ = std::move(alive);
 }
 
 }  // namespace ballast::sample

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/sample/map_fill.h"
 #include "agent/sample/pressure.h"
 #include "bpf/wire/wire.h"
 
@@ -59,6 +60,7 @@ struct Sample {
   std::vector<CgroupSample> cgroups;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss{};  ///< totals
   std::uint64_t reconcile_failures = 0;  ///< times that netlink refused its socket table, a total
+  std::vector<MapFill> maps;             ///< as counted at the last reconcile
 };
 
 }  // namespace ballast::sample

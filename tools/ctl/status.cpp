@@ -11,6 +11,7 @@
 
 #include "agent/base/human.h"
 #include "agent/base/table.h"
+#include "agent/sample/map_fill.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {
@@ -85,6 +86,12 @@ Result<Report> status(View& view, const std::string& /*target*/) {
     return gaps.error();
   }
   report.json["not_measured"] = *gaps;
+  const std::vector<sample::MapFill> fills = sample::map_fills(view.bpffs);
+  report.json["maps"] = Json::array();
+  for (const sample::MapFill& map : fills) {
+    report.json["maps"].push_back(
+        {{"name", map.name}, {"entries", map.entries}, {"max_entries", map.max_entries}});
+  }
   const auto age = [](double s) { return human_duration_ns(s * 1e9); };
   Table table({{"BALLASTD"}, {alive ? "alive" : "dead (the programs go on measuring)"}});
   table.row({"pid", std::to_string(meta.pid)});
@@ -112,6 +119,14 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   }
   table.row(
       {"not measured", not_measured.empty() ? "nothing that was seen" : not_measured + " (ballastctl loss)"});
+  const auto fullest = std::ranges::max_element(fills, {}, [](const sample::MapFill& map) {
+    return map.max_entries == 0 ? 0.0
+                                : static_cast<double>(map.entries) / static_cast<double>(map.max_entries);
+  });
+  if (fullest != fills.end()) {
+    table.row(
+        {"fullest map", fmt::format("{}, {} of {}", fullest->name, fullest->entries, fullest->max_entries)});
+  }
   for (const Feature& feature : *features) {
     table.row({feature.name, feature.available ? "yes" : "no: " + feature.fallback});
   }

@@ -200,9 +200,10 @@ TEST_F(PrometheusTest, TheAgentTellsOfItself) {
   loop.policy_version = 77;
   loop.subscribers = 3;
   loop.acknowledgement_delay_s = 0.125;
-  loop.maps = {{"requests", 12, 4096}};
   loop.troubles = {{"identity", false}, {"sink", true}};
-  exporter_->observe(tick(11, 0, 0), {}, loop);
+  sample::Sample sample = tick(11, 0, 0);
+  sample.maps = {{"requests", 12, 4096}};
+  exporter_->observe(sample, {}, loop);
   const Series series = scrape();
   EXPECT_EQ(series.at("ballast_policy_epoch"), 2);
   EXPECT_EQ(series.at("ballast_policy_version"), 77);
