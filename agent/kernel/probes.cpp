@@ -22,6 +22,7 @@
 #include "cpu.skel.h"
 #include "http.skel.h"
 #include "tcp.skel.h"
+#include "unix.skel.h"
 
 namespace ballast::kernel {
 
@@ -37,6 +38,9 @@ constexpr OwnMap kFeatureMap{BALLAST_MAP_FEATURES, BPF_MAP_TYPE_ARRAY, sizeof(st
                              sizeof(ballast_feature_value), BALLAST_MAX_FEATURES};
 constexpr OwnMap kDecisionMap{BALLAST_MAP_DECISIONS, BPF_MAP_TYPE_HASH, sizeof(ballast_decision_key),
                               sizeof(ballast_decision_value), BALLAST_MAX_DECISIONS};
+
+/// BPF_CGROUP_UNIX_CONNECT of Linux 6.7; the headers that we are built with may be older.
+constexpr auto kUnixConnect = static_cast<bpf_attach_type>(49);
 
 template <typename Value>
 Value first_value(const UniqueFd& map) {
@@ -112,8 +116,9 @@ struct Probes::State {
   Status load_tcp();
   Status load_http();
   Status load_cpu();
+  Status load_unix();
   Status attach();
-  Status attach_http();
+  Status attach_cgroup_programs();
   bool trace(const char* signal, std::initializer_list<bpf_program*> programs,
              std::vector<std::filesystem::path>& fresh) const;
   void name_features();
@@ -132,11 +137,13 @@ struct Probes::State {
   bool tcp_marks = false;
   bool close_traced = false;
   bool cpu_traced = false;
+  bool unix_seen = false;
   std::uint32_t flags = 0;
   std::vector<Feature> features;
   SkeletonPtr<http_bpf> http;
   SkeletonPtr<tcp_bpf> tcp;
   SkeletonPtr<cpu_bpf> cpu;
+  SkeletonPtr<unix_bpf> af_unix;
 };
 
 // Finds what an earlier run left. Maps of another version or shape are taken out, with the programs
@@ -159,7 +166,7 @@ Status Probes::State::adopt() {
              std::to_string(BALLAST_WIRE_VERSION);
   } else {
     for (const Status& shape : {check_shapes<http_bpf>("http", path), check_shapes<tcp_bpf>("tcp", path),
-                                check_shapes<cpu_bpf>("cpu", path)}) {
+                                check_shapes<cpu_bpf>("cpu", path), check_shapes<unix_bpf>("unix", path)}) {
       if (!shape) {
         reason = shape.error().message;
       }
@@ -268,6 +275,19 @@ Status Probes::State::load_cpu() {
   return ok();
 }
 
+Status Probes::State::load_unix() {
+  auto loaded = try_load<unix_bpf>("unix", folder.path(), [](unix_bpf& skeleton) {
+    ::bpf_program__set_expected_attach_type(skeleton.progs.unix_connect, kUnixConnect);
+  });
+  unix_seen = loaded.ok();
+  if (!loaded) {
+    spdlog::debug("AF_UNIX not seen reason=\"{}\"", loaded.error().message);
+    return ok();
+  }
+  af_unix = std::move(*loaded);
+  return ok();
+}
+
 // Attaches the tracing programs of one signal beside those in force, or none of them when one is refused.
 bool Probes::State::trace(const char* signal, std::initializer_list<bpf_program*> programs,
                           std::vector<std::filesystem::path>& fresh) const {
@@ -316,10 +336,10 @@ Status Probes::State::attach() {
       }
     }
   }
-  return attach_http();
+  return attach_cgroup_programs();
 }
 
-Status Probes::State::attach_http() {
+Status Probes::State::attach_cgroup_programs() {
   const UniqueFd cgroup(::open(cgroup_root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!cgroup) {
     return bpf_failure("opening the cgroup v2 root " + cgroup_root.string(), errno);
@@ -329,6 +349,11 @@ Status Probes::State::attach_http() {
         !attached) {
       return attached;
     }
+  }
+  const auto link = pin("unix_connect");
+  unix_seen = unix_seen && attach_cgroup(af_unix->progs.unix_connect, cgroup.get(), link).ok();
+  if (!unix_seen) {
+    drop_pin(link);
   }
   return ok();
 }
@@ -345,6 +370,7 @@ void Probes::State::name_features() {
                   : "no tracepoints to have it in");
   tell("scheduler tracepoints", cpu_traced,
        "on-CPU time of pods from their cgroups' files; waiting for a CPU is not known");
+  tell("AF_UNIX connections", unix_seen, "kernel before 6.7: that pods talk over AF_UNIX is not known");
   flags = BALLAST_META_HTTP | (tcp_traced ? BALLAST_META_TCP : 0U) | (cpu_traced ? BALLAST_META_CPU : 0U);
 }
 
@@ -376,7 +402,7 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
   state->cgroup_root = std::move(*root);
   state->span_every = options.span_every;
   for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http,
-                          &State::load_cpu, &State::attach, &State::publish_meta}) {
+                          &State::load_cpu, &State::load_unix, &State::attach, &State::publish_meta}) {
     if (Status done = (state.get()->*step)(); !done) {
       return done.error();
     }

@@ -96,6 +96,9 @@ class Fallback : public LiveTest {
 
 TEST_F(Fallback, EverythingThatThisKernelOffersIsUsed) {
   for (const Feature& each : probes_->features()) {
+    if (each.name == "AF_UNIX connections") {
+      continue;  // Linux 6.7 on, and Debian 12 has 6.1; Signals.AfUnixIsAKnownGap
+    }
     EXPECT_TRUE(each.available) << each.name << ": " << each.fallback;
     EXPECT_EQ(each.fallback, "") << each.name;
   }

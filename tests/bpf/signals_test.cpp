@@ -2,10 +2,17 @@
 // Connections and CPU by cgroup.
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include <algorithm>
+#include <chrono>
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "agent/sample/map_fill.h"
 #include "live.h"
 
 namespace ballast::testing {
@@ -92,6 +99,63 @@ TEST_F(Signals, WaitingBehindItselfIsToldFromWaitingForOthers) {
   }
   const auto apart = cpu();
   EXPECT_LT(apart.self_wait_ns - before.self_wait_ns, (apart.on_cpu_ns - before.on_cpu_ns) / 10);
+}
+
+TEST_F(Signals, AfUnixIsAKnownGap) {
+  for (const Feature& each : probes_->features()) {
+    if (each.name == "AF_UNIX connections" && !each.available) {
+      GTEST_SKIP() << each.fallback;
+    }
+  }
+  const auto folder = TempDir::create("/tmp", "ballast-unix-");
+  ASSERT_TRUE(folder.ok());
+  const std::string path = (folder->path() / "socket").string();
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 8), 0);
+  ProcessOptions options;
+  options.argv = {"python3", "-c",
+                  "import socket, sys\nfor _ in range(3): socket.socket(socket.AF_UNIX).connect(sys.argv[1])",
+                  path};
+  options.cgroups = {cgroup_->path()};
+  auto child = ChildProcess::spawn(options);
+  ASSERT_TRUE(child.ok()) << child.error().message;
+  const auto ended = child->wait(std::chrono::seconds(20));
+  ASSERT_TRUE(ended.has_value());
+  EXPECT_EQ(ended->code, 0) << "the connections themselves are untouched";
+  const auto rows = maps_->coverage();
+  ASSERT_TRUE(rows.ok());
+  std::uint64_t seen = 0;
+  for (const auto& each : *rows) {
+    if (each.key.cgroup_id == cgroup_->id() && each.key.kind == BALLAST_COVERAGE_UNIX) {
+      seen += each.value.events;
+    }
+  }
+  EXPECT_EQ(seen, 3U);
+}
+
+TEST_F(Signals, EveryMapTellsHowFullItIs) {
+  start_server();
+  const Client client(port_);
+  client.send("GET /plain HTTP/1.1\r\n\r\n");
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto fills = sample::map_fills(bpffs_);
+  for (const auto& [name, bound] : std::initializer_list<std::pair<std::string, std::uint64_t>>{
+           {BALLAST_MAP_REQUESTS, BALLAST_MAX_REQUEST_KEYS},
+           {BALLAST_MAP_CONNECTIONS, BALLAST_MAX_CGROUPS},
+           {BALLAST_MAP_CALLS, BALLAST_MAX_CALLS},
+           {BALLAST_MAP_TASKS, BALLAST_MAX_TASKS}}) {
+    const auto fill = std::ranges::find(fills, name, &sample::MapFill::name);
+    ASSERT_NE(fill, fills.end()) << name;
+    EXPECT_GE(fill->entries, 1U) << name;
+    EXPECT_EQ(fill->max_entries, bound) << name;
+  }
+  for (const sample::MapFill& fill : fills) {
+    EXPECT_FALSE(fill.name.ends_with("_link")) << fill.name << " is no map";
+  }
 }
 
 }  // namespace
