@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC for the live probe tests: ballast_test_grpc server PORT, or client PORT KIND CALLS, where KIND is
-// once, collect, repeat, converse or fail (every call ends with UNAVAILABLE). The client exits with
-// 0 when every call ended as it should.
+// gRPC for the live probe tests and tools/bench/telemetry.sh: ballast_test_grpc server PORT, or client
+// PORT KIND CALLS [A_SECOND [THREADS]], where KIND is once, collect, repeat, converse or fail (every call
+// ends with UNAVAILABLE) and A_SECOND 0 is as fast as can be. The client exits with 0 when every call
+// ended as it should, and prints the seconds that they took.
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "echo.grpc.pb.h"
 
@@ -96,6 +101,30 @@ bool call(Echo::Stub& stub, const std::string& kind) {
   return kind == "fail" ? status.error_code() == grpc::StatusCode::UNAVAILABLE : status.ok();
 }
 
+bool drive(Echo::Stub& stub, const std::string& kind, int calls, double a_second, int threads) {
+  const auto start = std::chrono::steady_clock::now();
+  std::atomic<int> begun{0};
+  std::atomic<bool> all_well{true};
+  std::vector<std::thread> workers;
+  for (int i = 0; i < threads; ++i) {
+    workers.emplace_back([&] {
+      for (int mine = begun++; mine < calls; mine = begun++) {
+        if (a_second > 0) {
+          std::this_thread::sleep_until(start + std::chrono::duration<double>(mine / a_second));
+        }
+        if (!call(stub, kind)) {
+          all_well = false;
+        }
+      }
+    });
+  }
+  for (std::thread& worker : workers) {
+    worker.join();
+  }
+  std::printf("%.6f\n", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return all_well;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -104,14 +133,11 @@ int main(int argc, char** argv) {
   if (mode == "server") {
     return serve(address);
   }
-  if (mode != "client" || argc != 5) {
+  if (mode != "client" || argc < 5) {
     return 2;
   }
+  const double a_second = argc > 5 ? std::atof(argv[5]) : 0;
+  const int threads = argc > 6 ? std::atoi(argv[6]) : 1;
   const auto stub = Echo::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
-  for (int i = std::atoi(argv[4]); i > 0; --i) {
-    if (!call(*stub, argv[3])) {
-      return 1;
-    }
-  }
-  return 0;
+  return drive(*stub, argv[3], std::atoi(argv[4]), a_second, threads) ? 0 : 1;
 }

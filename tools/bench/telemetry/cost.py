@@ -109,7 +109,7 @@ def maximum(bench, pairs, seconds, say):
 def pair_at_root(bench):
     """ids of the cgroup_skb programs at the root."""
     done = subprocess.run(["bpftool", "-j", "cgroup", "show", bench.root], capture_output=True, text=True)
-    return {p["id"] for p in json.loads(done.stdout or "[]") if p.get("attach_type", "").endswith("gress")}
+    return {p["id"] for p in json.loads(done.stdout.strip() or "[]") if p.get("attach_type", "").endswith("gress")}
 
 
 def run_time(programs):

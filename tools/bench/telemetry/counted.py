@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from machine import Child, Failed
+from machine import Child, Failed, accepts, free_port, wait_for
 
 TARGET = 0.999
 MIB = 1 << 20
@@ -24,6 +24,9 @@ HTTP2 = [
     ("h2, 100 streams", 100, [], "http2"),
     ("gRPC unary heads over h2", 10, ["-H", "content-type: application/grpc", "-H", "te: trailers"], "grpc"),
 ]
+# gRPC's own C++ library at both ends: name, kind of call
+GRPC = [("gRPC unary", "once"), ("gRPC bidirectional streaming", "converse")]
+GRPC_THREADS = 4
 RATES = [1000, 10000, 0]
 
 
@@ -76,6 +79,26 @@ def http2(bench, case, rate, seconds):
         return row(name, rate, protocol, client, bench.rows(group).get(protocol, {}), span)
 
 
+def grpc(bench, case, rate, seconds):
+    """Calls of ballast_test_grpc, each of which it checks."""
+    name, kind = case
+    calls = int(rate * seconds) if rate else round(5000 * seconds)
+    group, port = bench.cgroup("server"), free_port()
+    program = bench.bin / "tests/ballast_test_grpc"
+    server = Child([program, "server", port], cgroup=group, log=bench.work / "grpc.log")
+    try:
+        wait_for(lambda: accepts("127.0.0.1", port), "the gRPC server listens")
+        client = Child([program, "client", port, kind, calls, rate, GRPC_THREADS], cgroup=bench.cgroup("client"), text=True,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = client.process.communicate(timeout=120)
+        if client.process.returncode != 0:
+            raise Failed(f"ballast_test_grpc: {err.strip() or out}")
+        kernel = bench.rows(group).get("grpc", {})
+    finally:
+        server.stop()
+    return row(name, rate, "grpc", {"sent": calls, "answered": calls}, kernel, float(out))
+
+
 def supports(bench, protocol):
     """Whether one request of it appears in `requests`: asks the agent itself, not a version."""
     case = next(c for c in HTTP2 if c[3] == protocol)
@@ -99,6 +122,8 @@ def run(bench, seconds, quick, say):
         for rate in rates:
             rows.append(http2(bench, case, rate, seconds))
             say(rows[-1])
-    rows.append({"case": "gRPC bidirectional streaming", "protocol": "grpc", "pass": None, "not_supported": True})
-    say(rows[-1])
+    for case in GRPC if (bench.bin / "tests/ballast_test_grpc").exists() else []:
+        for rate in rates:
+            rows.append(grpc(bench, case, rate, seconds))
+            say(rows[-1])
     return rows

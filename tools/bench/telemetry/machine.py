@@ -150,9 +150,9 @@ class Bench:
         finally:
             child.stop(signal.SIGKILL)
 
-    def start_agent(self):
+    def start_agent(self, *options):
         log = self.work / "ballastd.log"
-        self.agent = Child([self.bin / "ballastd", "--bpffs", self.bpffs, "--log", "warn"], log=log)
+        self.agent = Child([self.bin / "ballastd", "--bpffs", self.bpffs, "--log", "warn", *options], log=log)
         pinned = self.bpffs / "http_egress_link"
         wait_for(lambda: self.agent.process.poll() is not None or
                  (pinned.exists() and self.ctl("status").get("programs", {}).get("http")), "ballastd attaches")

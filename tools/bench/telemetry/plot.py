@@ -53,8 +53,33 @@ def svg(rows, preliminary):
     if preliminary:
         parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{bottom + 54}" class="a" text-anchor="middle">preliminary: '
                      'the machine had other work or other programs</text>')
+    return page(parts)
+
+
+def page(parts):
     style = ("text{font-family:sans-serif;fill:#222}.t{font-size:14px}.a{font-size:12px}"
              ".f{fill:none;stroke:#888}.g{stroke:#ccc;stroke-dasharray:4 3}")
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
             f'viewBox="0 0 {WIDTH} {HEIGHT}"><style>{style}</style><rect width="100%" height="100%" fill="#fff"/>'
             + "".join(parts) + "</svg>\n")
+
+
+def soak(rows):
+    """Memory and the maps' fill over time; `rows` as soak.churn() gives them."""
+    last = rows[-1]["seconds"] or 1
+
+    def x_of(seconds):
+        return LEFT + (WIDTH - LEFT - RIGHT) * seconds / last
+
+    def line(key):
+        return [(row["seconds"], row[key]) for row in rows if key in row]
+
+    most = max(row["rss_mb"] + row["kernel_maps_mb"] for row in rows)
+    parts = panel(TOP, "Memory, MB", "", 0, 1.2 * most, [0, round(most)],
+                  [("#1b6ca8", "ballastd", line("rss_mb")), ("#c0392b", "maps", line("kernel_maps_mb"))], x_of)
+    fullest = max([1] + [row.get(name, 0) for row in rows for name in ("requests", "connections")])
+    parts += panel(TOP + PANEL + GAP, "Entries of the maps", "", 0, 1.2 * fullest, [0, fullest],
+                   [("#1b6ca8", "requests", line("requests")), ("#c0392b", "cgroups", line("connections"))], x_of)
+    parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{TOP + 2 * PANEL + GAP + 36}" class="a" text-anchor="middle">'
+                 f'{last / 60:.0f} minutes; {rows[-1]["born"]:,} cgroups born and gone</text>')
+    return page(parts)
