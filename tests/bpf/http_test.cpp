@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -310,6 +311,72 @@ TEST_F(HttpProbe, OtherProtocolsAreCountedNotParsed) {
   other.send("SSH-2.0-test\r\n" + std::string(600, 'x'));
   EXPECT_TRUE(eventually([this] { return not_measured(BALLAST_COVERAGE_OTHER) == 1; }));
   EXPECT_EQ(not_measured(BALLAST_COVERAGE_TLS), 1U);
+}
+
+// What a peer may send that is no message: to a server in a cgroup of its own, beside a connection
+// whose figures stay exact.
+TEST_F(HttpProbe, BadPeersHarmNobodyElse) {
+  const TestCgroup cgroup(probes_->cgroup_root(), "ballast-bad-" + std::to_string(::getpid()));
+  const std::uint16_t port = free_port();
+  ProcessOptions options;
+  options.argv = {(binary_dir() / "ballast_test_http_server").string(), std::to_string(port)};
+  options.output = "/dev/null";
+  options.cgroups = {cgroup.path()};
+  auto server = ChildProcess::spawn(options);
+  ASSERT_TRUE(server.ok()) << server.error().message;
+  ASSERT_TRUE(eventually([&] { return Client(port).connected(); }));
+  std::string endless = "GET /plain HTTP/1.1\r\n";
+  for (int i = 0; i < 20'000; ++i) {
+    endless += "X: y\r\n";
+  }
+  const std::string post = "POST /plain HTTP/1.1\r\n";
+  struct Bad {
+    const char* what;
+    std::string bytes;
+    bool lost;  // under a reason that counts bytes
+  };
+  const std::vector<Bad> peers = {
+      {"garbage after a request", get("/plain") + std::string(3000, '\xfe'), true},
+      {"half a request", "GET /pl", false},
+      {"a length of 2^31", post + "Content-Length: 2147483648\r\n\r\n" + std::string(3000, 'x'), false},
+      {"a length beyond 2^64", post + "Content-Length: 99999999999999999999999\r\n\r\n", true},
+      {"a chunk beyond 2^64", post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", true},
+      {"a chunk of 2^31", post + "Transfer-Encoding: chunked\r\n\r\n80000000\r\nGET / HTTP/1.1\r\n\r\n",
+       false},
+      {"endless headers", endless, false},
+      {"TLS after a request",
+       get("/plain") + std::string("\x16\x03\x01\x02\x00\x01", 6) + std::string(600, '\0'), true},
+      {"a frame of 2^24 on a stream of 2^31",
+       bpf::frame::kPreface + std::string("\xff\xff\xff\x01\x00\x7f\xff\xff\xff", 9), false},
+      {"frames of nonsense", bpf::frame::kPreface + std::string(300, '\xff'), true},
+  };
+  const Client good(port_);
+  std::uint64_t exchanges = 0;
+  for (const Bad& peer : peers) {
+    const auto losses = [this] {
+      return loss(BALLAST_LOSS_PARSE).bytes + loss(BALLAST_LOSS_NOT_HTTP).bytes +
+             loss(BALLAST_LOSS_TUNNEL).bytes;
+    };
+    const std::uint64_t before = losses();
+    Client bad(port);
+    bad.send(peer.bytes);
+    EXPECT_TRUE(!peer.lost || eventually([&] { return losses() > before; })) << peer.what;
+    good.send(get("/plain"));
+    ASSERT_NE(good.receive_until("hello"), "") << peer.what;
+    ++exchanges;
+    bad.reset();
+  }
+  Client trickle(port);
+  for (const char byte : std::string("GET /plain HTTP/1.1\r\nHo")) {
+    trickle.send(std::string(1, byte));
+    wait_a_little();
+  }
+  trickle.close();
+  EXPECT_TRUE(eventually(
+      [&] { return row_of(cgroup.id(), BALLAST_ROLE_SERVER, BALLAST_PROTOCOL_HTTP1).in_flight == 0; }));
+  EXPECT_TRUE(eventually([&] { return row().responses == exchanges; }));
+  expect_exchanges(exchanges);
+  server->stop(std::chrono::milliseconds(0));
 }
 
 TEST_F(HttpProbe, QuicIsAKnownGap) {
