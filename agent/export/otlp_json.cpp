@@ -81,6 +81,12 @@ Json span_of(const ExportSpan& one) {
   number(attributes, "network.peer.port", peer_port);
   text(attributes, "network.protocol.name", "http");
   text(attributes, "network.protocol.version", span.protocol == BALLAST_PROTOCOL_HTTP1 ? "1.1" : "2");
+  if (span.protocol == BALLAST_PROTOCOL_GRPC) {
+    text(attributes, "rpc.system", "grpc");
+  }
+  if (span.grpc_status) {
+    number(attributes, "rpc.grpc.status_code", *span.grpc_status);
+  }
   const auto first_byte = span.first_byte > span.start ? span.first_byte - span.start : 0;
   number(attributes, "ballast.first_byte_ns", first_byte);
   Json json = {{"traceId", sample::hex(span.trace)}, {"spanId", sample::hex(span.id)}};

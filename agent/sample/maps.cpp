@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
 
 namespace ballast::sample {
@@ -117,6 +118,22 @@ Status put(int fd, const char* name, const Key& key, const Value& value) {
   return ok();
 }
 
+std::uint64_t sum(const auto& counters) {
+  return std::accumulate(std::begin(counters), std::end(counters), std::uint64_t{0});
+}
+
+// What the programs leave to the reader, because it follows from the rest: see wire.h.
+void complete(ballast_latency& latency) {
+  latency.count = sum(latency.buckets);
+}
+
+void complete(ballast_request_value& value) {
+  complete(value.first_byte);
+  complete(value.last_byte);
+  value.responses = sum(value.status);
+  value.in_flight += static_cast<std::int64_t>(value.requests - value.responses);
+}
+
 // Erasing what is not there is done.
 template <typename Key>
 Status erase(int fd, const char* name, const Key& key) {
@@ -201,7 +218,7 @@ Result<std::vector<RequestRow>> PinnedMaps::requests() const {
   const Status read = for_each<ballast_request_key, ballast_request_value>(
       requests_.get(), BALLAST_MAP_REQUESTS,
       [&](const ballast_request_key& key, const ballast_request_value& value) {
-        rows.push_back({key, value});
+        complete(rows.emplace_back(RequestRow{key, value}).value);
       });
   if (!read) {
     return read.error();
@@ -268,7 +285,9 @@ Result<std::vector<CallRow>> PinnedMaps::calls() const {
   std::vector<CallRow> rows;
   const Status read = for_each<ballast_call_key, ballast_call_value>(
       calls_.get(), BALLAST_MAP_CALLS, [&](const ballast_call_key& key, const ballast_call_value& value) {
-        rows.push_back({key, value});
+        ballast_call_value& completed = rows.emplace_back(CallRow{key, value}).value;
+        complete(completed.first_byte);
+        completed.responses += completed.first_byte.count;
       });
   if (!read) {
     return read.error();

@@ -90,8 +90,8 @@ class PinnedMaps {
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
   Status erase_decision(const ballast_decision_key& key) const;
-  /// Makes room after a cgroup was removed: its requests, calls, coverage, connections and CPU rows. Only for
-  /// a cgroup that is gone: the kernel adds to a row without looking again.
+  /// Makes room after a cgroup was removed: its requests, calls, coverage, connections, CPU rows and shares.
+  /// Only for a cgroup that is gone: the kernel adds to a row without looking again.
   Status forget_cgroup(CgroupId id) const;
 
  private:

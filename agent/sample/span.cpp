@@ -83,6 +83,11 @@ std::optional<TraceParent> parse_traceparent(std::string_view value) {
   return parsed;
 }
 
+std::string head_text(std::string_view text) {
+  text = text.substr(0, kMaxTarget);
+  return printable(text) ? std::string(text) : "";
+}
+
 RequestHead parse_request_head(std::string_view head) {
   RequestHead parsed;
   const std::size_t first = head.find(' ');
@@ -93,8 +98,7 @@ RequestHead parse_request_head(std::string_view head) {
   parsed.method = head.substr(0, first);
   const std::string_view rest =
       head.substr(first + 1, line == std::string_view::npos ? line : line - first - 1);
-  const std::string_view target = rest.substr(0, rest.find(' ')).substr(0, kMaxTarget);
-  parsed.target = printable(target) ? target : "";
+  parsed.target = head_text(rest.substr(0, rest.find(' ')));
   for (std::size_t at = line; at != std::string_view::npos; at = head.find("\r\n", at + 2)) {
     std::string_view field = head.substr(at + 2);
     if (field.size() < kTraceParent.size() ||
@@ -135,7 +139,7 @@ std::string path_template(std::string_view target) {
   return path;
 }
 
-Span read_span(const ballast_span_value& row) {
+Span read_span(const ballast_span_value& row, Http2Heads& heads) {
   Span span;
   span.cgroup = row.cgroup_id;
   span.role = row.role;
@@ -146,8 +150,13 @@ Span read_span(const ballast_span_value& row) {
   span.end = row.end_ns;
   span.local = address_text(row.local, row.local_port);
   span.peer = address_text(row.peer, row.peer_port);
+  if (row.protocol == BALLAST_PROTOCOL_GRPC && row.grpc_status < BALLAST_GRPC_STATUSES - 1) {
+    span.grpc_status = row.grpc_status;
+  }
   const std::size_t size = std::min<std::size_t>(row.head_len, sizeof row.head);
-  span.head = parse_request_head({reinterpret_cast<const char*>(row.head), size});
+  span.head = row.protocol == BALLAST_PROTOCOL_HTTP1
+                  ? parse_request_head({reinterpret_cast<const char*>(row.head), size})
+                  : heads.read(row);
   const bool client = row.role == BALLAST_ROLE_CLIENT;
   const std::string tuple = (client ? span.local : span.peer) + (client ? span.peer : span.local);
   span.message = fnv(fnv(kFnvBasis, tuple.data(), tuple.size()), &row.seq, sizeof row.seq);

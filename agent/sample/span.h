@@ -9,29 +9,11 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/sample/http2_head.h"
+#include "agent/sample/request_head.h"
 #include "agent/sample/sample.h"
 
 namespace ballast::sample {
-
-using TraceId = std::array<std::uint8_t, 16>;
-using SpanId = std::array<std::uint8_t, 8>;
-
-/// W3C Trace Context, level 1, section 3.2: version 00, ids not all zero.
-struct TraceParent {
-  TraceId trace{};
-  SpanId parent{};
-  bool sampled = false;
-  bool operator==(const TraceParent&) const = default;
-};
-std::optional<TraceParent> parse_traceparent(std::string_view value);
-
-/// What the first bytes of a request's head say; cut heads give what is there.
-struct RequestHead {
-  std::string method;
-  std::string target;  ///< as sent, at most 120 bytes; it may carry a query
-  std::optional<TraceParent> traceparent;
-};
-RequestHead parse_request_head(std::string_view head);
 
 /// "10.0.0.1:80" or "[fd00::1]:80" of an address as the maps keep it.
 std::string address_text(const std::uint8_t (&address)[16], std::uint16_t port);
@@ -46,6 +28,7 @@ struct Span {
   std::uint8_t role = 0;      ///< enum ballast_role
   std::uint8_t protocol = 0;  ///< enum ballast_protocol
   std::uint16_t status = 0;
+  std::optional<std::uint16_t> grpc_status;  ///< none: not gRPC, or unknown
   MonotonicNs start = 0;
   MonotonicNs first_byte = 0;
   MonotonicNs end = 0;
@@ -58,8 +41,9 @@ struct Span {
   TraceId trace{};
 };
 
-/// Parses one row. `id` is set, `parent` and `trace` are not: see join_spans().
-Span read_span(const ballast_span_value& row);
+/// Parses one row. `id` is set, `parent` and `trace` are not: see join_spans(). `heads` knows the
+/// rows of the same connection before this one.
+Span read_span(const ballast_span_value& row, Http2Heads& heads);
 
 /// Finds parents and traces, in place; any order.
 ///  - A server's parent is the client's span of the same request, when that was measured here too,

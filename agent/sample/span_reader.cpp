@@ -13,6 +13,8 @@ Result<std::vector<Span>> SpanReader::take(MonotonicNs now) {
   }
   std::map<std::uint32_t, std::uint64_t> newest = seen_;
   std::map<std::uint32_t, std::uint64_t> fresh;
+  // What an earlier head put into its connection's table, a later one may name.
+  std::ranges::sort(*rows, {}, [](const SpanRow& row) { return row.value.start_ns; });
   for (const SpanRow& row : *rows) {
     newest[row.cpu] = std::max(newest[row.cpu], row.value.sequence);
     if (!begun_ || row.value.sequence <= seen_[row.cpu]) {
@@ -20,7 +22,7 @@ Result<std::vector<Span>> SpanReader::take(MonotonicNs now) {
     }
     ++fresh[row.cpu];
     if (held_.size() < kMaxHeld) {
-      held_.push_back(read_span(row.value));
+      held_.push_back(read_span(row.value, heads_));
     } else {
       ++lost_;
     }

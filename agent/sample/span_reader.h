@@ -33,6 +33,7 @@ class SpanReader {
   Source source_;
   bool begun_ = false;
   std::map<std::uint32_t, std::uint64_t> seen_;  ///< last sequence by CPU
+  Http2Heads heads_;
   std::vector<Span> held_;
   std::uint64_t lost_ = 0;
 };

@@ -16,7 +16,8 @@
 /* 0: no spans. Else one time slice of so many is sampled whole, so that what a request causes on
  * this node is in the sample when the request is. */
 const volatile unsigned int span_every = 0; /* no typedef: the skeleton repeats the type */
-#define SPAN_SLICE_SHIFT 26                 /* 67 ms */
+#define SPAN_SLICE_SHIFT    26              /* 67 ms */
+#define SPAN_NO_GRPC_STATUS (17U << 16)     /* above an HTTP status: HPACK_GRPC_UNKNOWN */
 
 /* Both ends of a connection, as its packets tell them, and what of it is sampled. */
 struct call_socket {
@@ -32,6 +33,8 @@ struct call_socket {
 /* spans.bpf.h. Functions of their own: they are rare, the stack is short, and the verifier does not
  * walk the rest of the packet's way once for each of their outcomes. */
 int call_began(struct __sk_buff *skb, u32 ingress, u32 offset, u32 ordinal, u64 start_ns);
+int span_first_byte(struct __sk_buff *skb, u32 stream, u64 first_ns);
+int span_stream_answered(struct __sk_buff *skb, u32 stream, u64 now, u32 status, u32 protocol);
 int span_answered(struct __sk_buff *skb, u64 first_ns, u64 now, u32 status, u32 protocol);
 
 struct {
@@ -124,19 +127,20 @@ static __always_inline void call_answered(struct __sk_buff *skb, struct call_soc
 
 	if (ordinal && call->sampled == ordinal) {
 		call->sampled = 0;
-		span_answered(skb, first_ns, now, status, protocol);
+		span_answered(skb, first_ns, now, status | SPAN_NO_GRPC_STATUS, protocol);
 	}
 	if (role != BALLAST_ROLE_CLIENT || !call->known)
 		return;
 	row = call_row(cgroup_id, protocol, call);
 	if (!row)
 		return;
-	counter_add(row->responses, 1);
 	if (status >= 500)
 		counter_add(row->errors, 1);
 	row->last_seen_ns = now;
 	if (start_ns && first_ns >= start_ns)
 		latency_add(&row->first_byte, first_ns - start_ns);
+	else
+		counter_add(row->responses, 1);
 }
 
 #endif

@@ -66,6 +66,7 @@ struct hpack_decoder {
 	u64 text[2]; /* the string's first 16 bytes, big-endian */
 	u32 number;  /* an integer as it comes; bytes of a string still to come */
 	u32 inserted;
+	u32 before; /* `inserted` when the block began */
 	u32 size;   /* of the string */
 	u16 status; /* 0: unknown */
 	u16 value;  /* of the field, when it is one that matters */
@@ -92,6 +93,7 @@ HTTP1_INLINE void hpack_begin(struct hpack_decoder *h)
 	h->side = HPACK_NO_SIDE;
 	h->state = HPACK_FIELD;
 	h->naming = 0;
+	h->before = h->inserted;
 }
 
 /* Entries may have been inserted that were not seen: no ordinal so far will be asked for again. */

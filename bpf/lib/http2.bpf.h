@@ -45,8 +45,8 @@ static __always_inline u8 http2_protocol(u8 protocol)
 	return protocol == BALLAST_PROTOCOL_GRPC ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
 }
 
-/* A request's header block is complete. */
-static __always_inline void http2_request(struct http_socket *c, struct http2_socket *h,
+/* A request's header block is complete. false: they are trailers. */
+static __always_inline bool http2_request(struct http_socket *c, struct http2_socket *h,
 					  struct http2_direction *d)
 {
 	u8 protocol = d->fields.grpc ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
@@ -56,7 +56,7 @@ static __always_inline void http2_request(struct http_socket *c, struct http2_so
 
 	/* What does not open a stream is trailers (RFC 9113, 5.1.1 and 8.1). */
 	if (!(id & 1) || id <= h->max_id || (h->adopted && d->fields.side != HPACK_REQUEST))
-		return;
+		return false;
 	h->max_id = id;
 	slot = http2_find(h->slots, id, 0);
 	if (slot) {
@@ -75,11 +75,11 @@ static __always_inline void http2_request(struct http_socket *c, struct http2_so
 		h->untracked[protocol]++;
 	bpf_spin_unlock(&h->lock);
 	row = http_row(c, protocol);
-	if (!row)
-		return;
-	counter_add(row->requests, 1);
-	counter_add(row->in_flight, 1);
-	row->last_seen_ns = d->first_ns;
+	if (row) {
+		counter_add(row->requests, 1);
+		row->last_seen_ns = d->first_ns;
+	}
+	return true;
 }
 
 /* Closes the stream. false: somebody else did. */
@@ -115,8 +115,6 @@ static __always_inline void http2_count_answer(struct ballast_request_value *row
 			grpc_status = HPACK_GRPC_UNKNOWN;
 		counter_add(row->grpc_status[grpc_status], 1);
 	}
-	counter_add(row->responses, 1);
-	counter_add(row->in_flight, -1);
 }
 
 /* The end of an answer whose request has no slot: one beyond the table, or none that we saw. */
@@ -145,7 +143,6 @@ static __always_inline void http2_untracked_end(struct http_socket *c, struct ht
 		row = http_row(c, BALLAST_PROTOCOL_HTTP2);
 		if (row) {
 			counter_add(row->requests, 1);
-			counter_add(row->in_flight, 1);
 			http2_count_answer(row, BALLAST_PROTOCOL_HTTP2, status, HPACK_GRPC_UNKNOWN);
 		}
 	} else if (!(h->upgraded && d->stream == 1)) {
@@ -153,9 +150,9 @@ static __always_inline void http2_untracked_end(struct http_socket *c, struct ht
 	}
 }
 
-static __always_inline void http2_answered(struct http_socket *c, struct http2_socket *h,
-					   struct http2_slot *slot, u32 id, u32 grpc_status,
-					   u64 now)
+static __always_inline void http2_answered(struct __sk_buff *skb, struct http_socket *c,
+					   struct http2_socket *h, struct http2_slot *slot, u32 id,
+					   u32 grpc_status, u64 now)
 {
 	u8 protocol = http2_protocol(slot->protocol);
 	u64 start_ns = slot->start_ns;
@@ -170,6 +167,8 @@ static __always_inline void http2_answered(struct http_socket *c, struct http2_s
 	if (now >= start_ns)
 		latency_add(&row->last_byte, now - start_ns);
 	http2_count_answer(row, protocol, status, grpc_status);
+	if (span_every)
+		span_stream_answered(skb, id, now, status | grpc_status << 16, protocol);
 }
 
 /* A header block of an answer is complete: interim, final or trailers. */
@@ -199,9 +198,11 @@ static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http
 			latency_add(&row->first_byte, d->first_ns - slot->start_ns);
 		call_answered(skb, &c->call, c->cgroup_id, c->role, http2_protocol(slot->protocol),
 			      0, slot->start_ns, d->first_ns, now, status);
+		if (span_every)
+			span_first_byte(skb, id, d->first_ns);
 	}
 	if (end)
-		http2_answered(c, h, slot, id, d->fields.grpc_status, now);
+		http2_answered(skb, c, h, slot, id, d->fields.grpc_status, now);
 }
 
 /* `count` requests that will have no answer. */
@@ -271,6 +272,13 @@ static __always_inline void http2_abandon(struct http_socket *c, struct http2_so
 		http2_give_back(c, BALLAST_PROTOCOL_GRPC, grpc, BALLAST_LOSS_ABANDONED);
 }
 
+/* Of the frame that was read last, with its header. */
+static __always_inline u32 http2_frame_size(const struct http2_direction *d)
+{
+	return HTTP2_FRAME_HEADER +
+	       ((u32)d->header[0] << 16 | (u32)d->header[1] << 8 | d->header[2]);
+}
+
 /* The connection's roles are known once the preface or a header block tells them. */
 static __always_inline void http2_speaks(struct http_socket *c, bool requests, bool ingress)
 {
@@ -280,8 +288,10 @@ static __always_inline void http2_speaks(struct http_socket *c, bool requests, b
 	c->class = HTTP_SPOKEN;
 }
 
+/* `end`: where in the packet what caused it ends. */
 static __always_inline void http2_event(struct __sk_buff *skb, struct http_socket *c,
-					struct http2_socket *h, bool ingress, int event, u64 now)
+					struct http2_socket *h, bool ingress, int event, u32 end,
+					u64 now)
 {
 	struct http2_direction *d = ingress ? &h->rx : &h->tx;
 	struct http2_slot *slot;
@@ -294,8 +304,9 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 	if (c->class != HTTP_SPOKEN)
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
-		http2_request(c, h, d);
-		call_opened(skb, &c->call, c->role, ingress, 0, 0, d->first_ns);
+		if (http2_request(c, h, d))
+			call_opened(skb, &c->call, c->role, ingress, end - http2_frame_size(d), id,
+				    d->first_ns);
 	} else if (event == HTTP2_HEAD) {
 		http2_answer_head(skb, c, h, d, now);
 	} else if (event == HTTP2_RESET) {
@@ -306,7 +317,7 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 	} else if (event == HTTP2_DATA_END && !http_carries_requests(c, ingress) && (id & 1)) {
 		slot = http2_find(h->slots, id, id);
 		if (slot)
-			http2_answered(c, h, slot, id, HPACK_GRPC_UNKNOWN, now);
+			http2_answered(skb, c, h, slot, id, HPACK_GRPC_UNKNOWN, now);
 		else
 			http2_untracked_end(c, h, d, 0);
 	} else if (event == HTTP2_AWAY && !http_carries_requests(c, ingress)) {
@@ -343,7 +354,7 @@ static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socke
 		return skb->len;
 	}
 	if (event != HTTP2_MORE)
-		http2_event(skb, c, h, ingress, event, now);
+		http2_event(skb, c, h, ingress, event, offset + w->pos, now);
 	return offset + w->pos;
 }
 
@@ -490,7 +501,7 @@ static __always_inline bool http2_switch(struct __sk_buff *skb, struct http_sock
 		return false;
 	c->mode = HTTP_MODE_2;
 	if (event != HTTP2_MORE)
-		http2_event(skb, c, h, ingress, event, 0);
+		http2_event(skb, c, h, ingress, event, 0, 0);
 	return true;
 }
 

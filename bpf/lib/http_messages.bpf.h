@@ -25,13 +25,15 @@ static __always_inline bool http_opened(struct http_socket *c, struct http_direc
 		return false;
 	if (!request)
 		return true;
-	left = http1_settle(&c->pipeline);
-	if (left)
-		count_loss(BALLAST_LOSS_IN_DOUBT, left, 0);
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
+	left = http1_settle(&c->pipeline);
+	if (left) {
+		count_loss(BALLAST_LOSS_IN_DOUBT, left, 0);
+		if (row)
+			counter_add(row->in_flight, -(s64)left);
+	}
 	if (row) {
 		counter_add(row->requests, 1);
-		counter_add(row->in_flight, 1 - (s64)left);
 		row->last_seen_ns = s->first_ns;
 	}
 	if (!http1_push(&c->pipeline, s->first_ns, s->flags))
@@ -58,7 +60,6 @@ static __always_inline void http_count_answer(struct ballast_request_value *row,
 	if (class >= BALLAST_STATUS_CLASSES)
 		class = 0;
 	counter_add(row->status[class], 1);
-	counter_add(row->responses, 1);
 }
 
 /* An answer in doubt, or one to which no request waits: counted where that is right, never timed. A
@@ -94,9 +95,7 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row)
 		http_count_answer(row, status / 100);
-	if (row && http1_waiting(p))
-		counter_add(row->in_flight, -1);
-	else if (row)
+	if (row && !http1_waiting(p))
 		counter_add(row->requests, 1);
 	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1, 0, 0, 0,
 		      http_now(skb, ingress), status);
@@ -127,7 +126,6 @@ static __always_inline void http_answered(struct __sk_buff *skb, struct http_soc
 		if (start_ns && now >= start_ns)
 			latency_add(&row->last_byte, now - start_ns);
 		http_count_answer(row, s->status / 100);
-		counter_add(row->in_flight, -1);
 	}
 	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1, p->ended + 1,
 		      start_ns, s->first_ns, now, s->status);

@@ -30,7 +30,8 @@ struct http_direction {
 	struct http1_stream stream;
 	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
 	u32 next_seq;
-	u32 claims; /* CPUs that want this direction; the only one has it */
+	u32 claims;   /* CPUs that wanted this direction, less those that gave up */
+	u32 released; /* those that had it and are done: its owner alone writes this */
 	/* Segments that came ahead of one that is still to come: the first byte of the first, the
 	 * end of the last. Nothing is done with them until the hole before them is filled, which
 	 * may tell that they are the inside of a body. */
@@ -38,7 +39,7 @@ struct http_direction {
 	u32 ahead_seq;
 	u8 has_seq;
 	u8 holed;
-	u8 pad[6];
+	u8 pad[2];
 };
 
 struct http_socket {

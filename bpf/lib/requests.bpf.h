@@ -55,7 +55,6 @@ static __always_inline void latency_add(struct ballast_latency *latency, u64 ns)
 	opaque(bucket);
 	if (bucket >= BALLAST_HIST_BUCKETS)
 		return;
-	counter_add(latency->count, 1);
 	counter_add(latency->sum_ns, ns);
 	counter_add(latency->buckets[bucket], 1);
 	if (ns > latency->max_ns)

@@ -222,17 +222,19 @@ static __always_inline void http_stream(struct __sk_buff *skb, struct http_socke
 
 /* Waits for another CPU's segment of this direction, some microseconds at most. Adds without
  * fetching are all that kernels before 5.12 have, and enough: of two that both added, the second
- * sees two. */
+ * sees two. The owner ends it by a plain store to `released`. */
 static __always_inline bool http_claim(struct http_direction *d)
 {
 	u32 i;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HTTP_CLAIM_TRIES; i++) {
-		if (*(volatile u32 *)&d->claims)
+		u32 released = *(volatile u32 *)&d->released;
+
+		if (*(volatile u32 *)&d->claims != released)
 			continue;
 		counter_add(d->claims, 1);
-		if (*(volatile u32 *)&d->claims == 1)
+		if (*(volatile u32 *)&d->claims == *(volatile u32 *)&d->released + 1)
 			return true;
 		counter_add(d->claims, -1);
 	}
@@ -259,7 +261,7 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 		return;
 	}
 	http_stream(skb, c, d, seg, ingress);
-	counter_add(d->claims, -1);
+	*(volatile u32 *)&d->released = d->released + 1;
 }
 
 /* Requests that nobody will answer any more. */

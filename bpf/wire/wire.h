@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 3u
+#define BALLAST_WIRE_VERSION 4u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -111,9 +111,11 @@ enum ballast_loss_reason {
 	BALLAST_LOSS_REASONS = 12,
 };
 
-/* A request waits for `first byte of the response` and for `last byte of the response`. */
+/* A request waits for `first byte of the response` and for `last byte of the response`. What
+ * follows from other counters the programs leave out, for each costs an atomic add: PinnedMaps
+ * completes it. */
 struct ballast_latency {
-	__ballast_u64 count;
+	__ballast_u64 count; /* in the map 0: the sum of buckets[] */
 	__ballast_u64 sum_ns;
 	__ballast_u64 max_ns;
 	__ballast_u64 buckets[BALLAST_HIST_BUCKETS];
@@ -132,8 +134,8 @@ BALLAST_ASSERT(sizeof(struct ballast_request_key) == 16, "key layout");
 
 struct ballast_request_value {
 	__ballast_u64 requests;
-	__ballast_u64 responses;
-	__ballast_s64 in_flight;
+	__ballast_u64 responses; /* in the map 0: the sum of status[] */
+	__ballast_s64 in_flight; /* in the map those given back: add requests, less responses */
 	__ballast_u64 status[BALLAST_STATUS_CLASSES];
 	__ballast_u64 grpc_status[BALLAST_GRPC_STATUSES];
 	__ballast_u64 last_seen_ns;
@@ -157,8 +159,8 @@ struct ballast_call_key {
 BALLAST_ASSERT(sizeof(struct ballast_call_key) == 32, "call key layout");
 
 struct ballast_call_value {
-	__ballast_u64 responses;
-	__ballast_u64 errors; /* 5xx; what trailers say is in `requests` alone */
+	__ballast_u64 responses; /* in the map those that were not timed: add first_byte.count */
+	__ballast_u64 errors;    /* 5xx; what trailers say is in `requests` alone */
 	__ballast_u64 last_seen_ns;
 	struct ballast_latency first_byte; /* as the caller saw it */
 };
@@ -204,10 +206,16 @@ struct ballast_span_value {
 	__ballast_u8 role;
 	__ballast_u8 protocol;
 	__ballast_u16 head_len;
-	__ballast_u16 pad;
-	__ballast_u8 head[BALLAST_SPAN_HEAD]; /* the request's first bytes, as they came */
+	__ballast_u16 grpc_status; /* 17: unknown */
+	/* HTTP/2: entries that the peer's HPACK table had taken in before this head, as counted
+	 * since the connection was met. */
+	__ballast_u32 inserted;
+	__ballast_u32 pad; /* zero */
+	/* The request's first bytes, as they came; of HTTP/2 its HEADERS frame. None: it did not
+	 * begin in the packet in which it was complete. */
+	__ballast_u8 head[BALLAST_SPAN_HEAD];
 };
-BALLAST_ASSERT(sizeof(struct ballast_span_value) == 88 + BALLAST_SPAN_HEAD, "span layout");
+BALLAST_ASSERT(sizeof(struct ballast_span_value) == 96 + BALLAST_SPAN_HEAD, "span layout");
 
 struct ballast_connection_value {
 	__ballast_s64 open; /* connections of the cgroup's sockets that we have seen and that are

@@ -79,8 +79,9 @@ class Spans : public Calls {
     EXPECT_TRUE(rows.ok());
     const std::string end = ":" + std::to_string(port_);
     std::vector<sample::Span> found;
+    sample::Http2Heads heads;
     for (const auto& row : rows ? *rows : std::vector<sample::SpanRow>{}) {
-      sample::Span span = sample::read_span(row.value);
+      sample::Span span = sample::read_span(row.value, heads);
       if (span.peer.ends_with(end) || span.local.ends_with(end)) {
         found.push_back(std::move(span));
       }

@@ -28,6 +28,7 @@ Json span_json(const Span& span, const Name& name) {
   json["path"] = span.head.target;
   json["route"] = sample::path_template(span.head.target);
   json["status"] = span.status;
+  json["grpc_status"] = span.grpc_status ? Json(*span.grpc_status) : Json(nullptr);
   json["start_ns"] = span.start;
   json["first_byte_ns"] = span.first_byte - span.start;
   json["last_byte_ns"] = span.end - span.start;
@@ -74,15 +75,16 @@ std::vector<std::pair<std::size_t, std::size_t>> trees(const std::vector<Span>& 
 }  // namespace
 
 Result<Report> spans(View& view, const std::string& target) {
-  const auto rows = view.maps.spans();
+  auto rows = view.maps.spans();
   if (!rows) {
     return rows.error();
   }
+  std::ranges::sort(*rows, {}, [](const sample::SpanRow& row) { return row.value.start_ns; });
+  sample::Http2Heads heads;
   std::vector<Span> all;
   for (const sample::SpanRow& row : *rows) {
-    all.push_back(sample::read_span(row.value));
+    all.push_back(sample::read_span(row.value, heads));
   }
-  std::ranges::sort(all, {}, &Span::start);
   sample::join_spans(all);
   Report report{Json::array(), "", ""};
   Table table({{"TRACE"},

@@ -136,8 +136,9 @@ ballast_span_value row(std::uint64_t sequence, std::uint8_t role, MonotonicNs en
 }
 
 TEST(ReadSpan, BothEndsAgreeOnTheMessage) {
-  const Span client = read_span(row(1, BALLAST_ROLE_CLIENT, 5));
-  const Span server = read_span(row(1, BALLAST_ROLE_SERVER, 5));
+  Http2Heads heads;
+  const Span client = read_span(row(1, BALLAST_ROLE_CLIENT, 5), heads);
+  const Span server = read_span(row(1, BALLAST_ROLE_SERVER, 5), heads);
   EXPECT_EQ(client.message, server.message);
   EXPECT_NE(client.id, server.id);
   EXPECT_EQ(client.head.method, "GET");

@@ -82,12 +82,12 @@ TEST(Btf, Calls) {
                 {MEMBER(Value, responses), MEMBER(Value, errors), MEMBER(Value, last_seen_ns),
                  MEMBER(Value, first_byte)});
   using Span = ballast_span_value;
-  expect_layout(
-      "http.bpf.o", "ballast_span_value", sizeof(Span),
-      {MEMBER(Span, sequence), MEMBER(Span, cgroup_id), MEMBER(Span, start_ns), MEMBER(Span, first_byte_ns),
-       MEMBER(Span, end_ns), MEMBER(Span, local), MEMBER(Span, peer), MEMBER(Span, local_port),
-       MEMBER(Span, peer_port), MEMBER(Span, seq), MEMBER(Span, status), MEMBER(Span, role),
-       MEMBER(Span, protocol), MEMBER(Span, head_len), MEMBER(Span, pad), MEMBER(Span, head)});
+  expect_layout("http.bpf.o", "ballast_span_value", sizeof(Span),
+                {MEMBER(Span, sequence), MEMBER(Span, cgroup_id), MEMBER(Span, start_ns),
+                 MEMBER(Span, first_byte_ns), MEMBER(Span, end_ns), MEMBER(Span, local), MEMBER(Span, peer),
+                 MEMBER(Span, local_port), MEMBER(Span, peer_port), MEMBER(Span, seq), MEMBER(Span, status),
+                 MEMBER(Span, role), MEMBER(Span, protocol), MEMBER(Span, head_len),
+                 MEMBER(Span, grpc_status), MEMBER(Span, inserted), MEMBER(Span, pad), MEMBER(Span, head)});
 }
 
 TEST(Btf, Connections) {
