@@ -113,9 +113,10 @@ function(ballast_binary name)
 endfunction()
 
 # A GoogleTest program, run by ctest as one test with one of the labels
-# unit, bpf, fault, lab, mesh or kernel. Tests live in tests/, so theirs go to bin/tests/.
+# unit, bpf, fault, lab, mesh or kernel. Tests live in tests/, so theirs go to bin/tests/. COMPUTES: it has no
+# clock, no socket and no other process, and may run beside others.
 function(ballast_test name)
-  cmake_parse_arguments(T "" "LABEL;TIMEOUT" "SOURCES;SEES;LIBS;ARGS" ${ARGN})
+  cmake_parse_arguments(T "COMPUTES" "LABEL;TIMEOUT" "SOURCES;SEES;LIBS;ARGS" ${ARGN})
   ballast_binary(${name} SOURCES ${T_SOURCES} SEES ${T_SEES} LIBS ${T_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)
   # What is tested is optimised; the test itself runs once, and half its way is through the optimiser.
@@ -129,8 +130,13 @@ function(ballast_test name)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
   endif()
+  set(serial TRUE)
+  if(T_COMPUTES)
+    set(serial FALSE)
+  endif()
   add_test(NAME ${name} COMMAND ${name} ${T_ARGS})
   set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77
+    RUN_SERIAL ${serial}
     ENVIRONMENT "BALLAST_SOURCE_DIR=${PROJECT_SOURCE_DIR};BALLAST_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()
 

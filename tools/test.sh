@@ -22,7 +22,7 @@ run() {
   local preset=$1 labels=$2
   mkdir -p "$results/$preset/gtest"
   GTEST_BRIEF=1 GTEST_OUTPUT="json:$PWD/$results/$preset/gtest/" \
-    ctest --test-dir "build/$preset" --label-regex "$labels" --output-on-failure --no-tests=error \
+    ctest --test-dir "build/$preset" --label-regex "$labels" --parallel 2 --output-on-failure --no-tests=error \
     --output-junit "$PWD/$results/$preset/ctest.xml" || true
 }
 
