@@ -6,7 +6,7 @@
 #   tools/bench/mesh.sh [--quick] [--only PART] [-o FILE.json]
 # Parts: weights (200 changes), at_once (50 with an istiod that does not wait before EDS pushes), loop (10 minutes of
 # quotas halved and given back), unequal (Ballast by the capacity prior against plain Istio), learned (the shipped
-# policy instead), scale (500 services), away (API server gone for two minutes). About 25 minutes; --quick takes a
+# policy instead), scale (500 services), away (API server gone for two minutes). About 35 minutes; --quick takes a
 # fifth of it.
 set -euo pipefail
 usage() { sed -n '4,12s/^# \{0,1\}//p' "$0"; }
