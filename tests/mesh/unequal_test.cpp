@@ -22,6 +22,11 @@ constexpr double kWarmupS = 8;
 
 class UnequalTest : public WholeTest {
  protected:
+  struct Shown {
+    double requests = 0;
+    double cpu_s = 0;
+    double at_s = 0;
+  };
   struct Arm {
     double p50_ms = 0;
     double p99_ms = 0;
@@ -37,6 +42,7 @@ class UnequalTest : public WholeTest {
       agent_ = start_agent({.policy = policy != nullptr ? policy : ""});
       EXPECT_NE(agent_, nullptr);
     }
+    shown_.clear();
     load_ = Load::start(rate, kWarmupS + measured_s, kMeanMs, seed);
     const auto begun = steady_clock::now();
     while (seconds_since(begun) < kWarmupS + measured_s) {
@@ -58,10 +64,10 @@ class UnequalTest : public WholeTest {
   }
 
   void show(bool ballast, double now_s) {
-    if (live_.mode() == lab::LiveTable::Mode::kOff ||
-        (live_.mode() == lab::LiveTable::Mode::kPrint && static_cast<int>(now_s) % 5 != 0)) {
+    if (live_.mode() == lab::LiveTable::Mode::kOff) {
       return;
     }
+    const bool due = live_.mode() == lab::LiveTable::Mode::kRedraw || static_cast<int>(now_s) % 5 == 0;
     const std::string host = routed_to_shadow() ? kShadow : kWeb;
     const auto requests = proxy_->requests(host);
     const auto weights = proxy_->weights(host);
@@ -70,7 +76,7 @@ class UnequalTest : public WholeTest {
       cgroups[pod] = node_->cgroup(pod);
     }
     std::map<std::string, lab::KernelPod> seen;
-    if (ballast && agent_ != nullptr) {
+    if (due && ballast && agent_ != nullptr) {
       seen = kernel(*agent_).read(cgroups);
     }
     std::vector<lab::LiveRow> rows;
@@ -83,11 +89,15 @@ class UnequalTest : public WholeTest {
       row.quota = kQuotas[i];
       const auto total = requests.find(address);
       const double count = total == requests.end() ? 0 : static_cast<double>(total->second);
-      row.rps = std::max(0.0, count - shown_[pod].first) / std::max(0.1, now_s - shown_[pod].second);
-      shown_[pod] = {count, now_s};
-      const double cpu = node_->cpu_seconds(pod);
-      row.cpu_cores = std::max(0.0, cpu - used_[pod].first) / std::max(0.1, now_s - used_[pod].second);
-      used_[pod] = {cpu, now_s};
+      // Envoy counts for each host apart. The first look in an arm is what the rates begin at.
+      const Shown now{count, node_->cpu_seconds(pod), now_s};
+      const Shown before = shown_.try_emplace({host, pod}, now).first->second;
+      const double elapsed_s = std::max(0.1, now.at_s - before.at_s);
+      row.rps = (now.requests - before.requests) / elapsed_s;
+      row.cpu_cores = (now.cpu_s - before.cpu_s) / elapsed_s;
+      if (due) {
+        shown_[{host, pod}] = now;
+      }
       const auto weight = weights.find(address);
       row.weight = weight == weights.end() ? 0 : static_cast<int>(weight->second);
       if (const auto found = seen.find(pod); found != seen.end()) {
@@ -97,6 +107,9 @@ class UnequalTest : public WholeTest {
         row.why = found->second.why;
       }
       rows.push_back(row);
+    }
+    if (!due) {
+      return;
     }
     const auto all = load_->snapshot();
     live_.show(
@@ -114,8 +127,7 @@ class UnequalTest : public WholeTest {
   }
 
   lab::LiveTable live_{lab::LiveTable::pick(asked("BALLAST_MESH_LIVE", 0) != 0)};
-  std::map<std::string, std::pair<double, double>> shown_;
-  std::map<std::string, std::pair<double, double>> used_;
+  std::map<std::pair<std::string, std::string>, Shown> shown_;  ///< by host and pod
   std::map<std::size_t, double> shares_;
   fs::path view_of_;
   std::unique_ptr<lab::KernelView> view_;

@@ -146,8 +146,13 @@ class EnvoyTest : public ::testing::Test {
     Result<ChildProcess> child = ChildProcess::spawn(options);
     ASSERT_TRUE(child.ok()) << child.error().message;
     child_ = std::move(child).value();
-    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(dir_->path() / "admin"); })) << log();
-    const std::string admin = read_file(dir_->path() / "admin").value();
+    // Envoy makes the file first and writes the address then.
+    std::string admin;
+    ASSERT_TRUE(eventually([&] {
+      const auto written = read_file(dir_->path() / "admin");
+      admin = written ? *written : "";
+      return !admin.empty();
+    })) << log();
     admin_ = static_cast<std::uint16_t>(std::stoi(admin.substr(admin.rfind(':') + 1)));
     ASSERT_TRUE(eventually([&] { return http_get(admin_, "/ready").has_value(); })) << log();
     const auto listeners = nlohmann::json::parse(http_get(admin_, "/listeners?format=json").value());
