@@ -55,6 +55,38 @@ TEST_F(WholeTest, ARollingUpdateOf20PodsLosesNoMoreThanPlainIstio) {
   load_->stop();
 }
 
+/// Half of the pods are evicted at once and come again elsewhere; requests that failed meanwhile.
+std::uint64_t drain(Node& node, Load& load) {
+  const std::uint64_t before = load.failed_so_far();
+  std::vector<std::string> evicted = node.pods();
+  evicted.resize(evicted.size() / 2);
+  node.remove_pods(evicted);
+  for (std::size_t i = 0; i < evicted.size(); ++i) {
+    node.add_pod("web", {.cpus = 0});
+  }
+  std::this_thread::sleep_for(seconds(2));
+  return load.failed_so_far() - before;
+}
+
+TEST_F(WholeTest, ADrainedNodeLosesNoMoreThanPlainIstio) {
+  constexpr std::size_t kPods = 8;
+  start_web(kPods);
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  load_ = Load::start(150, 240, 0.5);
+  std::this_thread::sleep_for(seconds(1));
+  const std::uint64_t plain = drain(*node_, *load_);
+  agent_ = start_agent();
+  ASSERT_NE(agent_, nullptr);
+  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  const std::uint64_t weighted = drain(*node_, *load_);
+  std::printf("node drained, %zu of %zu pods: plain Istio %lu failed, Ballast %lu failed\n", kPods / 2, kPods,
+              plain, weighted);
+  EXPECT_LE(weighted, plain);
+  EXPECT_TRUE(routed_to_shadow());
+  EXPECT_EQ(proxy_->weights(kShadow).size(), kPods);
+  load_->stop();
+}
+
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
   start_web(2);
   agent_ = start_agent();
