@@ -35,26 +35,6 @@ std::uint64_t roll(Node& node, Load& load, std::size_t pods) {
   return load.failed_so_far() - before;
 }
 
-TEST_F(WholeTest, ARollingUpdateOf20PodsLosesNoMoreThanPlainIstio) {
-  constexpr std::size_t kPods = 20;
-  start_web(kPods);
-  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
-  load_ = Load::start(150, 240, 0.5);
-  std::this_thread::sleep_for(seconds(1));
-  const std::uint64_t plain = roll(*node_, *load_, kPods);
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
-  const std::uint64_t before = load_->snapshot().done;
-  const std::uint64_t weighted = roll(*node_, *load_, kPods);
-  std::printf("rolling update of %zu pods: plain Istio %lu failed, Ballast %lu failed of %lu requests\n",
-              kPods, plain, weighted, load_->snapshot().done - before);
-  EXPECT_LE(weighted, plain);
-  EXPECT_TRUE(routed_to_shadow());
-  EXPECT_EQ(proxy_->weights(kShadow).size(), kPods);
-  load_->stop();
-}
-
 /// Half of the pods are evicted at once and come again elsewhere; requests that failed meanwhile.
 std::uint64_t drain(Node& node, Load& load) {
   const std::uint64_t before = load.failed_so_far();
@@ -68,23 +48,36 @@ std::uint64_t drain(Node& node, Load& load) {
   return load.failed_so_far() - before;
 }
 
-TEST_F(WholeTest, ADrainedNodeLosesNoMoreThanPlainIstio) {
-  constexpr std::size_t kPods = 8;
-  start_web(kPods);
-  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
-  load_ = Load::start(150, 240, 0.5);
-  std::this_thread::sleep_for(seconds(1));
-  const std::uint64_t plain = drain(*node_, *load_);
-  agent_ = start_agent();
-  ASSERT_NE(agent_, nullptr);
-  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
-  const std::uint64_t weighted = drain(*node_, *load_);
-  std::printf("node drained, %zu of %zu pods: plain Istio %lu failed, Ballast %lu failed\n", kPods / 2, kPods,
-              plain, weighted);
-  EXPECT_LE(weighted, plain);
-  EXPECT_TRUE(routed_to_shadow());
-  EXPECT_EQ(proxy_->weights(kShadow).size(), kPods);
-  load_->stop();
+class ChurnTest : public WholeTest {
+ protected:
+  /// `churn`, which gives how many requests failed, with plain Istio and then with Ballast.
+  template <typename Churn>
+  void beside_plain_istio(const char* what, int pods, Churn churn) {
+    start_web(pods);
+    ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+    load_ = Load::start(150, 240, 0.5);
+    std::this_thread::sleep_for(seconds(1));
+    const std::uint64_t plain = churn();
+    agent_ = start_agent();
+    ASSERT_NE(agent_, nullptr);
+    ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+    const std::uint64_t before = load_->snapshot().done;
+    const std::uint64_t weighted = churn();
+    std::printf("%s of %d pods: plain Istio %lu failed, Ballast %lu failed of %lu requests\n", what, pods,
+                plain, weighted, load_->snapshot().done - before);
+    EXPECT_LE(weighted, plain);
+    EXPECT_TRUE(routed_to_shadow());
+    EXPECT_EQ(proxy_->weights(kShadow).size(), static_cast<std::size_t>(pods));
+    load_->stop();
+  }
+};
+
+TEST_F(ChurnTest, ARollingUpdateOf20PodsLosesNoMoreThanPlainIstio) {
+  beside_plain_istio("rolling update", 20, [this] { return roll(*node_, *load_, 20); });
+}
+
+TEST_F(ChurnTest, ADrainedNodeLosesNoMoreThanPlainIstio) {
+  beside_plain_istio("drain of half", 8, [this] { return drain(*node_, *load_); });
 }
 
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
