@@ -10,6 +10,7 @@
 //   /fail             503
 //   /continue         100, then 200
 //   /burn             200 after 20 ms of computing
+//   /unix             200 after three AF_UNIX connections to a listener of its own, 503 if one failed
 //   /upgrade          101, then plain HTTP again
 //   /early            200 before the request's body is read
 //   /h2c              101, then HTTP/2: answers on stream 1, and on stream 3 whatever comes next
@@ -19,6 +20,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -53,6 +55,24 @@ void burn(std::chrono::milliseconds time) {
   do {
     ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   } while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1'000'000 < time.count());
+}
+
+// Three connections to a listener of our own, at an address that the kernel chose.
+bool connect_unix() {
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socklen_t size = sizeof(sa_family_t);
+  bool ok = ::bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0 && ::listen(listener, 8) == 0;
+  size = sizeof address;
+  ok = ok && ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  for (int i = 0; i < 3; ++i) {
+    const int client = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ok = ok && ::connect(client, reinterpret_cast<sockaddr*>(&address), size) == 0;
+    ::close(client);
+  }
+  ::close(listener);
+  return ok;
 }
 
 // HEADERS (:status 200) and DATA with END_STREAM.
@@ -107,7 +127,8 @@ bool answer(int fd, const std::string& method, const std::string& path) {
     } else if (path == "/burn") {
       burn(std::chrono::milliseconds(20));
     }
-    send_all(fd, with_length("200 OK", "hello", head));
+    const bool ok = path != "/unix" || connect_unix();
+    send_all(fd, with_length(ok ? "200 OK" : "503 Service Unavailable", "hello", head));
   }
   return true;
 }
