@@ -136,6 +136,7 @@ struct Probes::State {
   bool tcp_traced = false;
   bool tcp_marks = false;
   bool close_traced = false;
+  bool parsed_in_place = false;
   bool cpu_traced = false;
   bool unix_seen = false;
   std::uint32_t flags = 0;
@@ -233,23 +234,34 @@ Status Probes::State::load_tcp() {
 }
 
 Status Probes::State::load_http() {
-  const auto with = [this](bool closing) {
+  const auto with = [this](bool closing, bool in_place) {
     return try_load<http_bpf>("http", folder.path(), [=, this](http_bpf& skeleton) {
       skeleton.rodata->tcp_marks_sockets = tcp_marks;
       skeleton.rodata->span_every = span_every;
+      skeleton.rodata->parse_in_place = in_place;
       ::bpf_program__set_autoload(skeleton.progs.http_close, closing);
     });
   };
-  auto loaded = with(true);
-  close_traced = loaded.ok();
-  if (!loaded) {
-    loaded = with(false);
+  // A verifier that is asked for too much takes seconds to say no: only those that also know
+  // bpf_loop (Linux 5.17) are asked.
+  const bool patient = ::libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_loop, nullptr) == 1;
+  Status refused = ok();
+  for (const bool in_place : {true, false}) {
+    for (const bool closing : {true, false}) {
+      if (in_place && !patient) {
+        continue;
+      }
+      auto loaded = with(closing, in_place);
+      if (loaded) {
+        parsed_in_place = in_place;
+        close_traced = closing;
+        http = std::move(*loaded);
+        return ok();
+      }
+      refused = loaded.error();
+    }
   }
-  if (!loaded) {
-    return loaded.error();
-  }
-  http = std::move(*loaded);
-  return ok();
+  return refused;
 }
 
 Status Probes::State::load_cpu() {
@@ -364,6 +376,7 @@ void Probes::State::name_features() {
   };
   tell("http requests", true, "");
   tell("close tracking", close_traced, "requests of a dead connection are given back at FIN and RST only");
+  tell("parsing in place", parsed_in_place, "the verifier has no patience for it: some 60 ns more a packet");
   tell("connection tracking", tcp_traced, "connections are not counted");
   tell("socket storage in tracepoints", tcp_traced && tcp_marks,
        tcp_traced ? "kernel before 5.11: connections opened before ballastd are not adopted"

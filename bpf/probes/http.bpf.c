@@ -20,6 +20,10 @@
 /* Whether the tcp probe marks the sockets that it counts (kernels from 5.11). */
 const volatile bool tcp_marks_sockets = true;
 
+/* Whether a packet's first window is parsed in place, without a call and its look-ups: the verifier
+ * walks the parser twice then, which Linux 5.10 refuses. */
+const volatile bool parse_in_place = true;
+
 /* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */
 #define HTTP_MAX_WINDOWS 256
 #define HTTP_CLAIM_TRIES 1024
@@ -90,8 +94,7 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 }
 
 /* Global functions, so that the verifier checks the parser once and not in every round of the
- * loop that calls it, nor once more for the first: Linux 5.10 gives up at twice the parser. Kernels
- * before 5.12 pass them scalars and the context only. */
+ * loop that calls it. Kernels before 5.12 pass them scalars and the context only. */
 __noinline int http_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
 {
 	u32 zero = 0;
@@ -146,6 +149,17 @@ static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socke
 	if (s->state == HTTP1_LOST)
 		s->state = HTTP1_START;
 	now = http_now(skb, ingress);
+	if (parse_in_place) {
+		struct http1_window *w = &c->tx_window;
+
+		if (ingress) {
+			u32 zero = 0;
+
+			w = bpf_map_lookup_elem(&rx_window, &zero);
+		}
+		if (w)
+			offset = http_window(skb, c, w, ingress, offset, now);
+	}
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HTTP_MAX_WINDOWS && offset < skb->len; i++) {
 		int next;
