@@ -99,7 +99,7 @@ TEST(Scenario, EveryBuiltInOneIsRight) {
     names.push_back(scenario.name);
   }
   EXPECT_THAT(names, testing::IsSupersetOf(
-                         {"churn", "demo", "demo-85", "faults", "null", "quota-halved", "unequal-50"}));
+                         {"churn", "demo", "demo-85", "faults", "moving", "null", "quota-halved", "unequal-50"}));
   const auto demo = load_scenario("demo");
   ASSERT_TRUE(demo.ok());
   EXPECT_NEAR(demo->rate(), 280, 1e-9);
