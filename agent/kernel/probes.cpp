@@ -136,7 +136,7 @@ struct Probes::State {
   bool tcp_traced = false;
   bool tcp_marks = false;
   bool close_traced = false;
-  bool parsed_in_place = false;
+  bool parse_in_place = true;  ///< wanted, and after load_http() had
   bool cpu_traced = false;
   bool unix_seen = false;
   std::uint32_t flags = 0;
@@ -244,7 +244,8 @@ Status Probes::State::load_http() {
   };
   // A verifier that is asked for too much takes seconds to say no: only those that also know
   // bpf_loop (Linux 5.17) are asked.
-  const bool patient = ::libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_loop, nullptr) == 1;
+  const bool patient = parse_in_place &&
+                       ::libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_loop, nullptr) == 1;
   Status refused = ok();
   for (const bool in_place : {true, false}) {
     for (const bool closing : {true, false}) {
@@ -253,7 +254,7 @@ Status Probes::State::load_http() {
       }
       auto loaded = with(closing, in_place);
       if (loaded) {
-        parsed_in_place = in_place;
+        parse_in_place = in_place;
         close_traced = closing;
         http = std::move(*loaded);
         return ok();
@@ -376,7 +377,7 @@ void Probes::State::name_features() {
   };
   tell("http requests", true, "");
   tell("close tracking", close_traced, "requests of a dead connection are given back at FIN and RST only");
-  tell("parsing in place", parsed_in_place, "the verifier has no patience for it: some 60 ns more a packet");
+  tell("parsing in place", parse_in_place, "the verifier has no patience for it: some 60 ns more a packet");
   tell("connection tracking", tcp_traced, "connections are not counted");
   tell("socket storage in tracepoints", tcp_traced && tcp_marks,
        tcp_traced ? "kernel before 5.11: connections opened before ballastd are not adopted"
@@ -414,6 +415,7 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
   auto state = std::make_unique<State>(std::move(*folder));
   state->cgroup_root = std::move(*root);
   state->span_every = options.span_every;
+  state->parse_in_place = options.parse_in_place;
   for (const auto step : {&State::adopt, &State::prepare_maps, &State::load_tcp, &State::load_http,
                           &State::load_cpu, &State::load_unix, &State::attach, &State::publish_meta}) {
     if (Status done = (state.get()->*step)(); !done) {

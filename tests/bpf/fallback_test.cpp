@@ -119,6 +119,18 @@ TEST_F(Fallback, WithoutMarksOnSocketsConnectionsAreToldByTheirStates) {
   EXPECT_EQ(connections().adopted, 0U);
 }
 
+// What Linux 5.10 does: its verifier does not walk the parser twice.
+TEST_F(Fallback, WithoutParsingInPlaceTheRequestsCount) {
+  maps_.reset();
+  probes_.reset();
+  parse_in_place_ = false;
+  load();
+  ASSERT_TRUE(probes_.has_value());
+  ASSERT_TRUE(maps_->put_features(probes_->features()).ok());
+  status_names("parsing in place");
+  requests_are_exact();
+}
+
 TEST_F(Fallback, WithoutConnectionsTheRequestsCount) {
   restart_without(kConnections);
   if (IsSkipped() || HasFatalFailure()) {

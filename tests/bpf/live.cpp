@@ -162,6 +162,7 @@ void LiveTest::load() {
   kernel::ProbeOptions options;
   options.bpffs = bpffs_;
   options.span_every = span_every_;
+  options.parse_in_place = parse_in_place_;
   auto probes = kernel::Probes::load(options);
   if (!probes && probes.error().kind == Error::Kind::kPrivilege) {
     GTEST_SKIP() << probes.error().message;

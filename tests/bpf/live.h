@@ -101,6 +101,7 @@ class LiveTest : public ::testing::Test {
   std::uint16_t port_ = 0;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss_before_{};
   std::uint32_t span_every_ = 0;  ///< as in kernel::ProbeOptions
+  bool parse_in_place_ = true;    ///< the same
 };
 
 }  // namespace ballast::testing
