@@ -242,14 +242,10 @@ Status Probes::State::load_http() {
       ::bpf_program__set_autoload(skeleton.progs.http_close, closing);
     });
   };
-  // A verifier that is asked for too much takes seconds to say no: only those that also know
-  // bpf_loop (Linux 5.17) are asked.
-  const bool patient = parse_in_place &&
-                       ::libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_loop, nullptr) == 1;
   Status refused = ok();
   for (const bool in_place : {true, false}) {
     for (const bool closing : {true, false}) {
-      if (in_place && !patient) {
+      if (in_place && !parse_in_place) {
         continue;
       }
       auto loaded = with(closing, in_place);

@@ -19,7 +19,7 @@ struct ProbeOptions {
   std::filesystem::path cgroup_root;
   /// Spans: one time slice (67 ms) in so many is sampled; 0: none.
   std::uint32_t span_every = 0;
-  /// Where the verifier walks it. false: some 60 ns a packet more, as on Linux 5.10.
+  /// Where the verifier walks it. false: some 60 ns a packet more.
   bool parse_in_place = true;
 };
 

@@ -21,7 +21,7 @@
 const volatile bool tcp_marks_sockets = true;
 
 /* Whether a packet's first window is parsed in place, without a call and its look-ups: the verifier
- * walks the parser twice then, which Linux 5.10 refuses. */
+ * walks the parser twice then, for which another one may have too little patience. */
 const volatile bool parse_in_place = true;
 
 /* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */

@@ -119,7 +119,7 @@ TEST_F(Fallback, WithoutMarksOnSocketsConnectionsAreToldByTheirStates) {
   EXPECT_EQ(connections().adopted, 0U);
 }
 
-// What Linux 5.10 does: its verifier does not walk the parser twice.
+// What a verifier with less patience does: it does not walk the parser twice.
 TEST_F(Fallback, WithoutParsingInPlaceTheRequestsCount) {
   maps_.reset();
   probes_.reset();
