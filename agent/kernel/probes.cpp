@@ -136,7 +136,7 @@ struct Probes::State {
   bool tcp_traced = false;
   bool tcp_marks = false;
   bool close_traced = false;
-  bool parse_in_place = true;  ///< wanted, and after load_http() had
+  bool parse_in_place = true;  ///< asked for; after load_http() what the verifier took
   bool cpu_traced = false;
   bool unix_seen = false;
   std::uint32_t flags = 0;

@@ -93,34 +93,31 @@ static __always_inline u32 http_window(struct __sk_buff *skb, struct http_socket
 	return offset;
 }
 
+static __always_inline struct http1_window *http_window_of(struct http_socket *c, bool ingress)
+{
+	u32 zero = 0;
+
+	return ingress ? bpf_map_lookup_elem(&rx_window, &zero) : &c->tx_window;
+}
+
+static __always_inline int http_next_window(struct __sk_buff *skb, u32 offset, u64 now, bool ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http1_window *w = c ? http_window_of(c, ingress) : NULL;
+
+	return w && offset < skb->len ? (int)http_window(skb, c, w, ingress, offset, now) : -1;
+}
+
 /* Global functions, so that the verifier checks the parser once and not in every round of the
  * loop that calls it. Kernels before 5.12 pass them scalars and the context only. */
 __noinline int http_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
 {
-	u32 zero = 0;
-	struct http1_window *w = bpf_map_lookup_elem(&rx_window, &zero);
-	struct bpf_sock *sk = skb->sk;
-	struct http_socket *c;
-
-	if (!sk || !w || offset >= skb->len)
-		return -1;
-	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-	if (!c)
-		return -1;
-	return (int)http_window(skb, c, w, true, offset, now);
+	return http_next_window(skb, offset, now, true);
 }
 
 __noinline int http_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct http_socket *c;
-
-	if (!sk || offset >= skb->len)
-		return -1;
-	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-	if (!c)
-		return -1;
-	return (int)http_window(skb, c, &c->tx_window, false, offset, now);
+	return http_next_window(skb, offset, now, false);
 }
 
 /* The payload from `offset` on, in order and not seen before. Gives the offset from which on the
@@ -150,13 +147,8 @@ static __always_inline u32 http_payload(struct __sk_buff *skb, struct http_socke
 		s->state = HTTP1_START;
 	now = http_now(skb, ingress);
 	if (parse_in_place) {
-		struct http1_window *w = &c->tx_window;
+		struct http1_window *w = http_window_of(c, ingress);
 
-		if (ingress) {
-			u32 zero = 0;
-
-			w = bpf_map_lookup_elem(&rx_window, &zero);
-		}
 		if (w)
 			offset = http_window(skb, c, w, ingress, offset, now);
 	}

@@ -113,7 +113,8 @@ TEST_F(Signals, AfUnixIsAKnownGap) {
   const Client client(port_);
   client.send("GET /unix HTTP/1.1\r\n\r\n");
   const std::string answered = client.receive_until("hello");
-  EXPECT_TRUE(answered.starts_with("HTTP/1.1 200")) << "the connections themselves are untouched: " << answered;
+  EXPECT_TRUE(answered.starts_with("HTTP/1.1 200"))
+      << "the connections themselves are untouched: " << answered;
   const auto rows = maps_->coverage();
   ASSERT_TRUE(rows.ok());
   std::uint64_t seen = 0;

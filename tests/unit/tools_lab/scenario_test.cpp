@@ -98,8 +98,8 @@ TEST(Scenario, EveryBuiltInOneIsRight) {
   for (const auto& scenario : *scenarios) {
     names.push_back(scenario.name);
   }
-  EXPECT_THAT(names, testing::IsSupersetOf(
-                         {"churn", "demo", "demo-85", "faults", "moving", "null", "quota-halved", "unequal-50"}));
+  EXPECT_THAT(names, testing::IsSupersetOf({"churn", "demo", "demo-85", "faults", "moving", "null",
+                                            "quota-halved", "unequal-50"}));
   const auto demo = load_scenario("demo");
   ASSERT_TRUE(demo.ok());
   EXPECT_NEAR(demo->rate(), 280, 1e-9);
