@@ -18,10 +18,13 @@ constexpr double kLeastLoad = 0.05;
 constexpr double kAdviceBound = 0.65;
 // The rule is for differences that stay. Where they hardly outlast the loop (log of persistence over
 // delay) the offset of a pod would be that of what it was before, and near saturation the same rule
-// buys its tail with the median: there the advice goes back to the prior.
-constexpr double kBriefPersistence = 2.3;
-constexpr double kFullLoad = 0.78;
-constexpr double kLoadRange = 0.18;
+// buys its tail with the median: there the advice goes back to the prior. Nowhere is all of it advised,
+// since the last tenth costs as much of the median as it gains of the tail.
+constexpr double kMostAdvice = 0.92;
+constexpr double kBriefPersistence = 2.8;
+constexpr double kLastingPersistence = 3.6;
+constexpr double kFullLoad = 0.93;
+constexpr double kLoadRange = 0.12;
 constexpr double kNearEnough = 0.045;
 constexpr double kFarOff = 0.12;
 
@@ -231,7 +234,8 @@ void Queue::advise() {
   const double load = std::clamp(used / capacity, kLeastLoad, 1.0);
   const auto persistence = static_cast<double>(seen_->endpoints[acting_[0]].features[spec::kPersistence]);
   const double strength =
-      std::clamp((persistence - kBriefPersistence) / (spec::kFeatureBound - kBriefPersistence), 0.0, 1.0) *
+      kMostAdvice *
+      std::clamp((persistence - kBriefPersistence) / (kLastingPersistence - kBriefPersistence), 0.0, 1.0) *
       std::clamp((kFullLoad - load) / kLoadRange, 0.0, 1.0);
   advice_.clear();
   for (const std::size_t i : acting_) {
