@@ -79,7 +79,7 @@ Status ActingPolicy::install(std::string_view bytes, std::uint64_t least_epoch) 
   learned_->set_network(*network);
   epoch_ = parameters->epoch;
   version_ = parameters->version;
-  crc32_ = ballast::crc32(bytes);
+  crc32_ = policy::fingerprint(bytes);
   return ok();
 }
 

@@ -36,7 +36,7 @@ class ActingPolicy {
 
   std::uint64_t epoch() const { return epoch_; }
   std::uint64_t version() const { return version_; }
-  std::uint32_t crc32() const { return crc32_; }  ///< of the file's bytes as they came; 0: no network
+  std::uint32_t crc32() const { return crc32_; }  ///< policy::fingerprint of the file; 0: no network
   std::uint64_t replaced() const { return replaced_; }
   std::uint64_t refused() const { return refused_; }
 

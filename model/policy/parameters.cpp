@@ -187,6 +187,10 @@ Result<Parameters> parse(std::string_view bytes) {
   return parameters;
 }
 
+std::uint32_t fingerprint(std::string_view bytes) {
+  return bytes.size() > 4 ? crc32(bytes.substr(0, bytes.size() - 4)) : 0;
+}
+
 Status check(const Parameters& parameters) {
   if (parameters.theta.size() != spec::kParameters) {
     return refuse("parameter count is " + std::to_string(parameters.theta.size()) + ", this build wants " +

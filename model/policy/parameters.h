@@ -55,6 +55,11 @@ std::string serialize_light(const Parameters& parameters);
 /// format, spec version or shape, a checksum that does not match, values that are not finite.
 Result<Parameters> parse(std::string_view bytes);
 
+/// What tells one file from another, in reports and logs: the CRC-32 of all but the four bytes at the end,
+/// which are that CRC-32. (Over all bytes it would be 2144df1c for every file, the residue of the CRC.)
+/// 0 for fewer than five bytes.
+std::uint32_t fingerprint(std::string_view bytes);
+
 /// OK when theta has spec::kParameters values and all are finite.
 Status check(const Parameters& parameters);
 

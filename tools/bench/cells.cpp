@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "agent/base/file.h"
+#include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 #include "model/sim/policy.h"
 #include "model/sim/simulation.h"
@@ -40,7 +41,7 @@ std::string key_of(const Cell& cell, const CellOptions& options) {
   if (cell.policy == "ballast") {
     const auto bytes =
         options.parameters.empty() ? std::string(policy::shipped()) : read_file(options.parameters);
-    parameters = bytes ? std::to_string(crc32(*bytes)) : "unreadable";
+    parameters = bytes ? std::to_string(policy::fingerprint(*bytes)) : "unreadable";
   }
   return std::to_string(kVersion) + "/" + cell.scenario + "/" +
          std::to_string(crc32(text_of(cell.scenario))) + "/" + cell.policy + "/" +

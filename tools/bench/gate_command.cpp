@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "agent/base/file.h"
+#include "model/policy/parameters.h"
 #include "model/sim/scenario.h"
 #include "model/sim/simulation.h"
 #include "tools/bench/sim_command.h"
@@ -132,7 +133,7 @@ ordered_json report(const std::vector<GateRow>& rows, const Verdict& verdict, co
                      {"weight_changes_to_prior", row.changes_prior}});
   }
   const auto candidate = read_file(options.candidate);
-  return {{"candidate_crc32", fmt::format("{:08x}", candidate ? crc32(*candidate) : 0)},
+  return {{"candidate_crc32", fmt::format("{:08x}", candidate ? policy::fingerprint(*candidate) : 0)},
           {"passed", verdict.passed},
           {"why", verdict.why},
           {"seeds", options.seeds},

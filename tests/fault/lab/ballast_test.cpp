@@ -8,6 +8,7 @@
 #include <set>
 
 #include "lab_process.h"
+#include "model/policy/parameters.h"
 #include "model/sync/worker_client.h"
 
 namespace ballast::lab {
@@ -111,7 +112,7 @@ TEST_F(BallastTest, TheActingParametersAreTheGlobalNetworksOfThatVersion) {
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::string> acted;
   while (lab->running()) {
     if (const auto newer = witness->take_parameters()) {
-      served[{newer->parameters.epoch, newer->parameters.version}] = crc32(newer->bytes);
+      served[{newer->parameters.epoch, newer->parameters.version}] = policy::fingerprint(newer->bytes);
     }
     const auto status = ctl(prefix, "status");
     if (status.is_object() && status.value("policy_epoch", 0U) > 0) {

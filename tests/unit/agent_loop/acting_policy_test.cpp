@@ -27,7 +27,7 @@ TEST(ActingPolicy, SaysWhatActs) {
   EXPECT_STREQ(acting.name(), "learned");
   EXPECT_EQ(acting.epoch(), 1U);
   EXPECT_EQ(acting.version(), 5U);
-  EXPECT_EQ(acting.crc32(), ballast::crc32(parameters(1, 5)));
+  EXPECT_EQ(acting.crc32(), policy::fingerprint(parameters(1, 5)));
   const auto* policy = dynamic_cast<decide::LearnedPolicy*>(&acting.policy());
   ASSERT_NE(policy, nullptr);
   EXPECT_EQ(policy->network()->version(), 5U);
@@ -37,7 +37,7 @@ TEST(ActingPolicy, WithoutAFileItIsTheShippedOne) {
   const auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, std::nullopt);
   ASSERT_TRUE(acting.ok()) << acting.error().message;
   EXPECT_EQ(acting->version(), policy::parse(policy::shipped())->version);
-  EXPECT_EQ(acting->crc32(), ballast::crc32(policy::shipped()));
+  EXPECT_EQ(acting->crc32(), policy::fingerprint(policy::shipped()));
 }
 
 TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {
@@ -59,7 +59,7 @@ TEST(ActingPolicy, NewParametersActAndBadOnesChangeNothing) {
   for (const std::string& bad : {flipped, truncated, std::string()}) {
     EXPECT_FALSE(acting.replace_from_learner(bad).ok());
     EXPECT_EQ(acting.version(), 6U);
-    EXPECT_EQ(acting.crc32(), ballast::crc32(better));
+    EXPECT_EQ(acting.crc32(), policy::fingerprint(better));
   }
   EXPECT_EQ(acting.replaced(), 1U);
   EXPECT_EQ(acting.refused(), 3U);

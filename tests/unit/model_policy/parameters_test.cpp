@@ -40,6 +40,15 @@ std::string why(std::string_view bytes) {
   return result.ok() ? "" : result.error().message;
 }
 
+TEST(Parameters, FingerprintsTellFilesApart) {
+  const std::string one = serialize(random_parameters(1));
+  const std::string other = serialize(random_parameters(2));
+  EXPECT_NE(fingerprint(one), fingerprint(other));
+  EXPECT_EQ(fingerprint(one), fingerprint(serialize(random_parameters(1))));
+  EXPECT_EQ(crc32(one), crc32(other)) << "why the CRC-32 at the end is left out";
+  EXPECT_EQ(fingerprint("abc"), 0U);
+}
+
 TEST(Parameters, RoundTripKeepsEveryBit) {
   const Parameters p = random_parameters(1);
   const std::string bytes = serialize(p);
