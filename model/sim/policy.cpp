@@ -40,6 +40,15 @@ Fleet oracle_static_fleet(const Scenario& scenario, std::span<const ClientView> 
   return fleet;
 }
 
+Fleet oracle_weights_fleet(const Scenario& scenario, std::span<const ClientView> clients) {
+  const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
+  Fleet fleet;
+  for (const auto& view : clients) {
+    fleet.push_back(std::make_unique<LeastRequest>(view, Weights::kNow, LeastRequestOptions{}, load));
+  }
+  return fleet;
+}
+
 Policy plain(std::string name, std::string rule,
              std::function<Fleet(const Scenario&, std::span<const ClientView>)> make_fleet) {
   Policy policy;
@@ -114,6 +123,11 @@ void add_agents(std::vector<Policy>& all) {
 void add_oracles(std::vector<Policy>& all) {
   all.push_back(plain("oracle_static", "optimal static split (square-root rule), weighted round robin",
                       oracle_static_fleet));
+  all.back().oracle = true;
+  all.push_back(plain("oracle_weights",
+                      "the same split over the true capacities of every 50 ms, at once, under LEAST_REQUEST: "
+                      "what weights can do",
+                      oracle_weights_fleet));
   all.back().oracle = true;
   all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));
   all.back().oracle = true;

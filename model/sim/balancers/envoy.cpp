@@ -55,9 +55,12 @@ void EnvoyBalancer::choose_weights() {
       case Weights::kEds:
         weights_.push_back(endpoint.weight);
         break;
+      case Weights::kNow:
+        weights_.push_back(view_.world->capacity(endpoint.server));
+        break;
     }
   }
-  if (which_ == Weights::kStatic) {
+  if (which_ == Weights::kStatic || which_ == Weights::kNow) {
     weights_ = square_root_split(weights_, load_);
   }
 }
@@ -65,6 +68,18 @@ void EnvoyBalancer::choose_weights() {
 void EnvoyBalancer::set_endpoints(const std::vector<Endpoint>& endpoints) {
   endpoints_ = endpoints;
   choose_weights();
+  schedule();
+}
+
+void EnvoyBalancer::on_tick() {
+  const std::vector<double> before = weights_;
+  choose_weights();
+  if (weights_ != before) {
+    schedule();
+  }
+}
+
+void EnvoyBalancer::schedule() {
   edf_.clear();
   const bool equal =
       std::all_of(weights_.begin(), weights_.end(), [&](double w) { return w == weights_[0]; });

@@ -16,7 +16,10 @@ enum class Weights {
   kOperator,  ///< true capacity, set by hand
   kEds,       ///< what a weight controller last pushed; all equal until then
   kStatic,    ///< the M/G/1-PS square-root rule over the true capacities and the load
+  kNow,       ///< the same over the true capacities of this moment, looked at every kNowPeriodS
 };
+
+inline constexpr double kNowPeriodS = 0.05;
 
 /// Envoy's EDF base: equal weights and nobody in slow start -> the unweighted pick; else EDF. The
 /// choice is made when endpoints or weights change, not at a pick. Source: Envoy,
@@ -26,6 +29,8 @@ class EnvoyBalancer : public Balancer {
   EnvoyBalancer(const ClientView& view, Weights weights, double load);
   void set_endpoints(const std::vector<Endpoint>& endpoints) override;
   std::uint32_t pick(const Keys& keys) final;
+  double period_s() const override { return which_ == Weights::kNow ? kNowPeriodS : 0; }
+  void on_tick() override;
 
  protected:
   /// The weight at which an endpoint is put back into the schedule.
@@ -40,6 +45,7 @@ class EnvoyBalancer : public Balancer {
 
  private:
   void choose_weights();
+  void schedule();
 
   Weights which_;
   double load_;

@@ -257,6 +257,22 @@ TEST(SquareRootSplit, NoOtherSplitHasALowerMean) {
   }
 }
 
+TEST(OracleWeights, FollowTheTrueCapacitiesByTheSquareRootRule) {
+  using ::testing::DoubleNear;
+  Proxy proxy(2);
+  proxy.world.capacities = {4, 1};
+  LeastRequest balancer(proxy.view(), Weights::kNow, {}, 3.5);
+  balancer.set_endpoints(endpoints({1, 1}));
+  EXPECT_THAT(shares(balancer, 2, 700), ElementsAre(DoubleNear(6 / 7., 0.003), DoubleNear(1 / 7., 0.003)));
+  EXPECT_GT(balancer.period_s(), 0);
+  proxy.world.capacities = {1, 4};
+  balancer.on_tick();
+  EXPECT_THAT(shares(balancer, 2, 700), ElementsAre(DoubleNear(1 / 7., 0.003), DoubleNear(6 / 7., 0.003)));
+  proxy.world.capacities = {0, 4};  // the first stands still
+  balancer.on_tick();
+  EXPECT_GT(shares(balancer, 2, 1000)[1], 0.99);
+}
+
 TEST(ShortestExpectedDelay, LooksAtAllAndAtSpeeds) {
   Proxy proxy(3);
   proxy.world.capacities = {1, 0.5, 0.25};

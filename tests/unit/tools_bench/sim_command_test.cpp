@@ -130,6 +130,7 @@ TEST_F(SimCommand, ProgramListsAndRuns) {
                            "prior",
                            "ballast",
                            "oracle_static",
+                           "oracle_weights",
                            "oracle_sed",
                            "oracle_pooled"}) {
     EXPECT_THAT("\n" + text, HasSubstr("\n" + std::string(name) + "\n"));
