@@ -25,6 +25,12 @@ auto fleet_of(Args... args) {
   };
 }
 
+LeastRequestOptions with_slow_start() {
+  LeastRequestOptions options;
+  options.slow_start_window_s = 60;
+  return options;
+}
+
 decide::PriorOptions by_square_root() {
   decide::PriorOptions options;
   options.square_root = 1;
@@ -61,8 +67,6 @@ Policy plain(std::string name, std::string rule,
 void add_envoys(std::vector<Policy>& all) {
   LeastRequestOptions full_scan;
   full_scan.full_scan = true;
-  LeastRequestOptions slow_start;
-  slow_start.slow_start_window_s = 60;
   all.push_back(
       plain("round_robin", "Envoy ROUND_ROBIN, equal weights", fleet_of<RoundRobin>(Weights::kNone)));
   all.push_back(plain("weighted_round_robin", "Envoy ROUND_ROBIN over true capacities (EDF)",
@@ -85,7 +89,7 @@ void add_envoys(std::vector<Policy>& all) {
   all.push_back(
       plain("least_connections", "HAProxy leastconn over true capacities", fleet_of<LeastConnections>()));
   all.push_back(plain("slow_start", "Envoy LEAST_REQUEST with a slow start window of 60 s",
-                      fleet_of<LeastRequest>(Weights::kNone, slow_start)));
+                      fleet_of<LeastRequest>(Weights::kNone, with_slow_start())));
 }
 
 void add_researched(std::vector<Policy>& all) {
@@ -118,6 +122,12 @@ void add_agents(std::vector<Policy>& all) {
                              "the same, tilted by the square-root rule of the service's load",
                              [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
   all.push_back(ballast_policy(shipped_network()));
+  Policy warmed = ballast_policy(shipped_network());
+  warmed.name = "ballast_slow_start";
+  warmed.rule =
+      "the shipped policy, pushed to LEAST_REQUEST with a slow start window of 60 s (Istio's warmup)";
+  warmed.make_fleet = fleet_of<LeastRequest>(Weights::kEds, with_slow_start());
+  all.push_back(std::move(warmed));
 }
 
 void add_oracles(std::vector<Policy>& all) {
@@ -125,8 +135,7 @@ void add_oracles(std::vector<Policy>& all) {
                       oracle_static_fleet));
   all.back().oracle = true;
   all.push_back(plain("oracle_weights",
-                      "the same split over the true capacities of every 50 ms, at once, under LEAST_REQUEST: "
-                      "what weights can do",
+                      "the same split over the true capacities of every 50 ms, at once, under LEAST_REQUEST",
                       oracle_weights_fleet));
   all.back().oracle = true;
   all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));

@@ -38,9 +38,10 @@ std::string text_of(const std::string& reference) {
 
 std::string key_of(const Cell& cell, const CellOptions& options) {
   std::string parameters;
-  if (cell.policy == "ballast") {
-    const auto bytes =
-        options.parameters.empty() ? std::string(policy::shipped()) : read_file(options.parameters);
+  if (cell.policy.starts_with("ballast")) {
+    const auto bytes = cell.policy == "ballast" && !options.parameters.empty()
+                           ? read_file(options.parameters)
+                           : std::string(policy::shipped());
     parameters = bytes ? std::to_string(policy::fingerprint(*bytes)) : "unreadable";
   }
   return std::to_string(kVersion) + "/" + cell.scenario + "/" +

@@ -129,6 +129,7 @@ TEST_F(SimCommand, ProgramListsAndRuns) {
                            "lalb",
                            "prior",
                            "ballast",
+                           "ballast_slow_start",
                            "oracle_static",
                            "oracle_weights",
                            "oracle_sed",
