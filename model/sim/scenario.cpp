@@ -3,13 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <set>
 
 #include "model/sim/arrivals.h"
 
 namespace ballast::sim {
 namespace {
 
-/// Share of capacity that one kind of slowness leaves, averaged over servers and time.
+/// Share of all servers' capacity that rotating slowness or pauses leave, averaged over time.
 double mean_factor(const Slowness& slow, const Scenario& scenario, double duration) {
   const double total = static_cast<double>(scenario.servers.size());
   const double until = slow.until_s > 0 ? std::min(slow.until_s, duration) : duration;
@@ -18,7 +20,7 @@ double mean_factor(const Slowness& slow, const Scenario& scenario, double durati
   double factor = slow.factor;
   if (slow.kind == Slowness::Kind::kRotate) {
     touched = slow.count;
-  } else if (slow.kind == Slowness::Kind::kPause) {
+  } else {
     factor = 1 - (1 - slow.factor) * slow.duration_s / (slow.duration_s + slow.every_s);
   }
   return 1 - active * (touched / total) * (1 - factor);
@@ -32,12 +34,47 @@ double static_capacity(const Scenario& scenario) {
   return sum;
 }
 
-double capacity_over(const Scenario& scenario, double duration) {
-  double capacity = static_capacity(scenario);
-  for (const auto& slow : scenario.slowness) {
-    capacity *= mean_factor(slow, scenario, duration);
+bool holds(const Slowness& slow, std::size_t server, double at_s) {
+  return at_s >= slow.at_s && (slow.until_s <= 0 || at_s < slow.until_s) &&
+         (slow.servers.empty() ||
+          std::find(slow.servers.begin(), slow.servers.end(), server) != slow.servers.end());
+}
+
+/// What the slowness that is set by hand leaves of each server, summed at one time.
+double set_capacity(const Scenario& scenario, double at_s) {
+  double sum = 0;
+  for (std::size_t server = 0; server < scenario.servers.size(); ++server) {
+    double capacity = scenario.servers[server].capacity();
+    for (const auto& slow : scenario.slowness) {
+      if (slow.kind == Slowness::Kind::kSet && holds(slow, server, at_s)) {
+        capacity *= slow.factor;
+      }
+    }
+    sum += capacity;
   }
-  return capacity;
+  return sum;
+}
+
+double capacity_over(const Scenario& scenario, double duration) {
+  std::set<double> edges;
+  double rest = 1;
+  for (const auto& slow : scenario.slowness) {
+    if (slow.kind == Slowness::Kind::kSet) {
+      edges.insert({0, std::min(slow.at_s, duration), duration});
+      edges.insert(slow.until_s > 0 ? std::min(slow.until_s, duration) : duration);
+    } else {
+      rest *= mean_factor(slow, scenario, duration);
+    }
+  }
+  if (edges.size() < 2) {
+    return set_capacity(scenario, 0) * rest;
+  }
+  double work = 0;
+  for (auto to = std::next(edges.begin()); to != edges.end(); ++to) {
+    const double from = *std::prev(to);
+    work += set_capacity(scenario, from) * (*to - from);
+  }
+  return work / duration * rest;
 }
 
 }  // namespace

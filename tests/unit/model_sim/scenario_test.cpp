@@ -50,6 +50,24 @@ TEST(Scenario, ReadsWhatIsGiven) {
   EXPECT_DOUBLE_EQ(expected_duration(*scenario), 8);
 }
 
+TEST(Scenario, MeanCapacityCountsEachServersSlownessOverTime) {
+  const auto scenario = parse_scenario(
+      "duration_s: 100\n"
+      "servers: [{count: 2, speed: 1}]\n"
+      "service: {mean_ms: 10}\n"
+      "arrivals: {rho: 0.5}\n"
+      "slowness:\n"
+      "  - {kind: set, servers: [0], factor: 0.5, until_s: 40}\n"
+      "  - {kind: set, servers: [0], factor: 0.2, at_s: 20, until_s: 60}\n"
+      "  - {kind: set, servers: [1], factor: 0.1, at_s: 90}\n"
+      "  - {kind: rotate, count: 1, factor: 0.6, every_s: 1}\n",
+      "x.yaml");
+  ASSERT_TRUE(scenario.ok()) << scenario.error().message;
+  // First server: 20 s at .5, 20 at .1 (both), 20 at .2, 40 at 1; second: 90 at 1, 10 at .1; of both
+  // rotating slowness leaves .8.
+  EXPECT_NEAR(mean_capacity(*scenario), (10 + 2 + 4 + 40 + 90 + 1) / 100. * 0.8, 1e-12);
+}
+
 TEST(Scenario, VariantReplacesKeysAndKeepsTheRest) {
   const auto scenario = parse_scenario(kGood, "x.yaml", "hot");
   ASSERT_TRUE(scenario.ok()) << scenario.error().message;
