@@ -7,7 +7,7 @@
 # --quick: one seed and a twentieth of the steps, to see that all of it runs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-steps=10000 seeds=3 episodes=40
+steps=10000 seeds=10 episodes=40
 [ "${1:-}" = --quick ] && { steps=500 seeds=1 episodes=2; shift; }
 out=${1:-build/ablations}
 bench=build/release/bin/ballast-bench
@@ -35,15 +35,29 @@ for seed in $(seq "$seeds"); do
 done
 
 python3 - "$out" <<'PY'
-import json, pathlib, statistics, sys
+import json, pathlib, random, statistics, sys
 
-print(f"{'arm':<32} {'seeds':>5} {'best':>7} {'last':>7}   last of each seed")
+def interval(differences):
+    draws = random.Random(1)
+    means = sorted(statistics.mean(draws.choices(differences, k=len(differences))) for _ in range(10000))
+    return f"{statistics.mean(differences):.1f} [{means[250]:.1f}, {means[9749]:.1f}]"
+
+arms = {}
 for arm in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    rows = [json.loads(file.read_text()) for file in sorted(arm.glob("*/summary.json"))]
-    if rows:
-        best, last = ([row[key] for row in rows] for key in ("final_return", "last_return"))
-        print(f"{arm.name:<32} {len(rows):>5} {statistics.median(best):>7.2f} {statistics.median(last):>7.2f}   "
-              + " ".join(f"{value:.2f}" for value in last))
+    runs = {file.parent.name: json.loads(file.read_text()) for file in arm.glob("*/summary.json")}
+    if runs:
+        arms[arm.name] = runs
+print(f"{'arm':<30} {'seeds':>5} {'best':>7} {'last':>7}  {'best beside a3c':<22} last beside a3c")
+for name, runs in arms.items():
+    best, last = ([run[key] for run in runs.values()] for key in ("final_return", "last_return"))
+    beside = []
+    for key in ("final_return", "last_return"):
+        both = [seed for seed in runs if seed in arms.get("a3c", {})]
+        beside.append(interval([runs[seed][key] - arms["a3c"][seed][key] for seed in both])
+                      if both and name != "a3c" else "")
+    print(f"{name:<30} {len(best):>5} {statistics.median(best):>7.2f} {statistics.median(last):>7.2f}  "
+          f"{beside[0]:<22} {beside[1]}")
 print("best, last: median over the seeds of the mean return by the parameters that were best when looked at,")
-print("and by those of the last step; 0 is the prior")
+print("and by those of the last step; 0 is the prior. beside a3c: mean difference of the same seeds, 95 % by")
+print("bootstrap")
 PY
