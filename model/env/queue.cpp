@@ -18,8 +18,8 @@ constexpr double kLeastLoad = 0.05;
 constexpr double kAdviceBound = 0.65;
 // The rule is for differences that stay. Where they hardly outlast the loop (log of persistence over
 // delay) the offset of a pod would be that of what it was before, and near saturation the same rule
-// buys its tail with the median: there the advice goes back to the prior. Nowhere is all of it advised,
-// since the last tenth costs as much of the median as it gains of the tail.
+// buys its tail with the median: there the advice goes back to the prior. Nowhere is all of it advised:
+// that has 1.02 of the prior's median where slowness moves every minute, which is as much as the gate allows.
 constexpr double kMostAdvice = 0.92;
 constexpr double kBriefPersistence = 2.8;
 constexpr double kLastingPersistence = 3.6;

@@ -37,22 +37,13 @@ decide::PriorOptions by_square_root() {
   return options;
 }
 
-Fleet oracle_static_fleet(const Scenario& scenario, std::span<const ClientView> clients) {
-  const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
-  Fleet fleet;
-  for (const auto& view : clients) {
-    fleet.push_back(std::make_unique<RoundRobin>(view, Weights::kStatic, load));
-  }
-  return fleet;
-}
-
-Fleet oracle_weights_fleet(const Scenario& scenario, std::span<const ClientView> clients) {
-  const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
-  Fleet fleet;
-  for (const auto& view : clients) {
-    fleet.push_back(std::make_unique<LeastRequest>(view, Weights::kNow, LeastRequestOptions{}, load));
-  }
-  return fleet;
+/// The same for a balancer whose last argument is the offered work a second.
+template <typename One, typename... Args>
+auto loaded_fleet_of(Args... args) {
+  return [args...](const Scenario& scenario, std::span<const ClientView> clients) {
+    const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
+    return fleet_of<One>(args..., load)(scenario, clients);
+  };
 }
 
 Policy plain(std::string name, std::string rule,
@@ -132,11 +123,11 @@ void add_agents(std::vector<Policy>& all) {
 
 void add_oracles(std::vector<Policy>& all) {
   all.push_back(plain("oracle_static", "optimal static split (square-root rule), weighted round robin",
-                      oracle_static_fleet));
+                      loaded_fleet_of<RoundRobin>(Weights::kStatic)));
   all.back().oracle = true;
   all.push_back(plain("oracle_weights",
                       "the same split over the true capacities of every 50 ms, at once, under LEAST_REQUEST",
-                      oracle_weights_fleet));
+                      loaded_fleet_of<LeastRequest>(Weights::kNow, LeastRequestOptions{})));
   all.back().oracle = true;
   all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));
   all.back().oracle = true;
