@@ -64,10 +64,10 @@ struct Flags {
 };
 
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
-class Keeper {
+class CheckpointWriter {
  public:
-  Keeper(const Flags& flags, ballast::sync::CheckpointStore& store,
-         const ballast::sync::GlobalNetwork& network)
+  CheckpointWriter(const Flags& flags, ballast::sync::CheckpointStore& store,
+                   const ballast::sync::GlobalNetwork& network)
       : flags_(flags), store_(store), network_(network), saved_(network.version()), live_(saved_) {}
 
   void tick() {
@@ -119,11 +119,11 @@ class Keeper {
 class Replica {
  public:
   void lead(const ballast::sync::GlobalNetwork* network, const ballast::sync::GlobalServer* server,
-            const Keeper* keeper) {
+            const CheckpointWriter* checkpoint_writer) {
     const std::lock_guard lock(mutex_);
     network_ = network;
     server_ = server;
-    keeper_ = keeper;
+    checkpoint_writer_ = checkpoint_writer;
   }
   ballast::sync::GlobalStatus status() const {
     const std::lock_guard lock(mutex_);
@@ -132,8 +132,8 @@ class Replica {
     if (network_ != nullptr) {
       out.network = network_->stats();
       out.workers = network_->worst_workers(20);
-      out.checkpoint_age_s = keeper_->age_s();
-      out.checkpoint_failures = keeper_->failures();
+      out.checkpoint_age_s = checkpoint_writer_->age_s();
+      out.checkpoint_failures = checkpoint_writer_->failures();
     }
     if (server_ != nullptr) {
       out.ready = !stopping;
@@ -147,7 +147,7 @@ class Replica {
   mutable std::mutex mutex_;
   const ballast::sync::GlobalNetwork* network_ = nullptr;
   const ballast::sync::GlobalServer* server_ = nullptr;
-  const Keeper* keeper_ = nullptr;
+  const CheckpointWriter* checkpoint_writer_ = nullptr;
 };
 
 void log_status(const ballast::sync::GlobalNetwork& network, std::size_t streams) {
@@ -198,13 +198,13 @@ Result<std::optional<CheckpointStore>> become_leader(const Flags& flags) {
 
 /// Until told to stop, or deposed.
 Status serve(const CheckpointStore& store, ballast::sync::GlobalNetwork& network,
-             const ballast::sync::GlobalServer& server, Keeper& keeper) {
+             const ballast::sync::GlobalServer& server, CheckpointWriter& checkpoint_writer) {
   auto told = network.verdicts();
   auto looked = std::chrono::steady_clock::now();
   while (!stopping) {
     std::this_thread::sleep_for(10ms);
     network.tick();
-    keeper.tick();
+    checkpoint_writer.tick();
     const auto now = std::chrono::steady_clock::now();
     if (now - looked < 1s) {
       continue;
@@ -231,29 +231,29 @@ Status lead(const Flags& flags, const ballast::policy::Parameters& first, Checkp
   if (!network) {
     return network.error();
   }
-  Keeper keeper(flags, store, **network);
+  CheckpointWriter checkpoint_writer(flags, store, **network);
   // Before anybody sees this epoch: after a crash the next leader has to know that it was used.
-  if (auto saved = keeper.save(); !saved) {
+  if (auto saved = checkpoint_writer.save(); !saved) {
     return saved;
   }
   auto server = ballast::sync::GlobalServer::start(flags.listen, **network, flags.server);
   if (!server) {
     return server.error();
   }
-  replica.lead(network->get(), server->get(), &keeper);
+  replica.lead(network->get(), server->get(), &checkpoint_writer);
   const auto version = (*network)->version();
   spdlog::info("listening address={} epoch={} version={} tls={}", (*server)->address(), version.epoch,
                version.version, !flags.server.tls.empty());
 
-  const Status served = serve(store, **network, **server, keeper);
-  replica.lead(network->get(), nullptr, &keeper);
+  const Status served = serve(store, **network, **server, checkpoint_writer);
+  replica.lead(network->get(), nullptr, &checkpoint_writer);
   server->reset();  // no gradient may be accepted after the last checkpoint
   replica.lead(nullptr, nullptr, nullptr);
   if (!served) {
     return served;  // the folder is another's: nothing more is written
   }
   (*network)->flush();
-  if (auto saved = keeper.save(); !saved) {
+  if (auto saved = checkpoint_writer.save(); !saved) {
     return saved;
   }
   log_status(**network, 0);

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <utility>
 
-#include "agent/actuate/xds_hub.h"
+#include "agent/actuate/stream_registry.h"
 #include "agent/base/listen_address.h"
 #include "agent/base/log.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
@@ -29,24 +29,24 @@ constexpr int kMaxRequestBytes = 1 << 20;
 
 class EndpointService final : public EndpointDiscoveryService::CallbackService {
  public:
-  explicit EndpointService(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
+  explicit EndpointService(std::shared_ptr<StreamRegistry> registry) : registry_(std::move(registry)) {}
   Reactor* StreamEndpoints(grpc::CallbackServerContext* context) override {
-    return new StreamReactor(hub_, context->peer());
+    return new StreamReactor(registry_, context->peer());
   }
 
  private:
-  const std::shared_ptr<Hub> hub_;
+  const std::shared_ptr<StreamRegistry> registry_;
 };
 
 class AggregatedService final : public AggregatedDiscoveryService::CallbackService {
  public:
-  explicit AggregatedService(std::shared_ptr<Hub> hub) : hub_(std::move(hub)) {}
+  explicit AggregatedService(std::shared_ptr<StreamRegistry> registry) : registry_(std::move(registry)) {}
   Reactor* StreamAggregatedResources(grpc::CallbackServerContext* context) override {
-    return new StreamReactor(hub_, context->peer());
+    return new StreamReactor(registry_, context->peer());
   }
 
  private:
-  const std::shared_ptr<Hub> hub_;
+  const std::shared_ptr<StreamRegistry> registry_;
 };
 
 std::string resource_name(const observe::ServiceId& service) {
@@ -97,13 +97,13 @@ std::unique_ptr<grpc::Server> start(const std::string& target, grpc::Service& ed
 
 struct XdsSink::State {
   explicit State(std::chrono::milliseconds patience)
-      : hub(std::make_shared<Hub>(patience)), eds(hub), ads(hub) {}
+      : registry(std::make_shared<StreamRegistry>(patience)), eds(registry), ads(registry) {}
   ~State() { stop(); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
   void stop() {
-    hub->stop();
+    registry->stop();
     if (server) {
       // Cancels the open streams at once; returns when the last has ended.
       server->Shutdown(std::chrono::system_clock::now());
@@ -111,7 +111,7 @@ struct XdsSink::State {
     }
   }
 
-  std::shared_ptr<Hub> hub;
+  std::shared_ptr<StreamRegistry> registry;
   EndpointService eds;
   AggregatedService ads;
   std::unique_ptr<grpc::Server> server;
@@ -164,7 +164,7 @@ Status XdsSink::publish(const guard::GuardedWeights& weights) {
   if (state_->stopped) {
     return Error::failed("sink " + this->name() + " has stopped: weights of " + name + " were not published");
   }
-  state_->hub->publish(name, std::move(bytes));
+  state_->registry->publish(name, std::move(bytes));
   state_->published[weights.service()] = std::move(targets);
   return ok();
 }
@@ -185,9 +185,9 @@ Status XdsSink::withdraw(const observe::ServiceId& service) {
     target.weight = guard::GuardedWeights::kWeightScale;
   }
   if (unequal) {
-    state_->hub->publish(name, assignment(name, found->second));
+    state_->registry->publish(name, assignment(name, found->second));
   }
-  state_->hub->forget(name);
+  state_->registry->forget(name);
   state_->published.erase(found);
   return ok();
 }
@@ -197,18 +197,18 @@ void XdsSink::flush() {
     const std::lock_guard lock(state_->mutex);
     state_->stopped = true;
   }
-  if (!state_->hub->settle(kFlushTime)) {
+  if (!state_->registry->settle(kFlushTime)) {
     spdlog::warn("not every proxy has acknowledged the last weights sink={}", name());
   }
   state_->stop();
 }
 
 std::size_t XdsSink::subscribers() const {
-  return state_->hub->subscribers();
+  return state_->registry->subscribers();
 }
 
 double XdsSink::acknowledgement_delay_s() const {
-  return state_->hub->acknowledgement_delay_s();
+  return state_->registry->acknowledgement_delay_s();
 }
 
 }  // namespace ballast::actuate

@@ -100,7 +100,8 @@ static __always_inline struct http1_window *http_window_of(struct http_socket *c
 	return ingress ? bpf_map_lookup_elem(&rx_window, &zero) : &c->tx_window;
 }
 
-static __always_inline int http_next_window(struct __sk_buff *skb, u32 offset, u64 now, bool ingress)
+static __always_inline int http_next_window(struct __sk_buff *skb, u32 offset, u64 now,
+					    bool ingress)
 {
 	struct http_socket *c = http_socket_of(skb);
 	struct http1_window *w = c ? http_window_of(c, ingress) : NULL;

@@ -229,7 +229,7 @@ ServerStats Hub::stats() const {
   for (std::size_t i = 0; i < kEnded; ++i) {
     out.ended[i] = ended_[i].load(std::memory_order_relaxed);
   }
-  out.fleet = board.stats(SystemClock().now());
+  out.fleet = registry.stats(SystemClock().now());
   const std::lock_guard promotion(promotion_mutex_);
   out.promotion = promotion_.stats();
   return out;

@@ -13,7 +13,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 #include "model/sync/global_server.h"
 
 /// For this room only.
@@ -29,7 +29,7 @@ class Hub {
 
   GlobalNetwork& network;
   const ServerOptions options;
-  fleet::Board board;
+  fleet::FleetRegistry registry;
 
   /// Bytes of a node's report at most.
   static constexpr std::size_t kLongestReport = 512UL << 10;

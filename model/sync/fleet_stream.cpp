@@ -37,11 +37,11 @@ grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
   }
   const MonotonicNs now = SystemClock().now();
   std::string why;
-  const auto verdict = hub().board.report(from_wire(message, hub().board.most_endpoints()), now, &why);
+  const auto verdict = hub().registry.report(from_wire(message, hub().registry.most_endpoints()), now, &why);
   v1::FleetAnswer reply;
   reply.set_verdict(static_cast<v1::FleetAnswer::Verdict>(verdict));
   reply.set_reason(why);
-  to_wire(hub().board.view(id(), message.whole(), now), now, &reply);
+  to_wire(hub().registry.view(id(), message.whole(), now), now, &reply);
   const grpc::Slice bytes(reply.SerializeAsString());
   out = grpc::ByteBuffer(&bytes, 1);
   hub().count_answer(length, out.Length(), false);

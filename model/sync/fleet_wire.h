@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 #include "agent/fleet/report.h"
 #include "ballast_sync.pb.h"
 
@@ -11,7 +11,7 @@
 namespace ballast::sync {
 
 void to_wire(const fleet::NodeReport& report, v1::NodeReport* out);
-/// `endpoints` more than `most` are counted but not read: the board refuses such a report.
+/// `endpoints` more than `most` are counted but not read: the registry refuses such a report.
 fleet::NodeReport from_wire(const v1::NodeReport& report, std::size_t most);
 
 /// `now`: in the clock of the view.

@@ -15,12 +15,12 @@ namespace {
 
 // Fewer values make no median to judge others by.
 constexpr std::size_t kEnough = 16;
-constexpr double kClipMedians = 4;      // a gradient longer than so many medians is shortened
+constexpr double kClipMedians = 4;  // a gradient longer than so many medians is shortened
 // One longer than these and than a thousand clip norms is no gradient. Honest ones have a heavy tail (an
 // episode that ends where the critic saw a long one coming), and the clip makes each as short as the rest.
 constexpr double kRefuseMedians = 1e6;
-constexpr double kStaleMedians = 4;     // tau beyond so many medians is dropped (design section 8)
-constexpr double kStaleFloor = 8;       // but never where nearly all are fresh
+constexpr double kStaleMedians = 4;  // tau beyond so many medians is dropped (design section 8)
+constexpr double kStaleFloor = 8;    // but never where nearly all are fresh
 
 double seconds_since(GlobalNetwork::Time then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "agent/base/result.h"
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 #include "model/sync/global_network.h"
 #include "model/sync/promotion.h"
 #include "model/sync/tls.h"
@@ -43,7 +43,7 @@ struct ServerStats {
   std::uint64_t unchanged = 0;  ///< of them without parameters, because the worker held them
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::array<std::uint64_t, kEnded> ended{};
-  fleet::BoardStats fleet;
+  fleet::FleetRegistryStats fleet;
   PromotionStats promotion;
 };
 

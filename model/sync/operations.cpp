@@ -105,7 +105,7 @@ std::string metrics_text(const GlobalStatus& s) {
   out.gauge("ballast_global_canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
   out.counter("ballast_global_promotions_total", "Trials after which parameters were released", p.promoted);
   out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
-  const fleet::BoardStats& f = s.server.fleet;
+  const fleet::FleetRegistryStats& f = s.server.fleet;
   out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);
   out.counters("ballast_fleet_reports_refused_total", "Nodes' reports refused, by reason", f.verdicts, 1,
                [](std::size_t i) { return fleet::to_string(static_cast<fleet::ReportVerdict>(i)); });

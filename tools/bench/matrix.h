@@ -11,10 +11,11 @@ namespace ballast::bench {
 
 struct MatrixOptions {
   CellOptions cells;
-  std::vector<std::string> scenarios;   ///< empty: all built-in ones with their variants
-  std::vector<std::string> policies;    ///< empty: all
-  std::vector<double> ticks;            ///< of the policies with a loop; empty: .25, .5, 1, 2 s
-  std::vector<std::string> candidates;  ///< that are judged; empty: both priors, and ballast if it has parameters
+  std::vector<std::string> scenarios;  ///< empty: all built-in ones with their variants
+  std::vector<std::string> policies;   ///< empty: all
+  std::vector<double> ticks;           ///< of the policies with a loop; empty: .25, .5, 1, 2 s
+  std::vector<std::string>
+      candidates;  ///< that are judged; empty: both priors, and ballast if it has parameters
 };
 
 /// One policy in one scenario, over the seeds.

@@ -10,8 +10,8 @@
 #include <thread>
 #include <utility>
 
-#include "agent/actuate/istio/keeper.h"
 #include "agent/actuate/istio/plan.h"
+#include "agent/actuate/istio/service_reconciler.h"
 #include "agent/actuate/istio/writer.h"
 #include "agent/base/log.h"
 
@@ -36,12 +36,12 @@ struct IstioSink::State {
         writer(std::move(w)),
         catalog(std::make_unique<kube::Catalog>(*reader)),
         lease(*writer, options.lease),
-        keeper(*writer, {.domain = options.cluster_domain,
-                         .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
-                         .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
-                         .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
-                         .weights_per_s = options.weights_per_s,
-                         .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
+        reconciler(*writer, {.domain = options.cluster_domain,
+                             .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
+                             .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
+                             .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
+                             .weights_per_s = options.weights_per_s,
+                             .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
     catalog->on_change([this] { wake(true); });
     thread = std::thread([this] { run(); });
   }
@@ -49,20 +49,20 @@ struct IstioSink::State {
     stop();
     reader->stop();
     // Their threads call us: they end before what they call on.
-    set_eyes(nullptr);
+    set_leader_watches(nullptr);
     catalog.reset();
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
   /// What only the leader looks at: on five thousand nodes nobody else may be told of every weight.
-  struct Eyes {
+  struct LeaderWatches {
     std::unique_ptr<kube::Client> reader;
     std::vector<std::unique_ptr<kube::Watch>> watches;
   };
   void look();
-  void set_eyes(std::unique_ptr<Eyes> now);
-  void watch(Eyes& to, const std::string& kind, const std::string& plural, const std::string& query);
+  void set_leader_watches(std::unique_ptr<LeaderWatches> now);
+  void watch(LeaderWatches& to, const std::string& kind, const std::string& plural, const std::string& query);
   void see(const std::string& kind, const Json& object);
   void wake(bool membership);
   void stop();
@@ -87,15 +87,15 @@ struct IstioSink::State {
   bool membership_news = false;
   std::map<std::string, istio::Weights> weights;
   MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
-  std::unique_ptr<Eyes> eyes;    ///< null while we do not lead; set by the thread alone
-  std::map<std::string, istio::Rival> rivals;
+  std::unique_ptr<LeaderWatches> leader_watches;  ///< null while we do not lead; set by the thread alone
+  std::map<std::string, istio::ConflictingRoute> conflicting_routes;
   std::map<std::string, Json> seen;
   std::string lease_trouble;
   std::string write_trouble;
 
   // The thread's own.
   kube::LeaderLease lease;
-  istio::Keeper keeper;
+  istio::ServiceReconciler reconciler;
   std::set<std::string> released;
   std::string swept;  ///< the lapsed holder whose overrides were removed
   bool sweep_due = false;
@@ -111,37 +111,37 @@ void IstioSink::State::look() {
   if (!client) {
     return;  // credentials that cannot be read now; the Lease says so
   }
-  auto now = std::make_unique<Eyes>();
+  auto now = std::make_unique<LeaderWatches>();
   now->reader = std::move(*client);
   watch(*now, "VirtualService", "virtualservices", "");
   watch(*now, "DestinationRule", "destinationrules", "");
   watch(*now, "ServiceEntry", "serviceentries",
         "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
-  set_eyes(std::move(now));
+  set_leader_watches(std::move(now));
 }
 
 /// What was seen by others is forgotten. Without the lock while their threads end: they call us.
-void IstioSink::State::set_eyes(std::unique_ptr<Eyes> now) {
-  std::unique_ptr<Eyes> before;
+void IstioSink::State::set_leader_watches(std::unique_ptr<LeaderWatches> now) {
+  std::unique_ptr<LeaderWatches> before;
   {
     const std::lock_guard lock(mutex);
-    before = std::exchange(eyes, std::move(now));
+    before = std::exchange(leader_watches, std::move(now));
   }
   if (before != nullptr) {
     before->reader->stop();
     before.reset();
     const std::lock_guard lock(mutex);
-    rivals.clear();
+    conflicting_routes.clear();
     seen.clear();
   }
 }
 
-void IstioSink::State::watch(Eyes& to, const std::string& kind, const std::string& plural,
+void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const std::string& plural,
                              const std::string& query) {
   kube::WatchHandler handler{[this, kind](const Json& object) { see(kind, object); },
                              [this, kind](const std::string& key) {
                                const std::lock_guard lock(mutex);
-                               rivals.erase(kind + " " + key);
+                               conflicting_routes.erase(kind + " " + key);
                                seen.erase(kind + " " + key);
                              },
                              // Mostly the echo of our own writes: to act on it at once would end the
@@ -156,14 +156,15 @@ void IstioSink::State::see(const std::string& kind, const Json& object) {
   const std::string key = kind + " " + kube::key_of(object);
   const bool ours =
       kube::text_at(object, {"metadata", "labels", istio::kManagedByLabel}) == istio::kManagedBy;
-  auto rival = kind == "ServiceEntry" ? std::nullopt : istio::parse_rival(kind, object);
+  auto conflicting_route =
+      kind == "ServiceEntry" ? std::nullopt : istio::parse_conflicting_route(kind, object);
   const std::lock_guard lock(mutex);
-  rivals.erase(key);
+  conflicting_routes.erase(key);
   seen.erase(key);
   if (ours) {
     seen[key] = kube::at(object, {"spec"});
-  } else if (rival) {
-    rivals[key] = std::move(*rival);
+  } else if (conflicting_route) {
+    conflicting_routes[key] = std::move(*conflicting_route);
   }
 }
 
@@ -187,8 +188,8 @@ void IstioSink::State::stop() {
 }
 
 bool IstioSink::State::ready() const {
-  return catalog->synced() && eyes != nullptr &&
-         std::all_of(eyes->watches.begin(), eyes->watches.end(),
+  return catalog->synced() && leader_watches != nullptr &&
+         std::all_of(leader_watches->watches.begin(), leader_watches->watches.end(),
                      [](const auto& watch) { return watch->synced(); });
 }
 
@@ -213,9 +214,9 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   const bool leading = lease.valid_until() > now;
   if (leads.exchange(leading) && !leading) {
     spdlog::warn("not leading any more holder={}", options.lease.holder);
-    set_eyes(nullptr);
+    set_leader_watches(nullptr);
   }
-  if (leading && eyes == nullptr) {
+  if (leading && leader_watches == nullptr) {
     look();
   }
   // Who leads renews four times in a Lease; who does not looks twice.
@@ -245,8 +246,8 @@ std::string IstioSink::State::trouble() const {
     if (!lease_trouble.empty() || !write_trouble.empty()) {
       return lease_trouble.empty() ? write_trouble : lease_trouble;
     }
-    if (eyes != nullptr) {
-      for (const auto& watch : eyes->watches) {
+    if (leader_watches != nullptr) {
+      for (const auto& watch : leader_watches->watches) {
         if (std::string said = watch->trouble(); !said.empty()) {
           return said;
         }
@@ -262,8 +263,8 @@ istio::Wanted IstioSink::State::wanted() {
   out.released = released;
   const std::lock_guard lock(mutex);
   out.weights = weights;
-  for (const auto& [key, rival] : rivals) {
-    out.rivals.push_back(rival);
+  for (const auto& [key, conflicting_route] : conflicting_routes) {
+    out.conflicting_routes.push_back(conflicting_route);
   }
   out.seen = seen;
   return out;
@@ -273,7 +274,7 @@ istio::Wanted IstioSink::State::wanted() {
 MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   MonotonicNs next = 0;
   if (sweep_due) {
-    if (Status done = keeper.sweep(now); !done) {
+    if (Status done = reconciler.sweep(now); !done) {
       spdlog::warn("overrides not removed yet reason=\"{}\"", done.error().message);
       complain(write_trouble, done.error().message);
       return now + 1000 * kMs;
@@ -285,16 +286,16 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
       return now + 100 * kMs;
     }
     // The Lease has to be renewed between two bursts.
-    next = keeper.reconcile(wanted(), now, std::min(lease.valid_until(), now + kBurstTime));
-  } else if (!options.active && keeper.managed() > 0) {
-    next = keeper.hand_back(now) ? 0 : now + 500 * kMs;
+    next = reconciler.reconcile(wanted(), now, std::min(lease.valid_until(), now + kBurstTime));
+  } else if (!options.active && reconciler.managed() > 0) {
+    next = reconciler.hand_back(now) ? 0 : now + 500 * kMs;
   }
-  complain(write_trouble, keeper.trouble());
-  if (keeper.writes() != writes) {
-    writes = keeper.writes();
+  complain(write_trouble, reconciler.trouble());
+  if (reconciler.writes() != writes) {
+    writes = reconciler.writes();
     ++bursts;
     note_written();
-  } else if (!keeper.hurry()) {
+  } else if (!reconciler.hurry()) {
     // What is left waits because it is small, which is no delay of the loop.
     const std::lock_guard lock(mutex);
     published_at = 0;
@@ -392,12 +393,12 @@ void IstioSink::flush() {
   }
   const SystemClock clock;
   const MonotonicNs end = clock.now() + static_cast<MonotonicNs>(kFlushTime.count()) * kMs;
-  while (!state.keeper.hand_back(clock.now()) && clock.now() < end) {
+  while (!state.reconciler.hand_back(clock.now()) && clock.now() < end) {
     std::this_thread::sleep_for(milliseconds(50));
   }
-  if (state.keeper.managed() > 0) {
+  if (state.reconciler.managed() > 0) {
     spdlog::warn("not everything was handed back, run ballastctl release --all services={}",
-                 state.keeper.managed());
+                 state.reconciler.managed());
   }
   if (Status done = state.lease.give_up(); !done) {
     spdlog::warn("lease not given up reason=\"{}\"", done.error().message);

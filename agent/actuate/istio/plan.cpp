@@ -27,7 +27,7 @@ std::string http_family(const kube::ServicePort& port) {
   return port.app_protocol == "grpc-web" || port.name.starts_with("grpc-web") ? "GRPC-WEB" : "";
 }
 
-/// Does a host of a rival in namespace `ns` stand for the Service?
+/// Does a host of a conflicting_route in namespace `ns` stand for the Service?
 bool same_host(const std::string& written, const std::string& ns, const kube::Service& service,
                const std::string& full) {
   if (written.empty()) {
@@ -43,9 +43,10 @@ bool same_host(const std::string& written, const std::string& ns, const kube::Se
          written == service.name + "." + service.ns + ".svc";
 }
 
-bool is_of(const Rival& rival, const kube::Service& service, const std::string& full) {
-  return std::any_of(rival.hosts.begin(), rival.hosts.end(),
-                     [&](const std::string& host) { return same_host(host, rival.ns, service, full); });
+bool is_of(const ConflictingRoute& conflicting_route, const kube::Service& service, const std::string& full) {
+  return std::any_of(
+      conflicting_route.hosts.begin(), conflicting_route.hosts.end(),
+      [&](const std::string& host) { return same_host(host, conflicting_route.ns, service, full); });
 }
 
 /// Of ours: told by the label that we put on it.
@@ -131,18 +132,18 @@ std::optional<Refusal> judge_shape(const kube::Service& service) {
 
 }  // namespace
 
-std::optional<Rival> parse_rival(const std::string& kind, const Json& object) {
+std::optional<ConflictingRoute> parse_conflicting_route(const std::string& kind, const Json& object) {
   if (ours(object)) {
     return std::nullopt;
   }
-  Rival rival{kind,
-              kube::text_at(object, {"metadata", "namespace"}),
-              kube::text_at(object, {"metadata", "name"}),
-              {}};
+  ConflictingRoute conflicting_route{kind,
+                                     kube::text_at(object, {"metadata", "namespace"}),
+                                     kube::text_at(object, {"metadata", "name"}),
+                                     {}};
   if (kind == "DestinationRule") {
-    rival.hosts.push_back(kube::text_at(object, {"spec", "host"}));
-    rival.subsets = parse_subsets(kube::at(object, {"spec", "subsets"}));
-    return rival;
+    conflicting_route.hosts.push_back(kube::text_at(object, {"spec", "host"}));
+    conflicting_route.subsets = parse_subsets(kube::at(object, {"spec", "subsets"}));
+    return conflicting_route;
   }
   if (const Json& gateways = kube::at(object, {"spec", "gateways"});
       gateways.is_array() && !gateways.empty()) {
@@ -152,10 +153,10 @@ std::optional<Rival> parse_rival(const std::string& kind, const Json& object) {
   }
   if (const Json& hosts = kube::at(object, {"spec", "hosts"}); hosts.is_array()) {
     for (const Json& host : hosts) {
-      rival.hosts.push_back(host.is_string() ? host.get<std::string>() : "");
+      conflicting_route.hosts.push_back(host.is_string() ? host.get<std::string>() : "");
     }
   }
-  return rival;
+  return conflicting_route;
 }
 
 std::string service_host(const kube::Service& service, const std::string& domain) {
@@ -170,35 +171,37 @@ std::string object_name(const kube::Service& service) {
   return service.name + "-ballast";
 }
 
-std::vector<Subset> subsets_of(const kube::Service& service, const std::vector<Rival>& rivals,
+std::vector<Subset> subsets_of(const kube::Service& service,
+                               const std::vector<ConflictingRoute>& conflicting_routes,
                                const std::string& domain) {
-  for (const Rival& rival : rivals) {
-    if (rival.kind == "DestinationRule" && !rival.subsets.empty() &&
-        is_of(rival, service, service_host(service, domain))) {
-      return rival.subsets;
+  for (const ConflictingRoute& conflicting_route : conflicting_routes) {
+    if (conflicting_route.kind == "DestinationRule" && !conflicting_route.subsets.empty() &&
+        is_of(conflicting_route, service, service_host(service, domain))) {
+      return conflicting_route.subsets;
     }
   }
   return {};
 }
 
-std::optional<Refusal> judge(const kube::Service& service, const std::vector<Rival>& rivals,
+std::optional<Refusal> judge(const kube::Service& service,
+                             const std::vector<ConflictingRoute>& conflicting_routes,
                              const std::string& domain) {
   if (auto refusal = judge_shape(service)) {
     return refusal;
   }
   const std::string full = service_host(service, domain);
-  if (by_subset(service) && subsets_of(service, rivals, domain).size() < 2) {
+  if (by_subset(service) && subsets_of(service, conflicting_routes, domain).size() < 2) {
     return Refusal{"NoSubsets", "annotation " + std::string(kube::kByAnnotation) +
                                     " is subset, but no DestinationRule of " + full +
                                     " names two subsets or more; write one, or remove the annotation"};
   }
-  for (const Rival& rival : rivals) {
-    if (rival.kind == "DestinationRule" && by_subset(service)) {
+  for (const ConflictingRoute& conflicting_route : conflicting_routes) {
+    if (conflicting_route.kind == "DestinationRule" && by_subset(service)) {
       continue;
     }
-    if (is_of(rival, service, full)) {
-      return Refusal{"TwoOwners", rival.kind + " " + rival.ns + "/" + rival.name +
-                                      " already says how traffic to " + full +
+    if (is_of(conflicting_route, service, full)) {
+      return Refusal{"TwoOwners", conflicting_route.kind + " " + conflicting_route.ns + "/" +
+                                      conflicting_route.name + " already says how traffic to " + full +
                                       " goes, and a second one would undo it; take this host out of it, or "
                                       "remove the label " +
                                       kube::kModeLabel};

@@ -31,7 +31,7 @@ struct Subset {
 };
 
 /// Somebody else's object that says how traffic to a host goes.
-struct Rival {
+struct ConflictingRoute {
   std::string kind;  ///< VirtualService or DestinationRule
   std::string ns;
   std::string name;
@@ -39,7 +39,7 @@ struct Rival {
   std::vector<Subset> subsets = {};  ///< of a DestinationRule
 };
 /// nullopt for an object of ours, and for a VirtualService of gateways alone (mesh is not among them).
-std::optional<Rival> parse_rival(const std::string& kind, const Json& object);
+std::optional<ConflictingRoute> parse_conflicting_route(const std::string& kind, const Json& object);
 
 /// Why a Service that opted in is left alone; an Event says it at the Service.
 struct Refusal {
@@ -55,14 +55,16 @@ std::string shadow_host(const kube::Service& service);
 std::string object_name(const kube::Service& service);
 
 /// Subsets of the DestinationRule of the Service's host; empty when there is none.
-std::vector<Subset> subsets_of(const kube::Service& service, const std::vector<Rival>& rivals,
+std::vector<Subset> subsets_of(const kube::Service& service,
+                               const std::vector<ConflictingRoute>& conflicting_routes,
                                const std::string& domain);
 inline bool by_subset(const kube::Service& service) {
   return service.by == "subset";
 }
 
 /// nullopt: it can be managed. Modes off and shadow are no refusals.
-std::optional<Refusal> judge(const kube::Service& service, const std::vector<Rival>& rivals,
+std::optional<Refusal> judge(const kube::Service& service,
+                             const std::vector<ConflictingRoute>& conflicting_routes,
                              const std::string& domain);
 
 /// What a pod brings along: its labels keep mTLS (security.istio.io/tlsMode) and telemetry as they

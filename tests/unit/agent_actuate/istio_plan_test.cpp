@@ -32,8 +32,9 @@ kube::Service web() {
   return service;
 }
 
-std::string reason(const kube::Service& service, const std::vector<Rival>& rivals = {}) {
-  const auto refusal = judge(service, rivals, "cluster.local");
+std::string reason(const kube::Service& service,
+                   const std::vector<ConflictingRoute>& conflicting_routes = {}) {
+  const auto refusal = judge(service, conflicting_routes, "cluster.local");
   return refusal ? refusal->reason : "";
 }
 
@@ -133,17 +134,17 @@ TEST(Judge, RefusesASecondOwnerOfTheHost) {
   EXPECT_THAT(refusal->message, HasSubstr("shop/mine"));
 }
 
-TEST(Rivals, AreNotOursAndNotOfGatewaysAlone) {
+TEST(ConflictingRoutes, AreNotOursAndNotOfGatewaysAlone) {
   Json object = {{"metadata", {{"namespace", "shop"}, {"name", "v"}}}, {"spec", {{"hosts", {"web"}}}}};
-  ASSERT_TRUE(parse_rival("VirtualService", object));
-  EXPECT_EQ(parse_rival("VirtualService", object)->hosts, std::vector<std::string>{"web"});
+  ASSERT_TRUE(parse_conflicting_route("VirtualService", object));
+  EXPECT_EQ(parse_conflicting_route("VirtualService", object)->hosts, std::vector<std::string>{"web"});
   object["spec"]["gateways"] = {"edge"};
-  EXPECT_FALSE(parse_rival("VirtualService", object));
+  EXPECT_FALSE(parse_conflicting_route("VirtualService", object));
   object["spec"]["gateways"] = {"edge", "mesh"};
-  EXPECT_TRUE(parse_rival("VirtualService", object));
+  EXPECT_TRUE(parse_conflicting_route("VirtualService", object));
   object["metadata"]["labels"][kManagedByLabel] = kManagedBy;
-  EXPECT_FALSE(parse_rival("VirtualService", object));
-  EXPECT_TRUE(parse_rival("DestinationRule", Json{{"spec", 3}})) << "garbage is survived";
+  EXPECT_FALSE(parse_conflicting_route("VirtualService", object));
+  EXPECT_TRUE(parse_conflicting_route("DestinationRule", Json{{"spec", 3}})) << "garbage is survived";
 }
 
 TEST(Released, ReadsTheAnnotation) {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 
 namespace ballast::fleet {
 namespace {
@@ -27,25 +27,25 @@ observe::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps
   return t;
 }
 
-// A board that one does not have to dial; `there` is the network.
+// A registry that one does not have to dial; `there` is the network.
 class Wire final : public Exchange {
  public:
-  Wire(Board& board, std::string node, const bool& there)
-      : board_(board), node_(std::move(node)), there_(there) {}
+  Wire(FleetRegistry& registry, std::string node, const bool& there)
+      : registry_(registry), node_(std::move(node)), there_(there) {}
   void offer(NodeReport report) override {
     const MonotonicNs now = report.sent;
     report.node = node_;
     report.session = 1;
     report.sequence = ++sequence_;
     const bool whole = report.whole;
-    if (there_ && board_.report(std::move(report), now) == ReportVerdict::kAccepted) {
-      view_ = std::make_shared<const FleetView>(board_.view(node_, whole, now));
+    if (there_ && registry_.report(std::move(report), now) == ReportVerdict::kAccepted) {
+      view_ = std::make_shared<const FleetView>(registry_.view(node_, whole, now));
     }
   }
   std::shared_ptr<const FleetView> latest() const override { return view_; }
 
  private:
-  Board& board_;
+  FleetRegistry& registry_;
   std::string node_;
   const bool& there_;
   std::uint64_t sequence_ = 0;
@@ -57,7 +57,7 @@ class Remote : public ::testing::Test {
   std::unique_ptr<RemoteFleet> node(const std::string& name, bool writes, bool adopts = false) {
     auto fleet = std::make_unique<RemoteFleet>(
         RemoteOptions{.interval = 500ms, .longest_age = 5s, .adopt_members = adopts},
-        std::make_unique<Wire>(board_, name, there_));
+        std::make_unique<Wire>(registry_, name, there_));
     fleet->set_loop(0.25, 0.4, writes);
     return fleet;
   }
@@ -66,7 +66,7 @@ class Remote : public ::testing::Test {
     p.endpoints.push_back({.id = {kWeb, pod}, .offset = offset});
     return p;
   }
-  Board board_;
+  FleetRegistry registry_;
   bool there_ = true;
   MonotonicNs now_ = 100 * kSecond;
 };

@@ -7,7 +7,7 @@
 #include <deque>
 #include <set>
 
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 #include "agent/fleet/remote.h"
 #include "model/policy/parameters.h"
 
@@ -25,22 +25,22 @@ struct FakeIdentity final : identity::IdentitySource {
   const std::vector<identity::Pod>& pods_;
 };
 
-/// The way to a board in this process; `there` is the network.
+/// The way to a registry in this process; `there` is the network.
 struct FakeExchange final : fleet::Exchange {
-  FakeExchange(fleet::Board& to, std::string name, const bool& network)
-      : board(to), node(std::move(name)), there(network) {}
+  FakeExchange(fleet::FleetRegistry& to, std::string name, const bool& network)
+      : registry(to), node(std::move(name)), there(network) {}
   void offer(fleet::NodeReport report) override {
     report.node = node;
     report.session = 1;
     report.sequence = ++sequence;
     const bool whole = report.whole;
     const MonotonicNs now = report.sent;
-    if (there && board.report(std::move(report), now) == fleet::ReportVerdict::kAccepted) {
-      view = std::make_shared<const fleet::FleetView>(board.view(node, whole, now));
+    if (there && registry.report(std::move(report), now) == fleet::ReportVerdict::kAccepted) {
+      view = std::make_shared<const fleet::FleetView>(registry.view(node, whole, now));
     }
   }
   std::shared_ptr<const fleet::FleetView> latest() const override { return view; }
-  fleet::Board& board;
+  fleet::FleetRegistry& registry;
   std::string node;
   const bool& there;
   std::uint64_t sequence = 0;
@@ -226,7 +226,7 @@ TEST_F(LoopTest, ReleaseLeavesEqualWeightsBehind) {
 
 TEST_F(LoopTest, TwoNodesWeighWhatBothMeasure) {
   // Each node runs half of the pods; both serve proxies, as standalone nodes do.
-  fleet::Board board;
+  fleet::FleetRegistry registry;
   bool network = true;
   std::vector<identity::Pod> seen[2] = {pods_, pods_};
   Proxies proxies[2];
@@ -243,7 +243,8 @@ TEST_F(LoopTest, TwoNodesWeighWhatBothMeasure) {
     doors.identity = std::make_unique<FakeIdentity>(seen[n]);
     doors.sink = std::make_unique<FakeSink>(proxies[n]);
     doors.fleet = std::make_unique<fleet::RemoteFleet>(
-        fleet::RemoteOptions{}, std::make_unique<FakeExchange>(board, "node-" + std::to_string(n), network));
+        fleet::RemoteOptions{},
+        std::make_unique<FakeExchange>(registry, "node-" + std::to_string(n), network));
     nodes.emplace_back(options, std::move(ActingPolicy::create(PolicyKind::kPrior, {}, std::nullopt)).value(),
                        std::move(doors));
   }

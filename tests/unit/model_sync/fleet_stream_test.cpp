@@ -43,9 +43,9 @@ class FleetStream : public Served {
     return FleetClient::start(
         {.address = address_, .node_id = name, .first_wait = 5ms, .longest_wait = 50ms});
   }
-  fleet::BoardStats board() const { return server_->stats().fleet; }
+  fleet::FleetRegistryStats registry() const { return server_->stats().fleet; }
   std::uint64_t refused(fleet::ReportVerdict verdict) const {
-    return board().verdicts[static_cast<std::size_t>(verdict)];
+    return registry().verdicts[static_cast<std::size_t>(verdict)];
   }
 };
 
@@ -84,14 +84,14 @@ TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
 TEST_F(FleetStream, ANodeComesBackToAServerThatRestarted) {
   const auto a = node("a");
   a->offer(report("web-0", 100));
-  ASSERT_TRUE(eventually([&] { return board().nodes == 1; }));
+  ASSERT_TRUE(eventually([&] { return registry().nodes == 1; }));
   server_.reset();
   serve_again();
-  EXPECT_EQ(board().nodes, 0U) << "the fleet is made of reports alone";
+  EXPECT_EQ(registry().nodes, 0U) << "the fleet is made of reports alone";
   ASSERT_TRUE(eventually([&] {
     a->offer(report("web-0", 100));
     std::this_thread::sleep_for(10ms);
-    return board().nodes == 1;
+    return registry().nodes == 1;
   }));
   EXPECT_GE(a->counters().broken, 1U);
   EXPECT_EQ(refused(fleet::ReportVerdict::kReplay), 0U);

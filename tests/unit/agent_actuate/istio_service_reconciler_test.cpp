@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/actuate/istio/keeper.h"
+#include "agent/actuate/istio/service_reconciler.h"
 #include "scripted_server.h"
 
 namespace ballast::actuate::istio {
@@ -18,15 +18,15 @@ using testing::IsEmpty;
 
 constexpr MonotonicNs kSecond = 1'000'000'000ULL;
 
-class KeeperTest : public ::testing::Test {
+class ServiceReconcilerTest : public ::testing::Test {
  protected:
-  KeeperTest()
+  ServiceReconcilerTest()
       : server_([this](const Asked& asked) { return serve(asked); }),
         client_(std::move(*kube::Client::create({.server = server_.url(),
                                                  .retry_budget = std::chrono::milliseconds(20),
                                                  .backoff_least = std::chrono::milliseconds(1),
                                                  .backoff_most = std::chrono::milliseconds(2)}))),
-        keeper_(*client_, {}) {
+        reconciler_(*client_, {}) {
     service_.ns = "shop";
     service_.name = "web";
     service_.uid = "s1";
@@ -94,8 +94,8 @@ class KeeperTest : public ::testing::Test {
   }
   std::vector<std::string> log() { return std::exchange(log_, {}); }
   void adopt() {
-    keeper_.reconcile(wanted(), 100 * kSecond);
-    keeper_.reconcile(wanted(), 102 * kSecond);
+    reconciler_.reconcile(wanted(), 100 * kSecond);
+    reconciler_.reconcile(wanted(), 102 * kSecond);
     ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
   }
 
@@ -107,29 +107,29 @@ class KeeperTest : public ::testing::Test {
   kube::Service service_;
   kube::ScriptedServer server_;
   std::unique_ptr<kube::Client> client_;
-  Keeper keeper_;
+  ServiceReconciler reconciler_;
 };
 
-TEST_F(KeeperTest, TheRouteComesAfterTheShadowHasSettled) {
-  EXPECT_EQ(keeper_.reconcile(wanted(), 100 * kSecond), 101 * kSecond) << "when the route is due";
+TEST_F(ServiceReconcilerTest, TheRouteComesAfterTheShadowHasSettled) {
+  EXPECT_EQ(reconciler_.reconcile(wanted(), 100 * kSecond), 101 * kSecond) << "when the route is due";
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
-  keeper_.reconcile(wanted(), 100 * kSecond + 1);
+  reconciler_.reconcile(wanted(), 100 * kSecond + 1);
   EXPECT_THAT(log(), IsEmpty());
-  keeper_.reconcile(wanted(), 101 * kSecond);
+  reconciler_.reconcile(wanted(), 101 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH route"));
   EXPECT_THAT(events_, ElementsAre("Managed"));
 }
 
-TEST_F(KeeperTest, AWeightIsOnePatchAndNoChangeIsNone) {
+TEST_F(ServiceReconcilerTest, AWeightIsOnePatchAndNoChangeIsNone) {
   adopt();
-  keeper_.reconcile(wanted(1500), 103 * kSecond);
+  reconciler_.reconcile(wanted(1500), 103 * kSecond);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
-  keeper_.reconcile(wanted(1500), 104 * kSecond);
+  reconciler_.reconcile(wanted(1500), 104 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
 }
 
-TEST_F(KeeperTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) {
-  Keeper keeper(*client_, {.weights_per_s = 1, .weights_burst = 1});
+TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) {
+  ServiceReconciler reconciler(*client_, {.weights_per_s = 1, .weights_burst = 1});
   const auto both = [&](std::uint32_t weight) {
     Wanted out = wanted(weight);
     kube::Service other = service_;
@@ -142,66 +142,67 @@ TEST_F(KeeperTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) {
     const std::string path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/";
     return objects_[path + name + "-ballast"]["spec"]["endpoints"][0]["weight"].get<int>();
   };
-  keeper.reconcile(both(1000), 100 * kSecond);
-  keeper.reconcile(both(1000), 101 * kSecond);
+  reconciler.reconcile(both(1000), 100 * kSecond);
+  reconciler.reconcile(both(1000), 101 * kSecond);
   ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry", "PATCH route", "PATCH route"));
-  EXPECT_EQ(keeper.reconcile(both(1100), 103 * kSecond), 104 * kSecond + 1) << "when the next may go";
+  EXPECT_EQ(reconciler.reconcile(both(1100), 103 * kSecond), 104 * kSecond + 1) << "when the next may go";
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
   const bool web_first = weight_of("web") == 1100;
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1000);
-  keeper.reconcile(both(1200), 104 * kSecond + 1);
+  reconciler.reconcile(both(1200), 104 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1200) << "with the weight of now";
   Wanted more = both(1300);
   for (auto& service : more.services) {
     service.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
   }
-  keeper.reconcile(more, 104 * kSecond + 2);
+  reconciler.reconcile(more, 104 * kSecond + 2);
   EXPECT_THAT(log(), ElementsAre("MERGE entry", "MERGE entry")) << "membership has no budget";
 }
 
-TEST_F(KeeperTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
-  Keeper keeper(*client_, {.apart_ns = 2 * kSecond});
-  keeper.reconcile(wanted(), 100 * kSecond);
-  keeper.reconcile(wanted(), 101 * kSecond);
+TEST_F(ServiceReconcilerTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
+  ServiceReconciler reconciler(*client_, {.apart_ns = 2 * kSecond});
+  reconciler.reconcile(wanted(), 100 * kSecond);
+  reconciler.reconcile(wanted(), 101 * kSecond);
   log();
-  EXPECT_EQ(keeper.reconcile(wanted(1100), 102 * kSecond), 103 * kSecond);
+  EXPECT_EQ(reconciler.reconcile(wanted(1100), 102 * kSecond), 103 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
-  keeper.reconcile(wanted(1200), 103 * kSecond);
+  reconciler.reconcile(wanted(1200), 103 * kSecond);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
   service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
-  keeper.reconcile(wanted(1200), 103 * kSecond + 1);
+  reconciler.reconcile(wanted(1200), 103 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
 }
 
-TEST_F(KeeperTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
-  Keeper keeper(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
+TEST_F(ServiceReconcilerTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
+  ServiceReconciler reconciler(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
   service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
   const auto other = [&](std::uint32_t weight) {
     Wanted out = wanted(1000);
     out.weights["shop/web"]["10.0.0.2"] = weight;
     return out;
   };
-  keeper.reconcile(other(1500), 100 * kSecond);
-  keeper.reconcile(other(1500), 101 * kSecond);
+  reconciler.reconcile(other(1500), 100 * kSecond);
+  reconciler.reconcile(other(1500), 101 * kSecond);
   log();
-  keeper.reconcile(other(1600), 102 * kSecond);
+  reconciler.reconcile(other(1600), 102 * kSecond);
   EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of the adoption";
-  EXPECT_EQ(keeper.reconcile(other(1700), 103 * kSecond), 105 * kSecond) << "when the next small one is due";
-  EXPECT_FALSE(keeper.hurry());
+  EXPECT_EQ(reconciler.reconcile(other(1700), 103 * kSecond), 105 * kSecond)
+      << "when the next small one is due";
+  EXPECT_FALSE(reconciler.hurry());
   EXPECT_THAT(log(), IsEmpty());
-  keeper.reconcile(other(2500), 103 * kSecond + 1);
+  reconciler.reconcile(other(2500), 103 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry"));
-  keeper.reconcile(other(4000), 103 * kSecond + 2);
-  EXPECT_TRUE(keeper.hurry()) << "a large one that waits for its time";
+  reconciler.reconcile(other(4000), 103 * kSecond + 2);
+  EXPECT_TRUE(reconciler.hurry()) << "a large one that waits for its time";
   EXPECT_THAT(log(), IsEmpty());
-  keeper.reconcile(other(2600), 104 * kSecond + 1);
+  reconciler.reconcile(other(2600), 104 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of a large one";
-  keeper.reconcile(other(1000), 105 * kSecond + 1);
+  reconciler.reconcile(other(1000), 105 * kSecond + 1);
   EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "back to equal weights";
 }
 
-TEST_F(KeeperTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
+TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
   service_.by = "subset";
   service_.selector = {{"app", "web"}};
   service_.endpoints = {{.address = "10.0.0.1", .pod = "web-1", .uid = "u1", .ready = true},
@@ -210,8 +211,8 @@ TEST_F(KeeperTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
   const auto weighed = [&](std::uint32_t first) {
     Wanted out = wanted(first);
     out.weights["shop/web"]["10.0.0.2"] = 1000;
-    out.rivals = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
-    out.rivals[0].subsets.push_back({"v2", {{"version", "v2"}}});
+    out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
+    out.conflicting_routes[0].subsets.push_back({"v2", {{"version", "v2"}}});
     return out;
   };
   const auto shares = [&] {
@@ -222,144 +223,144 @@ TEST_F(KeeperTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
     }
     return out;
   };
-  keeper_.reconcile(weighed(3000), 100 * kSecond);
+  reconciler_.reconcile(weighed(3000), 100 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH route")) << "no shadow";
   EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 75), std::pair("v2", 25)));
-  keeper_.reconcile(weighed(1000), 101 * kSecond);
+  reconciler_.reconcile(weighed(1000), 101 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "every proxy is sent its routes anew";
-  keeper_.reconcile(weighed(3100), 116 * kSecond);
+  reconciler_.reconcile(weighed(3100), 116 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "not for a step of one";
-  keeper_.reconcile(weighed(1000), 116 * kSecond);
+  reconciler_.reconcile(weighed(1000), 116 * kSecond);
   EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 50), std::pair("v2", 50)));
   service_.endpoints[1].ready = false;
-  keeper_.reconcile(weighed(1000), 117 * kSecond);
+  reconciler_.reconcile(weighed(1000), 117 * kSecond);
   EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 100))) << "a version without a ready pod, at once";
   service_.by = "";
   service_.endpoints[1].ready = true;
   Wanted by_endpoint = wanted();
   log();
-  keeper_.reconcile(by_endpoint, 120 * kSecond);
-  keeper_.reconcile(by_endpoint, 122 * kSecond);
+  reconciler_.reconcile(by_endpoint, 120 * kSecond);
+  reconciler_.reconcile(by_endpoint, 122 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route")) << "the annotation is gone";
   service_.mode = "off";
-  keeper_.reconcile(wanted(), 130 * kSecond);
+  reconciler_.reconcile(wanted(), 130 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
 }
 
-TEST_F(KeeperTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
+TEST_F(ServiceReconcilerTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
   service_.by = "subset";
   service_.selector = {{"app", "web"}};
   service_.endpoints[0].uid = "u1";
   pods_ = {{"u1", "v9"}};
   Wanted out = wanted();
-  out.rivals = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
-  keeper_.reconcile(out, 100 * kSecond);
+  out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
+  reconciler_.reconcile(out, 100 * kSecond);
   EXPECT_THAT(events_, ElementsAre("NoSubsets")) << "one subset is nothing to choose from";
-  out.rivals[0].subsets.push_back({"v2", {{"version", "v2"}}});
-  keeper_.reconcile(out, 110 * kSecond);
+  out.conflicting_routes[0].subsets.push_back({"v2", {{"version", "v2"}}});
+  reconciler_.reconcile(out, 110 * kSecond);
   EXPECT_THAT(events_, ElementsAre("NoSubsets", "PodInNoSubset"));
   EXPECT_THAT(log(), IsEmpty());
 }
 
-TEST_F(KeeperTest, OptingOutGivesTheRouteBackFirst) {
+TEST_F(ServiceReconcilerTest, OptingOutGivesTheRouteBackFirst) {
   adopt();
   service_.mode = "off";
-  keeper_.reconcile(wanted(), 110 * kSecond);
+  reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
-  keeper_.reconcile(wanted(), 110 * kSecond + 1);
+  reconciler_.reconcile(wanted(), 110 * kSecond + 1);
   EXPECT_THAT(log(), IsEmpty()) << "proxies still lose the route";
-  keeper_.reconcile(wanted(), 111 * kSecond);
+  reconciler_.reconcile(wanted(), 111 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE entry"));
-  EXPECT_EQ(keeper_.managed(), 0U);
+  EXPECT_EQ(reconciler_.managed(), 0U);
   EXPECT_TRUE(objects_.empty());
 }
 
-TEST_F(KeeperTest, AReleasedServiceIsGivenBackAndTakenAgainAfterwards) {
+TEST_F(ServiceReconcilerTest, AReleasedServiceIsGivenBackAndTakenAgainAfterwards) {
   adopt();
   Wanted released = wanted();
   released.released = {"shop/web"};
-  keeper_.reconcile(released, 110 * kSecond);
-  keeper_.reconcile(released, 112 * kSecond);
+  reconciler_.reconcile(released, 110 * kSecond);
+  reconciler_.reconcile(released, 112 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route", "DELETE entry"));
   EXPECT_THAT(events_, ElementsAre("Managed", "Released"));
-  keeper_.reconcile(wanted(), 120 * kSecond);
+  reconciler_.reconcile(wanted(), 120 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 
-TEST_F(KeeperTest, WithoutAReadyEndpointThePlainServiceAnswers) {
+TEST_F(ServiceReconcilerTest, WithoutAReadyEndpointThePlainServiceAnswers) {
   adopt();
   service_.endpoints[0].ready = false;
-  keeper_.reconcile(wanted(), 110 * kSecond);
+  reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
   EXPECT_THAT(events_, ElementsAre("Managed", "NoReadyEndpoint"));
 }
 
-TEST_F(KeeperTest, ARivalThatAppearsMakesUsLeave) {
+TEST_F(ServiceReconcilerTest, AConflictingRouteThatAppearsMakesUsLeave) {
   adopt();
   Wanted contested = wanted();
-  contested.rivals = {{"VirtualService", "shop", "mine", {"web"}}};
-  keeper_.reconcile(contested, 110 * kSecond);
+  contested.conflicting_routes = {{"VirtualService", "shop", "mine", {"web"}}};
+  reconciler_.reconcile(contested, 110 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
   EXPECT_THAT(events_, ElementsAre("Managed", "TwoOwners"));
 }
 
-TEST_F(KeeperTest, AnObjectOfThatNameThatIsNotOursIsLeftAlone) {
+TEST_F(ServiceReconcilerTest, AnObjectOfThatNameThatIsNotOursIsLeftAlone) {
   const std::string path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
   objects_[path] = {{"metadata", {{"namespace", "shop"}, {"name", "web-ballast"}}},
                     {"spec", {{"hosts", {"theirs"}}}}};
   const Json before = objects_[path];
-  keeper_.reconcile(wanted(), 100 * kSecond);
+  reconciler_.reconcile(wanted(), 100 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
   EXPECT_EQ(objects_[path], before);
   EXPECT_THAT(events_, ElementsAre("WriteRefused"));
 }
 
-TEST_F(KeeperTest, ARefusedWriteIsToldAndTriedAgainLater) {
+TEST_F(ServiceReconcilerTest, ARefusedWriteIsToldAndTriedAgainLater) {
   refuse_ = 422;
-  EXPECT_GT(keeper_.reconcile(wanted(), 100 * kSecond), 0U);
+  EXPECT_GT(reconciler_.reconcile(wanted(), 100 * kSecond), 0U);
   EXPECT_THAT(events_, ElementsAre("WriteRefused"));
   refuse_ = 0;
-  keeper_.reconcile(wanted(), 105 * kSecond);
+  reconciler_.reconcile(wanted(), 105 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "not in a hurry";
-  keeper_.reconcile(wanted(), 111 * kSecond);
+  reconciler_.reconcile(wanted(), 111 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 
-TEST_F(KeeperTest, WhatTheApiServerDoesNotAllowIsTroubleUntilItDoes) {
-  EXPECT_EQ(keeper_.trouble(), "");
+TEST_F(ServiceReconcilerTest, WhatTheApiServerDoesNotAllowIsTroubleUntilItDoes) {
+  EXPECT_EQ(reconciler_.trouble(), "");
   refuse_ = 403;
-  keeper_.reconcile(wanted(), 100 * kSecond);
-  EXPECT_THAT(keeper_.trouble(), HasSubstr("403 (permission missing"));
+  reconciler_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_THAT(reconciler_.trouble(), HasSubstr("403 (permission missing"));
   EXPECT_THAT(events_, IsEmpty()) << "not the Service's fault";
   refuse_ = 0;
-  keeper_.reconcile(wanted(), 102 * kSecond);
-  EXPECT_EQ(keeper_.trouble(), "");
+  reconciler_.reconcile(wanted(), 102 * kSecond);
+  EXPECT_EQ(reconciler_.trouble(), "");
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 
-TEST_F(KeeperTest, WhatAnotherWroteOverIsWrittenAgain) {
+TEST_F(ServiceReconcilerTest, WhatAnotherWroteOverIsWrittenAgain) {
   adopt();
   for (auto& [path, object] : objects_) {
     if (path.find("serviceentries") != std::string::npos) {
       object["spec"]["endpoints"] = Json::array();
     }
   }
-  keeper_.reconcile(wanted(), 104 * kSecond);
+  reconciler_.reconcile(wanted(), 104 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "might be our own write, not seen yet";
-  keeper_.reconcile(wanted(), 110 * kSecond);
+  reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
 }
 
-TEST_F(KeeperTest, ADeletedShadowIsMadeAgainByTheNextWeight) {
+TEST_F(ServiceReconcilerTest, ADeletedShadowIsMadeAgainByTheNextWeight) {
   adopt();
   objects_.clear();
-  keeper_.reconcile(wanted(1500), 103 * kSecond);
+  reconciler_.reconcile(wanted(1500), 103 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry"));
 }
 
-TEST_F(KeeperTest, ASweepRemovesWhatAPredecessorLeft) {
+TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {
   adopt();
-  Keeper successor(*client_, {});
+  ServiceReconciler successor(*client_, {});
   ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
   EXPECT_FALSE(successor.hand_back(200 * kSecond + 1));
@@ -368,7 +369,7 @@ TEST_F(KeeperTest, ASweepRemovesWhatAPredecessorLeft) {
   EXPECT_TRUE(objects_.empty());
 }
 
-TEST_F(KeeperTest, ReleaseByHandWorksWithoutALeader) {
+TEST_F(ServiceReconcilerTest, ReleaseByHandWorksWithoutALeader) {
   adopt();
   const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
   ASSERT_TRUE(removed.ok()) << removed.error().message;

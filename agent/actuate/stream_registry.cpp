@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/actuate/xds_hub.h"
+#include "agent/actuate/stream_registry.h"
 
 #include <algorithm>
 #include <optional>
@@ -14,9 +14,9 @@ namespace {
 constexpr std::size_t kDelaysKept = 64;
 }
 
-StreamReactor::StreamReactor(std::shared_ptr<Hub> hub, std::string peer)
-    : hub_(std::move(hub)), peer_(std::move(peer)) {
-  if (!hub_->add(this)) {
+StreamReactor::StreamReactor(std::shared_ptr<StreamRegistry> registry, std::string peer)
+    : registry_(std::move(registry)), peer_(std::move(peer)) {
+  if (!registry_->add(this)) {
     Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many discovery streams"});
     return;
   }
@@ -28,23 +28,23 @@ void StreamReactor::OnReadDone(bool ok) {
   bool read_on = false;
   bool finish = false;
   {
-    const std::lock_guard lock(hub_->mutex_);
+    const std::lock_guard lock(registry_->mutex_);
     if (ok) {
-      answer = state_.on_request(request_, hub_->resources_, hub_->clock_.now());
+      answer = state_.on_request(request_, registry_->resources_, registry_->clock_.now());
       refused_ = answer.refused;
     }
     closing_ = closing_ || !ok || refused_;
     read_on = !closing_;
     reading_ = read_on;
-    finish = Hub::may_finish(this);
+    finish = StreamRegistry::may_finish(this);
     if (answer.acknowledged_s) {
-      hub_->delays_.push_back(*answer.acknowledged_s);
-      if (hub_->delays_.size() > kDelaysKept) {
-        hub_->delays_.pop_front();
+      registry_->delays_.push_back(*answer.acknowledged_s);
+      if (registry_->delays_.size() > kDelaysKept) {
+        registry_->delays_.pop_front();
       }
     }
-    hub_->wake_.notify_one();
-    hub_->settled_.notify_all();
+    registry_->wake_.notify_one();
+    registry_->settled_.notify_all();
   }
   if (ok && request_.has_node()) {
     node_ = request_.node().id();
@@ -65,11 +65,11 @@ void StreamReactor::OnReadDone(bool ok) {
 void StreamReactor::OnWriteDone(bool ok) {
   bool finish = false;
   {
-    const std::lock_guard lock(hub_->mutex_);
+    const std::lock_guard lock(registry_->mutex_);
     writing_ = false;
     closing_ = closing_ || !ok;
-    finish = Hub::may_finish(this);
-    hub_->wake_.notify_one();
+    finish = StreamRegistry::may_finish(this);
+    registry_->wake_.notify_one();
   }
   if (finish) {
     Finish(grpc::Status::OK);
@@ -79,10 +79,10 @@ void StreamReactor::OnWriteDone(bool ok) {
 void StreamReactor::OnCancel() {
   bool finish = false;
   {
-    const std::lock_guard lock(hub_->mutex_);
+    const std::lock_guard lock(registry_->mutex_);
     closing_ = true;
-    finish = Hub::may_finish(this);
-    hub_->settled_.notify_all();
+    finish = StreamRegistry::may_finish(this);
+    registry_->settled_.notify_all();
   }
   if (finish) {
     Finish(grpc::Status::CANCELLED);
@@ -90,19 +90,19 @@ void StreamReactor::OnCancel() {
 }
 
 void StreamReactor::OnDone() {
-  hub_->remove(this);
+  registry_->remove(this);
   delete this;
 }
 
-Hub::Hub(std::chrono::milliseconds patience)
+StreamRegistry::StreamRegistry(std::chrono::milliseconds patience)
     : patience_(static_cast<MonotonicNs>(std::chrono::nanoseconds(patience).count())),
       pusher_([this] { push_loop(); }) {}
 
-Hub::~Hub() {
+StreamRegistry::~StreamRegistry() {
   stop();
 }
 
-void Hub::publish(const std::string& name, std::string bytes) {
+void StreamRegistry::publish(const std::string& name, std::string bytes) {
   const std::lock_guard lock(mutex_);
   auto resource = std::make_shared<Resource>();
   resource->name = name;
@@ -116,12 +116,12 @@ void Hub::publish(const std::string& name, std::string bytes) {
   wake_.notify_one();
 }
 
-void Hub::forget(const std::string& name) {
+void StreamRegistry::forget(const std::string& name) {
   const std::lock_guard lock(mutex_);
   resources_.erase(name);
 }
 
-bool Hub::settle(std::chrono::milliseconds timeout) {
+bool StreamRegistry::settle(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   return settled_.wait_for(lock, timeout, [this] {
     return std::ranges::all_of(
@@ -129,7 +129,7 @@ bool Hub::settle(std::chrono::milliseconds timeout) {
   });
 }
 
-void Hub::stop() {
+void StreamRegistry::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -140,14 +140,14 @@ void Hub::stop() {
   }
 }
 
-std::size_t Hub::subscribers() const {
+std::size_t StreamRegistry::subscribers() const {
   const std::lock_guard lock(mutex_);
   return static_cast<std::size_t>(std::ranges::count_if(streams_, [](const StreamReactor* stream) {
     return !stream->closing_ && stream->state_.subscribed();
   }));
 }
 
-double Hub::acknowledgement_delay_s() const {
+double StreamRegistry::acknowledgement_delay_s() const {
   std::vector<double> delays;
   {
     const std::lock_guard lock(mutex_);
@@ -161,7 +161,7 @@ double Hub::acknowledgement_delay_s() const {
   return *middle;
 }
 
-bool Hub::add(StreamReactor* stream) {
+bool StreamRegistry::add(StreamReactor* stream) {
   const std::lock_guard lock(mutex_);
   if (streams_.size() >= kMaxStreams) {
     return false;
@@ -170,20 +170,20 @@ bool Hub::add(StreamReactor* stream) {
   return true;
 }
 
-void Hub::remove(StreamReactor* stream) {
+void StreamRegistry::remove(StreamReactor* stream) {
   const std::lock_guard lock(mutex_);
   streams_.erase(stream);
   settled_.notify_all();
 }
 
-bool Hub::may_finish(StreamReactor* stream) {
+bool StreamRegistry::may_finish(StreamReactor* stream) {
   // gRPC ends a cancelled stream's read and write, so this comes true without waiting for the proxy.
   const bool finish = stream->closing_ && !stream->reading_ && !stream->writing_ && !stream->finished_;
   stream->finished_ = stream->finished_ || finish;
   return finish;
 }
 
-void Hub::push_loop() {
+void StreamRegistry::push_loop() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     std::vector<std::pair<StreamReactor*, Push>> writes;

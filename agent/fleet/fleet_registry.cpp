@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/fleet/board.h"
+#include "agent/fleet/fleet_registry.h"
 
 #include <fmt/format.h>
 
@@ -40,13 +40,13 @@ const char* to_string(ReportVerdict verdict) {
   return kNames[static_cast<std::size_t>(verdict)];
 }
 
-struct Board::Row {
+struct FleetRegistry::Row {
   EndpointReport report;
   Node* node = nullptr;
   Service* service = nullptr;
 };
 
-struct Board::Node {
+struct FleetRegistry::Node {
   std::string name;
   std::uint64_t session = 0;
   std::uint64_t sequence = 0;
@@ -59,7 +59,7 @@ struct Board::Node {
   std::list<Node*>::iterator place;
 };
 
-struct Board::Service {
+struct FleetRegistry::Service {
   observe::ServiceId id;
   std::map<std::string, Row*> rows;  ///< by pod
   observe::PersistenceEstimator persistence;
@@ -69,10 +69,10 @@ struct Board::Service {
   MonotonicNs period = 0;  ///< until it is made anew
 };
 
-Board::Board(BoardOptions options) : options_(options) {}
-Board::~Board() = default;
+FleetRegistry::FleetRegistry(FleetRegistryOptions options) : options_(options) {}
+FleetRegistry::~FleetRegistry() = default;
 
-ReportVerdict Board::judge(const NodeReport& report, MonotonicNs now, std::string* why) {
+ReportVerdict FleetRegistry::judge(const NodeReport& report, MonotonicNs now, std::string* why) {
   const auto refuse = [&](ReportVerdict verdict, const std::string& detail) {
     *why = fmt::format("{}: {}", to_string(verdict), detail);
     return verdict;
@@ -109,7 +109,7 @@ ReportVerdict Board::judge(const NodeReport& report, MonotonicNs now, std::strin
   return ReportVerdict::kAccepted;
 }
 
-ReportVerdict Board::report(NodeReport report, MonotonicNs now, std::string* why) {
+ReportVerdict FleetRegistry::report(NodeReport report, MonotonicNs now, std::string* why) {
   std::string reason;
   const std::lock_guard lock(mutex_);
   forget_silent(now);
@@ -128,7 +128,7 @@ ReportVerdict Board::report(NodeReport report, MonotonicNs now, std::string* why
   return verdict;
 }
 
-void Board::take_in(Node& node, NodeReport report, MonotonicNs now) {
+void FleetRegistry::take_in(Node& node, NodeReport report, MonotonicNs now) {
   const double way_ns = static_cast<double>(now) - static_cast<double>(report.sent);
   const bool anew = report.session != node.session;
   const double drifted = node.quickest_ns + kDrift * static_cast<double>(now - node.received);
@@ -183,7 +183,7 @@ void Board::take_in(Node& node, NodeReport report, MonotonicNs now) {
   prune(touched);
 }
 
-std::vector<Board::Service*> Board::unlink(Node& node) {
+std::vector<FleetRegistry::Service*> FleetRegistry::unlink(Node& node) {
   std::vector<Service*> touched;
   for (const auto& row : node.rows) {
     row->service->rows.erase(row->report.telemetry.id.pod);
@@ -196,7 +196,7 @@ std::vector<Board::Service*> Board::unlink(Node& node) {
   return touched;
 }
 
-void Board::prune(const std::vector<Service*>& services) {
+void FleetRegistry::prune(const std::vector<Service*>& services) {
   for (const Service* service : services) {
     if (service->rows.empty()) {
       services_.erase(observe::ServiceId(service->id));
@@ -204,7 +204,7 @@ void Board::prune(const std::vector<Service*>& services) {
   }
 }
 
-void Board::forget_silent(MonotonicNs now) {
+void FleetRegistry::forget_silent(MonotonicNs now) {
   while (!by_age_.empty() && now - std::min(now, by_age_.back()->received) > ns(options_.forget)) {
     Node* node = by_age_.back();
     prune(unlink(*node));
@@ -213,7 +213,7 @@ void Board::forget_silent(MonotonicNs now) {
   }
 }
 
-void Board::refresh(Service& service, MonotonicNs now) {
+void FleetRegistry::refresh(Service& service, MonotonicNs now) {
   if (service.made != 0 && now - service.made < service.period) {
     return;
   }
@@ -232,7 +232,7 @@ void Board::refresh(Service& service, MonotonicNs now) {
   service.made = now;
 }
 
-FleetView Board::view(const std::string& name, bool whole, MonotonicNs now) {
+FleetView FleetRegistry::view(const std::string& name, bool whole, MonotonicNs now) {
   const std::lock_guard lock(mutex_);
   forget_silent(now);
   FleetView out{.received = now, .whole = whole, .nodes = nodes_.size(), .services = {}};
@@ -267,9 +267,9 @@ FleetView Board::view(const std::string& name, bool whole, MonotonicNs now) {
   return out;
 }
 
-BoardStats Board::stats(MonotonicNs now) const {
+FleetRegistryStats FleetRegistry::stats(MonotonicNs now) const {
   const std::lock_guard lock(mutex_);
-  BoardStats out = counts_;
+  FleetRegistryStats out = counts_;
   out.nodes = nodes_.size();
   out.endpoints = rows_;
   out.services = services_.size();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/actuate/istio/keeper.h"
+#include "agent/actuate/istio/service_reconciler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -52,10 +52,10 @@ std::string selector_text(const kube::Service& service) {
 
 }  // namespace
 
-Keeper::Keeper(kube::Client& client, KeeperOptions options)
+ServiceReconciler::ServiceReconciler(kube::Client& client, ReconcilerOptions options)
     : client_(client), writer_(client), options_(std::move(options)), tokens_(options_.weights_burst) {}
 
-Status Keeper::noted(const std::string& what, Status status) {
+Status ServiceReconciler::noted(const std::string& what, Status status) {
   // What only an operator can mend is said by an Event at the Service.
   if (status || status.error().kind == Error::Kind::kUsage) {
     troubles_.erase(what);
@@ -65,17 +65,17 @@ Status Keeper::noted(const std::string& what, Status status) {
   return status;
 }
 
-std::string Keeper::trouble() const {
+std::string ServiceReconciler::trouble() const {
   return troubles_.empty() ? "" : troubles_.begin()->second;
 }
 
-Status Keeper::counted(const std::string& object, const Status& written) {
+Status ServiceReconciler::counted(const std::string& object, const Status& written) {
   ++writes_;
   return noted("write " + object, written);
 }
 
-void Keeper::say(const kube::Service& service, bool warning, const std::string& reason,
-                 const std::string& message) {
+void ServiceReconciler::say(const kube::Service& service, bool warning, const std::string& reason,
+                            const std::string& message) {
   std::string& last = said_[service.key()];
   if (last == reason) {
     return;
@@ -90,7 +90,7 @@ void Keeper::say(const kube::Service& service, bool warning, const std::string& 
 }
 
 /// false while something that mTLS or locality needs could not be read.
-bool Keeper::learn_facts(const kube::Service& service, MonotonicNs now) {
+bool ServiceReconciler::learn_facts(const kube::Service& service, MonotonicNs now) {
   if (facts_.pods.size() > kMaxPods) {
     facts_.pods.clear();
   }
@@ -119,7 +119,8 @@ bool Keeper::learn_facts(const kube::Service& service, MonotonicNs now) {
   return true;
 }
 
-bool Keeper::fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now) {
+bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Status& status,
+                             MonotonicNs now) {
   if (status) {
     return false;
   }
@@ -134,7 +135,8 @@ bool Keeper::fail(const kube::Service& service, Held& held, const Status& status
   return true;
 }
 
-void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+void ServiceReconciler::adopt(const kube::Service& service, Held& held, const Json& endpoints,
+                              MonotonicNs now) {
   const Json entry = service_entry(service, endpoints);
   if (fail(service, held, counted(service.key(), writer_.apply(entry)), now)) {
     return;
@@ -147,7 +149,8 @@ void Keeper::adopt(const kube::Service& service, Held& held, const Json& endpoin
   due(now + options_.settle_ns);
 }
 
-bool Keeper::write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now) {
+bool ServiceReconciler::write_route(const kube::Service& service, Held& held, const Json& route,
+                                    MonotonicNs now) {
   if (fail(service, held, counted(service.key(), writer_.apply(route)), now)) {
     return false;
   }
@@ -158,7 +161,7 @@ bool Keeper::write_route(const kube::Service& service, Held& held, const Json& r
   return true;
 }
 
-void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
+void ServiceReconciler::route(const kube::Service& service, Held& held, MonotonicNs now) {
   if (write_route(service, held, virtual_service(service, options_.domain), now)) {
     say(service, false, "Managed",
         "traffic to " + service_host(service, options_.domain) + " is weighted by Ballast through " +
@@ -166,7 +169,8 @@ void Keeper::route(const kube::Service& service, Held& held, MonotonicNs now) {
   }
 }
 
-void Keeper::update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+void ServiceReconciler::update(const kube::Service& service, Held& held, const Json& endpoints,
+                               MonotonicNs now) {
   if (endpoints == held.endpoints) {
     return;
   }
@@ -183,7 +187,7 @@ void Keeper::update(const kube::Service& service, Held& held, const Json& endpoi
   held.written = now;
 }
 
-bool Keeper::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const {
+bool ServiceReconciler::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const {
   if (held.phase != Phase::kRouted || now - held.written < options_.drift_ns) {
     return false;
   }
@@ -196,7 +200,7 @@ bool Keeper::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) co
          (entry == wanted.seen.end() || kube::at(entry->second, {"endpoints"}) != held.endpoints);
 }
 
-void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
+void ServiceReconciler::keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
   const bool known = learn_facts(service, now);
   const Json endpoints = endpoints_json(service, wanted.weights.at(service.key()), facts_);
   Held& held = held_[service.key()];
@@ -235,7 +239,8 @@ void Keeper::keep(const kube::Service& service, const Wanted& wanted, MonotonicN
   }
 }
 
-void Keeper::keep_weights(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now) {
+void ServiceReconciler::keep_weights(const kube::Service& service, Held& held, const Json& endpoints,
+                                     MonotonicNs now) {
   if (endpoints == held.endpoints) {
     return;
   }
@@ -251,7 +256,7 @@ void Keeper::keep_weights(const kube::Service& service, Held& held, const Json& 
   }
 }
 
-void Keeper::write_late(MonotonicNs now) {
+void ServiceReconciler::write_late(MonotonicNs now) {
   const double passed_s = now > tokens_at_ ? static_cast<double>(now - tokens_at_) * 1e-9 : 0;
   tokens_ = std::min(options_.weights_burst, tokens_ + passed_s * options_.weights_per_s);
   tokens_at_ = now;
@@ -277,7 +282,7 @@ void Keeper::write_late(MonotonicNs now) {
   late_.clear();
 }
 
-bool Keeper::leave(const std::string& service, Held& held, MonotonicNs now) {
+bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicNs now) {
   if (held.retry > now) {
     due(held.retry);
     return false;
@@ -299,7 +304,7 @@ bool Keeper::leave(const std::string& service, Held& held, MonotonicNs now) {
   return removed.ok();
 }
 
-MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until) {
+MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until) {
   next_ = 0;
   hurry_ = false;
   std::set<std::string> kept;
@@ -311,7 +316,7 @@ MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs
       due(now);
       continue;
     }
-    if (const auto refusal = judge(service, wanted.rivals, options_.domain)) {
+    if (const auto refusal = judge(service, wanted.conflicting_routes, options_.domain)) {
       say(service, true, refusal->reason, refusal->message);
       continue;
     }
@@ -352,7 +357,7 @@ MonotonicNs Keeper::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs
   return next_;
 }
 
-Status Keeper::sweep(MonotonicNs now) {
+Status ServiceReconciler::sweep(MonotonicNs now) {
   held_.clear();
   for (const char* kind : {"VirtualService", "ServiceEntry"}) {
     const Result<std::vector<Owned>> owned = writer_.list(kind);
@@ -373,7 +378,7 @@ Status Keeper::sweep(MonotonicNs now) {
   return ok();
 }
 
-bool Keeper::hand_back(MonotonicNs now) {
+bool ServiceReconciler::hand_back(MonotonicNs now) {
   next_ = 0;
   for (auto held = held_.begin(); held != held_.end();) {
     Held& leaving = held->second;

@@ -17,14 +17,14 @@ namespace ballast::actuate::istio {
 /// What the cluster should look like now.
 struct Wanted {
   std::vector<kube::Service> services;  ///< all that carry the label
-  std::vector<Rival> rivals;
+  std::vector<ConflictingRoute> conflicting_routes;
   std::map<std::string, Weights> weights;  ///< by NAMESPACE/NAME; who is missing is not managed
   std::set<std::string> released;          ///< by hand; "*" is all
   /// Our VirtualServices and ServiceEntries as the API server shows them, "KIND NS/NAME" to spec.
   std::map<std::string, Json> seen;
 };
 
-struct KeeperOptions {
+struct ReconcilerOptions {
   std::string domain = "cluster.local";
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
@@ -50,9 +50,9 @@ struct KeeperOptions {
 
 /// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
 /// thread-safe.
-class Keeper {
+class ServiceReconciler {
  public:
-  Keeper(kube::Client& client, KeeperOptions options);
+  ServiceReconciler(kube::Client& client, ReconcilerOptions options);
 
   /// One burst of writes. Returns the next instant at which there is something to do without any
   /// news (a settling route, a retry); 0 for none. Begins no Service after `until` on the system's clock:
@@ -61,7 +61,7 @@ class Keeper {
 
   /// Removes the routes of all that is ours in the cluster, whoever wrote it, and notes the shadows so that
   /// reconcile() or hand_back() removes them when proxies have the plain route again. Begins anew: what
-  /// this Keeper knew is forgotten.
+  /// this ServiceReconciler knew is forgotten.
   Status sweep(MonotonicNs now);
 
   /// Lets go of everything that is known; true when all of it is gone.
@@ -116,7 +116,7 @@ class Keeper {
 
   kube::Client& client_;
   Writer writer_;
-  const KeeperOptions options_;
+  const ReconcilerOptions options_;
   Facts facts_;
   std::map<std::string, MonotonicNs> facts_asked_;
   std::map<std::string, Held> held_;         ///< by NAMESPACE/NAME of the Service

@@ -29,7 +29,7 @@ enum class ReportVerdict {
 inline constexpr std::size_t kReportVerdicts = 6;
 const char* to_string(ReportVerdict verdict);
 
-struct BoardOptions {
+struct FleetRegistryOptions {
   std::size_t most_nodes = 20'000;
   std::size_t most_endpoints = 1024;         ///< of one node
   std::chrono::milliseconds late{5'000};     ///< a report that was under way for longer is refused
@@ -37,7 +37,7 @@ struct BoardOptions {
   std::chrono::milliseconds refresh{500};    ///< a service's aggregate is made anew after one to 1.5 of it
 };
 
-struct BoardStats {
+struct FleetRegistryStats {
   std::array<std::uint64_t, kReportVerdicts> verdicts{};
   std::uint64_t not_finite = 0;  ///< endpoints left out: a NaN or an infinity
   std::uint64_t claimed = 0;     ///< endpoints left out: another node that lives has them
@@ -53,18 +53,18 @@ struct BoardStats {
 /// how long the report was under way is measured against the quickest of the node's session, so that a
 /// report that was held up by a partition is as old here as it is. Of endpoints that two nodes claim,
 /// the one that had it first keeps it until it no longer reports it.
-class Board {
+class FleetRegistry {
  public:
-  explicit Board(BoardOptions options = {});
-  ~Board();
-  Board(const Board&) = delete;
-  Board& operator=(const Board&) = delete;
+  explicit FleetRegistry(FleetRegistryOptions options = {});
+  ~FleetRegistry();
+  FleetRegistry(const FleetRegistry&) = delete;
+  FleetRegistry& operator=(const FleetRegistry&) = delete;
 
   /// Takes the report in, or changes nothing and says why.
   ReportVerdict report(NodeReport report, MonotonicNs now, std::string* why = nullptr);
   /// For a node that reported before: its services, or with `whole` all of them with their endpoints.
   FleetView view(const std::string& node, bool whole, MonotonicNs now);
-  BoardStats stats(MonotonicNs now) const;
+  FleetRegistryStats stats(MonotonicNs now) const;
   std::size_t most_endpoints() const { return options_.most_endpoints; }
 
  private:
@@ -80,13 +80,13 @@ class Board {
   void prune(const std::vector<Service*>& services);
   void refresh(Service& service, MonotonicNs now);
 
-  const BoardOptions options_;
+  const FleetRegistryOptions options_;
   mutable std::mutex mutex_;
   std::unordered_map<std::string, std::unique_ptr<Node>> nodes_;
   std::list<Node*> by_age_;  ///< the one that reported last comes first
   std::map<observe::ServiceId, std::unique_ptr<Service>> services_;
   std::size_t rows_ = 0;
-  BoardStats counts_;
+  FleetRegistryStats counts_;
 };
 
 }  // namespace ballast::fleet

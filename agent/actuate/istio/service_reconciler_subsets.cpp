@@ -6,11 +6,11 @@
 #include <tuple>
 #include <utility>
 
-#include "agent/actuate/istio/keeper.h"
+#include "agent/actuate/istio/service_reconciler.h"
 
 namespace ballast::actuate::istio {
 
-void Keeper::keep_subsets(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
+void ServiceReconciler::keep_subsets(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
   Held& held = held_[service.key()];
   held.ns = service.ns;
   held.name = object_name(service);
@@ -18,8 +18,9 @@ void Keeper::keep_subsets(const kube::Service& service, const Wanted& wanted, Mo
     due(held.retry > now ? held.retry : now + options_.retry_ns);
     return;
   }
-  const SubsetShares found = subset_shares(service, subsets_of(service, wanted.rivals, options_.domain),
-                                           wanted.weights.at(service.key()), facts_);
+  const SubsetShares found =
+      subset_shares(service, subsets_of(service, wanted.conflicting_routes, options_.domain),
+                    wanted.weights.at(service.key()), facts_);
   if (found.refusal) {
     // What is in force stays until there is a subset for everyone: a rolling update passes through here.
     say(service, true, found.refusal->reason, found.refusal->message);

@@ -21,22 +21,22 @@ namespace ballast::actuate {
 using envoy::service::discovery::v3::DiscoveryRequest;
 using envoy::service::discovery::v3::DiscoveryResponse;
 
-class Hub;
+class StreamRegistry;
 
 /// One gRPC stream of a proxy. Deletes itself when gRPC is done with it. All state is guarded by
-/// the hub's mutex except request_ and node_ (only between OnReadDone and the next StartRead) and response_
-/// (only the pusher, while no write is under way).
+/// the registry's mutex except request_ and node_ (only between OnReadDone and the next StartRead) and
+/// response_ (only the pusher, while no write is under way).
 class StreamReactor final : public grpc::ServerBidiReactor<DiscoveryRequest, DiscoveryResponse> {
  public:
-  StreamReactor(std::shared_ptr<Hub> hub, std::string peer);
+  StreamReactor(std::shared_ptr<StreamRegistry> registry, std::string peer);
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
 
  private:
-  friend class Hub;
-  const std::shared_ptr<Hub> hub_;
+  friend class StreamRegistry;
+  const std::shared_ptr<StreamRegistry> registry_;
   const std::string peer_;
   std::string node_;  ///< proxies may tell it in their first message alone
   XdsStream state_;
@@ -51,15 +51,15 @@ class StreamReactor final : public grpc::ServerBidiReactor<DiscoveryRequest, Dis
 
 /// What the streams share: the resources in force, and one thread that writes to the streams that
 /// are owed something. Publishing only marks and wakes, so it never waits for a proxy.
-class Hub : public std::enable_shared_from_this<Hub> {
+class StreamRegistry : public std::enable_shared_from_this<StreamRegistry> {
  public:
   /// Streams beyond it are refused with RESOURCE_EXHAUSTED.
   static constexpr std::size_t kMaxStreams = 1024;
 
-  explicit Hub(std::chrono::milliseconds patience);
-  ~Hub();
-  Hub(const Hub&) = delete;
-  Hub& operator=(const Hub&) = delete;
+  explicit StreamRegistry(std::chrono::milliseconds patience);
+  ~StreamRegistry();
+  StreamRegistry(const StreamRegistry&) = delete;
+  StreamRegistry& operator=(const StreamRegistry&) = delete;
 
   /// Makes `bytes` the resource `name` and owes it to every stream that named it.
   void publish(const std::string& name, std::string bytes);
