@@ -16,7 +16,7 @@ packages=(
   prometheus-cpp-dev libcap-ng-dev libmnl-dev libpcap-dev zlib1g-dev
   libgtest-dev libgmock-dev libbenchmark-dev libnghttp2-dev
   python3 python3-venv curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2
-  procps tmux libfaketime openssl
+  procps tmux libfaketime openssl etcd-server
 )
 envoy_version=1.40.0
 

@@ -1,46 +1,68 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools/mesh/build.sh: the real control plane that tests/mesh runs against, into build/mesh: istiod
-# (pilot-discovery), pilot-agent, kube-apiserver and kubectl from their Go modules, and Istio's CRDs. Built once for a
-# version of tests/mesh/modules; later calls do nothing. Takes about eight minutes on two idle cores.
+# tools/mesh/build.sh [PROGRAM...]: the real control plane that tests/mesh runs against: istiod (pilot-discovery),
+# pilot-agent, kube-apiserver and kubectl from their Go modules, and Istio's CRDs; or the programs named (any command of
+# those modules: kubelet, kube-proxy, kube-controller-manager, kube-scheduler). They lie outside the tree, in
+# ${BALLAST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/ballast}/mesh/VERSION, so that each clone and worktree finds them;
+# build/mesh is a link to it. VERSION is of tests/mesh/modules. Built once; later calls do nothing. Takes about eight
+# minutes on two idle cores.
+# --check builds nothing: exit code 0 where all is there, 1 where something has to be built.
 # Exit code 3 where Go or etcd is missing: nothing is built then, and the tests of the mesh are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
-out=$root/build/mesh
 modules=$root/tests/mesh/modules
+check=no
+[ "${1:-}" != --check ] || { check=yes && shift; }
+programs=("$@")
+[ "$#" -gt 0 ] || programs=(pilot-discovery pilot-agent kube-apiserver kubectl istio-crds.yaml)
+
+version=$(cat "$modules"/*/go.mod "$modules"/*/go.sum | sha256sum | cut -c1-16)
+out=${BALLAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ballast}/mesh/$version
+mkdir -p "$out" "$root/build"
+# A folder of an earlier version of this script is left to whoever made it.
+if [ -d build/mesh ] && [ ! -L build/mesh ]; then mv build/mesh "build/mesh.before-$(date +%s)"; fi
+ln -sfn "$out" build/mesh
 
 missing=()
-command -v go >/dev/null || missing+=("Go 1.26 or later (go.dev)")
 command -v etcd >/dev/null || missing+=("etcd (Debian: etcd-server)")
 command -v openssl >/dev/null || missing+=("openssl")
+absent=()
+for program in "${programs[@]}"; do
+  [ -s "$out/$program" ] || absent+=("$program")
+done
+[ "${#absent[@]}" -eq 0 ] || command -v go >/dev/null || missing+=("Go 1.26 or later (go.dev)")
 if [ "${#missing[@]}" -gt 0 ]; then
   printf '\n*** mesh: NOT BUILT, missing: %s\n*** The tests against the real control plane will be SKIPPED.\n\n' \
     "$(IFS=';'; echo "${missing[*]}")" >&2
   exit 3
 fi
+[ "${#absent[@]}" -gt 0 ] || exit 0
+[ "$check" = no ] || exit 1
 
-stamp=$(cat "$modules"/*/go.mod "$modules"/*/go.sum | sha256sum | cut -d' ' -f1)
-[ "$(cat "$out/stamp" 2>/dev/null || true)" != "$stamp" ] || exit 0
-mkdir -p "$out"
-rm -f "$out/stamp"
-
-# Fewer jobs for less memory: istiod takes 2.8 GB to build with two.
+# Fewer jobs for less memory: istiod takes 2.8 GB to build with two. One build at a time on a machine.
 export GOFLAGS="-mod=readonly -buildvcs=false -trimpath -p=${BALLAST_MESH_JOBS:-2}" GOWORK=off
+exec 9>"$out.lock"
+flock 9
 kubernetes=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" {print $3}' "$modules/apiserver/go.mod")
-# kubectl refuses a server that does not know its version.
-version="-X k8s.io/component-base/version.gitVersion=$kubernetes"
 
 build() {
-  local module=$1 package=$2 flags=$3
-  echo "mesh: building ${package##*/}"
-  (cd "$modules/$module" && nice -n 10 go build -ldflags "-s -w $flags" -o "$out/${package##*/}" "$package")
+  local module=$1 package=$2 flags=$3 name=${2##*/}
+  echo "mesh: building $name"
+  (cd "$modules/$module" && nice -n 10 go build -ldflags "-s -w $flags" -o "$out/.$name.$$" "$package")
+  mv "$out/.$name.$$" "$out/$name"
 }
-build istiod istio.io/istio/pilot/cmd/pilot-discovery ""
-build istiod istio.io/istio/pilot/cmd/pilot-agent ""
-build apiserver k8s.io/kubernetes/cmd/kube-apiserver "$version"
-build apiserver k8s.io/kubernetes/cmd/kubectl "$version"
-istio=$(cd "$modules/istiod" && go list -m -f '{{.Dir}}' istio.io/istio)
-install -m 0644 "$istio/manifests/charts/base/files/crd-all.gen.yaml" "$out/istio-crds.yaml"
-echo "$stamp" >"$out/stamp"
+for program in "${absent[@]}"; do
+  [ ! -s "$out/$program" ] || continue  # another call has built it meanwhile
+  case $program in
+    pilot-*) build istiod "istio.io/istio/pilot/cmd/$program" "" ;;
+    istio-crds.yaml)
+      istio=$(cd "$modules/istiod" && go list -m -f '{{.Dir}}' istio.io/istio)
+      install -m 0644 "$istio/manifests/charts/base/files/crd-all.gen.yaml" "$out/.crds.$$"
+      mv "$out/.crds.$$" "$out/$program"
+      ;;
+    # kubectl refuses a server that does not know its version.
+    *) build apiserver "k8s.io/kubernetes/cmd/$program" "-X k8s.io/component-base/version.gitVersion=$kubernetes" ;;
+  esac
+done
