@@ -52,8 +52,7 @@ Status name_build(const sample::PinnedMaps& maps) {
 /// What `ballastctl status` tells of this host; a host without the files that say so tells less.
 Status name_features(const sample::PinnedMaps& maps, const kernel::Probes& probes) {
   auto features = probes.features();
-  if (auto roots = sample::CgroupRoots::discover(); roots) {
-    roots->v2 = probes.cgroup_root();
+  if (auto roots = sample::CgroupRoots::discover(probes.cgroup_root()); roots) {
     const auto host = sample::host_features(*roots, sample::read_sockets());
     features.insert(features.end(), host.begin(), host.end());
   }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/base/cgroup_root.h"
 
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <cstring>
 #include <sstream>
 #include <string>
 
@@ -46,6 +51,23 @@ Result<std::filesystem::path> find_cgroup_root(const std::filesystem::path& moun
   return Error::privilege(
       mountinfo.string() +
       " shows no cgroup v2 mount; mount one: mount -t cgroup2 none /sys/fs/cgroup/unified");
+}
+
+Status check_cgroup_root(const std::filesystem::path& path) {
+  struct statfs info {};
+  if (::statfs(path.c_str(), &info) != 0) {
+    return Error::usage("cgroup_root " + path.string() + ": " + std::strerror(errno));
+  }
+  if (info.f_type == CGROUP2_SUPER_MAGIC) {
+    return ok();
+  }
+  const bool tmpfs = info.f_type == TMPFS_MAGIC;
+  return Error::usage("cgroup_root " + path.string() + " is " +
+                      (info.f_type == CGROUP_SUPER_MAGIC ? "cgroup v1"
+                       : tmpfs                           ? "a tmpfs, as the folder of a hybrid host is"
+                                                         : "no cgroup file system") +
+                      ": name the cgroup v2 mount" + (tmpfs ? " (unified below it)" : "") +
+                      ", or leave cgroup_root out where the host's /sys/fs/cgroup is mounted at that path");
 }
 
 }  // namespace ballast

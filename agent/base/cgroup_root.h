@@ -12,4 +12,7 @@ namespace ballast {
 Result<std::filesystem::path> find_cgroup_root(
     const std::filesystem::path& mountinfo = "/proc/self/mountinfo");
 
+/// Whether `path` is (in) a cgroup v2 file system. Error: kUsage, naming what it is instead.
+Status check_cgroup_root(const std::filesystem::path& path);
+
 }  // namespace ballast

@@ -47,7 +47,7 @@ Result<StateWriter> StateWriter::create(sample::PinnedMaps maps) {
   return writer;
 }
 
-Status StateWriter::write_identity(const std::vector<identity::Pod>& pods) {
+Status StateWriter::write_identity(const std::vector<identity::Pod>& pods, MonotonicNs now) {
   Status status = ok();
   std::unordered_set<sample::CgroupId> present;
   present.reserve(pods.size());
@@ -72,13 +72,17 @@ Status StateWriter::write_identity(const std::vector<identity::Pod>& pods) {
     }
     keep_first(status, std::move(written));
   }
-  for (auto known = identities_.begin(); known != identities_.end();) {
-    if (present.contains(known->first)) {
-      ++known;
-      continue;
+  std::vector<sample::CgroupId> gone;
+  for (const auto& [id, pod] : identities_) {
+    if (!present.contains(id)) {
+      gone.push_back(id);
     }
-    Status erased = maps_.erase_identity(known->first);
-    known = erased ? identities_.erase(known) : std::next(known);
+  }
+  for (const sample::CgroupId id : gone_.due(gone, now)) {
+    Status erased = maps_.erase_identity(id);
+    if (erased) {
+      identities_.erase(id);
+    }
     keep_first(status, std::move(erased));
   }
   return status;

@@ -12,6 +12,7 @@
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/observe/telemetry.h"
+#include "agent/sample/gone.h"
 #include "agent/sample/maps.h"
 
 namespace ballast::telemetry {
@@ -52,7 +53,9 @@ class StateWriter {
   /// Learns which rows are there already.
   static Result<StateWriter> create(sample::PinnedMaps maps);
 
-  Status write_identity(const std::vector<identity::Pod>& pods);
+  /// A name stays as long as the figures of a cgroup that is gone do (sample::GoneCgroups): those of a
+  /// container that restarted are read under its name.
+  Status write_identity(const std::vector<identity::Pod>& pods, MonotonicNs now = SystemClock().now());
   /// `services` is all of the tick: endpoints that are in none of them are erased.
   Status write_decisions(const std::vector<ServiceTick>& services, const TickState& tick);
   /// What the loader wrote into meta stays.
@@ -83,6 +86,7 @@ class StateWriter {
 
   sample::PinnedMaps maps_;
   std::unordered_map<sample::CgroupId, identity::Pod> identities_;
+  sample::GoneCgroups gone_;
   std::map<observe::ServiceId, Rows> rows_;
   std::uint64_t generation_ = 0;      ///< counts write_decisions()
   std::uint64_t refresh_before_ = 0;  ///< rows last written before this generation are due

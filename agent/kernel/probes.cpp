@@ -404,6 +404,9 @@ Result<Probes> Probes::load(const ProbeOptions& options) {
   if (!root) {
     return root.error();
   }
+  if (Status v2 = check_cgroup_root(*root); !v2) {
+    return v2.error();
+  }
   auto folder = PinFolder::acquire(options.bpffs);
   if (!folder) {
     return folder.error();

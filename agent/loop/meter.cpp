@@ -42,11 +42,10 @@ Result<Meter> Meter::create(const std::filesystem::path& bpffs, const std::files
   if (!opened) {
     return opened.error();
   }
-  auto roots = sample::CgroupRoots::discover();
+  auto roots = sample::CgroupRoots::discover(cgroup_root);
   if (!roots) {
     return roots.error();
   }
-  roots->v2 = cgroup_root;
   auto walked = sample::CgroupTree::create(cgroup_root);
   if (!walked) {
     return walked.error();

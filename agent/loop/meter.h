@@ -10,8 +10,8 @@
 #include "agent/base/clock.h"
 #include "agent/base/result.h"
 #include "agent/identity/identity.h"
-#include "agent/loop/gone.h"
 #include "agent/sample/cgroup_tree.h"
+#include "agent/sample/gone.h"
 #include "agent/sample/maps.h"
 #include "agent/sample/reconcile.h"
 #include "agent/sample/sampler.h"
@@ -19,7 +19,7 @@
 namespace ballast::loop {
 
 /// Reads the pinned maps once a tick, and keeps them from filling up: what belongs to a cgroup that
-/// is gone is taken out after a while (GoneCgroups). Connections are held against netlink's socket
+/// is gone is taken out after a while (sample::GoneCgroups). Connections are held against netlink's socket
 /// table every kReconcileNs, and the maps' entries counted; without netlink the rest goes on.
 class Meter {
  public:
@@ -53,7 +53,7 @@ class Meter {
   sample::Reconciler reconciler_;
   MonotonicNs calls_looked_at_ = 0;
   std::string complaint_;  ///< the reconciler's, as logged last
-  GoneCgroups gone_;
+  sample::GoneCgroups gone_;
   std::vector<sample::MapFill> fills_;
   MonotonicNs filled_ = 0;
   std::map<std::string, std::vector<sample::CgroupId>> nested_;  ///< by the path of a wanted cgroup

@@ -104,8 +104,8 @@ double count_cpu_list(const std::string& list) {
   return cpus;
 }
 
-Result<CgroupRoots> CgroupRoots::discover(const fs::path& mountinfo) {
-  auto v2 = find_cgroup_root(mountinfo);
+Result<CgroupRoots> CgroupRoots::discover(const fs::path& given, const fs::path& mountinfo) {
+  auto v2 = given.empty() ? find_cgroup_root(mountinfo) : Result<fs::path>(given);
   if (!v2) {
     return v2.error();
   }
@@ -128,7 +128,9 @@ Result<CgroupRoots> CgroupRoots::discover(const fs::path& mountinfo) {
     head >> skip >> skip >> skip >> skip >> target;
     const std::string options = "," + line.substr(line.rfind(' ') + 1) + ",";
     const auto take = [&](const char* controller, fs::path& root) {
-      if (root.empty() && options.find(std::string(",") + controller + ",") != std::string::npos) {
+      const bool beside = fs::path(target).parent_path() == roots.v2.parent_path();
+      if ((root.empty() || beside) &&
+          options.find(std::string(",") + controller + ",") != std::string::npos) {
         root = target;
       }
     };

@@ -23,8 +23,11 @@ struct CgroupRoots {
   std::filesystem::path v1_memory;
   double online_cpus = 1;
 
-  /// From a mountinfo file (proc(5)) and the machine's CPU count.
-  static Result<CgroupRoots> discover(const std::filesystem::path& mountinfo = "/proc/self/mountinfo");
+  /// From a mountinfo file (proc(5)) and the machine's CPU count. `v2`: the cgroup v2 mount to be read,
+  /// empty: the first there is. Of several v1 mounts of a controller (a container's own beside the host's)
+  /// the one beside `v2` is taken.
+  static Result<CgroupRoots> discover(const std::filesystem::path& v2 = {},
+                                      const std::filesystem::path& mountinfo = "/proc/self/mountinfo");
 };
 
 struct CgroupUsage {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "agent/base/human.h"
@@ -15,14 +16,14 @@ namespace {
 
 using Align = Table::Align;
 using sample::CgroupSockets;
-using Row = std::pair<ballast_connection_value, const CgroupSockets*>;
+using Row = std::pair<ballast_connection_value, std::optional<CgroupSockets>>;
 
 Result<sample::SocketTable> read_sockets() {
   auto diag = sample::SockDiag::open();
   return diag ? diag->read() : Result<sample::SocketTable>(diag.error());
 }
 
-/// Both sides by cgroup: what the programs counted, and what the socket table says (null: nothing).
+/// Both sides by cgroup: what the programs counted, and what the socket table says.
 std::vector<std::pair<sample::CgroupId, Row>> join(
     const std::vector<std::pair<sample::CgroupId, ballast_connection_value>>& counted,
     const sample::SocketTable& table) {
@@ -31,13 +32,13 @@ std::vector<std::pair<sample::CgroupId, Row>> join(
     rows[id].first = value;
   }
   for (const auto& [id, sockets] : table.cgroups) {
-    rows[id].second = &sockets;
+    rows[id].second = sockets;
   }
   return {rows.begin(), rows.end()};
 }
 
-Json netlink_json(const CgroupSockets* sockets, std::int64_t counted) {
-  if (sockets == nullptr) {
+Json netlink_json(const std::optional<CgroupSockets>& sockets, std::int64_t counted) {
+  if (!sockets) {
     return nullptr;
   }
   return {{"open", sockets->open},
@@ -54,7 +55,7 @@ Json netlink_json(const CgroupSockets* sockets, std::int64_t counted) {
 /// The RTT of the connections that are open, else of those that were closed.
 std::string rtt_text(const Row& row) {
   const auto& [value, sockets] = row;
-  if (sockets != nullptr && sockets->open > 0) {
+  if (sockets && sockets->open > 0) {
     return human_duration_ns(1000.0 * static_cast<double>(sockets->srtt_us_sum) /
                              static_cast<double>(sockets->open));
   }
@@ -121,8 +122,8 @@ Result<Report> connections(View& view, const std::string& target) {
     }
     const auto& [value, sockets] = row;
     report.json.push_back(row_json(id, name, row));
-    const auto known = [&, s = sockets](const std::string& cell) { return s == nullptr ? "-" : cell; };
-    const CgroupSockets s = sockets == nullptr ? CgroupSockets{} : *sockets;
+    const auto known = [told = sockets.has_value()](const std::string& cell) { return told ? cell : "-"; };
+    const CgroupSockets s = sockets.value_or(CgroupSockets{});
     text.row({service_label(name), label(name), std::to_string(value.open), known(std::to_string(s.open)),
               known(std::to_string(s.open - value.open)), std::to_string(value.accepted),
               std::to_string(value.connected), std::to_string(value.closed), std::to_string(value.adopted),

@@ -63,6 +63,18 @@ TEST(CgroupRoot, IsTheFirstOfTypeCgroup2) {
   EXPECT_EQ(*root, "/sys/fs/cgroup/a b");
 }
 
+TEST(CgroupRoot, IsKnownByItsFileSystem) {
+  if (const auto root = find_cgroup_root()) {
+    EXPECT_TRUE(check_cgroup_root(*root).ok());
+  }
+  for (const char* wrong : {"/proc", "/absent"}) {
+    const Status checked = check_cgroup_root(wrong);
+    ASSERT_FALSE(checked.ok()) << wrong;
+    EXPECT_EQ(checked.error().exit_code(), 2);
+    EXPECT_NE(checked.error().message.find(wrong), std::string::npos) << checked.error().message;
+  }
+}
+
 TEST(CgroupRoot, IsMissedByName) {
   const auto root = find_cgroup_root("/dev/null");
   ASSERT_FALSE(root.ok());

@@ -166,11 +166,17 @@ class StateWriterTest : public ::testing::Test {
   Weigher weigher_;
 };
 
-TEST_F(StateWriterTest, CgroupsHaveNamesWhileTheyLive) {
-  ASSERT_TRUE(writer_->write_identity({pod(11, "web-0"), pod(12, "web-1"), pod(0, "not-here")}).ok());
+TEST_F(StateWriterTest, CgroupsHaveNamesAsLongAsTheirFigures) {
+  constexpr MonotonicNs kWent = 1'000'000'000;
+  ASSERT_TRUE(writer_->write_identity({pod(11, "web-0"), pod(12, "web-1"), pod(0, "not-here")}, 0).ok());
   EXPECT_EQ(names(), (std::map<std::uint64_t, std::string>{{11, "shop/web/web-0/app/lab/web-0"},
                                                            {12, "shop/web/web-1/app/lab/web-1"}}));
-  ASSERT_TRUE(writer_->write_identity({pod(12, "renamed")}).ok());
+  ASSERT_TRUE(writer_->write_identity({pod(12, "renamed")}, kWent).ok());
+  EXPECT_EQ(names(), (std::map<std::uint64_t, std::string>{{11, "shop/web/web-0/app/lab/web-0"},
+                                                           {12, "shop/web/renamed/app/lab/renamed"}}))
+      << "the container restarted: what the one before it counted is still its pod's";
+  const MonotonicNs forgotten = kWent + sample::GoneCgroups::kForgetNs;
+  ASSERT_TRUE(writer_->write_identity({pod(12, "renamed")}, forgotten).ok());
   EXPECT_EQ(names(), (std::map<std::uint64_t, std::string>{{12, "shop/web/renamed/app/lab/renamed"}}));
 }
 
@@ -180,7 +186,8 @@ TEST_F(StateWriterTest, RowsThatAFormerRunLeftAreErased) {
   restart();
   EXPECT_EQ(names().size(), 2U);
   EXPECT_EQ(decisions().size(), 3U) << "a restart alone erases nothing";
-  ASSERT_TRUE(writer_->write_identity({pod(12, "web-1")}).ok());
+  ASSERT_TRUE(writer_->write_identity({pod(12, "web-1")}, 0).ok());
+  ASSERT_TRUE(writer_->write_identity({pod(12, "web-1")}, sample::GoneCgroups::kForgetNs).ok());
   write({weigher_.weights("web", {3})});
   EXPECT_EQ(names().size(), 1U);
   ASSERT_EQ(decisions().size(), 1U);

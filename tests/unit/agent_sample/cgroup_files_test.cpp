@@ -117,7 +117,7 @@ TEST_F(CgroupFilesTest, DiscoversAHybridHost) {
         "26 24 0:23 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n"
         "27 24 0:24 / /sys/fs/cgroup/memory rw,relatime shared:3 - cgroup cgroup rw,memory\n"
         "30 24 0:25 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n");
-  const auto roots = CgroupRoots::discover(at("mountinfo"));
+  const auto roots = CgroupRoots::discover({}, at("mountinfo"));
   ASSERT_TRUE(roots.ok()) << roots.error().message;
   EXPECT_EQ(roots->v2, "/sys/fs/cgroup/unified");
   EXPECT_EQ(roots->v1_cpu, "/sys/fs/cgroup/cpu,cpuacct");
@@ -126,9 +126,26 @@ TEST_F(CgroupFilesTest, DiscoversAHybridHost) {
   EXPECT_GE(roots->online_cpus, 1);
 }
 
+// In a pod, with the host's hierarchies mounted beside the container's own.
+TEST_F(CgroupFilesTest, TakesTheControllersOfTheHierarchyThatIsRead) {
+  write("mountinfo",
+        "25 24 0:22 /kubepods/a /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n"
+        "27 24 0:24 /kubepods/a /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
+        "30 24 0:25 /kubepods/a /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n"
+        "35 24 0:22 / /host/cgroup/cpu ro - cgroup cgroup rw,cpu\n"
+        "37 24 0:24 / /host/cgroup/memory ro - cgroup cgroup rw,memory\n"
+        "40 24 0:25 / /host/cgroup/unified ro - cgroup2 cgroup2 rw\n"
+        "45 24 0:22 / /later/cpu ro - cgroup cgroup rw,cpu\n");
+  const auto roots = CgroupRoots::discover("/host/cgroup/unified", at("mountinfo"));
+  ASSERT_TRUE(roots.ok()) << roots.error().message;
+  EXPECT_EQ(roots->v2, "/host/cgroup/unified");
+  EXPECT_EQ(roots->v1_cpu, "/host/cgroup/cpu");
+  EXPECT_EQ(roots->v1_memory, "/host/cgroup/memory");
+}
+
 TEST_F(CgroupFilesTest, DiscoversAUnifiedHost) {
   write("mountinfo", "30 24 0:25 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n");
-  const auto roots = CgroupRoots::discover(at("mountinfo"));
+  const auto roots = CgroupRoots::discover({}, at("mountinfo"));
   ASSERT_TRUE(roots.ok()) << roots.error().message;
   EXPECT_EQ(roots->v2, "/sys/fs/cgroup");
   EXPECT_TRUE(roots->v1_cpu.empty());

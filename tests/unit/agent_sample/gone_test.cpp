@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/loop/gone.h"
+#include "agent/sample/gone.h"
 
 #include <gtest/gtest.h>
 
 #include <numeric>
 
-namespace ballast::loop {
+namespace ballast::sample {
 namespace {
 
-using Ids = std::vector<sample::CgroupId>;
+using Ids = std::vector<CgroupId>;
 constexpr MonotonicNs kStart = 1'000'000'000;
 
 TEST(GoneCgroups, LastFiguresStayReadable) {
@@ -38,4 +38,4 @@ TEST(GoneCgroups, InACrowdTheOldestMakeRoom) {
 }
 
 }  // namespace
-}  // namespace ballast::loop
+}  // namespace ballast::sample

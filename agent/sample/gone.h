@@ -8,7 +8,7 @@
 #include "agent/base/clock.h"
 #include "agent/sample/sample.h"
 
-namespace ballast::loop {
+namespace ballast::sample {
 
 /// When the figures of cgroups that are gone are taken out of the maps: after kForgetNs, so that
 /// their last ones can still be read. Where more than kMost are gone the oldest go earlier, after
@@ -21,10 +21,10 @@ class GoneCgroups {
 
   /// `gone`: the cgroups in the maps that exist no more. Gives those to be forgotten now. One that is
   /// not named the next time is back, or was forgotten.
-  std::vector<sample::CgroupId> due(const std::vector<sample::CgroupId>& gone, MonotonicNs now);
+  std::vector<CgroupId> due(const std::vector<CgroupId>& gone, MonotonicNs now);
 
  private:
-  std::map<sample::CgroupId, MonotonicNs> since_;
+  std::map<CgroupId, MonotonicNs> since_;
 };
 
-}  // namespace ballast::loop
+}  // namespace ballast::sample

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/loop/gone.h"
+#include "agent/sample/gone.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace ballast::loop {
+namespace ballast::sample {
 
-std::vector<sample::CgroupId> GoneCgroups::due(const std::vector<sample::CgroupId>& gone, MonotonicNs now) {
-  std::map<sample::CgroupId, MonotonicNs> since;
-  std::vector<std::pair<MonotonicNs, sample::CgroupId>> oldest;
-  for (const sample::CgroupId id : gone) {
+std::vector<CgroupId> GoneCgroups::due(const std::vector<CgroupId>& gone, MonotonicNs now) {
+  std::map<CgroupId, MonotonicNs> since;
+  std::vector<std::pair<MonotonicNs, CgroupId>> oldest;
+  for (const CgroupId id : gone) {
     const auto known = since_.find(id);
     oldest.emplace_back(since[id] = known == since_.end() ? now : known->second, id);
   }
   since_ = std::move(since);
   std::sort(oldest.begin(), oldest.end());
-  std::vector<sample::CgroupId> forgotten;
+  std::vector<CgroupId> forgotten;
   for (const auto& [went, id] : oldest) {
     const bool crowded = oldest.size() - forgotten.size() > kMost;
     if (now - went < (crowded ? kCrowdedNs : kForgetNs)) {
@@ -26,4 +26,4 @@ std::vector<sample::CgroupId> GoneCgroups::due(const std::vector<sample::CgroupI
   return forgotten;
 }
 
-}  // namespace ballast::loop
+}  // namespace ballast::sample
