@@ -12,12 +12,12 @@
 
 #include "agent/actuate/istio/istio_sink.h"
 #include "agent/actuate/make_sink.h"
-#include "agent/base/file.h"
 #include "agent/fleet/remote.h"
 #include "agent/identity/cgroup_path_source.h"
 #include "agent/identity/kubernetes_source.h"
 #include "agent/identity/static_file.h"
 #include "agent/identity/static_source.h"
+#include "core/base/file.h"
 #include "model/sync/fleet_client.h"
 
 namespace ballast::assembly {

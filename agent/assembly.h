@@ -6,14 +6,14 @@
 #include <string>
 
 #include "agent/actuate/sink.h"
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/config/config.h"
 #include "agent/fleet/fleet.h"
 #include "agent/identity/identity.h"
 #include "agent/loop/acting_policy.h"
 #include "agent/loop/loop.h"
 #include "agent/loop/span_export.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 
 /// From the configuration to ballastd's objects. Errors name the key that is wrong.
 namespace ballast::assembly {

@@ -16,9 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/file.h"
-#include "agent/base/log.h"
 #include "agent/config/config.h"
 #include "agent/kernel/probes.h"
 #include "agent/loop/loop.h"
@@ -27,6 +24,9 @@
 #include "agent/loop/ticker.h"
 #include "agent/sample/host_features.h"
 #include "assembly.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 
 namespace {
 

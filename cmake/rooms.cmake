@@ -2,8 +2,8 @@
 #
 # A room is one folder, one static library and one list of the rooms that it may see.
 #
-#   ballast_room(agent/guard SOURCES guard.cpp SEES agent/base agent/fleet LIBS spdlog::spdlog)
-#   ballast_binary(ballastd agent SOURCES agent/ballastd.cpp SEES agent/base ...)
+#   ballast_room(agent/guard SOURCES guard.cpp SEES core/base agent/fleet LIBS spdlog::spdlog)
+#   ballast_binary(ballastd agent SOURCES agent/ballastd.cpp SEES core/base ...)
 #
 # How the wall is built: the source root is on nobody's include path. Each target gets a
 # folder of its own under <build>/sees/<target>/ that holds one symbolic link for every room it
@@ -14,7 +14,7 @@
 # From left to right in the way of the data. A room may see only rooms to its left; the rooms
 # before `agent/config` are open to all.
 set(BALLAST_ROOM_ORDER
-    bpf/wire bpf/lib agent/base model/spec
+    bpf/wire bpf/lib core/base core/spec
     agent/config agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/actuate agent/export
     model/policy model/sim model/env model/train model/net model/sync agent/loop model/learn
@@ -140,10 +140,10 @@ function(ballast_test name)
     ENVIRONMENT "BALLAST_SOURCE_DIR=${PROJECT_SOURCE_DIR};BALLAST_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()
 
-# Called last: a folder with a CMakeLists.txt under agent/, bpf/ or model/ that is not a room is an error.
+# Called last: a folder with a CMakeLists.txt under bpf/, core/, agent/ or model/ that is not a room is an error.
 function(ballast_check_rooms)
   get_property(rooms GLOBAL PROPERTY BALLAST_ROOMS)
-  foreach(house bpf agent model)
+  foreach(house bpf core agent model)
     file(GLOB lists RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${house}/*/CMakeLists.txt)
     foreach(list IN LISTS lists)
       get_filename_component(room ${list} DIRECTORY)

@@ -17,8 +17,8 @@
 #include <thread>
 #include <utility>
 
-#include "agent/base/file.h"
-#include "agent/base/log.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/global_network.h"

@@ -13,8 +13,8 @@
 #include <cstdio>
 #include <string>
 
-#include "agent/base/file.h"
-#include "agent/base/log.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 #include "model/learn/a3c_worker.h"
 #include "model/sync/agent_client.h"
 #include "model/sync/worker_client.h"

@@ -3,7 +3,7 @@
 
 #include <iterator>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::actuate {
 
@@ -18,7 +18,7 @@ Status DryRunSink::publish(const guard::GuardedWeights& weights) {
   return ok();
 }
 
-Status DryRunSink::withdraw(const observe::ServiceId& service) {
+Status DryRunSink::withdraw(const spec::ServiceId& service) {
   spdlog::info("dry run, would withdraw service={}/{}", service.ns, service.name);
   return ok();
 }

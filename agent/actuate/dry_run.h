@@ -13,7 +13,7 @@ class DryRunSink final : public WeightSink {
   std::string name() const override { return "dry-run"; }
   bool in_charge() const override { return false; }
   Status publish(const guard::GuardedWeights& weights) override;
-  Status withdraw(const observe::ServiceId& service) override;
+  Status withdraw(const spec::ServiceId& service) override;
 };
 
 }  // namespace ballast::actuate

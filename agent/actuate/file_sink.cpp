@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::actuate {
 
@@ -45,7 +45,7 @@ Status FileSink::publish(const guard::GuardedWeights& weights) {
   return written;
 }
 
-Status FileSink::withdraw(const observe::ServiceId& service) {
+Status FileSink::withdraw(const spec::ServiceId& service) {
   auto services = services_;
   if (services.erase(service) == 0) {
     return ok();
@@ -57,7 +57,7 @@ Status FileSink::withdraw(const observe::ServiceId& service) {
   return written;
 }
 
-Status FileSink::write(const std::map<observe::ServiceId, std::string>& services) const {
+Status FileSink::write(const std::map<spec::ServiceId, std::string>& services) const {
   std::string json = "{\"services\":[";
   bool first = true;
   for (const auto& [id, service] : services) {

@@ -21,14 +21,14 @@ class FileSink final : public WeightSink {
 
   std::string name() const override { return "file:" + path_.string(); }
   Status publish(const guard::GuardedWeights& weights) override;
-  Status withdraw(const observe::ServiceId& service) override;
+  Status withdraw(const spec::ServiceId& service) override;
 
  private:
   explicit FileSink(std::filesystem::path path) : path_(std::move(path)) {}
-  Status write(const std::map<observe::ServiceId, std::string>& services) const;
+  Status write(const std::map<spec::ServiceId, std::string>& services) const;
 
   std::filesystem::path path_;
-  std::map<observe::ServiceId, std::string> services_;  ///< each service's JSON object
+  std::map<spec::ServiceId, std::string> services_;  ///< each service's JSON object
 };
 
 }  // namespace ballast::actuate

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <string>
 
-#include "agent/base/result.h"
 #include "agent/guard/guard.h"
+#include "core/base/result.h"
 
 namespace ballast::actuate {
 
@@ -18,7 +18,7 @@ class WeightSink {
   /// proxy. On error the weights before stay in force and the caller may call again.
   virtual Status publish(const guard::GuardedWeights& weights) = 0;
   /// The service is not managed any more.
-  virtual Status withdraw(const observe::ServiceId& service) = 0;
+  virtual Status withdraw(const spec::ServiceId& service) = 0;
   /// Whether it is this process whose weights reach proxies; false for one of many that only stands by.
   virtual bool in_charge() const { return true; }
   /// Returns when all that was published has left (bounded by a few seconds), then stops.

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::actuate {
 

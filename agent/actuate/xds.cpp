@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "agent/actuate/stream_registry.h"
-#include "agent/base/listen_address.h"
-#include "agent/base/log.h"
+#include "core/base/listen_address.h"
+#include "core/base/log.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/endpoint/v3/eds.grpc.pb.h"
 
@@ -49,7 +49,7 @@ class AggregatedService final : public AggregatedDiscoveryService::CallbackServi
   const std::shared_ptr<StreamRegistry> registry_;
 };
 
-std::string resource_name(const observe::ServiceId& service) {
+std::string resource_name(const spec::ServiceId& service) {
   return service.ns + "/" + service.name;
 }
 
@@ -117,7 +117,7 @@ struct XdsSink::State {
   std::unique_ptr<grpc::Server> server;
   std::string address;
   std::mutex mutex;  ///< guards what is below
-  std::map<observe::ServiceId, std::vector<Target>> published;
+  std::map<spec::ServiceId, std::vector<Target>> published;
   bool stopped = false;
 };
 
@@ -169,7 +169,7 @@ Status XdsSink::publish(const guard::GuardedWeights& weights) {
   return ok();
 }
 
-Status XdsSink::withdraw(const observe::ServiceId& service) {
+Status XdsSink::withdraw(const spec::ServiceId& service) {
   const std::lock_guard lock(state_->mutex);
   const auto found = state_->published.find(service);
   if (found == state_->published.end()) {

@@ -77,7 +77,7 @@ class XdsSink final : public WeightSink {
   Status publish(const guard::GuardedWeights& weights) override;
   /// Equal weights for the endpoints last published, so that the proxies' own balancing is as if
   /// we were not there; then the service is forgotten. Proxies keep the endpoints.
-  Status withdraw(const observe::ServiceId& service) override;
+  Status withdraw(const spec::ServiceId& service) override;
   /// Waits until every proxy has answered the latest, a second at most; then stops listening and
   /// closes the streams. publish() fails from then on.
   void flush() override;

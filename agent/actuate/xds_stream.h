@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
+#include "core/base/clock.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
 
 /// State-of-the-world xDS as one stream sees it, without gRPC: which resources a proxy asked for,

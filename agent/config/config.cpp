@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 #include <sys/un.h>
 
-#include "agent/base/file.h"
-#include "agent/base/listen_address.h"
 #include "agent/config/reader.h"
 #include "agent/config/values.h"
+#include "core/base/file.h"
+#include "core/base/listen_address.h"
 
 namespace ballast::config {
 namespace {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 /// What an operator may say to ballastd: one YAML file, overridden by flags. Every key has a
 /// default, so an empty file is a right one: it measures every cgroup and writes nothing.
@@ -78,7 +78,7 @@
 ///     confirm_step: 0.15
 ///     immediate_step: 0.25       # at least confirm_step
 ///     square_root: 0             # 0..1, share of the square-root rule's tilt; 0: capacity alone
-///   reward:                      # weights of the reward's terms, see model/spec/spec.h; all 0..1000
+///   reward:                      # weights of the reward's terms, see core/spec/spec.h; all 0..1000
 ///     p50: 1
 ///     p99: 0.5
 ///     errors: 10

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast::config {
 

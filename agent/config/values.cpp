@@ -7,7 +7,7 @@
 #include <cmath>
 #include <system_error>
 
-#include "agent/base/listen_address.h"
+#include "core/base/listen_address.h"
 
 namespace ballast::config {
 namespace {

@@ -89,7 +89,7 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
   return {.action = action, .probability = static_cast<float>(probability)};
 }
 
-LearnedPolicy::LearnedPolicy(std::shared_ptr<const ActorNetwork> network, LearnedOptions options)
+LearnedPolicy::LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network, LearnedOptions options)
     : options_(options), prior_(options.prior), random_(options.seed), network_(std::move(network)) {
   if (!validate(options_).ok()) {
     // The configuration refuses these with their key; whoever comes past it gets a total policy.
@@ -98,21 +98,20 @@ LearnedPolicy::LearnedPolicy(std::shared_ptr<const ActorNetwork> network, Learne
   }
 }
 
-void LearnedPolicy::set_network(std::shared_ptr<const ActorNetwork> network) {
+void LearnedPolicy::set_network(std::shared_ptr<const spec::ActorNetwork> network) {
   const std::lock_guard lock(mutex_);
   network_ = std::move(network);
 }
 
-std::shared_ptr<const ActorNetwork> LearnedPolicy::network() const {
+std::shared_ptr<const spec::ActorNetwork> LearnedPolicy::network() const {
   const std::lock_guard lock(mutex_);
   return network_;
 }
 
-ServiceProposal LearnedPolicy::decide(const observe::ServiceObservation& observation,
-                                      const LoopContext& loop) {
+ServiceProposal LearnedPolicy::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
   ServiceProposal proposal = prior_.propose(observation, loop);
   Offsets& before = offsets_.of(proposal.service, loop.now);
-  const std::shared_ptr<const ActorNetwork> acting = network();
+  const std::shared_ptr<const spec::ActorNetwork> acting = network();
   constexpr double kBound = spec::kMaxOffset;
 
   Offsets after;

@@ -8,10 +8,11 @@
 #include <random>
 #include <string>
 
-#include "agent/base/result.h"
 #include "agent/decide/policy.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/service_memory.h"
+#include "core/base/result.h"
+#include "core/spec/actor_network.h"
 
 namespace ballast::decide {
 
@@ -48,25 +49,25 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
 class LearnedPolicy final : public Policy {
  public:
   /// A null network acts as the prior.
-  explicit LearnedPolicy(std::shared_ptr<const ActorNetwork> network, LearnedOptions options = {});
+  explicit LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network, LearnedOptions options = {});
 
   std::string name() const override { return "ballast"; }
-  ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 
   /// The next decide() acts with this network; from any thread. Offsets stay.
-  void set_network(std::shared_ptr<const ActorNetwork> network);
+  void set_network(std::shared_ptr<const spec::ActorNetwork> network);
   /// The network in force; epoch and version say which theta acts. May be null.
-  std::shared_ptr<const ActorNetwork> network() const;
+  std::shared_ptr<const spec::ActorNetwork> network() const;
 
  private:
-  using Offsets = std::map<observe::EndpointId, double>;
+  using Offsets = std::map<spec::EndpointId, double>;
 
   LearnedOptions options_;
   PriorPolicy prior_;
   ServiceMemory<Offsets> offsets_;
   std::mt19937_64 random_;
   mutable std::mutex mutex_;  ///< guards network_
-  std::shared_ptr<const ActorNetwork> network_;
+  std::shared_ptr<const spec::ActorNetwork> network_;
 };
 
 }  // namespace ballast::decide

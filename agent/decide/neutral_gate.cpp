@@ -58,7 +58,7 @@ Status validate(const GateOptions& options) {
   return ok();
 }
 
-bool NeutralGate::neutral(const observe::ServiceAggregate& aggregate, double lasting_spread,
+bool NeutralGate::neutral(const spec::ServiceAggregate& aggregate, double lasting_spread,
                           const LoopContext& loop, const GateOptions& options) {
   level_ = false;
   if (aggregate.endpoints < 2 || aggregate.known == 0) {
@@ -93,7 +93,7 @@ bool NeutralGate::alike(double lasting_spread, const GateOptions& options) {
   return alike_;
 }
 
-bool NeutralGate::strict(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
+bool NeutralGate::strict(const spec::ServiceAggregate& aggregate, const LoopContext& loop,
                          const GateOptions& options) {
   const double ratio = finite_or_zero(aggregate.persistence_s) / usable_delay(loop);
   const double spread = finite_or_zero(aggregate.capacity_spread);

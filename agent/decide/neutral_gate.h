@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "agent/base/result.h"
 #include "agent/decide/policy.h"
-#include "agent/observe/telemetry.h"
+#include "core/base/result.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::decide {
 
@@ -47,15 +47,14 @@ class NeutralGate {
  public:
   /// One tick. `lasting_spread` is PriorFilter's. `why()` says the reason of the answer. Values that
   /// are not finite speak for neutral.
-  bool neutral(const observe::ServiceAggregate& aggregate, double lasting_spread, const LoopContext& loop,
+  bool neutral(const spec::ServiceAggregate& aggregate, double lasting_spread, const LoopContext& loop,
                const GateOptions& options);
   /// Of the last answer, when it was not neutral: the differences are not worth a weight.
   bool level() const { return level_; }
   const std::string& why() const { return why_; }
 
  private:
-  bool strict(const observe::ServiceAggregate& aggregate, const LoopContext& loop,
-              const GateOptions& options);
+  bool strict(const spec::ServiceAggregate& aggregate, const LoopContext& loop, const GateOptions& options);
   bool alike(double lasting_spread, const GateOptions& options);
 
   bool neutral_ = true;

@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::decide {
 
 /// What a policy wants for one endpoint. log w = log_prior + offset, up to the service's mean.
 struct Proposal {
-  observe::EndpointId id;
+  spec::EndpointId id;
   double log_prior = 0;
   double offset = 0;                 ///< delta, |delta| <= spec::kMaxOffset
   std::size_t action = spec::kKeep;  ///< what was added to the offset in this tick
@@ -19,7 +19,7 @@ struct Proposal {
 };
 
 struct ServiceProposal {
-  observe::ServiceId service;
+  spec::ServiceId service;
   bool neutral = true;  ///< exactly equal weights wanted (Envoy then keeps P2C)
   /// Not neutral, yet no differences worth a weight: equal shares that the least tilt keeps off P2C.
   bool level = false;
@@ -41,17 +41,7 @@ class Policy {
  public:
   virtual ~Policy() = default;
   virtual std::string name() const = 0;
-  virtual ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) = 0;
-};
-
-/// What a learned policy is made of. model/policy implements it; decide does not know the network.
-class ActorNetwork {
- public:
-  virtual ~ActorNetwork() = default;
-  /// Logits of the spec::kActions actions for one endpoint.
-  virtual std::array<float, spec::kActions> logits(const spec::Observation& observation) const = 0;
-  virtual std::uint64_t epoch() const = 0;
-  virtual std::uint64_t version() const = 0;
+  virtual ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) = 0;
 };
 
 }  // namespace ballast::decide

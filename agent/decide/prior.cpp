@@ -39,12 +39,12 @@ double elapsed_s(MonotonicNs last, const LoopContext& loop) {
 
 /// A slow loop that acts on late samples is slower still: their median age is delay too. (A fast
 /// one loses more by staying neutral on this account than by being wrong for a second.)
-LoopContext with_age(const observe::ServiceObservation& observation, LoopContext loop) {
+LoopContext with_age(const spec::ServiceObservation& observation, LoopContext loop) {
   if (!(loop.loop_delay_s > kSlowLoopS)) {
     return loop;
   }
   std::vector<double> ages;
-  for (const observe::EndpointObservation& endpoint : observation.endpoints) {
+  for (const spec::EndpointObservation& endpoint : observation.endpoints) {
     const MonotonicNs taken = endpoint.telemetry.taken;
     if (endpoint.telemetry.known && taken != 0) {
       ages.push_back(loop.now > taken ? static_cast<double>(loop.now - taken) * 1e-9 : 0);
@@ -54,11 +54,11 @@ LoopContext with_age(const observe::ServiceObservation& observation, LoopContext
   return loop;
 }
 
-ServiceProposal empty_proposal(const observe::ServiceObservation& observation) {
+ServiceProposal empty_proposal(const spec::ServiceObservation& observation) {
   ServiceProposal proposal;
   proposal.service = observation.aggregate.service;
   proposal.endpoints.reserve(observation.endpoints.size());
-  for (const observe::EndpointObservation& endpoint : observation.endpoints) {
+  for (const spec::EndpointObservation& endpoint : observation.endpoints) {
     proposal.endpoints.push_back({.id = endpoint.telemetry.id});
   }
   return proposal;
@@ -79,10 +79,10 @@ Status validate(const PriorFilterOptions& options) {
   return ok();
 }
 
-std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObservation>& endpoints,
-                                        double dt_s, const PriorFilterOptions& options) {
+std::vector<double> PriorFilter::update(const std::vector<spec::EndpointObservation>& endpoints, double dt_s,
+                                        const PriorFilterOptions& options) {
   std::vector<double> changes;
-  for (const observe::EndpointObservation& endpoint : endpoints) {
+  for (const spec::EndpointObservation& endpoint : endpoints) {
     const auto track = tracks_.find(endpoint.telemetry.id);
     if (endpoint.telemetry.known && track != tracks_.end()) {
       changes.push_back(sane(endpoint.log_prior) - track->second.value);
@@ -92,11 +92,11 @@ std::vector<double> PriorFilter::update(const std::vector<observe::EndpointObser
   const double lasting_alpha = 1 - std::exp(-dt_s / kLastingS);
   const double alpha = options.time_constant_s > 0 ? 1 - std::exp(-dt_s / options.time_constant_s) : 1;
 
-  std::map<observe::EndpointId, Track> next;
+  std::map<spec::EndpointId, Track> next;
   std::vector<double> filtered;
   filtered.reserve(endpoints.size());
   lasting_.clear();
-  for (const observe::EndpointObservation& endpoint : endpoints) {
+  for (const spec::EndpointObservation& endpoint : endpoints) {
     if (!endpoint.telemetry.known) {
       filtered.push_back(sane(endpoint.log_prior));
       lasting_.push_back(filtered.back());
@@ -175,14 +175,13 @@ void tilt_if_equal(ServiceProposal& proposal) {
   first->log_prior += log_weight(*high) - log_weight(*first) + kEpsilonTilt;
 }
 
-ServiceProposal NeutralPolicy::decide(const observe::ServiceObservation& observation, const LoopContext&) {
+ServiceProposal NeutralPolicy::decide(const spec::ServiceObservation& observation, const LoopContext&) {
   ServiceProposal proposal = empty_proposal(observation);
   proposal.why = "the neutral policy";
   return proposal;
 }
 
-ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observation,
-                                     const LoopContext& loop) {
+ServiceProposal PriorPolicy::propose(const spec::ServiceObservation& observation, const LoopContext& loop) {
   ServiceProposal proposal = empty_proposal(observation);
   ServiceState& state = services_.of(observation.aggregate.service, loop.now);
   // The filter runs while neutral too: leaving neutral must find it settled.
@@ -193,7 +192,7 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
                                         with_age(observation, loop), options_.gate);
   proposal.why = state.gate.why();
   proposal.level = state.gate.level();
-  const observe::ServiceAggregate& a = observation.aggregate;
+  const spec::ServiceAggregate& a = observation.aggregate;
   const double load = a.mean_capacity_qps > 0 ? a.mean_qps / a.mean_capacity_qps : 0;
   // By the lasting capacities: a slow pod's tilt moves twice as far as its capacity, noise included.
   const std::vector<double> tilt = square_root_tilt(state.filter.lasting(), load);
@@ -203,7 +202,7 @@ ServiceProposal PriorPolicy::propose(const observe::ServiceObservation& observat
   return proposal;
 }
 
-ServiceProposal PriorPolicy::decide(const observe::ServiceObservation& observation, const LoopContext& loop) {
+ServiceProposal PriorPolicy::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
   ServiceProposal proposal = propose(observation, loop);
   tilt_if_equal(proposal);
   return proposal;

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/decide/neutral_gate.h"
 #include "agent/decide/policy.h"
 #include "agent/decide/service_memory.h"
+#include "core/base/result.h"
 
 namespace ballast::decide {
 
@@ -34,7 +34,7 @@ class PriorFilter {
   /// One tick of dt seconds: the filtered log prior of each endpoint, in order. New endpoints begin
   /// at their measured value; unknown ones pass as they are
   /// and are forgotten, as are those not listed.
-  std::vector<double> update(const std::vector<observe::EndpointObservation>& endpoints, double dt_s,
+  std::vector<double> update(const std::vector<spec::EndpointObservation>& endpoints, double dt_s,
                              const PriorFilterOptions& options);
   /// Standard deviation over the known endpoints of each one's mean log prior of the last seconds
   /// (exponential, 5 s): what is left of their differences when the noise of single ticks, a tenth
@@ -49,7 +49,7 @@ class PriorFilter {
     double mean = 0;
     int beyond = 0;  ///< consecutive ticks beyond confirm_step, signed by their direction
   };
-  std::map<observe::EndpointId, Track> tracks_;
+  std::map<spec::EndpointId, Track> tracks_;
   std::vector<double> lasting_;
 };
 
@@ -82,7 +82,7 @@ struct PriorOptions {
 class NeutralPolicy final : public Policy {
  public:
   std::string name() const override { return "neutral"; }
-  ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 };
 
 /// Weights by measured capacity (gRFC A58's qps / utilisation times the scheduler's speed), tilted by
@@ -92,10 +92,10 @@ class PriorPolicy final : public Policy {
  public:
   explicit PriorPolicy(PriorOptions options = {}) : options_(options) {}
   std::string name() const override { return "prior"; }
-  ServiceProposal decide(const observe::ServiceObservation& observation, const LoopContext& loop) override;
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 
   /// decide() before the tilt, for a policy that adds offsets and tilts at last.
-  ServiceProposal propose(const observe::ServiceObservation& observation, const LoopContext& loop);
+  ServiceProposal propose(const spec::ServiceObservation& observation, const LoopContext& loop);
 
  private:
   struct ServiceState {

@@ -12,7 +12,7 @@ namespace {
 /// A pause longer than this cuts: the reward after it does not belong to the action before it.
 constexpr MonotonicNs kMaxPause = 10'000'000'000ULL;
 
-std::string path_of(const observe::EndpointId& id) {
+std::string path_of(const spec::EndpointId& id) {
   return id.service.ns + "/" + id.service.name + "/" + id.pod;
 }
 
@@ -22,16 +22,10 @@ bool finite(const spec::Observation& observation) {
 
 }  // namespace
 
-spec::Observation context_of(const spec::Observation& observation) {
-  spec::Observation context = observation;
-  std::copy_n(observation.begin() + spec::kFeatures, spec::kFeatures, context.begin());
-  return context;
-}
-
 RolloutRecorder::RolloutRecorder(std::size_t n_steps, std::size_t max_ready)
     : n_steps_(std::max<std::size_t>(1, n_steps)), max_ready_(std::max<std::size_t>(1, max_ready)) {}
 
-void RolloutRecorder::finish(Rollout&& rollout, const spec::Observation& bootstrap,
+void RolloutRecorder::finish(spec::Rollout&& rollout, const spec::Observation& bootstrap,
                              const spec::Observation& context) {
   if (rollout.steps.empty()) {
     return;
@@ -45,9 +39,9 @@ void RolloutRecorder::finish(Rollout&& rollout, const spec::Observation& bootstr
   }
 }
 
-void RolloutRecorder::cut_unrewarded(Rollout&& rollout) {
+void RolloutRecorder::cut_unrewarded(spec::Rollout&& rollout) {
   // The state in which the unpaid action was taken is the one to bootstrap from.
-  const Step last = rollout.steps.back();
+  const spec::Step last = rollout.steps.back();
   rollout.steps.pop_back();
   finish(std::move(rollout), last.observation, last.context);
 }
@@ -73,7 +67,7 @@ void RolloutRecorder::sweep(MonotonicNs now) {
   }
 }
 
-void RolloutRecorder::record(const observe::ServiceObservation& observation, const ServiceProposal& proposal,
+void RolloutRecorder::record(const spec::ServiceObservation& observation, const ServiceProposal& proposal,
                              std::uint64_t epoch, std::uint64_t version, float reward, MonotonicNs now) {
   sweep(now);
   Service& service = services_[proposal.service];
@@ -91,9 +85,9 @@ void RolloutRecorder::record(const observe::ServiceObservation& observation, con
     if (acted.id != observation.endpoints[i].telemetry.id || next.contains(acted.id) || !finite(seen)) {
       continue;
     }
-    const spec::Observation context = context_of(seen);
+    const spec::Observation context = spec::context_of(seen);
     const bool acts = !proposal.neutral && !proposal.level && observation.endpoints[i].telemetry.known;
-    Rollout rollout;
+    spec::Rollout rollout;
     if (const auto before = service.pending.find(acted.id); before != service.pending.end()) {
       rollout = std::move(before->second);
       service.pending.erase(before);
@@ -122,15 +116,16 @@ void RolloutRecorder::record(const observe::ServiceObservation& observation, con
   service.pending = std::move(next);
 }
 
-void RolloutRecorder::forget(const observe::ServiceId& service) {
+void RolloutRecorder::forget(const spec::ServiceId& service) {
   if (const auto it = services_.find(service); it != services_.end()) {
     cut_all(it->second.pending);
     services_.erase(it);
   }
 }
 
-std::vector<Rollout> RolloutRecorder::take() {
-  std::vector<Rollout> out(std::make_move_iterator(ready_.begin()), std::make_move_iterator(ready_.end()));
+std::vector<spec::Rollout> RolloutRecorder::take() {
+  std::vector<spec::Rollout> out(std::make_move_iterator(ready_.begin()),
+                                 std::make_move_iterator(ready_.end()));
   ready_.clear();
   return out;
 }

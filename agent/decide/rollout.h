@@ -8,33 +8,9 @@
 #include <vector>
 
 #include "agent/decide/policy.h"
+#include "core/spec/rollout.h"
 
 namespace ballast::decide {
-
-/// One transition: the endpoint's observation, the action taken on it, and the reward of the tick
-/// that followed. `context` is the service as the critic sees it (own features = the mean).
-struct Step {
-  spec::Observation observation{};
-  spec::Observation context{};
-  std::uint8_t action = spec::kKeep;
-  float behaviour_probability = 1;
-  float reward = 0;
-};
-
-/// Consecutive steps of one endpoint, all acted with the theta of (epoch, version). The return
-/// after the last step is bootstrapped from the critic's value of bootstrap_context unless terminal.
-struct Rollout {
-  std::string endpoint;  ///< "namespace/service/pod"
-  std::uint64_t epoch = 0;
-  std::uint64_t version = 0;
-  std::vector<Step> steps;
-  spec::Observation bootstrap_observation{};
-  spec::Observation bootstrap_context{};
-  bool terminal = false;  ///< never in a running service: balancing has no end
-};
-
-/// The critic's input for a service, from any of its endpoints' observations.
-spec::Observation context_of(const spec::Observation& observation);
 
 /// Cuts the loop's experience into rollouts of n steps.
 ///
@@ -53,33 +29,33 @@ class RolloutRecorder {
   /// (clipped to spec::kRewardBound); `proposal` acts now, with the theta of (epoch, version).
   /// REQUIRES the proposal made from the observation: endpoints are matched by their place, and
   /// those that do not agree are left out.
-  void record(const observe::ServiceObservation& observation, const ServiceProposal& proposal,
+  void record(const spec::ServiceObservation& observation, const ServiceProposal& proposal,
               std::uint64_t epoch, std::uint64_t version, float reward, MonotonicNs now);
   /// The service is not managed any more: its rollouts are cut.
-  void forget(const observe::ServiceId& service);
+  void forget(const spec::ServiceId& service);
 
   /// Takes all complete rollouts, oldest first.
-  std::vector<Rollout> take();
+  std::vector<spec::Rollout> take();
   std::size_t ready() const { return ready_.size(); }
   std::uint64_t dropped() const { return dropped_; }
 
  private:
   /// The last step of `rollout` waits for its reward.
-  using Pending = std::map<observe::EndpointId, Rollout>;
+  using Pending = std::map<spec::EndpointId, spec::Rollout>;
   struct Service {
     Pending pending;
     MonotonicNs last = 0;
   };
 
-  void finish(Rollout&& rollout, const spec::Observation& bootstrap, const spec::Observation& context);
-  void cut_unrewarded(Rollout&& rollout);
+  void finish(spec::Rollout&& rollout, const spec::Observation& bootstrap, const spec::Observation& context);
+  void cut_unrewarded(spec::Rollout&& rollout);
   void cut_all(Pending& pending);
   void sweep(MonotonicNs now);
 
   std::size_t n_steps_;
   std::size_t max_ready_;
-  std::map<observe::ServiceId, Service> services_;
-  std::deque<Rollout> ready_;
+  std::map<spec::ServiceId, Service> services_;
+  std::deque<spec::Rollout> ready_;
   MonotonicNs swept_ = 0;
   std::uint64_t dropped_ = 0;
 };

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <map>
 
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::decide {
 
@@ -16,7 +16,7 @@ class ServiceMemory {
   static constexpr MonotonicNs kForgetNs = 60'000'000'000ULL;
 
   /// The service's state, made with T() at first sight.
-  T& of(const observe::ServiceId& service, MonotonicNs now) {
+  T& of(const spec::ServiceId& service, MonotonicNs now) {
     if (now > swept_ + kForgetNs) {
       std::erase_if(entries_, [now](const auto& entry) { return entry.second.seen + kForgetNs < now; });
       swept_ = now;
@@ -32,7 +32,7 @@ class ServiceMemory {
     T state;
     MonotonicNs seen = 0;
   };
-  std::map<observe::ServiceId, Entry> entries_;
+  std::map<spec::ServiceId, Entry> entries_;
   MonotonicNs swept_ = 0;
 };
 

@@ -21,7 +21,7 @@ double wanted(const decide::Proposal& proposal) {
   return std::isfinite(weight) ? weight : 0;
 }
 
-const std::string& pod_of(const observe::EndpointObservation& endpoint) {
+const std::string& pod_of(const spec::EndpointObservation& endpoint) {
   return endpoint.telemetry.id.pod;
 }
 const std::string& pod_of(const decide::Proposal& endpoint) {
@@ -56,9 +56,9 @@ const Endpoint* look_up(const std::vector<Endpoint>& endpoints,
   return found == index.end() ? nullptr : &endpoints[found->second];
 }
 
-void fill_measured(ballast_decision_value& value, const observe::EndpointObservation& observation,
+void fill_measured(ballast_decision_value& value, const spec::EndpointObservation& observation,
                    MonotonicNs now) {
-  const observe::EndpointTelemetry& telemetry = observation.telemetry;
+  const spec::EndpointTelemetry& telemetry = observation.telemetry;
   value.log_prior_e6 = e6(observation.log_prior);
   value.feature_count = std::min<std::uint32_t>(BALLAST_DECISION_FEATURES, spec::kObservation);
   for (std::size_t i = 0; i < value.feature_count; ++i) {
@@ -81,7 +81,7 @@ void fill_measured(ballast_decision_value& value, const observe::EndpointObserva
 
 }  // namespace
 
-ballast_decision_key decision_key(const observe::ServiceId& service, const std::string& pod) {
+ballast_decision_key decision_key(const spec::ServiceId& service, const std::string& pod) {
   ballast_decision_key key{};
   copy_text(key.ns, service.ns);
   copy_text(key.service, service.name);
@@ -112,7 +112,7 @@ const decide::Proposal* DecisionRows::proposal(std::size_t index) const {
                                                 service_.weights->endpoints()[index].id.pod);
 }
 
-const observe::EndpointObservation* DecisionRows::observation(std::size_t index) const {
+const spec::EndpointObservation* DecisionRows::observation(std::size_t index) const {
   return service_.observation == nullptr ? nullptr
                                          : look_up(service_.observation->endpoints, observed_, index,
                                                    service_.weights->endpoints()[index].id.pod);
@@ -130,7 +130,7 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   value.guard_reasons = endpoint.reasons;
   value.guarded_e6 = e6(weight_sum_ > 0 ? endpoint.weight / weight_sum_ : 0);
   value.action = static_cast<std::uint32_t>(spec::kKeep);
-  if (const observe::EndpointObservation* seen = observation(index)) {
+  if (const spec::EndpointObservation* seen = observation(index)) {
     fill_measured(value, *seen, tick_.now);
   }
   if (const decide::Proposal* proposed = proposal(index)) {

@@ -6,7 +6,7 @@
 namespace ballast::telemetry {
 
 /// The key under which an endpoint's decision is kept. Names are cut at their field's size.
-ballast_decision_key decision_key(const observe::ServiceId& service, const std::string& pod);
+ballast_decision_key decision_key(const spec::ServiceId& service, const std::string& pod);
 
 /// Makes the rows of one service; looks endpoints up by pod, at the same place first. Holds
 /// references: `service` and `tick` must outlive it.
@@ -19,7 +19,7 @@ class DecisionRows {
   sample::DecisionRow row(std::size_t index) const;
 
  private:
-  const observe::EndpointObservation* observation(std::size_t index) const;
+  const spec::EndpointObservation* observation(std::size_t index) const;
 
   const ServiceTick& service_;
   const TickState& tick_;

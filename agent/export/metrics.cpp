@@ -143,7 +143,7 @@ void Metrics::set_weights(const guard::GuardedWeights& weights) {
   weights_[weights.service()] = std::move(service);
 }
 
-void Metrics::withdraw(const observe::ServiceId& service) {
+void Metrics::withdraw(const spec::ServiceId& service) {
   const std::lock_guard lock(mutex_);
   weights_.erase(service);
 }

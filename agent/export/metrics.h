@@ -23,7 +23,7 @@ class Metrics final : public prometheus::Collectable {
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
   void set_weights(const guard::GuardedWeights& weights);
-  void withdraw(const observe::ServiceId& service);
+  void withdraw(const spec::ServiceId& service);
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
@@ -62,7 +62,7 @@ class Metrics final : public prometheus::Collectable {
 
   mutable std::mutex mutex_;
   std::map<PodKey, PodTotals> pods_;
-  std::map<observe::ServiceId, ServiceWeights> weights_;
+  std::map<spec::ServiceId, ServiceWeights> weights_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
   std::vector<sample::MapFill> maps_;

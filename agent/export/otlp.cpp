@@ -9,7 +9,7 @@
 #include <mutex>
 #include <thread>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::telemetry {
 

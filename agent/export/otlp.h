@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/span.h"
+#include "core/base/result.h"
 
 namespace ballast::telemetry {
 

@@ -10,10 +10,10 @@
 #include <exception>
 #include <thread>
 
-#include "agent/base/listen_address.h"
-#include "agent/base/log.h"
-#include "agent/base/unique_fd.h"
 #include "agent/export/metrics.h"
+#include "core/base/listen_address.h"
+#include "core/base/log.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::telemetry {
 
@@ -111,7 +111,7 @@ void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) {
   state_->metrics->set_weights(weights);
 }
 
-void PrometheusExporter::withdraw(const observe::ServiceId& service) {
+void PrometheusExporter::withdraw(const spec::ServiceId& service) {
   state_->metrics->withdraw(service);
 }
 

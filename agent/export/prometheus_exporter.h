@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/export/otlp.h"
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
+#include "core/base/result.h"
 
 namespace ballast::telemetry {
 
@@ -73,7 +73,7 @@ class PrometheusExporter {
   /// The weights in force of one service.
   void set_weights(const guard::GuardedWeights& weights);
   /// The service has no weights any more.
-  void withdraw(const observe::ServiceId& service);
+  void withdraw(const spec::ServiceId& service);
 
  private:
   struct State;

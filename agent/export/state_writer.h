@@ -7,19 +7,19 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/decide/policy.h"
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
-#include "agent/observe/telemetry.h"
 #include "agent/sample/gone.h"
 #include "agent/sample/maps.h"
+#include "core/base/result.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::telemetry {
 
 /// One service's tick, from what was seen to what was written. Any pointer but `weights` may be null.
 struct ServiceTick {
-  const observe::ServiceObservation* observation = nullptr;
+  const spec::ServiceObservation* observation = nullptr;
   const decide::ServiceProposal* proposal = nullptr;
   const guard::GuardedWeights* weights = nullptr;
   bool published = false;  ///< a sink has these weights; else the row says weight 0
@@ -87,7 +87,7 @@ class StateWriter {
   sample::PinnedMaps maps_;
   std::unordered_map<sample::CgroupId, identity::Pod> identities_;
   sample::GoneCgroups gone_;
-  std::map<observe::ServiceId, Rows> rows_;
+  std::map<spec::ServiceId, Rows> rows_;
   std::uint64_t generation_ = 0;      ///< counts write_decisions()
   std::uint64_t refresh_before_ = 0;  ///< rows last written before this generation are due
 };

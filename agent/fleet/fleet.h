@@ -4,13 +4,13 @@
 #include <vector>
 
 #include "agent/decide/policy.h"
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::fleet {
 
 /// One endpoint of the joined view: where it is, what its weight should be.
 struct EndpointView {
-  observe::EndpointId id;
+  spec::EndpointId id;
   std::string address;
   std::uint16_t port = 0;
   bool known = false;  ///< measured by an agent
@@ -21,7 +21,7 @@ struct EndpointView {
 };
 
 struct ServiceView {
-  observe::ServiceId service;
+  spec::ServiceId service;
   bool neutral = true;
   std::string why;
   double p99_ns = 0;  ///< of the whole service in the longer window
@@ -39,16 +39,16 @@ class Fleet {
   /// process gives proxies their weights, so it needs to know every endpoint of the services.
   virtual void set_loop(double tick_s, double loop_delay_s, bool writes) = 0;
   /// This tick's endpoints with what other nodes measured of those that this one did not; ordered by id.
-  virtual std::vector<observe::EndpointTelemetry> complete(std::vector<observe::EndpointTelemetry> own,
-                                                           MonotonicNs now) = 0;
+  virtual std::vector<spec::EndpointTelemetry> complete(std::vector<spec::EndpointTelemetry> own,
+                                                        MonotonicNs now) = 0;
   /// Whether the endpoint is this node's to decide; after complete().
-  virtual bool owns(const observe::EndpointId& endpoint) const = 0;
+  virtual bool owns(const spec::EndpointId& endpoint) const = 0;
   /// Puts what the other nodes decided for their endpoints in the place of what was decided here.
   virtual void honour(decide::ServiceProposal& proposal) const = 0;
   /// Hands in the endpoints of this tick, complete() ones; gives the aggregates of every service they
   /// belong to, made from all nodes' latest reports.
-  virtual std::vector<observe::ServiceAggregate> report(
-      const std::vector<observe::EndpointTelemetry>& endpoints, MonotonicNs now) = 0;
+  virtual std::vector<spec::ServiceAggregate> report(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                                     MonotonicNs now) = 0;
   /// Joins the proposals with the telemetry: one view a service, shares mean-normalised.
   virtual std::vector<ServiceView> join(const std::vector<decide::ServiceProposal>& proposals,
                                         MonotonicNs now) = 0;

@@ -24,7 +24,7 @@ MonotonicNs ns(std::chrono::milliseconds span) {
 }
 
 bool finite(const EndpointReport& e) {
-  const observe::EndpointTelemetry& t = e.telemetry;
+  const spec::EndpointTelemetry& t = e.telemetry;
   const double all[] = {t.qps,          t.tick_requests, t.p50_ns,      t.p99_ns,       t.tick_p50_ns,
                         t.in_flight,    t.error_rate,    t.success,     t.cpu_cores,    t.cpu_limit_cores,
                         t.wait_share,   t.speed,         t.utilisation, t.memory_bytes, t.memory_share,
@@ -60,10 +60,10 @@ struct FleetRegistry::Node {
 };
 
 struct FleetRegistry::Service {
-  observe::ServiceId id;
+  spec::ServiceId id;
   std::map<std::string, Row*> rows;  ///< by pod
   observe::PersistenceEstimator persistence;
-  observe::ServiceAggregate aggregate;
+  spec::ServiceAggregate aggregate;
   observe::LoopNumbers loop;
   MonotonicNs made = 0;    ///< the aggregate; 0: never
   MonotonicNs period = 0;  ///< until it is made anew
@@ -199,7 +199,7 @@ std::vector<FleetRegistry::Service*> FleetRegistry::unlink(Node& node) {
 void FleetRegistry::prune(const std::vector<Service*>& services) {
   for (const Service* service : services) {
     if (service->rows.empty()) {
-      services_.erase(observe::ServiceId(service->id));
+      services_.erase(spec::ServiceId(service->id));
     }
   }
 }
@@ -217,7 +217,7 @@ void FleetRegistry::refresh(Service& service, MonotonicNs now) {
   if (service.made != 0 && now - service.made < service.period) {
     return;
   }
-  std::vector<observe::EndpointTelemetry> endpoints;
+  std::vector<spec::EndpointTelemetry> endpoints;
   std::vector<double> offsets;
   endpoints.reserve(service.rows.size());
   offsets.reserve(service.rows.size());

@@ -84,7 +84,7 @@ class FleetRegistry {
   mutable std::mutex mutex_;
   std::unordered_map<std::string, std::unique_ptr<Node>> nodes_;
   std::list<Node*> by_age_;  ///< the one that reported last comes first
-  std::map<observe::ServiceId, std::unique_ptr<Service>> services_;
+  std::map<spec::ServiceId, std::unique_ptr<Service>> services_;
   std::size_t rows_ = 0;
   FleetRegistryStats counts_;
 };

@@ -11,7 +11,7 @@ namespace ballast::fleet {
 
 namespace {
 
-using ById = std::map<observe::EndpointId, const decide::Proposal*>;
+using ById = std::map<spec::EndpointId, const decide::Proposal*>;
 
 ById by_id(const decide::ServiceProposal* proposal) {
   ById out;
@@ -45,8 +45,8 @@ void set_shares(ServiceView& view) {
 
 }  // namespace
 
-ServiceView join_service(const observe::ServiceAggregate& aggregate,
-                         std::span<const observe::EndpointTelemetry> endpoints,
+ServiceView join_service(const spec::ServiceAggregate& aggregate,
+                         std::span<const spec::EndpointTelemetry> endpoints,
                          const decide::ServiceProposal* proposal, MonotonicNs now) {
   ServiceView view{.service = aggregate.service,
                    .neutral = proposal == nullptr || proposal->neutral,
@@ -55,7 +55,7 @@ ServiceView join_service(const observe::ServiceAggregate& aggregate,
                    .error_rate = aggregate.error_rate};
   const ById proposals = by_id(proposal);
   view.endpoints.reserve(endpoints.size());
-  for (const observe::EndpointTelemetry& t : endpoints) {
+  for (const spec::EndpointTelemetry& t : endpoints) {
     EndpointView e{.id = t.id,
                    .address = t.address,
                    .port = t.port,

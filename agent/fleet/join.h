@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "agent/base/clock.h"
 #include "agent/fleet/fleet.h"
+#include "core/base/clock.h"
 
 namespace ballast::fleet {
 
@@ -15,8 +15,8 @@ namespace ballast::fleet {
 /// An endpoint that is not known has the median capacity and no offset; a known one that the
 /// proposal does not name has its own capacity; one that only the proposal names has left and is
 /// not in the view. Proposals that are not finite give shares that are not: judging is the guard's.
-ServiceView join_service(const observe::ServiceAggregate& aggregate,
-                         std::span<const observe::EndpointTelemetry> endpoints,
+ServiceView join_service(const spec::ServiceAggregate& aggregate,
+                         std::span<const spec::EndpointTelemetry> endpoints,
                          const decide::ServiceProposal* proposal, MonotonicNs now);
 
 }  // namespace ballast::fleet

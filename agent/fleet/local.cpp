@@ -13,11 +13,11 @@ void LocalFleet::set_loop(double tick_s, double loop_delay_s, bool /*writes*/) {
   loop_.loop_delay_s = loop_delay_s;
 }
 
-std::vector<observe::ServiceAggregate> LocalFleet::report(
-    const std::vector<observe::EndpointTelemetry>& endpoints, MonotonicNs now) {
+std::vector<spec::ServiceAggregate> LocalFleet::report(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                                       MonotonicNs now) {
   loop_.now = now;
-  std::map<observe::EndpointId, const observe::EndpointTelemetry*> latest;
-  for (const observe::EndpointTelemetry& t : endpoints) {
+  std::map<spec::EndpointId, const spec::EndpointTelemetry*> latest;
+  for (const spec::EndpointTelemetry& t : endpoints) {
     latest[t.id] = &t;
   }
   for (auto& [id, service] : services_) {
@@ -27,7 +27,7 @@ std::vector<observe::ServiceAggregate> LocalFleet::report(
     services_[id.service].endpoints.push_back(*telemetry);
   }
 
-  std::vector<observe::ServiceAggregate> aggregates;
+  std::vector<spec::ServiceAggregate> aggregates;
   for (auto it = services_.begin(); it != services_.end();) {
     Service& service = it->second;
     if (service.endpoints.empty()) {
@@ -37,7 +37,7 @@ std::vector<observe::ServiceAggregate> LocalFleet::report(
     }
     std::vector<double> offsets;
     offsets.reserve(service.endpoints.size());
-    for (const observe::EndpointTelemetry& t : service.endpoints) {
+    for (const spec::EndpointTelemetry& t : service.endpoints) {
       const auto offset = service.offsets.find(t.id);
       offsets.push_back(offset == service.offsets.end() ? 0 : offset->second);
     }
@@ -50,12 +50,12 @@ std::vector<observe::ServiceAggregate> LocalFleet::report(
 
 std::vector<ServiceView> LocalFleet::join(const std::vector<decide::ServiceProposal>& proposals,
                                           MonotonicNs now) {
-  std::map<observe::ServiceId, const decide::ServiceProposal*> by_service;
+  std::map<spec::ServiceId, const decide::ServiceProposal*> by_service;
   for (const decide::ServiceProposal& proposal : proposals) {
     by_service[proposal.service] = &proposal;
   }
   std::vector<ServiceView> views;
-  for (const observe::ServiceId& id : gone_) {
+  for (const spec::ServiceId& id : gone_) {
     if (!services_.contains(id)) {
       views.push_back({.service = id, .why = "no endpoints"});
     }

@@ -21,32 +21,32 @@ class LocalFleet final : public Fleet {
   explicit LocalFleet(observe::LoopNumbers loop = {}) : loop_(loop) {}
 
   void set_loop(double tick_s, double loop_delay_s, bool writes = true) override;
-  std::vector<observe::EndpointTelemetry> complete(std::vector<observe::EndpointTelemetry> own,
-                                                   MonotonicNs) override {
+  std::vector<spec::EndpointTelemetry> complete(std::vector<spec::EndpointTelemetry> own,
+                                                MonotonicNs) override {
     return own;
   }
-  bool owns(const observe::EndpointId&) const override { return true; }
+  bool owns(const spec::EndpointId&) const override { return true; }
   void honour(decide::ServiceProposal&) const override {}
 
   /// REQUIRES to be called once a tick: each call is one step of the persistence estimate. Of
   /// reports of one id the last holds.
-  std::vector<observe::ServiceAggregate> report(const std::vector<observe::EndpointTelemetry>& endpoints,
-                                                MonotonicNs now) override;
+  std::vector<spec::ServiceAggregate> report(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                             MonotonicNs now) override;
   /// Views in order of service. The offsets are remembered for the next report's features.
   std::vector<ServiceView> join(const std::vector<decide::ServiceProposal>& proposals,
                                 MonotonicNs now) override;
 
  private:
   struct Service {
-    std::vector<observe::EndpointTelemetry> endpoints;  ///< ordered by id
-    std::map<observe::EndpointId, double> offsets;      ///< of the last join
+    std::vector<spec::EndpointTelemetry> endpoints;  ///< ordered by id
+    std::map<spec::EndpointId, double> offsets;      ///< of the last join
     observe::PersistenceEstimator persistence;
-    observe::ServiceAggregate aggregate;
+    spec::ServiceAggregate aggregate;
   };
 
   observe::LoopNumbers loop_;
-  std::map<observe::ServiceId, Service> services_;
-  std::vector<observe::ServiceId> gone_;  ///< since the last join
+  std::map<spec::ServiceId, Service> services_;
+  std::vector<spec::ServiceId> gone_;  ///< since the last join
 };
 
 }  // namespace ballast::fleet

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::fleet {
 
@@ -26,7 +26,7 @@ void RemoteFleet::set_loop(double tick_s, double loop_delay_s, bool writes) {
   local_.set_loop(tick_s, loop_delay_s, writes);
 }
 
-void RemoteFleet::send(const std::vector<observe::EndpointTelemetry>& own, MonotonicNs now) {
+void RemoteFleet::send(const std::vector<spec::EndpointTelemetry>& own, MonotonicNs now) {
   if (sent_ != 0 && !older(sent_, now, options_.interval - std::chrono::milliseconds(1))) {
     return;
   }
@@ -36,7 +36,7 @@ void RemoteFleet::send(const std::vector<observe::EndpointTelemetry>& own, Monot
   report.tick_s = tick_s_;
   report.loop_delay_s = loop_delay_s_;
   report.whole = writes_;
-  for (const observe::EndpointTelemetry& telemetry : own) {
+  for (const spec::EndpointTelemetry& telemetry : own) {
     if (telemetry.known) {
       const auto decided = decided_.find(telemetry.id);
       const Decided d = decided == decided_.end() ? Decided() : decided->second;
@@ -69,19 +69,19 @@ void RemoteFleet::take_view(MonotonicNs now) {
   }
 }
 
-std::vector<observe::EndpointTelemetry> RemoteFleet::complete(std::vector<observe::EndpointTelemetry> own,
-                                                              MonotonicNs now) {
+std::vector<spec::EndpointTelemetry> RemoteFleet::complete(std::vector<spec::EndpointTelemetry> own,
+                                                           MonotonicNs now) {
   send(own, now);
   take_view(now);
-  std::set<observe::EndpointId> here;
-  for (observe::EndpointTelemetry& telemetry : own) {
+  std::set<spec::EndpointId> here;
+  for (spec::EndpointTelemetry& telemetry : own) {
     here.insert(telemetry.id);
     const auto other = others_.find(telemetry.id);
     if (telemetry.known) {
       others_.erase(telemetry.id);  // what is measured here is not another's
     } else if (other != others_.end()) {
       // Where it is, this node's identity says; how it is, the other node.
-      observe::EndpointTelemetry measured = other->second->telemetry;
+      spec::EndpointTelemetry measured = other->second->telemetry;
       measured.address = telemetry.address;
       measured.port = telemetry.port;
       telemetry = std::move(measured);
@@ -98,13 +98,13 @@ std::vector<observe::EndpointTelemetry> RemoteFleet::complete(std::vector<observ
   return own;
 }
 
-std::vector<observe::ServiceAggregate> RemoteFleet::report(
-    const std::vector<observe::EndpointTelemetry>& endpoints, MonotonicNs now) {
+std::vector<spec::ServiceAggregate> RemoteFleet::report(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                                        MonotonicNs now) {
   auto aggregates = local_.report(endpoints, now);
   if (view_ == nullptr || view_->whole) {
     return aggregates;  // made here, of all endpoints
   }
-  for (observe::ServiceAggregate& aggregate : aggregates) {
+  for (spec::ServiceAggregate& aggregate : aggregates) {
     const auto joined = std::ranges::find_if(view_->services, [&](const ServiceReport& service) {
       return service.aggregate.service == aggregate.service;
     });

@@ -28,11 +28,11 @@ class RemoteFleet final : public Fleet {
   RemoteFleet(RemoteOptions options, std::unique_ptr<Exchange> exchange);
 
   void set_loop(double tick_s, double loop_delay_s, bool writes) override;
-  std::vector<observe::EndpointTelemetry> complete(std::vector<observe::EndpointTelemetry> own,
-                                                   MonotonicNs now) override;
-  std::vector<observe::ServiceAggregate> report(const std::vector<observe::EndpointTelemetry>& endpoints,
+  std::vector<spec::EndpointTelemetry> complete(std::vector<spec::EndpointTelemetry> own,
                                                 MonotonicNs now) override;
-  bool owns(const observe::EndpointId& endpoint) const override { return !others_.contains(endpoint); }
+  std::vector<spec::ServiceAggregate> report(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                             MonotonicNs now) override;
+  bool owns(const spec::EndpointId& endpoint) const override { return !others_.contains(endpoint); }
   void honour(decide::ServiceProposal& proposal) const override;
   std::vector<ServiceView> join(const std::vector<decide::ServiceProposal>& proposals,
                                 MonotonicNs now) override;
@@ -46,7 +46,7 @@ class RemoteFleet final : public Fleet {
     double offset = 0;
   };
   void take_view(MonotonicNs now);
-  void send(const std::vector<observe::EndpointTelemetry>& own, MonotonicNs now);
+  void send(const std::vector<spec::EndpointTelemetry>& own, MonotonicNs now);
 
   RemoteOptions options_;
   std::unique_ptr<Exchange> exchange_;
@@ -55,9 +55,9 @@ class RemoteFleet final : public Fleet {
   double loop_delay_s_ = 0.4;
   bool writes_ = true;
   MonotonicNs sent_ = 0;
-  std::shared_ptr<const FleetView> view_;                        ///< null: none that is young enough
-  std::map<observe::EndpointId, Decided> decided_;               ///< by this node, for its own
-  std::map<observe::EndpointId, const EndpointReport*> others_;  ///< of view_
+  std::shared_ptr<const FleetView> view_;                     ///< null: none that is young enough
+  std::map<spec::EndpointId, Decided> decided_;               ///< by this node, for its own
+  std::map<spec::EndpointId, const EndpointReport*> others_;  ///< of view_
 };
 
 }  // namespace ballast::fleet

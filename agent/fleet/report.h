@@ -6,14 +6,14 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/observe/telemetry.h"
+#include "core/base/clock.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::fleet {
 
 /// What a node measured of one of its endpoints, and what it decided for it.
 struct EndpointReport {
-  observe::EndpointTelemetry telemetry;  ///< `taken` in the clock of whoever holds this
+  spec::EndpointTelemetry telemetry;  ///< `taken` in the clock of whoever holds this
   double log_prior = 0;
   double offset = 0;
 };
@@ -35,7 +35,7 @@ struct NodeReport {
 
 /// One service, joined over all nodes.
 struct ServiceReport {
-  observe::ServiceAggregate aggregate;
+  spec::ServiceAggregate aggregate;
   std::vector<EndpointReport> others;  ///< not of the node that asks; empty unless it asked for the whole
 };
 

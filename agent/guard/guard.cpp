@@ -162,7 +162,7 @@ struct Guard::State {
 
   explicit State(GuardOptions o) : options(in_range(o)) {}
 
-  GuardOptions options_for(const observe::ServiceId& service) const;
+  GuardOptions options_for(const spec::ServiceId& service) const;
   std::optional<Target> forbidden(std::size_t n, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
   static Target wanted(const fleet::ServiceView& view, const GuardOptions& o);
@@ -172,11 +172,11 @@ struct Guard::State {
 
   GuardOptions options;
   bool kill_switch = false;
-  std::map<observe::ServiceId, Service> services;
-  std::map<observe::ServiceId, Override> overrides;
+  std::map<spec::ServiceId, Service> services;
+  std::map<spec::ServiceId, Override> overrides;
 };
 
-GuardOptions Guard::State::options_for(const observe::ServiceId& service) const {
+GuardOptions Guard::State::options_for(const spec::ServiceId& service) const {
   GuardOptions o = options;
   if (const auto it = overrides.find(service); it != overrides.end()) {
     o.mode = it->second.mode.value_or(o.mode);
@@ -352,7 +352,7 @@ GuardedWeights Guard::apply(const fleet::ServiceView& given, MonotonicNs now) {
   return out;
 }
 
-GuardedWeights Guard::release(const observe::ServiceId& id) {
+GuardedWeights Guard::release(const spec::ServiceId& id) {
   GuardedWeights out;
   out.service_ = id;
   out.why_ = "released: equal weights";
@@ -374,8 +374,8 @@ GuardedWeights Guard::release(const observe::ServiceId& id) {
   return out;
 }
 
-std::vector<observe::ServiceId> Guard::services() const {
-  std::vector<observe::ServiceId> out;
+std::vector<spec::ServiceId> Guard::services() const {
+  std::vector<spec::ServiceId> out;
   for (const auto& [id, service] : state_->services) {
     out.push_back(id);
   }
@@ -386,11 +386,11 @@ void Guard::set_kill_switch(bool on) {
   state_->kill_switch = on;
 }
 
-void Guard::set_mode(const observe::ServiceId& service, Mode mode) {
+void Guard::set_mode(const spec::ServiceId& service, Mode mode) {
   state_->overrides[service].mode = mode;
 }
 
-void Guard::set_blend(const observe::ServiceId& service, double blend) {
+void Guard::set_blend(const spec::ServiceId& service, double blend) {
   state_->overrides[service].blend = std::isfinite(blend) ? std::clamp(blend, 0.0, 1.0) : 0.0;
 }
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/fleet/fleet.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 
 namespace ballast::guard {
 
@@ -52,7 +52,7 @@ inline constexpr double kTripHoldS = 30;
 inline constexpr double kTripMaxHoldS = 600;
 
 struct WeightedEndpoint {
-  observe::EndpointId id;
+  spec::EndpointId id;
   std::string address;
   std::uint16_t port = 0;
   std::uint32_t weight = 1;   ///< never 0
@@ -73,7 +73,7 @@ class GuardedWeights {
  public:
   static constexpr std::uint32_t kWeightScale = 1000;  ///< weight of a fair share
 
-  const observe::ServiceId& service() const { return service_; }
+  const spec::ServiceId& service() const { return service_; }
   const std::vector<WeightedEndpoint>& endpoints() const { return endpoints_; }
   bool neutral() const { return neutral_; }
   /// false: nothing worth a push has changed since the last weights of this service.
@@ -83,7 +83,7 @@ class GuardedWeights {
  private:
   friend class Guard;
   GuardedWeights() = default;
-  observe::ServiceId service_;
+  spec::ServiceId service_;
   std::vector<WeightedEndpoint> endpoints_;
   bool neutral_ = true;
   bool changed_ = false;
@@ -109,13 +109,13 @@ class Guard {
   /// weights as none.
   GuardedWeights apply(const fleet::ServiceView& view, MonotonicNs now);
   /// Equal weights for what is in force: at shutdown, by the kill switch.
-  GuardedWeights release(const observe::ServiceId& service);
-  std::vector<observe::ServiceId> services() const;
+  GuardedWeights release(const spec::ServiceId& service);
+  std::vector<spec::ServiceId> services() const;
   /// While on, every service is neutral from its next apply().
   void set_kill_switch(bool on);
   /// Mode and blend of one service from its next apply(), in place of the options'.
-  void set_mode(const observe::ServiceId& service, Mode mode);
-  void set_blend(const observe::ServiceId& service, double blend);
+  void set_mode(const spec::ServiceId& service, Mode mode);
+  void set_blend(const spec::ServiceId& service, double blend);
 
  private:
   struct State;

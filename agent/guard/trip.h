@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "agent/base/clock.h"
+#include "core/base/clock.h"
 
 namespace ballast::guard {
 

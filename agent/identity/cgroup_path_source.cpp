@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "agent/base/log.h"
 #include "agent/identity/cgroup_path.h"
+#include "core/base/log.h"
 
 namespace ballast::identity {
 namespace {

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "agent/base/clock.h"
 #include "agent/identity/identity.h"
+#include "core/base/clock.h"
 
 namespace ballast::identity {
 

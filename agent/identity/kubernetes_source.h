@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
 #include "agent/identity/cgroup_path_source.h"
 #include "agent/identity/identity.h"
 #include "agent/kube/catalog.h"
 #include "agent/kube/client.h"
 #include "agent/kube/watch.h"
+#include "core/base/clock.h"
 
 namespace ballast::identity {
 

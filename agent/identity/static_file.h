@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/identity/identity.h"
+#include "core/base/result.h"
 
 namespace ballast::identity {
 

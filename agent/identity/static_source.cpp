@@ -5,9 +5,9 @@
 #include <set>
 #include <utility>
 
-#include "agent/base/file.h"
-#include "agent/base/log.h"
 #include "agent/identity/static_file.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 
 namespace ballast::identity {
 

@@ -14,8 +14,8 @@
 #include <cstring>
 #include <string>
 
-#include "agent/base/log.h"
 #include "bpf/wire/wire.h"
+#include "core/base/log.h"
 
 namespace ballast::kernel {
 

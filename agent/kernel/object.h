@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::kernel {
 

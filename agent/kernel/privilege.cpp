@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <string>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::kernel {
 

@@ -12,13 +12,13 @@
 #include <initializer_list>
 #include <utility>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/clock.h"
-#include "agent/base/log.h"
 #include "agent/kernel/folder.h"
 #include "agent/kernel/object.h"
 #include "agent/kernel/privilege.h"
 #include "bpf/wire/wire.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
 #include "cpu.skel.h"
 #include "http.skel.h"
 #include "tcp.skel.h"

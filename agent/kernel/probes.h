@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/feature.h"
-#include "agent/base/result.h"
+#include "core/base/feature.h"
+#include "core/base/result.h"
 
 namespace ballast::kernel {
 

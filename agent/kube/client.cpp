@@ -9,8 +9,8 @@
 #include <random>
 #include <utility>
 
-#include "agent/base/file.h"
-#include "agent/base/log.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 
 namespace ballast::kube {
 namespace {

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 /// The Kubernetes API, as every room that talks to it uses it: one client, its watches, Leases and
 /// Events. HTTP and TLS are libcurl's, JSON is nlohmann's.

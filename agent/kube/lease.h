@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "agent/base/clock.h"
 #include "agent/kube/client.h"
+#include "core/base/clock.h"
 
 namespace ballast::kube {
 

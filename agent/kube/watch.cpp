@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::kube {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "agent/base/file.h"
 #include "agent/decide/prior.h"
+#include "core/base/file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"

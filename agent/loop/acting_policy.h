@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/result.h"
 #include "agent/decide/learned.h"
 #include "agent/decide/policy.h"
+#include "core/base/result.h"
 
 namespace ballast::loop {
 

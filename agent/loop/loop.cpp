@@ -5,16 +5,16 @@
 #include <cmath>
 #include <utility>
 
-#include "agent/base/clock.h"
-#include "agent/base/log.h"
 #include "agent/fleet/local.h"
 #include "agent/loop/membership.h"
 #include "agent/observe/observation.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
 
 namespace ballast::loop {
 namespace {
 
-std::string text(const observe::ServiceId& id) {
+std::string text(const spec::ServiceId& id) {
   return id.ns + "/" + id.name;
 }
 
@@ -23,8 +23,8 @@ double tick_seconds(const LoopOptions& options) {
 }
 
 /// Sum of |delta log w| between what was in force and what is now; `before` becomes the latter.
-double churn_of(std::map<observe::EndpointId, double>& before, const guard::GuardedWeights& weights) {
-  std::map<observe::EndpointId, double> now;
+double churn_of(std::map<spec::EndpointId, double>& before, const guard::GuardedWeights& weights) {
+  std::map<spec::EndpointId, double> now;
   double churn = 0;
   for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
     const double log_weight = std::log(static_cast<double>(endpoint.weight));
@@ -151,14 +151,14 @@ decide::LoopContext Loop::context(MonotonicNs now) const {
           .subscribers = doors_.sink->subscribers()};
 }
 
-std::vector<observe::ServiceObservation> Loop::observe_all(
-    const std::vector<observe::EndpointTelemetry>& endpoints, const decide::LoopContext& context) {
+std::vector<spec::ServiceObservation> Loop::observe_all(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                                        const decide::LoopContext& context) {
   const observe::LoopNumbers numbers{context.now, context.tick_s, context.loop_delay_s};
-  std::vector<observe::ServiceObservation> observations;
-  for (const observe::ServiceAggregate& aggregate : doors_.fleet->report(endpoints, context.now)) {
+  std::vector<spec::ServiceObservation> observations;
+  for (const spec::ServiceAggregate& aggregate : doors_.fleet->report(endpoints, context.now)) {
     const auto own = std::ranges::equal_range(
         endpoints, aggregate.service, {},
-        [](const auto& endpoint) -> const observe::ServiceId& { return endpoint.id.service; });
+        [](const auto& endpoint) -> const spec::ServiceId& { return endpoint.id.service; });
     std::vector<double> offsets;
     for (const auto& endpoint : own) {
       const auto& in_force = services_[aggregate.service].offsets;
@@ -170,7 +170,7 @@ std::vector<observe::ServiceObservation> Loop::observe_all(
   return observations;
 }
 
-decide::ServiceProposal Loop::decide_one(const observe::ServiceObservation& observation,
+decide::ServiceProposal Loop::decide_one(const spec::ServiceObservation& observation,
                                          const decide::LoopContext& context) {
   Service& service = services_[observation.aggregate.service];
   decide::ServiceProposal proposal = policy_.policy().decide(observation, context);
@@ -183,7 +183,7 @@ decide::ServiceProposal Loop::decide_one(const observe::ServiceObservation& obse
   return proposal;
 }
 
-void Loop::record(Service& service, const observe::ServiceObservation& observation,
+void Loop::record(Service& service, const spec::ServiceObservation& observation,
                   const decide::ServiceProposal& proposal, const decide::LoopContext& context) {
   if (doors_.learner == nullptr || !policy_.learns()) {
     return;
@@ -191,7 +191,7 @@ void Loop::record(Service& service, const observe::ServiceObservation& observati
   const observe::RewardReference reference = service.reference.next(observation.aggregate, context.tick_s);
   const float reward = observe::reward(observation.aggregate, service.churn, reference, options_.reward);
   // Each node learns from what it decided itself.
-  observe::ServiceObservation seen{observation.aggregate, {}};
+  spec::ServiceObservation seen{observation.aggregate, {}};
   decide::ServiceProposal decided = proposal;
   decided.endpoints.clear();
   for (std::size_t i = 0; i < std::min(observation.endpoints.size(), proposal.endpoints.size()); ++i) {
@@ -222,7 +222,7 @@ void Loop::publish(Service& service, const guard::GuardedWeights& weights) {
                 weights.endpoints().size(), weights.neutral(), weights.why());
 }
 
-void Loop::withdraw(const observe::ServiceId& id) {
+void Loop::withdraw(const spec::ServiceId& id) {
   complain("withdrawing " + text(id), doors_.sink->withdraw(id));
   recorder_.forget(id);
   services_.erase(id);
@@ -260,7 +260,7 @@ std::string Loop::trouble() const {
 
 void Loop::release() {
   std::vector<guard::GuardedWeights> equal;
-  for (const observe::ServiceId& id : guard_.services()) {
+  for (const spec::ServiceId& id : guard_.services()) {
     equal.push_back(guard_.release(id));
     complain("publishing equal weights of " + text(id), doors_.sink->publish(equal.back()));
   }

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "agent/actuate/sink.h"
-#include "agent/base/result.h"
 #include "agent/decide/rollout.h"
 #include "agent/export/prometheus_exporter.h"
 #include "agent/export/state_writer.h"
@@ -21,6 +20,7 @@
 #include "agent/observe/observer.h"
 #include "agent/observe/reward.h"
 #include "agent/sample/sample.h"
+#include "core/base/result.h"
 #include "model/sync/rollout_server.h"
 
 namespace ballast::loop {
@@ -68,8 +68,8 @@ class Loop {
 
  private:
   struct Service {
-    std::map<observe::EndpointId, double> offsets;  ///< in force
-    std::map<observe::EndpointId, double> log_weights;
+    std::map<spec::EndpointId, double> offsets;  ///< in force
+    std::map<spec::EndpointId, double> log_weights;
     observe::RunningReference reference;
     double churn = 0;  ///< sum of |delta log w| that the last tick brought
     bool published = false;
@@ -78,14 +78,14 @@ class Loop {
 
   void take_parameters();
   decide::LoopContext context(MonotonicNs now) const;
-  std::vector<observe::ServiceObservation> observe_all(
-      const std::vector<observe::EndpointTelemetry>& endpoints, const decide::LoopContext& context);
-  decide::ServiceProposal decide_one(const observe::ServiceObservation& observation,
+  std::vector<spec::ServiceObservation> observe_all(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                                    const decide::LoopContext& context);
+  decide::ServiceProposal decide_one(const spec::ServiceObservation& observation,
                                      const decide::LoopContext& context);
-  void record(Service& service, const observe::ServiceObservation& observation,
+  void record(Service& service, const spec::ServiceObservation& observation,
               const decide::ServiceProposal& proposal, const decide::LoopContext& context);
   void publish(Service& service, const guard::GuardedWeights& weights);
-  void withdraw(const observe::ServiceId& id);
+  void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods,
                    const std::vector<telemetry::ServiceTick>& services, const decide::LoopContext& context);
   std::string trouble() const;
@@ -97,7 +97,7 @@ class Loop {
   observe::Observer observer_;
   guard::Guard guard_;
   decide::RolloutRecorder recorder_;
-  std::map<observe::ServiceId, Service> services_;
+  std::map<spec::ServiceId, Service> services_;
   std::map<std::string, std::string> complaints_;  ///< what fails now, and the last reason
 };
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::loop {
 

@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/cgroup_tree.h"
 #include "agent/sample/gone.h"
 #include "agent/sample/maps.h"
 #include "agent/sample/reconcile.h"
 #include "agent/sample/sampler.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 
 namespace ballast::loop {
 

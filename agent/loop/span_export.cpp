@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::loop {
 

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/export/otlp.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/span_reader.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 
 namespace ballast::loop {
 

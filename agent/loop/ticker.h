@@ -4,8 +4,8 @@
 #include <chrono>
 #include <cstdint>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::loop {
 

@@ -18,7 +18,8 @@ bool sane(double value) {
 // One quantity over the known endpoints that have it.
 class Column {
  public:
-  Column(std::span<const EndpointTelemetry> endpoints, double EndpointTelemetry::*field, bool zero_counts) {
+  Column(std::span<const spec::EndpointTelemetry> endpoints, double spec::EndpointTelemetry::*field,
+         bool zero_counts) {
     values_.reserve(endpoints.size());
     for (const auto& endpoint : endpoints) {
       const double value = endpoint.*field;
@@ -79,7 +80,7 @@ struct LatencyShape {
   double scale;
 };
 
-std::vector<LatencyShape> latency_shapes(std::span<const EndpointTelemetry> endpoints) {
+std::vector<LatencyShape> latency_shapes(std::span<const spec::EndpointTelemetry> endpoints) {
   static const double kLogit99 = std::log(99.0);
   std::vector<LatencyShape> shapes;
   double qps = 0;
@@ -122,7 +123,7 @@ double pooled_quantile(const std::vector<LatencyShape>& shapes, double q) {
   return std::exp((low + high) / 2);
 }
 
-double error_rate(std::span<const EndpointTelemetry> endpoints) {
+double error_rate(std::span<const spec::EndpointTelemetry> endpoints) {
   double errors = 0;
   double qps = 0;
   for (const auto& endpoint : endpoints) {
@@ -134,8 +135,8 @@ double error_rate(std::span<const EndpointTelemetry> endpoints) {
   return qps > 0 ? errors / qps : 0;
 }
 
-void fill_capacity(ServiceAggregate& result, std::span<const EndpointTelemetry> endpoints) {
-  Column capacity(endpoints, &EndpointTelemetry::capacity_qps, false);
+void fill_capacity(spec::ServiceAggregate& result, std::span<const spec::EndpointTelemetry> endpoints) {
+  Column capacity(endpoints, &spec::EndpointTelemetry::capacity_qps, false);
   const double measured = static_cast<double>(capacity.size());
   const double all = static_cast<double>(std::max<std::size_t>(endpoints.size(), 1));
   result.median_capacity_qps = capacity.median(0);
@@ -145,7 +146,7 @@ void fill_capacity(ServiceAggregate& result, std::span<const EndpointTelemetry> 
   result.capacity_spread = capacity.standard_deviation();
 }
 
-void fill_features(ServiceAggregate& result, std::span<const EndpointTelemetry> endpoints,
+void fill_features(spec::ServiceAggregate& result, std::span<const spec::EndpointTelemetry> endpoints,
                    std::span<const double> offsets, const LoopNumbers& loop) {
   if (endpoints.empty()) {
     return;
@@ -166,25 +167,26 @@ void fill_features(ServiceAggregate& result, std::span<const EndpointTelemetry> 
 
 }  // namespace
 
-ServiceAggregate aggregate(const ServiceId& service, std::span<const EndpointTelemetry> endpoints,
-                           std::span<const double> offsets, const LoopNumbers& loop,
-                           PersistenceEstimator& persistence) {
-  ServiceAggregate result;
+spec::ServiceAggregate aggregate(const spec::ServiceId& service,
+                                 std::span<const spec::EndpointTelemetry> endpoints,
+                                 std::span<const double> offsets, const LoopNumbers& loop,
+                                 PersistenceEstimator& persistence) {
+  spec::ServiceAggregate result;
   result.service = service;
   result.endpoints = endpoints.size();
   result.known = static_cast<std::size_t>(
       std::count_if(endpoints.begin(), endpoints.end(), [](const auto& endpoint) { return endpoint.known; }));
-  result.median_p50_ns = Column(endpoints, &EndpointTelemetry::p50_ns, false).median(0);
-  result.median_p99_ns = Column(endpoints, &EndpointTelemetry::p99_ns, false).median(0);
-  result.median_in_flight = Column(endpoints, &EndpointTelemetry::in_flight, true).median(0);
-  result.median_wait_share = Column(endpoints, &EndpointTelemetry::wait_share, true).median(0);
-  result.median_speed = Column(endpoints, &EndpointTelemetry::speed, false).median(1);
-  result.mean_qps = Column(endpoints, &EndpointTelemetry::qps, true).mean();
-  const Column utilisation(endpoints, &EndpointTelemetry::utilisation, true);
+  result.median_p50_ns = Column(endpoints, &spec::EndpointTelemetry::p50_ns, false).median(0);
+  result.median_p99_ns = Column(endpoints, &spec::EndpointTelemetry::p99_ns, false).median(0);
+  result.median_in_flight = Column(endpoints, &spec::EndpointTelemetry::in_flight, true).median(0);
+  result.median_wait_share = Column(endpoints, &spec::EndpointTelemetry::wait_share, true).median(0);
+  result.median_speed = Column(endpoints, &spec::EndpointTelemetry::speed, false).median(1);
+  result.mean_qps = Column(endpoints, &spec::EndpointTelemetry::qps, true).mean();
+  const Column utilisation(endpoints, &spec::EndpointTelemetry::utilisation, true);
   result.mean_utilisation = utilisation.mean();
   result.cpu_imbalance = utilisation.coefficient_of_variation();
   result.memory_imbalance =
-      Column(endpoints, &EndpointTelemetry::memory_share, false).coefficient_of_variation();
+      Column(endpoints, &spec::EndpointTelemetry::memory_share, false).coefficient_of_variation();
   const auto shapes = latency_shapes(endpoints);
   result.p50_ns = pooled_quantile(shapes, 0.5);
   result.p99_ns = pooled_quantile(shapes, 0.99);

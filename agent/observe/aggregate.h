@@ -5,7 +5,7 @@
 
 #include "agent/observe/observation.h"
 #include "agent/observe/persistence.h"
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
@@ -16,8 +16,9 @@ namespace ballast::observe {
 /// sense (finite, not negative; latencies, speeds and capacities above 0). mean and max are over
 /// all endpoints' own features. `offsets`, the deltas in force, are parallel to `endpoints`;
 /// missing ones are 0. Total.
-ServiceAggregate aggregate(const ServiceId& service, std::span<const EndpointTelemetry> endpoints,
-                           std::span<const double> offsets, const LoopNumbers& loop,
-                           PersistenceEstimator& persistence);
+spec::ServiceAggregate aggregate(const spec::ServiceId& service,
+                                 std::span<const spec::EndpointTelemetry> endpoints,
+                                 std::span<const double> offsets, const LoopNumbers& loop,
+                                 PersistenceEstimator& persistence);
 
 }  // namespace ballast::observe

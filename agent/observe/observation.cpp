@@ -29,7 +29,7 @@ double log_ratio_measured(double value, double reference) {
   return value > 0 ? log_ratio(value, reference) : 0;
 }
 
-double age_in_ticks(const EndpointTelemetry& endpoint, const LoopNumbers& loop) {
+double age_in_ticks(const spec::EndpointTelemetry& endpoint, const LoopNumbers& loop) {
   if (loop.now <= endpoint.taken || !(loop.tick_s > 0)) {
     return 0;
   }
@@ -38,14 +38,14 @@ double age_in_ticks(const EndpointTelemetry& endpoint, const LoopNumbers& loop) 
 
 }  // namespace
 
-double log_prior(const EndpointTelemetry& endpoint, const ServiceAggregate& aggregate) {
+double log_prior(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate) {
   const bool measured = endpoint.known && std::isfinite(endpoint.capacity_qps) && endpoint.capacity_qps > 0;
   const double capacity = measured ? endpoint.capacity_qps : aggregate.median_capacity_qps;
   const double bound = spec::kFeatureBound;
   return std::clamp(log_ratio_measured(capacity, aggregate.mean_capacity_qps), -bound, bound);
 }
 
-OwnFeatures own_features(const EndpointTelemetry& endpoint, const ServiceAggregate& aggregate,
+OwnFeatures own_features(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate,
                          const LoopNumbers& loop, double offset) {
   OwnFeatures own{};
   if (endpoint.known) {
@@ -69,7 +69,7 @@ OwnFeatures own_features(const EndpointTelemetry& endpoint, const ServiceAggrega
   return own;
 }
 
-spec::Observation make_observation(const OwnFeatures& own, const ServiceAggregate& aggregate) {
+spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAggregate& aggregate) {
   spec::Observation observation{};
   for (std::size_t i = 0; i < spec::kFeatures; ++i) {
     observation[i] = clip(own[i]);
@@ -80,9 +80,10 @@ spec::Observation make_observation(const OwnFeatures& own, const ServiceAggregat
   return observation;
 }
 
-ServiceObservation observe(const ServiceAggregate& aggregate, std::span<const EndpointTelemetry> endpoints,
-                           std::span<const double> offsets, const LoopNumbers& loop) {
-  ServiceObservation result{aggregate, {}};
+spec::ServiceObservation observe(const spec::ServiceAggregate& aggregate,
+                                 std::span<const spec::EndpointTelemetry> endpoints,
+                                 std::span<const double> offsets, const LoopNumbers& loop) {
+  spec::ServiceObservation result{aggregate, {}};
   result.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     const double offset = i < offsets.size() ? offsets[i] : 0;

@@ -4,8 +4,8 @@
 #include <array>
 #include <span>
 
-#include "agent/observe/telemetry.h"
-#include "model/spec/spec.h"
+#include "core/spec/spec.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
@@ -20,20 +20,21 @@ struct LoopNumbers {
 
 /// log(capacity / the service's mean capacity), within +-spec::kFeatureBound. An endpoint of
 /// unknown capacity has the median's, and all have 0 where no capacity is known.
-double log_prior(const EndpointTelemetry& endpoint, const ServiceAggregate& aggregate);
+double log_prior(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate);
 
 /// One endpoint's features in the order of spec::Feature, clipped; NaN is 0. Of the aggregate all
 /// but mean and max is used. An endpoint that is not known has 0 in every measured feature.
 /// `offset` is the delta in force. Total.
-OwnFeatures own_features(const EndpointTelemetry& endpoint, const ServiceAggregate& aggregate,
+OwnFeatures own_features(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate,
                          const LoopNumbers& loop, double offset);
 
 /// [own][mean][max][log N], clipped; NaN is 0.
-spec::Observation make_observation(const OwnFeatures& own, const ServiceAggregate& aggregate);
+spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAggregate& aggregate);
 
 /// What a policy sees of one service: the aggregate is the whole service's, the endpoints are
 /// those that are decided here. `offsets` are parallel to `endpoints`, missing ones are 0.
-ServiceObservation observe(const ServiceAggregate& aggregate, std::span<const EndpointTelemetry> endpoints,
-                           std::span<const double> offsets, const LoopNumbers& loop);
+spec::ServiceObservation observe(const spec::ServiceAggregate& aggregate,
+                                 std::span<const spec::EndpointTelemetry> endpoints,
+                                 std::span<const double> offsets, const LoopNumbers& loop);
 
 }  // namespace ballast::observe

@@ -97,7 +97,7 @@ struct Observer::Endpoint {
   void update(const SamplesById& by_id, const sample::Sample& sample, const ObserverOptions& options);
   void finish(const ServiceDemand& demand, const ObserverOptions& options);
 
-  EndpointTelemetry telemetry;
+  spec::EndpointTelemetry telemetry;
   std::vector<sample::CgroupId> ids;  // of all containers; another list is another pod
   std::vector<Container> containers;
   Window window;
@@ -291,7 +291,7 @@ void Observer::plan(const std::vector<identity::Pod>& pods) {
     if (pod.service.empty()) {
       continue;
     }
-    EndpointId id{{pod.ns, pod.service}, pod.pod};
+    spec::EndpointId id{{pod.ns, pod.service}, pod.pod};
     auto& slot = endpoints_[id];
     if (!slot) {
       slot =
@@ -325,14 +325,14 @@ void Observer::plan(const std::vector<identity::Pod>& pods) {
       endpoint->ids = std::move(now.first);
       endpoint->containers = std::move(now.second);
       endpoint->window.clear();
-      const EndpointTelemetry fresh{endpoint->telemetry.id, endpoint->telemetry.address,
-                                    endpoint->telemetry.port};
+      const spec::EndpointTelemetry fresh{endpoint->telemetry.id, endpoint->telemetry.address,
+                                          endpoint->telemetry.port};
       endpoint->telemetry = fresh;
     }
   }
   std::erase_if(endpoints_, [](const auto& entry) { return !entry.second->here; });
   std::erase_if(demand_, [&](const auto& entry) {
-    const auto first = endpoints_.lower_bound(EndpointId{entry.first, ""});
+    const auto first = endpoints_.lower_bound(spec::EndpointId{entry.first, ""});
     return first == endpoints_.end() || first->first.service != entry.first;
   });
 }
@@ -359,8 +359,8 @@ void Observer::pool_demand() {
   }
 }
 
-const std::vector<EndpointTelemetry>& Observer::endpoints(const sample::Sample& sample,
-                                                          const std::vector<identity::Pod>& pods) {
+const std::vector<spec::EndpointTelemetry>& Observer::endpoints(const sample::Sample& sample,
+                                                                const std::vector<identity::Pod>& pods) {
   if (pods != planned_) {
     plan(pods);
     planned_ = pods;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "agent/identity/identity.h"
-#include "agent/observe/telemetry.h"
 #include "agent/sample/sample.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
@@ -68,8 +68,8 @@ class Observer {
   /// whose cgroup has gone, that was not sampled since it came, or of whose service's CPU per
   /// request nothing is known yet. An endpoint that is missing from one sample keeps its
   /// telemetry with the `taken` that it had. A new cgroup id starts the window anew.
-  const std::vector<EndpointTelemetry>& endpoints(const sample::Sample& sample,
-                                                  const std::vector<identity::Pod>& pods);
+  const std::vector<spec::EndpointTelemetry>& endpoints(const sample::Sample& sample,
+                                                        const std::vector<identity::Pod>& pods);
 
  private:
   struct Endpoint;
@@ -79,10 +79,10 @@ class Observer {
 
   ObserverOptions options_;
   std::vector<identity::Pod> planned_;  ///< the pods that endpoints_ were made from
-  std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
-  std::map<ServiceId, ServiceDemand> demand_;
+  std::map<spec::EndpointId, std::unique_ptr<Endpoint>> endpoints_;
+  std::map<spec::ServiceId, ServiceDemand> demand_;
   std::vector<const sample::CgroupSample*> by_id_;  ///< this sample's, ordered by id
-  std::vector<EndpointTelemetry> telemetry_;
+  std::vector<spec::EndpointTelemetry> telemetry_;
 };
 
 }  // namespace ballast::observe

@@ -23,7 +23,7 @@ double spread(const std::map<std::string, double>& pattern) {
   return pattern.empty() ? 0 : std::sqrt(squares / static_cast<double>(pattern.size()));
 }
 
-std::map<std::string, double> pattern_of(std::span<const EndpointTelemetry> endpoints) {
+std::map<std::string, double> pattern_of(std::span<const spec::EndpointTelemetry> endpoints) {
   std::map<std::string, double> pattern;
   double sum = 0;
   for (const auto& endpoint : endpoints) {
@@ -108,7 +108,7 @@ double PersistenceEstimator::unlike(const Pattern& pattern) const {
   return strength > 0 ? apart / strength : 0;
 }
 
-double PersistenceEstimator::update(std::span<const EndpointTelemetry> endpoints, MonotonicNs now) {
+double PersistenceEstimator::update(std::span<const spec::EndpointTelemetry> endpoints, MonotonicNs now) {
   const double now_s = static_cast<double>(now) / 1e9;
   Pattern pattern = pattern_of(endpoints);
   const double strength = spread(pattern);

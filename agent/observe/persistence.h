@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/observe/telemetry.h"
+#include "core/base/clock.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
@@ -48,7 +48,7 @@ class PersistenceEstimator {
 
   /// One tick. Endpoints that are not known, or whose capacity is not, are left out; those that
   /// come or go are not a change of pattern. `now` must not run backwards. Total.
-  double update(std::span<const EndpointTelemetry> endpoints, MonotonicNs now);
+  double update(std::span<const spec::EndpointTelemetry> endpoints, MonotonicNs now);
   double persistence_s() const { return persistence_s_; }
   /// The learned length alone.
   double typical_s() const;

@@ -23,7 +23,7 @@ double finite(double value) {
 
 }  // namespace
 
-float reward(const ServiceAggregate& aggregate, double churn, const RewardReference& reference,
+float reward(const spec::ServiceAggregate& aggregate, double churn, const RewardReference& reference,
              const spec::RewardWeights& weights) {
   const auto weight = [](float w) { return finite(static_cast<double>(w)); };
   const auto excess = [](double latency_ns, double log_reference) {
@@ -52,7 +52,7 @@ double RunningReference::step(Mean& mean, double latency_ns, double rate) {
   return before;
 }
 
-RewardReference RunningReference::next(const ServiceAggregate& aggregate, double tick_s) {
+RewardReference RunningReference::next(const spec::ServiceAggregate& aggregate, double tick_s) {
   const bool usable = std::isfinite(tick_s) && tick_s > 0 && time_constant_s_ > 0;
   const double rate = usable ? 1 - std::exp(-tick_s / time_constant_s_) : 0;
   return {step(p50_, aggregate.p50_ns, rate), step(p99_, aggregate.p99_ns, rate)};

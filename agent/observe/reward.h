@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "agent/observe/telemetry.h"
-#include "model/spec/spec.h"
+#include "core/spec/spec.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
@@ -17,7 +17,7 @@ struct RewardReference {
 ///      + w.imbalance * (CV of CPU + CV of memory) + w.churn * churn ]
 /// clipped to +-spec::kRewardBound. `churn` is the sum of |delta log w| over the endpoints in the
 /// tick. A latency that is not known adds nothing. Total.
-float reward(const ServiceAggregate& aggregate, double churn, const RewardReference& reference,
+float reward(const spec::ServiceAggregate& aggregate, double churn, const RewardReference& reference,
              const spec::RewardWeights& weights);
 
 /// Live rewards are relative to the service's own slow past, because log p50 of one service says
@@ -30,7 +30,7 @@ class RunningReference {
   explicit RunningReference(double time_constant_s = 60) : time_constant_s_(time_constant_s) {}
   /// The reference before this tick, which then takes the tick in. The first tick with a latency
   /// is its own reference.
-  RewardReference next(const ServiceAggregate& aggregate, double tick_s);
+  RewardReference next(const spec::ServiceAggregate& aggregate, double tick_s);
 
  private:
   struct Mean {

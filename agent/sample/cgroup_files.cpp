@@ -10,8 +10,8 @@
 #include <sstream>
 #include <string_view>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/file.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/file.h"
 
 namespace ballast::sample {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <unordered_map>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
 #include "agent/sample/pressure.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 

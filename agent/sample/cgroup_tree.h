@@ -8,9 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
 #include "agent/sample/sample.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 

@@ -5,8 +5,8 @@
 #include <map>
 #include <vector>
 
-#include "agent/base/clock.h"
 #include "agent/sample/sample.h"
+#include "core/base/clock.h"
 
 namespace ballast::sample {
 

@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <vector>
 
-#include "agent/base/feature.h"
-#include "agent/base/result.h"
 #include "agent/sample/cgroup_files.h"
 #include "agent/sample/sock_diag.h"
+#include "core/base/feature.h"
+#include "core/base/result.h"
 
 namespace ballast::sample {
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/clock.h"
 #include "agent/sample/request_head.h"
 #include "bpf/wire/wire.h"
+#include "core/base/clock.h"
 
 namespace ballast::sample {
 

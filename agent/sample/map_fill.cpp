@@ -8,7 +8,7 @@
 #include <optional>
 #include <system_error>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 

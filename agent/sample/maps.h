@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/feature.h"
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
 #include "agent/sample/sample.h"
 #include "bpf/wire/wire.h"
+#include "core/base/feature.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <string>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::sample {
 

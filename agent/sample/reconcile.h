@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/sample/sample.h"
 #include "agent/sample/sock_diag.h"
+#include "core/base/result.h"
 
 namespace ballast::sample {
 

@@ -6,10 +6,10 @@
 #include <optional>
 #include <vector>
 
-#include "agent/base/clock.h"
 #include "agent/sample/map_fill.h"
 #include "agent/sample/pressure.h"
 #include "bpf/wire/wire.h"
+#include "core/base/clock.h"
 
 namespace ballast::sample {
 

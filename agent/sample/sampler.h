@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/sample/cgroup_files.h"
 #include "agent/sample/maps.h"
 #include "agent/sample/sample.h"
+#include "core/base/result.h"
 
 namespace ballast::sample {
 

@@ -15,7 +15,7 @@
 #include <cstring>
 #include <string>
 
-#include "agent/base/clock.h"
+#include "core/base/clock.h"
 
 namespace ballast::sample {
 

@@ -7,8 +7,8 @@
 #include <span>
 #include <unordered_map>
 
-#include "agent/base/result.h"
 #include "agent/sample/sample.h"
+#include "core/base/result.h"
 
 namespace ballast::sample {
 

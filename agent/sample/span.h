@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/base/clock.h"
 #include "agent/sample/http2_head.h"
 #include "agent/sample/request_head.h"
 #include "agent/sample/sample.h"
+#include "core/base/clock.h"
 
 namespace ballast::sample {
 

@@ -6,10 +6,10 @@
 #include <map>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/sample/maps.h"
 #include "agent/sample/span.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 
 namespace ballast::sample {
 

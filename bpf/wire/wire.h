@@ -305,7 +305,7 @@ struct ballast_decision_value {
 	__ballast_s64 guarded_e6;  /* share after the guard */
 	__ballast_s64 features_e6[BALLAST_DECISION_FEATURES];
 	__ballast_u32 feature_count;
-	__ballast_u32 action; /* index into model/spec's action table */
+	__ballast_u32 action; /* index into core/spec's action table */
 	__ballast_u64 policy_epoch;
 	__ballast_u64 policy_version;
 	char policy[32];  /* neutral, prior, learned */

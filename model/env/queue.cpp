@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "agent/decide/rollout.h"
+#include "core/spec/rollout.h"
 #include "model/env/random.h"
 
 namespace ballast::env {
@@ -193,7 +193,7 @@ bool Queue::look() {
   proposal_ = prior_->propose(*seen_, loop_rooms_->context());
   ablate();
   if (!seen_->endpoints.empty()) {
-    context_ = decide::context_of(seen_->endpoints.front().features);
+    context_ = spec::context_of(seen_->endpoints.front().features);
   }
   if (!proposal_.neutral && !proposal_.level) {
     for (std::size_t i = 0; i < seen_->endpoints.size(); ++i) {

@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
 #include "agent/decide/prior.h"
+#include "core/base/result.h"
+#include "core/spec/spec.h"
 #include "model/env/environment.h"
 #include "model/sim/agent_policy.h"
 #include "model/sim/scenario.h"
 #include "model/sim/simulation.h"
-#include "model/spec/spec.h"
 
 namespace ballast::env {
 
@@ -39,7 +39,7 @@ struct QueueOptions {
 
 /// A service of the simulator with one agent an endpoint: the agent's own rooms measure, observe and
 /// guard (sim::AgentLoop), and an action moves its endpoint's offset from the capacity prior by one
-/// step of model/spec. All agents share the policy and the reward. Agents of a step are the endpoints
+/// step of core/spec. All agents share the policy and the reward. Agents of a step are the endpoints
 /// that are measured while the service is neither neutral nor level; time without any passes unseen.
 ///
 /// An episode is one run of a scenario, cut after max_steps ticks that agents acted in or when the
@@ -99,10 +99,10 @@ class Queue final : public Environment {
   Side own_, twin_;
   std::unique_ptr<sim::AgentLoop> loop_rooms_;
   std::unique_ptr<decide::PriorPolicy> prior_;
-  std::optional<observe::ServiceObservation> seen_;
+  std::optional<spec::ServiceObservation> seen_;
   decide::ServiceProposal proposal_;
   std::vector<double> measured_;  // the log priors, ablated or not; one an endpoint
-  std::map<observe::EndpointId, double> offsets_;
+  std::map<spec::EndpointId, double> offsets_;
   std::vector<std::uint32_t> servers_;
   std::vector<std::size_t> acting_;  // indices into seen_->endpoints
   std::vector<std::size_t> advice_;  // one an agent

@@ -26,8 +26,8 @@ const policy::Parameters* A3cWorker::find(const sync::Version& version) const {
   return found == held_.end() ? nullptr : &*found;
 }
 
-std::vector<sync::Gradient> A3cWorker::learn(std::vector<decide::Rollout> rollouts) {
-  std::map<sync::Version, std::vector<decide::Rollout>> by_version;
+std::vector<sync::Gradient> A3cWorker::learn(std::vector<spec::Rollout> rollouts) {
+  std::map<sync::Version, std::vector<spec::Rollout>> by_version;
   for (auto& rollout : rollouts) {
     const sync::Version version{rollout.epoch, rollout.version};
     if (find(version) == nullptr) {

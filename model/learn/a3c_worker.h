@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "agent/decide/rollout.h"
+#include "core/spec/rollout.h"
 #include "model/net/actor_critic.h"
 #include "model/policy/parameters.h"
 #include "model/sync/global_network.h"
@@ -45,7 +45,7 @@ class A3cWorker {
 
   /// One gradient for each version that acted, taken at that version's theta, oldest first.
   /// Rollouts that cannot be learned from are dropped and counted.
-  std::vector<sync::Gradient> learn(std::vector<decide::Rollout> rollouts);
+  std::vector<sync::Gradient> learn(std::vector<spec::Rollout> rollouts);
 
   const Counters& counters() const { return counters_; }
   /// nullopt when nothing was learned since the last call.

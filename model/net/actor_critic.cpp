@@ -82,7 +82,7 @@ bool finite(const spec::Observation& observation) {
 
 // All steps of all rollouts, one after the other.
 struct Batch {
-  explicit Batch(std::span<const decide::Rollout> rollouts) {
+  explicit Batch(std::span<const spec::Rollout> rollouts) {
     for (const auto& rollout : rollouts) {
       for (const auto& step : rollout.steps) {
         observations.push_back(step.observation);
@@ -101,7 +101,7 @@ struct Batch {
 
 // n-step returns in the order of Batch; `values` are the critic's of every step, `bootstraps` of every
 // rollout.
-std::vector<float> returns_of(std::span<const decide::Rollout> rollouts, const float* values,
+std::vector<float> returns_of(std::span<const spec::Rollout> rollouts, const float* values,
                               const float* bootstraps, const Hyperparameters& hyper) {
   std::vector<float> returns;
   for (std::size_t r = 0, first = 0; r < rollouts.size(); ++r) {
@@ -120,7 +120,7 @@ std::vector<float> returns_of(std::span<const decide::Rollout> rollouts, const f
   return returns;
 }
 
-double mean_reward(std::span<const decide::Rollout> rollouts, std::size_t steps) {
+double mean_reward(std::span<const spec::Rollout> rollouts, std::size_t steps) {
   double sum = 0;
   for (const auto& rollout : rollouts) {
     for (const auto& step : rollout.steps) {
@@ -136,7 +136,7 @@ double scalar(const at::Tensor& tensor) {
 
 }  // namespace
 
-Status check(const decide::Rollout& rollout) {
+Status check(const spec::Rollout& rollout) {
   const auto refuse = [&](const std::string& why) {
     return Error::failed("rollout of " + rollout.endpoint + ": " + why);
   };
@@ -204,7 +204,7 @@ std::vector<float> ActorCritic::values(std::span<const spec::Observation> contex
   return {out.data_ptr<float>(), out.data_ptr<float>() + contexts.size()};
 }
 
-Result<Gradient> ActorCritic::gradient(std::span<const decide::Rollout> rollouts,
+Result<Gradient> ActorCritic::gradient(std::span<const spec::Rollout> rollouts,
                                        const Hyperparameters& hyper) const {
   if (rollouts.empty() || hyper.t_max == 0) {
     return Error::failed("computing a gradient: there is no rollout, or t_max is 0");

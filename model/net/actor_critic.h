@@ -7,9 +7,9 @@
 #include <span>
 #include <vector>
 
-#include "agent/base/result.h"
-#include "agent/decide/rollout.h"
-#include "model/spec/spec.h"
+#include "core/base/result.h"
+#include "core/spec/rollout.h"
+#include "core/spec/spec.h"
 
 /// The actor and critic of spec.h on LibTorch, for learning only: acting needs the hand-written
 /// forward pass of model/policy, and the tests hold the two equal. Torch runs in the caller's
@@ -44,7 +44,7 @@ struct Gradient {
 
 /// Why a rollout cannot be learned from: no step, an action out of range, a probability outside
 /// (0, 1], a number that is not finite.
-Status check(const decide::Rollout& rollout);
+Status check(const spec::Rollout& rollout);
 
 /// Holds one theta. Not thread-safe.
 class ActorCritic {
@@ -74,7 +74,7 @@ class ActorCritic {
   /// policy. The returns themselves are not corrected: the rollout has to have acted at (about)
   /// this theta.
   /// Fails when there is no rollout or one does not pass check().
-  Result<Gradient> gradient(std::span<const decide::Rollout> rollouts, const Hyperparameters& hyper) const;
+  Result<Gradient> gradient(std::span<const spec::Rollout> rollouts, const Hyperparameters& hyper) const;
 
  private:
   struct Impl;

@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <memory>
 
-#include "agent/base/result.h"
-#include "agent/decide/policy.h"
+#include "core/base/result.h"
+#include "core/spec/actor_network.h"
+#include "core/spec/spec.h"
 #include "model/policy/parameters.h"
-#include "model/spec/spec.h"
 
 namespace ballast::policy {
 
-/// The actor-critic of model/spec/spec.h as a hand-written forward pass, so that the process that
+/// The actor-critic of core/spec/spec.h as a hand-written forward pass, so that the process that
 /// measures and acts carries no ML runtime. Immutable: any number of threads may share one.
 /// Neither pass allocates; an actor pass costs about a microsecond.
-class ForwardNetwork final : public decide::ActorNetwork {
+class ForwardNetwork final : public spec::ActorNetwork {
  public:
   /// Refuses parameters that check() refuses.
   static Result<std::shared_ptr<const ForwardNetwork>> create(const Parameters& parameters);

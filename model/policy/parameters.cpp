@@ -9,7 +9,7 @@
 #include <random>
 #include <span>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::policy {
 

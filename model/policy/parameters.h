@@ -6,12 +6,12 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/base/result.h"
-#include "model/spec/spec.h"
+#include "core/base/result.h"
+#include "core/spec/spec.h"
 
 namespace ballast::policy {
 
-/// theta of the network of model/spec/spec.h, in the order documented there. (epoch, version)
+/// theta of the network of core/spec/spec.h, in the order documented there. (epoch, version)
 /// orders parameters across leaders: the epoch changes with the global network's leader, the
 /// version with each gradient that was applied.
 struct Parameters {

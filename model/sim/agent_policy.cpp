@@ -123,7 +123,7 @@ struct AgentLoop::Rooms {
   observe::Observer observer;
   fleet::LocalFleet fleet;
   guard::Guard guard;
-  std::map<observe::EndpointId, double> offsets;
+  std::map<spec::EndpointId, double> offsets;
 };
 
 AgentLoop::AgentLoop(const LoopOptions& loop, std::size_t subscribers, const guard::GuardOptions& guard)
@@ -137,9 +137,9 @@ decide::LoopContext AgentLoop::context() const {
   return {rooms_->now, loop.tick_s, loop.tick_s + loop.apply_delay_s, rooms_->subscribers};
 }
 
-std::optional<observe::ServiceObservation> AgentLoop::observe(double now_s,
-                                                              const std::vector<std::uint32_t>& servers,
-                                                              const std::vector<ServerTelemetry>& telemetry) {
+std::optional<spec::ServiceObservation> AgentLoop::observe(double now_s,
+                                                           const std::vector<std::uint32_t>& servers,
+                                                           const std::vector<ServerTelemetry>& telemetry) {
   rooms_->now = ns(now_s) + 1;
   std::vector<identity::Pod> pods;
   for (const auto server : servers) {
@@ -148,7 +148,7 @@ std::optional<observe::ServiceObservation> AgentLoop::observe(double now_s,
   const auto& endpoints = rooms_->observer.endpoints(node_sample(rooms_->now, telemetry), pods);
   const decide::LoopContext loop = context();
   const observe::LoopNumbers numbers{rooms_->now, loop.tick_s, loop.loop_delay_s};
-  std::optional<observe::ServiceObservation> seen;
+  std::optional<spec::ServiceObservation> seen;
   for (const auto& aggregate : rooms_->fleet.report(endpoints, rooms_->now)) {
     std::vector<double> offsets;
     for (const auto& endpoint : endpoints) {
@@ -191,7 +191,7 @@ Policy agent_policy(std::string name, std::string rule,
   return policy;
 }
 
-Policy ballast_policy(std::shared_ptr<const decide::ActorNetwork> network) {
+Policy ballast_policy(std::shared_ptr<const spec::ActorNetwork> network) {
   return agent_policy("ballast",
                       std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
                           (network ? "" : "; without parameters, so the prior"),

@@ -7,7 +7,8 @@
 
 #include "agent/decide/policy.h"
 #include "agent/guard/guard.h"
-#include "agent/observe/telemetry.h"
+#include "core/spec/actor_network.h"
+#include "core/spec/telemetry.h"
 #include "model/sim/policy.h"
 
 namespace ballast::sim {
@@ -22,8 +23,8 @@ class AgentLoop {
   ~AgentLoop();
 
   /// What a policy sees of the service in this tick; nullopt when it has no endpoints.
-  std::optional<observe::ServiceObservation> observe(double now_s, const std::vector<std::uint32_t>& servers,
-                                                     const std::vector<ServerTelemetry>& telemetry);
+  std::optional<spec::ServiceObservation> observe(double now_s, const std::vector<std::uint32_t>& servers,
+                                                  const std::vector<ServerTelemetry>& telemetry);
   /// Of the tick that observe() began.
   decide::LoopContext context() const;
   /// Through fleet and guard: one weight a server, or nullopt when nothing is worth a push.
@@ -47,6 +48,6 @@ Policy agent_policy(std::string name, std::string rule,
                     std::function<std::unique_ptr<decide::Policy>()> make);
 
 /// `ballast` acting with this network; null: untrained, which is the prior.
-Policy ballast_policy(std::shared_ptr<const decide::ActorNetwork> network);
+Policy ballast_policy(std::shared_ptr<const spec::ActorNetwork> network);
 
 }  // namespace ballast::sim

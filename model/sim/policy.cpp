@@ -100,7 +100,7 @@ void add_researched(std::vector<Policy>& all) {
 }
 
 /// Null, which acts as the prior, only if what was built in were damaged; a test sees to that.
-std::shared_ptr<const decide::ActorNetwork> shipped_network() {
+std::shared_ptr<const spec::ActorNetwork> shipped_network() {
   const auto parameters = policy::parse(policy::shipped());
   const auto network = parameters ? policy::ForwardNetwork::create(*parameters) : parameters.error();
   return network ? *network : nullptr;

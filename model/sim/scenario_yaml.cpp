@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/sim/scenario.h"
 #include "model/sim/yaml_section.h"
 

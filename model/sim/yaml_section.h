@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast::sim {
 

@@ -39,7 +39,7 @@ struct AgentClient::Impl {
   grpc::ClientContext* context = nullptr;  // of the open stream
   std::string parameters;                  // newest
   std::uint64_t generation = 0;            // of parameters
-  std::deque<decide::Rollout> rollouts;
+  std::deque<spec::Rollout> rollouts;
   std::uint64_t dropped = 0;
   std::uint64_t refused = 0;
 
@@ -157,11 +157,11 @@ void AgentClient::offer_parameters(std::string bytes) {
   impl_->parameters_changed.notify_all();
 }
 
-std::vector<decide::Rollout> AgentClient::take_rollouts(std::chrono::milliseconds timeout) {
+std::vector<spec::Rollout> AgentClient::take_rollouts(std::chrono::milliseconds timeout) {
   std::unique_lock lock(impl_->mutex);
   impl_->rollouts_changed.wait_for(lock, timeout, [&] { return !impl_->rollouts.empty(); });
-  std::vector<decide::Rollout> out(std::make_move_iterator(impl_->rollouts.begin()),
-                                   std::make_move_iterator(impl_->rollouts.end()));
+  std::vector<spec::Rollout> out(std::make_move_iterator(impl_->rollouts.begin()),
+                                 std::make_move_iterator(impl_->rollouts.end()));
   impl_->rollouts.clear();
   return out;
 }

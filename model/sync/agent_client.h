@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/decide/rollout.h"
+#include "core/spec/rollout.h"
 
 namespace ballast::sync {
 
@@ -28,7 +28,7 @@ class AgentClient {
   /// Bytes of a parameters file. Returns at once; only the newest are ever sent.
   void offer_parameters(std::string bytes);
   /// All rollouts that wait, after at most `timeout` for the first.
-  std::vector<decide::Rollout> take_rollouts(std::chrono::milliseconds timeout);
+  std::vector<spec::Rollout> take_rollouts(std::chrono::milliseconds timeout);
   std::uint64_t dropped() const;  ///< the queue was full
   std::uint64_t refused() const;  ///< rollouts of another spec or shape
 

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::sync {
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 #include "model/sync/global_network.h"
 
 namespace ballast::sync {

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/sync/tls.h"
 
 /// For this room only.

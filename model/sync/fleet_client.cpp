@@ -8,8 +8,8 @@
 #include <optional>
 #include <utility>
 
-#include "agent/base/clock.h"
 #include "ballast_sync.grpc.pb.h"
+#include "core/base/clock.h"
 #include "model/sync/caller.h"
 #include "model/sync/fleet_wire.h"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string>
 
-#include "model/spec/spec.h"
+#include "core/spec/spec.h"
 
 namespace ballast::sync {
 
@@ -15,7 +15,7 @@ float narrow(double value) {
 }
 
 void put(const fleet::EndpointReport& e, MonotonicNs now, v1::EndpointReport* out) {
-  const observe::EndpointTelemetry& t = e.telemetry;
+  const spec::EndpointTelemetry& t = e.telemetry;
   out->set_namespace_(t.id.service.ns);
   out->set_service(t.id.service.name);
   out->set_pod(t.id.pod);
@@ -44,7 +44,7 @@ void put(const fleet::EndpointReport& e, MonotonicNs now, v1::EndpointReport* ou
 
 fleet::EndpointReport get(const v1::EndpointReport& from, MonotonicNs now) {
   fleet::EndpointReport out;
-  observe::EndpointTelemetry& t = out.telemetry;
+  spec::EndpointTelemetry& t = out.telemetry;
   t.id = {{from.namespace_(), from.service()}, from.pod()};
   t.address = from.address();
   t.port = static_cast<std::uint16_t>(from.port());
@@ -71,7 +71,7 @@ fleet::EndpointReport get(const v1::EndpointReport& from, MonotonicNs now) {
   return out;
 }
 
-void put(const observe::ServiceAggregate& a, v1::ServiceReport* out) {
+void put(const spec::ServiceAggregate& a, v1::ServiceReport* out) {
   out->set_namespace_(a.service.ns);
   out->set_name(a.service.name);
   out->set_endpoints(static_cast<std::uint32_t>(a.endpoints));
@@ -97,7 +97,7 @@ void put(const observe::ServiceAggregate& a, v1::ServiceReport* out) {
   out->mutable_max()->Add(a.max.begin(), a.max.end());
 }
 
-bool get(const v1::ServiceReport& from, observe::ServiceAggregate& a) {
+bool get(const v1::ServiceReport& from, spec::ServiceAggregate& a) {
   if (from.spec_version() != spec::kVersion || from.mean_size() != static_cast<int>(a.mean.size()) ||
       from.max_size() != static_cast<int>(a.max.size())) {
     return false;

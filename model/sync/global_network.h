@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
+#include "core/spec/spec.h"
 #include "model/policy/parameters.h"
-#include "model/spec/spec.h"
 #include "model/sync/robust.h"
 #include "model/sync/worker_table.h"
 
@@ -33,7 +33,7 @@ struct Gradient {
   Version acted;  ///< the parameters at which it was taken
   std::uint32_t steps = 0;
   double norm = 0;            ///< L2, as the worker computed it
-  std::vector<float> values;  ///< order of model/spec
+  std::vector<float> values;  ///< order of core/spec
   /// Mean reward a step of the rollouts behind it; NaN where the worker does not tell.
   double objective = std::numeric_limits<double>::quiet_NaN();
 };

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "agent/base/result.h"
 #include "agent/fleet/fleet_registry.h"
+#include "core/base/result.h"
 #include "model/sync/global_network.h"
 #include "model/sync/promotion.h"
 #include "model/sync/tls.h"

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <optional>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sync {
 

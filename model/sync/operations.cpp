@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "agent/base/listen_address.h"
+#include "core/base/listen_address.h"
 
 namespace ballast::sync {
 

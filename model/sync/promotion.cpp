@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/spec/spec.h"
+#include "core/spec/spec.h"
 
 namespace ballast::sync {
 

@@ -27,7 +27,7 @@ class Stream;
 struct Shared {
   std::mutex mutex;
   Stream* learner = nullptr;  // the newest stream
-  std::deque<decide::Rollout> queue;
+  std::deque<spec::Rollout> queue;
   std::optional<std::string> parameters;
   std::uint64_t sent = 0;
   std::uint64_t dropped = 0;
@@ -153,7 +153,7 @@ RolloutServer::~RolloutServer() {
   impl_->server->Wait();
 }
 
-void RolloutServer::offer(std::vector<decide::Rollout> rollouts) {
+void RolloutServer::offer(std::vector<spec::Rollout> rollouts) {
   auto& shared = impl_->shared;
   const std::lock_guard lock(shared.mutex);
   if (shared.learner == nullptr) {

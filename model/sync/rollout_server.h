@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
-#include "agent/decide/rollout.h"
+#include "core/base/result.h"
+#include "core/spec/rollout.h"
 
 namespace ballast::sync {
 
@@ -30,7 +30,7 @@ class RolloutServer {
   RolloutServer& operator=(const RolloutServer&) = delete;
 
   /// Without a learner all are dropped; with a slow one the oldest that wait.
-  void offer(std::vector<decide::Rollout> rollouts);
+  void offer(std::vector<spec::Rollout> rollouts);
   /// Bytes of the newest parameters file since the last call, as they came: parse() judges them.
   std::optional<std::string> take_parameters();
   bool learner_connected() const;

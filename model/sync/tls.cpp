@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/sync/credentials.h"
 
 namespace ballast::sync {

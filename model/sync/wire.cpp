@@ -74,7 +74,7 @@ v1::ServerMessage::Verdict to_wire(Verdict verdict) {
   return static_cast<v1::ServerMessage::Verdict>(static_cast<int>(verdict) + 1);
 }
 
-v1::Rollout to_wire(const decide::Rollout& rollout) {
+v1::Rollout to_wire(const spec::Rollout& rollout) {
   v1::Rollout out;
   out.set_spec_version(spec::kVersion);
   out.set_endpoint(rollout.endpoint);
@@ -93,7 +93,7 @@ v1::Rollout to_wire(const decide::Rollout& rollout) {
   return out;
 }
 
-Result<decide::Rollout> from_wire(const v1::Rollout& rollout) {
+Result<spec::Rollout> from_wire(const v1::Rollout& rollout) {
   const auto refuse = [&](const std::string& why) {
     return Error::failed("rollout of " + rollout.endpoint() + " refused: " + why);
   };
@@ -101,7 +101,7 @@ Result<decide::Rollout> from_wire(const v1::Rollout& rollout) {
     return refuse("spec version " + std::to_string(rollout.spec_version()) + ", this build has " +
                   std::to_string(spec::kVersion));
   }
-  decide::Rollout out;
+  spec::Rollout out;
   out.endpoint = rollout.endpoint();
   out.epoch = rollout.acted().epoch();
   out.version = rollout.acted().version();
@@ -109,7 +109,7 @@ Result<decide::Rollout> from_wire(const v1::Rollout& rollout) {
   bool fits = get(rollout.bootstrap_observation(), out.bootstrap_observation) &&
               get(rollout.bootstrap_context(), out.bootstrap_context);
   for (const auto& from : rollout.steps()) {
-    decide::Step step;
+    spec::Step step;
     fits = fits && get(from.observation(), step.observation) && get(from.context(), step.context) &&
            from.action() < spec::kActions;
     step.action = static_cast<decltype(step.action)>(from.action());

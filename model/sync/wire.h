@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "agent/base/result.h"
-#include "agent/decide/rollout.h"
 #include "ballast_sync.pb.h"
+#include "core/base/result.h"
+#include "core/spec/rollout.h"
 #include "model/sync/global_network.h"
 
 /// Between the protocol's messages and ours; for this room only.
@@ -19,8 +19,8 @@ Gradient from_wire(const v1::Gradient& gradient);
 
 v1::ServerMessage::Verdict to_wire(Verdict verdict);
 
-v1::Rollout to_wire(const decide::Rollout& rollout);
+v1::Rollout to_wire(const spec::Rollout& rollout);
 /// Refuses another spec version, observations of another length and an action that does not fit.
-Result<decide::Rollout> from_wire(const v1::Rollout& rollout);
+Result<spec::Rollout> from_wire(const v1::Rollout& rollout);
 
 }  // namespace ballast::sync

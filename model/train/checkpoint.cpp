@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::train {
 namespace {

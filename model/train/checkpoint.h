@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/train/learner.h"
 
 namespace ballast::train {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/train/learner.h"
 
 namespace ballast::train {

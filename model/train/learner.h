@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/env/environment.h"
 #include "model/train/batch.h"
 #include "model/train/network.h"
@@ -21,7 +21,7 @@ namespace ballast::train {
 /// What may be tuned. Not every learner reads every one.
 struct Hyper {
   std::size_t hidden = 64;
-  bool shared_encoder = false;  ///< as model/spec has it; needed for parameters that an agent can load
+  bool shared_encoder = false;  ///< as core/spec has it; needed for parameters that an agent can load
   double learning_rate = 7e-4;
   double final_learning_rate = 7e-4;  ///< reached in a straight line at the last step
   double gamma = 0.99;

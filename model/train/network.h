@@ -10,7 +10,7 @@ namespace ballast::train {
 
 /// An actor (or a table of action values) and, where asked for, a critic: each an encoder of two
 /// ReLU layers with a linear head. `shared` gives both one encoder, which then reads the agent's
-/// observation for the actor and the service's context for the critic, as model/spec has it.
+/// observation for the actor and the service's context for the critic, as core/spec has it.
 struct Shape {
   std::size_t inputs = 0;
   std::size_t hidden = 64;
@@ -51,7 +51,7 @@ class Network {
   void critic_back(std::span<const float> theta, Cache& cache, std::span<const float> out_slope,
                    std::span<float> gradient) const;
 
-  /// theta of a shared network to and from the order of model/spec/spec.h, whose hidden layers are
+  /// theta of a shared network to and from the order of core/spec/spec.h, whose hidden layers are
   /// [out][in]. REQUIRES shape().shared and theta.size() == parameters().
   std::vector<float> to_spec(std::span<const float> theta) const;
   std::vector<float> from_spec(std::span<const float> theta) const;

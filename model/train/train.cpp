@@ -9,7 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/env/registry.h"
 #include "model/policy/parameters.h"
 #include "model/train/checkpoint.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/train/learner.h"
 
 namespace ballast::train {
@@ -61,7 +61,7 @@ struct TrainResult {
 /// Trains. While it runs, `out` holds
 ///   curve.csv       one line a CurvePoint
 ///   checkpoint.bin  last good state
-/// and at the end summary.json and, where the network is that of model/spec, parameters.bin (the best
+/// and at the end summary.json and, where the network is that of core/spec, parameters.bin (the best
 /// by evaluation, as an agent loads it). A loss that is not finite stops the run with the step, the
 /// worker and the last good checkpoint. `report`, if given, is called with each point.
 Result<TrainResult> run(const TrainOptions& options,

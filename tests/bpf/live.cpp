@@ -11,7 +11,7 @@
 #include <chrono>
 #include <thread>
 
-#include "agent/base/cgroup_root.h"
+#include "core/base/cgroup_root.h"
 
 namespace ballast::testing {
 

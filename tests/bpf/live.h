@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
-#include "agent/base/unique_fd.h"
 #include "agent/kernel/probes.h"
 #include "agent/sample/maps.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::testing {
 

@@ -21,7 +21,7 @@
 #include <thread>
 #include <utility>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::testing {
 

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <string>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 #include "live.h"
 
 namespace ballast::testing {

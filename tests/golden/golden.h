@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <string>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::golden {
 

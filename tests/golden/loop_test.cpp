@@ -36,7 +36,7 @@ struct WritingSink final : actuate::WeightSink {
     out += " " + weights.why() + "\n";
     return ok();
   }
-  Status withdraw(const observe::ServiceId& service) override {
+  Status withdraw(const spec::ServiceId& service) override {
     out += fmt::format("node {} withdraws {}/{}\n", prefix, service.ns, service.name);
     return ok();
   }

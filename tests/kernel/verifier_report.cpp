@@ -17,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 #include "cpu.skel.h"
 #include "http.skel.h"
 #include "tcp.skel.h"

@@ -9,9 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
 #include "agent/kube/client.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 
 /// The real thing, in a network namespace of its own: nothing of it is reachable from outside, and
 /// ports are free.

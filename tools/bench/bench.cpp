@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
-#include "agent/base/process.h"
+#include "core/base/process.h"
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
 #include "tools/bench/distance_command.h"

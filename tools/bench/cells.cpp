@@ -10,7 +10,7 @@
 #include <optional>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 #include "model/sim/policy.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/sim/scenario.h"
 
 namespace ballast::bench {

@@ -13,7 +13,7 @@
 #include <thread>
 #include <tuple>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/env/registry.h"
 #include "tools/bench/statistics.h"
 

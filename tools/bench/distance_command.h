@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "tools/bench/distance_run.h"
 
 namespace ballast::bench {

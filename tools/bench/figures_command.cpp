@@ -15,8 +15,8 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "tools/bench/sim_command.h"
 
 namespace ballast::bench {

@@ -11,7 +11,7 @@
 #include <random>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/sim/scenario.h"
 #include "model/sim/simulation.h"

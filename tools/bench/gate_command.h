@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/sim/policy.h"
 
 namespace ballast::bench {

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 #include "model/sim/agent_policy.h"

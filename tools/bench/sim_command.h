@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/sim/metrics.h"
 #include "model/sim/policy.h"
 

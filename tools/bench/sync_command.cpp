@@ -14,8 +14,8 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "tools/bench/sync_swarm.h"
 
 namespace ballast::bench {

@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 

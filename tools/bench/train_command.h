@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "model/train/train.h"
 
 namespace ballast::bench {

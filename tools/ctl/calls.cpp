@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/call_graph.h"
 #include "tools/ctl/latency.h"
 #include "tools/ctl/verbs.h"

@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
 #include "agent/sample/sock_diag.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/sorted.h"
 #include "tools/ctl/verbs.h"
 

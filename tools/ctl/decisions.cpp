@@ -7,9 +7,9 @@
 #include <cmath>
 #include <tuple>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
 #include "agent/guard/guard.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <string>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
-#include "model/spec/spec.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
+#include "core/spec/spec.h"
 #include "tools/ctl/decisions.h"
 #include "tools/ctl/verbs.h"
 

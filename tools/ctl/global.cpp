@@ -11,10 +11,10 @@
 #include <cerrno>
 #include <cstring>
 
-#include "agent/base/human.h"
-#include "agent/base/listen_address.h"
-#include "agent/base/table.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/human.h"
+#include "core/base/listen_address.h"
+#include "core/base/table.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::ctl {
 

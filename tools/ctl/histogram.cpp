@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <string>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/latency.h"
 #include "tools/ctl/verbs.h"
 

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
 #include "agent/sample/cgroup_files.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/sorted.h"
 #include "tools/ctl/verbs.h"
 

@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <string>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::ctl {
 

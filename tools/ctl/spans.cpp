@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
 #include "agent/sample/span.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {

@@ -9,9 +9,9 @@
 #include <set>
 #include <string>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
 #include "agent/sample/map_fill.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/human.h"
-#include "agent/base/table.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 #include "tools/ctl/decisions.h"
 #include "tools/ctl/latency.h"
 #include "tools/ctl/screen.h"

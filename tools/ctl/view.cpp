@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "agent/base/cgroup_root.h"
+#include "core/base/cgroup_root.h"
 
 namespace ballast::ctl {
 

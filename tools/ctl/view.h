@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
 #include "agent/sample/maps.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 #include "tools/ctl/names.h"
 
 namespace ballast::ctl {

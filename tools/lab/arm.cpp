@@ -10,7 +10,7 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "tools/lab/envoy.h"
 #include "tools/lab/kernel_view.h"
 #include "tools/lab/plane.h"

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <filesystem>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 #include "tools/lab/live.h"
 #include "tools/lab/pods.h"
 #include "tools/lab/policies.h"

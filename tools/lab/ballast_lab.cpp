@@ -11,8 +11,8 @@
 #include <optional>
 #include <string>
 
-#include "agent/base/file.h"
-#include "agent/base/log.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 #include "tools/lab/arm.h"
 #include "tools/lab/envoy.h"
 #include "tools/lab/pod_server.h"

@@ -13,8 +13,8 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/file.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::lab {
 

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "tools/lab/policies.h"
 
 namespace ballast::lab {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/process.h"
-#include "agent/base/result.h"
+#include "core/base/process.h"
+#include "core/base/result.h"
 #include "tools/lab/http.h"
 
 namespace ballast::lab {

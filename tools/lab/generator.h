@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/result.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
 #include "tools/lab/arrivals.h"
 #include "tools/lab/http.h"
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::lab {
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "agent/base/clock.h"
 #include "agent/sample/maps.h"
+#include "core/base/clock.h"
 
 namespace ballast::lab {
 

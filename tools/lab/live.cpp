@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "agent/base/table.h"
+#include "core/base/table.h"
 
 namespace ballast::lab {
 

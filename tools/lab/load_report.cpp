@@ -6,7 +6,7 @@
 
 #include <cstdlib>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::lab {
 namespace {

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::lab {
 

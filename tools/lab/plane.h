@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/process.h"
-#include "agent/base/result.h"
+#include "core/base/process.h"
+#include "core/base/result.h"
 #include "tools/lab/http.h"
 #include "tools/lab/policies.h"
 #include "tools/lab/run_space.h"

@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 #include "tools/lab/load_report.h"
 
 namespace ballast::lab {

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <thread>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::lab {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "agent/base/table.h"
+#include "core/base/table.h"
 #include "tools/lab/quantile.h"
 
 namespace ballast::lab {

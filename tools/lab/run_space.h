@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <string>
 
-#include "agent/base/result.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
 #include "tools/lab/cgroups.h"
 #include "tools/lab/http.h"
 

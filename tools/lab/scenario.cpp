@@ -9,8 +9,8 @@
 #include <optional>
 #include <set>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 
 namespace ballast::lab {
 

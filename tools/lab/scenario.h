@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 /// What one experiment is: pods, their quotas, the load and what happens to them. A YAML file:
 ///

@@ -13,7 +13,7 @@
 #include "agent/actuate/istio/plan.h"
 #include "agent/actuate/istio/service_reconciler.h"
 #include "agent/actuate/istio/writer.h"
-#include "agent/base/log.h"
+#include "core/base/log.h"
 
 namespace ballast::actuate {
 namespace {
@@ -376,7 +376,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
   return ok();
 }
 
-Status IstioSink::withdraw(const observe::ServiceId& service) {
+Status IstioSink::withdraw(const spec::ServiceId& service) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->weights.erase(service.ns + "/" + service.name);

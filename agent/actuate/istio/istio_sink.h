@@ -60,7 +60,7 @@ class IstioSink final : public WeightSink {
   /// Always ok: writes happen in the sink's own thread, in bursts, and are tried again until they
   /// are done or replaced by newer ones.
   Status publish(const guard::GuardedWeights& weights) override;
-  Status withdraw(const observe::ServiceId& service) override;
+  Status withdraw(const spec::ServiceId& service) override;
   /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;
   bool in_charge() const override { return leading(); }

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <utility>
 
-#include "agent/base/log.h"
 #include "agent/kube/events.h"
+#include "core/base/log.h"
 
 namespace ballast::actuate::istio {
 namespace {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "agent/actuate/istio/writer.h"
-#include "agent/base/clock.h"
 #include "agent/kube/catalog.h"
+#include "core/base/clock.h"
 
 namespace ballast::actuate::istio {
 

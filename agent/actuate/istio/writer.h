@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "agent/actuate/istio/plan.h"
-#include "agent/base/result.h"
 #include "agent/kube/client.h"
+#include "core/base/result.h"
 
 namespace ballast::actuate::istio {
 

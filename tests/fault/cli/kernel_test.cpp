@@ -7,8 +7,8 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/unique_fd.h"
 #include "daemon.h"
 #include "model/policy/parameters.h"
 

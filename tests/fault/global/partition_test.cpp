@@ -13,7 +13,7 @@
 #include <list>
 #include <utility>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 #include "replica.h"
 
 namespace ballast::sync {

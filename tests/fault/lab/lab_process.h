@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "tools/lab/cgroups.h"
 #include "tools/lab/envoy.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::actuate {
 

@@ -14,10 +14,10 @@
 #include <sstream>
 
 #include "agent/actuate/xds.h"
-#include "agent/base/file.h"
-#include "agent/base/listen_address.h"
-#include "agent/base/process.h"
 #include "backend.h"
+#include "core/base/file.h"
+#include "core/base/listen_address.h"
+#include "core/base/process.h"
 #include "weights.h"
 
 namespace ballast::actuate {

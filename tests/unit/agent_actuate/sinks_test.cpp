@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "agent/actuate/make_sink.h"
-#include "agent/base/file.h"
-#include "agent/base/log.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
 #include "weights.h"
 
 namespace ballast::actuate {

@@ -12,8 +12,8 @@
 #include <memory>
 #include <thread>
 
-#include "agent/base/file.h"
 #include "agent/guard/guard.h"
+#include "core/base/file.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 #include "envoy/service/endpoint/v3/eds.grpc.pb.h"

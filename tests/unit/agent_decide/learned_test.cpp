@@ -19,7 +19,7 @@ using testing::observation;
 using Logits = std::array<float, spec::kActions>;
 
 /// Says the same of every endpoint.
-class FixedNetwork final : public ActorNetwork {
+class FixedNetwork final : public spec::ActorNetwork {
  public:
   explicit FixedNetwork(Logits logits, std::uint64_t version = 1) : logits_(logits), version_(version) {}
   Logits logits(const spec::Observation&) const override { return logits_; }
@@ -36,12 +36,12 @@ constexpr Logits kEqual = {0, 0, 0, 0, 0};
 constexpr Logits kUp = {0, 0, 0, 0, 5};
 constexpr Logits kDown = {5, 0, 0, 0, 0};
 
-std::shared_ptr<const ActorNetwork> net(Logits logits, std::uint64_t version = 1) {
+std::shared_ptr<const spec::ActorNetwork> net(Logits logits, std::uint64_t version = 1) {
   return std::make_shared<FixedNetwork>(logits, version);
 }
 
 /// The proposal of the given tick, the gate having been left in the second.
-ServiceProposal run(LearnedPolicy& policy, const observe::ServiceObservation& seen, int ticks, Loop& loop) {
+ServiceProposal run(LearnedPolicy& policy, const spec::ServiceObservation& seen, int ticks, Loop& loop) {
   ServiceProposal proposal;
   for (int i = 0; i < ticks; ++i) {
     proposal = policy.decide(seen, loop.next());
@@ -207,7 +207,7 @@ TEST(LearnedPolicy, NetworksMayBeSwappedWhileItDecides) {
 }
 
 /// Reads its input, so that garbage features would show in the logits.
-class SummingNetwork final : public ActorNetwork {
+class SummingNetwork final : public spec::ActorNetwork {
  public:
   Logits logits(const spec::Observation& o) const override {
     float sum = 0;

@@ -12,8 +12,8 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-observe::ServiceAggregate aggregate(double persistence_s, double spread) {
-  observe::ServiceAggregate a;
+spec::ServiceAggregate aggregate(double persistence_s, double spread) {
+  spec::ServiceAggregate a;
   a.endpoints = a.known = 4;
   a.persistence_s = persistence_s;
   a.capacity_spread = spread;
@@ -24,7 +24,7 @@ const LoopContext kMany{.loop_delay_s = 0.4, .subscribers = 20};
 constexpr int kLeave = 2;
 const LoopContext kOne{.loop_delay_s = 0.4, .subscribers = 1};
 
-bool after(NeutralGate& gate, const observe::ServiceAggregate& a, const LoopContext& loop, int ticks,
+bool after(NeutralGate& gate, const spec::ServiceAggregate& a, const LoopContext& loop, int ticks,
            const GateOptions& options = {}) {
   bool neutral = true;
   for (int i = 0; i < ticks; ++i) {
@@ -78,7 +78,7 @@ TEST(NeutralGate, ReturnsAfterSomeTicksOfSmallOrShortDifferences) {
 TEST(NeutralGate, OneSubscriberLeavesWhenEndpointsProveAlike) {
   const GateOptions options;
   NeutralGate gate;
-  observe::ServiceAggregate blind = aggregate(0, 0);
+  spec::ServiceAggregate blind = aggregate(0, 0);
   blind.known = 0;
   EXPECT_TRUE(after(gate, blind, kOne, 10));
   EXPECT_TRUE(after(gate, aggregate(0, 0), kOne, options.return_ticks - 1));
@@ -129,7 +129,7 @@ TEST(NeutralGate, UnknownSubscribersAreMany) {
 
 TEST(NeutralGate, OneEndpointIsNeutral) {
   NeutralGate gate;
-  observe::ServiceAggregate a = aggregate(60, 0.5);
+  spec::ServiceAggregate a = aggregate(60, 0.5);
   a.endpoints = a.known = 1;
   EXPECT_TRUE(after(gate, a, kOne, 10));
 }

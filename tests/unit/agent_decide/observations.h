@@ -6,20 +6,20 @@
 #include <vector>
 
 #include "agent/decide/policy.h"
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::decide::testing {
 
 /// Pods web-0.. of shop/web with these log priors, all measured, and an aggregate that finds the
 /// differences lasting and large.
-inline observe::ServiceObservation observation(const std::vector<double>& log_priors) {
-  observe::ServiceObservation o;
+inline spec::ServiceObservation observation(const std::vector<double>& log_priors) {
+  spec::ServiceObservation o;
   o.aggregate.service = {"shop", "web"};
   o.aggregate.endpoints = o.aggregate.known = log_priors.size();
   o.aggregate.persistence_s = 60;
   o.aggregate.capacity_spread = 0.5;
   for (std::size_t i = 0; i < log_priors.size(); ++i) {
-    observe::EndpointObservation e;
+    spec::EndpointObservation e;
     e.telemetry.id = {o.aggregate.service, "web-" + std::to_string(i)};
     e.telemetry.known = true;
     e.telemetry.capacity_qps = 100 * std::exp(log_priors[i]);

@@ -15,7 +15,7 @@ using testing::observation;
 /// Drives a recorder; tick t shows feature 0 = t and pays reward t / 100.
 struct Bench {
   RolloutRecorder recorder;
-  observe::ServiceObservation seen = observation({0, 0});
+  spec::ServiceObservation seen = observation({0, 0});
   ServiceProposal proposal = [] {
     ServiceProposal p{.service = {"shop", "web"}, .neutral = false};
     for (const char* pod : {"web-0", "web-1"}) {
@@ -47,7 +47,7 @@ TEST(Rollout, HoldsNStepsWithTheRewardOfTheFollowingTick) {
   bench.tick();
   const auto rollouts = bench.recorder.take();
   ASSERT_EQ(rollouts.size(), 2U) << "one for each endpoint";
-  const Rollout& r = rollouts[0];
+  const spec::Rollout& r = rollouts[0];
   EXPECT_EQ(r.endpoint, "shop/web/web-0");
   EXPECT_EQ(rollouts[1].endpoint, "shop/web/web-1");
   EXPECT_EQ(r.epoch, 7U);
@@ -55,7 +55,7 @@ TEST(Rollout, HoldsNStepsWithTheRewardOfTheFollowingTick) {
   EXPECT_FALSE(r.terminal);
   ASSERT_EQ(r.steps.size(), 5U);
   for (int i = 0; i < 5; ++i) {
-    const Step& step = r.steps[static_cast<std::size_t>(i)];
+    const spec::Step& step = r.steps[static_cast<std::size_t>(i)];
     EXPECT_EQ(step.observation[0], static_cast<float>(i));
     EXPECT_EQ(step.context[0], static_cast<float>(i) + 0.5F) << "own features are the mean";
     EXPECT_EQ(step.reward, static_cast<float>(i + 1) / 100);

@@ -21,7 +21,7 @@ class DecisionRowTest : public ::testing::Test {
     tick_.policy_epoch = 3;
     tick_.policy_version = 14;
     for (const char* pod : {"web-0", "web-1"}) {
-      observe::EndpointObservation& seen = observation_.endpoints.emplace_back();
+      spec::EndpointObservation& seen = observation_.endpoints.emplace_back();
       seen.telemetry.id = {{"shop", "web"}, pod};
       seen.telemetry.taken = 8'500'000'000;
       seen.telemetry.qps = pod[4] == '0' ? 30 : 10;
@@ -42,7 +42,7 @@ class DecisionRowTest : public ::testing::Test {
 
   Weigher weigher_;
   guard::GuardedWeights weights_ = weigher_.weights("web", {3, 1});
-  observe::ServiceObservation observation_;
+  spec::ServiceObservation observation_;
   decide::ServiceProposal proposal_;
   TickState tick_;
   bool published_ = true;

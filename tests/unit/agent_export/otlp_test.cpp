@@ -16,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::telemetry {
 namespace {

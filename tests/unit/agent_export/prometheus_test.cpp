@@ -8,10 +8,10 @@
 #include <map>
 #include <sstream>
 
-#include "agent/base/listen_address.h"
-#include "agent/base/unique_fd.h"
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
+#include "core/base/listen_address.h"
+#include "core/base/unique_fd.h"
 #include "weights.h"
 
 namespace ballast::telemetry {

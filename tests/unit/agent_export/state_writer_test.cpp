@@ -10,8 +10,8 @@
 #include <iostream>
 #include <set>
 
-#include "agent/base/file.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/file.h"
+#include "core/base/unique_fd.h"
 #include "weights.h"
 
 namespace ballast::telemetry {

@@ -11,10 +11,10 @@ namespace {
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kSecond = 1000 * kMs;
-const observe::ServiceId kWeb{"shop", "web"};
+const spec::ServiceId kWeb{"shop", "web"};
 
 EndpointReport endpoint(const std::string& pod, double capacity_qps, MonotonicNs taken,
-                        const observe::ServiceId& service = kWeb) {
+                        const spec::ServiceId& service = kWeb) {
   EndpointReport e;
   e.telemetry.id = {service, pod};
   e.telemetry.known = true;

@@ -12,12 +12,12 @@ namespace ballast::fleet {
 namespace {
 
 constexpr MonotonicNs kSecond = 1'000'000'000ULL;
-const observe::ServiceId kWeb{"shop", "web"};
-const observe::ServiceId kCart{"shop", "cart"};
+const spec::ServiceId kWeb{"shop", "web"};
+const spec::ServiceId kCart{"shop", "cart"};
 
-observe::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps,
-                                     const observe::ServiceId& service = kWeb) {
-  observe::EndpointTelemetry t;
+spec::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps,
+                                  const spec::ServiceId& service = kWeb) {
+  spec::EndpointTelemetry t;
   t.id = {service, pod};
   t.address = "127.1.0.1";
   t.port = 8080;
@@ -161,8 +161,7 @@ TEST(LocalFleet, AServiceThatCameBackBeforeTheJoinIsNotGone) {
 
 TEST(LocalFleet, TheOffsetsInForceReachTheNextFeatures) {
   LocalFleet fleet;
-  const std::vector<observe::EndpointTelemetry> endpoints = {telemetry("web-0", 100),
-                                                             telemetry("web-1", 100)};
+  const std::vector<spec::EndpointTelemetry> endpoints = {telemetry("web-0", 100), telemetry("web-1", 100)};
   EXPECT_EQ(fleet.report(endpoints, 10 * kSecond)[0].max[spec::kLogWeight], 0);
   auto p = proposal({{"web-0", 0}, {"web-1", 0}});
   p.endpoints[0].offset = 0.25;

@@ -12,10 +12,10 @@ using namespace std::chrono_literals;
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kSecond = 1000 * kMs;
-const observe::ServiceId kWeb{"shop", "web"};
+const spec::ServiceId kWeb{"shop", "web"};
 
-observe::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps, MonotonicNs taken) {
-  observe::EndpointTelemetry t;
+spec::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps, MonotonicNs taken) {
+  spec::EndpointTelemetry t;
   t.id = {kWeb, pod};
   t.address = "127.1.0.1";
   t.known = capacity_qps > 0;

@@ -249,7 +249,7 @@ TEST(Guard, MembershipChangesAreAlwaysPushed) {
 TEST(Guard, AnEmptyViewForgetsTheService) {
   Bench bench;
   bench.apply(view({2, 1}));
-  EXPECT_EQ(bench.guard.services(), std::vector<observe::ServiceId>{kWeb});
+  EXPECT_EQ(bench.guard.services(), std::vector<spec::ServiceId>{kWeb});
   const GuardedWeights g = bench.apply(view({}));
   EXPECT_TRUE(g.changed());
   EXPECT_TRUE(g.endpoints().empty());

@@ -17,9 +17,9 @@ class LoopTest : public ::testing::Test {
   /// One tick over pods with these capacities; the guarded weights of the one service.
   GuardedWeights tick(const std::vector<double>& capacities) {
     context_.now += 250'000'000ULL;
-    std::vector<observe::EndpointTelemetry> telemetry;
+    std::vector<spec::EndpointTelemetry> telemetry;
     for (std::size_t i = 0; i < capacities.size(); ++i) {
-      observe::EndpointTelemetry t;
+      spec::EndpointTelemetry t;
       t.id = {{"shop", "web"}, "web-" + std::to_string(i)};
       t.known = true;
       t.taken = context_.now;

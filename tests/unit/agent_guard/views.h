@@ -9,7 +9,7 @@
 
 namespace ballast::guard::testing {
 
-inline const observe::ServiceId kWeb{"shop", "web"};
+inline const spec::ServiceId kWeb{"shop", "web"};
 inline constexpr MonotonicNs kTick = 250'000'000ULL;
 
 /// A fresh, healthy view of shop/web with these relative weights.

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::identity {
 namespace {

@@ -10,10 +10,10 @@
 #include <tuple>
 #include <vector>
 
-#include "agent/base/file.h"
 #include "agent/identity/cgroup_path.h"
 #include "agent/identity/cgroup_path_source.h"
 #include "agent/identity/kubernetes_source.h"
+#include "core/base/file.h"
 
 namespace ballast::identity {
 namespace {

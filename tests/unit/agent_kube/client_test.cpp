@@ -7,8 +7,8 @@
 #include <fstream>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "scripted_server.h"
 
 namespace ballast::kube {

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::kube {
 

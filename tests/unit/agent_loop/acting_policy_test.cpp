@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 

@@ -49,8 +49,8 @@ struct FakeExchange final : fleet::Exchange {
 
 /// What reached the proxies.
 struct Proxies {
-  std::map<observe::ServiceId, std::vector<guard::WeightedEndpoint>> weights;
-  std::set<observe::ServiceId> withdrawn;
+  std::map<spec::ServiceId, std::vector<guard::WeightedEndpoint>> weights;
+  std::set<spec::ServiceId> withdrawn;
   int published = 0;
   bool flushed = false;
   bool refuse = false;
@@ -67,7 +67,7 @@ struct FakeSink final : actuate::WeightSink {
     proxies.weights[weights.service()] = weights.endpoints();
     return ok();
   }
-  Status withdraw(const observe::ServiceId& service) override {
+  Status withdraw(const spec::ServiceId& service) override {
     proxies.withdrawn.insert(service);
     return ok();
   }

@@ -14,11 +14,11 @@ identity::Pod pod(const std::string& service, const std::string& name, std::uint
   return {.cgroup_id = cgroup, .pod = name, .ns = "shop", .service = service, .local = local};
 }
 
-observe::EndpointTelemetry endpoint(const std::string& service, const std::string& name) {
+spec::EndpointTelemetry endpoint(const std::string& service, const std::string& name) {
   return {.id = {{"shop", service}, name}};
 }
 
-std::vector<std::string> names(const std::vector<observe::EndpointTelemetry>& endpoints) {
+std::vector<std::string> names(const std::vector<spec::EndpointTelemetry>& endpoints) {
   std::vector<std::string> out;
   for (const auto& e : endpoints) {
     out.push_back(e.id.service.name + "/" + e.id.pod);

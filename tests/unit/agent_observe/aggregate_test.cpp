@@ -14,17 +14,17 @@ namespace {
 
 using testing::endpoint;
 
-const ServiceId kService{"shop", "web"};
+const spec::ServiceId kService{"shop", "web"};
 
-ServiceAggregate aggregate_of(const std::vector<EndpointTelemetry>& endpoints,
-                              const std::vector<double>& offsets = {}) {
+spec::ServiceAggregate aggregate_of(const std::vector<spec::EndpointTelemetry>& endpoints,
+                                    const std::vector<double>& offsets = {}) {
   PersistenceEstimator persistence;
   return aggregate(kService, endpoints, offsets, {.now = 1'000'000'000}, persistence);
 }
 
 TEST(Aggregate, MediansMeansAndSpreadsAreOverKnownEndpoints) {
-  std::vector<EndpointTelemetry> e = {endpoint("a", 200), endpoint("b", 100), endpoint("c", 50),
-                                      endpoint("d", 50), endpoint("unknown", 9999)};
+  std::vector<spec::EndpointTelemetry> e = {endpoint("a", 200), endpoint("b", 100), endpoint("c", 50),
+                                            endpoint("d", 50), endpoint("unknown", 9999)};
   e[4].known = false;
   e[4].p50_ns = 1;
   e[0].p50_ns = 10e6;
@@ -61,7 +61,7 @@ TEST(Aggregate, PooledQuantilesOfLikeEndpointsAreTheirs) {
 }
 
 TEST(Aggregate, PooledQuantilesWeighByRequests) {
-  std::vector<EndpointTelemetry> e = {endpoint("fast"), endpoint("slow")};
+  std::vector<spec::EndpointTelemetry> e = {endpoint("fast"), endpoint("slow")};
   e[0].qps = 90;
   e[0].p50_ns = 10e6;
   e[0].p99_ns = 11e6;
@@ -77,7 +77,7 @@ TEST(Aggregate, PooledQuantilesWeighByRequests) {
 }
 
 TEST(Aggregate, ErrorsWeighByRequests) {
-  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
+  std::vector<spec::EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
   e[0].qps = 30;
   e[1].qps = 10;
   e[1].error_rate = 0.4;
@@ -85,7 +85,7 @@ TEST(Aggregate, ErrorsWeighByRequests) {
 }
 
 TEST(Aggregate, MemoryImbalanceIsOverEndpointsWithALimit) {
-  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b"), endpoint("c")};
+  std::vector<spec::EndpointTelemetry> e = {endpoint("a"), endpoint("b"), endpoint("c")};
   EXPECT_DOUBLE_EQ(aggregate_of(e).memory_imbalance, 0);
   e[0].memory_share = 0.2;
   e[1].memory_share = 0.6;
@@ -93,7 +93,7 @@ TEST(Aggregate, MemoryImbalanceIsOverEndpointsWithALimit) {
 }
 
 TEST(Aggregate, MeanAndMaxAreOfTheOwnFeatures) {
-  std::vector<EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
+  std::vector<spec::EndpointTelemetry> e = {endpoint("a"), endpoint("b")};
   e[0].error_rate = 0.5;
   const auto a = aggregate_of(e, {0.3, -0.1});
   EXPECT_FLOAT_EQ(a.mean[spec::kErrors], 0.25F);
@@ -116,11 +116,11 @@ TEST(Aggregate, AnyTelemetryGivesFiniteNumbersWithinBounds) {
   const double values[] = {std::nan(""), INFINITY, -INFINITY, -1, 0, 1e-300, 1e300, 1, 0.5, 42};
   PersistenceEstimator persistence;
   for (int round = 0; round < 2000; ++round) {
-    std::vector<EndpointTelemetry> endpoints;
+    std::vector<spec::EndpointTelemetry> endpoints;
     std::vector<double> offsets;
     const auto value = [&] { return values[random() % std::size(values)]; };
     for (std::uint64_t i = 0; i < random() % 6; ++i) {
-      EndpointTelemetry e;
+      spec::EndpointTelemetry e;
       e.id = {kService, "p" + std::to_string(random() % 4)};
       e.known = random() % 4 != 0;
       e.taken = random();

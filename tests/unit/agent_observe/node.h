@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "agent/observe/observer.h"
-#include "agent/observe/telemetry.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::observe::testing {
 
@@ -64,7 +64,7 @@ class FakeNode {
     loads.push_back(load);
   }
 
-  const std::vector<EndpointTelemetry>& tick(int times = 1) {
+  const std::vector<spec::EndpointTelemetry>& tick(int times = 1) {
     for (int i = 1; i < times; ++i) {
       once();
     }
@@ -78,7 +78,7 @@ class FakeNode {
   MonotonicNs now = 1'000'000'000;
 
  private:
-  const std::vector<EndpointTelemetry>& once() {
+  const std::vector<spec::EndpointTelemetry>& once() {
     now += interval;
     sample::Sample sample;
     sample.taken = now;
@@ -97,8 +97,8 @@ class FakeNode {
 };
 
 /// A known endpoint of shop/web with plain values.
-inline EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {
-  EndpointTelemetry e;
+inline spec::EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {
+  spec::EndpointTelemetry e;
   e.id = {{"shop", "web"}, pod};
   e.known = true;
   e.qps = 50;

@@ -13,8 +13,8 @@ namespace {
 
 using testing::endpoint;
 
-ServiceAggregate plain() {
-  ServiceAggregate a;
+spec::ServiceAggregate plain() {
+  spec::ServiceAggregate a;
   a.service = {"shop", "web"};
   a.endpoints = 4;
   a.known = 4;
@@ -93,7 +93,7 @@ TEST(LogPrior, IsRelativeToTheMeanAndZeroWhereNothingIsKnown) {
   EXPECT_NEAR(log_prior(endpoint("a", 50), plain()), std::log(0.5), 1e-12);
   EXPECT_NEAR(log_prior(endpoint("a", 0), plain()), std::log(0.75), 1e-12);
   EXPECT_NEAR(log_prior(endpoint("a", std::nan("")), plain()), std::log(0.75), 1e-12);
-  EXPECT_DOUBLE_EQ(log_prior(endpoint("a", 50), ServiceAggregate{}), 0);
+  EXPECT_DOUBLE_EQ(log_prior(endpoint("a", 50), spec::ServiceAggregate{}), 0);
   EXPECT_DOUBLE_EQ(log_prior(endpoint("a", 1e12), plain()), static_cast<double>(spec::kFeatureBound));
 }
 
@@ -119,8 +119,8 @@ TEST(Observe, FourToTwoToOneToOneFromKernelSamples) {
   node.add("web-2", {.id = 3, .limit_cores = 0.1, .requests = 8});
   node.add("web-3", {.id = 4, .limit_cores = 0.1, .requests = 4});
   PersistenceEstimator persistence;
-  ServiceAggregate a;
-  std::vector<EndpointTelemetry> e;
+  spec::ServiceAggregate a;
+  std::vector<spec::EndpointTelemetry> e;
   for (int tick = 0; tick < 5; ++tick) {
     e = node.tick();
     a = aggregate({"shop", "web"}, e, {}, {.now = node.now}, persistence);

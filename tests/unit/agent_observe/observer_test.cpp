@@ -45,7 +45,7 @@ TEST(Observer, ReportsWhatWasMeasuredInUnits) {
   FakeNode node;
   node.add("web-0", {.id = 1, .limit_cores = 0.4, .requests = 15, .errors = 3, .wait_ns = 10 * kMillisecond});
   const auto& e = node.tick(4).front();
-  EXPECT_EQ(e.id, (EndpointId{{"shop", "web"}, "web-0"}));
+  EXPECT_EQ(e.id, (spec::EndpointId{{"shop", "web"}, "web-0"}));
   EXPECT_EQ(e.address, "127.1.0.1");
   EXPECT_EQ(e.port, 8080);
   EXPECT_EQ(e.taken, node.now);

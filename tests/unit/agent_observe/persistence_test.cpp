@@ -14,8 +14,8 @@ namespace {
 
 using testing::kTick;
 
-std::vector<EndpointTelemetry> with(const std::vector<double>& capacities) {
-  std::vector<EndpointTelemetry> endpoints;
+std::vector<spec::EndpointTelemetry> with(const std::vector<double>& capacities) {
+  std::vector<spec::EndpointTelemetry> endpoints;
   for (std::size_t i = 0; i < capacities.size(); ++i) {
     endpoints.push_back(testing::endpoint("web-" + std::to_string(i), capacities[i]));
   }

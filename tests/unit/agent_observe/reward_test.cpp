@@ -8,8 +8,8 @@
 namespace ballast::observe {
 namespace {
 
-ServiceAggregate service(double p50_ms, double p99_ms) {
-  ServiceAggregate a;
+spec::ServiceAggregate service(double p50_ms, double p99_ms) {
+  spec::ServiceAggregate a;
   a.p50_ns = p50_ms * 1e6;
   a.p99_ns = p99_ms * 1e6;
   return a;

@@ -6,7 +6,7 @@
 
 #include <set>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::sample {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::sample {
 namespace {

@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 namespace {

@@ -8,18 +8,18 @@ source_dir=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# project NAME SEES INCLUDE: agent/base and agent/guard are rooms; agent/fleet has one source.
+# project NAME SEES INCLUDE: core/base and agent/guard are rooms; agent/fleet has one source.
 project() {
   local root=$work/$1
-  mkdir -p "$root"/agent/{base,fleet,guard} "$root/build"
-  echo '#pragma once' | tee "$root/agent/base/base.h" >"$root/agent/guard/guard.h"
+  mkdir -p "$root"/core/base "$root"/agent/{fleet,guard} "$root/build"
+  echo '#pragma once' | tee "$root/core/base/base.h" >"$root/agent/guard/guard.h"
   printf '#include "%s"\nint fleet_answer() { return 1; }\n' "$3" >"$root/agent/fleet/fleet.cpp"
   cat >"$root/CMakeLists.txt" <<EOF
 cmake_minimum_required(VERSION 3.25)
 project(walls LANGUAGES CXX)
 find_package(Threads REQUIRED)
 include($source_dir/cmake/rooms.cmake)
-ballast_room(agent/base)
+ballast_room(core/base)
 ballast_room(agent/fleet SOURCES agent/fleet/fleet.cpp SEES $2)
 ballast_room(agent/guard)
 EOF
@@ -37,8 +37,8 @@ expect_refused() {
   echo "refused: $name"
 }
 
-project by_the_rules agent/base agent/base/base.h || { cat "$work/by_the_rules/log"; exit 1; }
-expect_refused sees_to_its_right "not to its left" "agent/base agent/guard" agent/base/base.h
-expect_refused includes_unseen "No such file" agent/base agent/guard/guard.h
-expect_refused climbs "includes across rooms" agent/base ../guard/guard.h
-expect_refused unknown_room "not to its left" agent/nowhere agent/base/base.h
+project by_the_rules core/base core/base/base.h || { cat "$work/by_the_rules/log"; exit 1; }
+expect_refused sees_to_its_right "not to its left" "core/base agent/guard" core/base/base.h
+expect_refused includes_unseen "No such file" core/base agent/guard/guard.h
+expect_refused climbs "includes across rooms" core/base ../guard/guard.h
+expect_refused unknown_room "not to its left" agent/nowhere core/base/base.h

@@ -21,13 +21,13 @@ policy::Parameters parameters_at(std::uint64_t epoch, std::uint64_t version) {
   return parameters;
 }
 
-decide::Rollout rollout_at(std::uint64_t epoch, std::uint64_t version) {
-  decide::Rollout rollout;
+spec::Rollout rollout_at(std::uint64_t epoch, std::uint64_t version) {
+  spec::Rollout rollout;
   rollout.endpoint = "shop/web/web-0";
   rollout.epoch = epoch;
   rollout.version = version;
   for (int i = 0; i < 5; ++i) {
-    decide::Step step;
+    spec::Step step;
     step.observation.fill(0.1F * static_cast<float>(i));
     step.context.fill(0.3F);
     step.action = static_cast<decltype(step.action)>(i);
@@ -123,13 +123,13 @@ TEST(A3cWorker, LearnsAContextualBandit) {
     worker.hold(parameters);
     const auto forward = policy::ForwardNetwork::create(parameters);
     ASSERT_TRUE(forward);
-    decide::Rollout rollout;
+    spec::Rollout rollout;
     rollout.epoch = parameters.epoch;
     rollout.version = parameters.version;
     rollout.terminal = true;
     double right = 0;
     for (int i = 0; i < 20; ++i) {
-      decide::Step step;
+      spec::Step step;
       step.observation.fill(0.5F);
       step.observation[0] = random() % 2 == 0 ? 1.0F : -1.0F;
       step.context.fill(0.5F);

@@ -12,8 +12,8 @@
 #include <random>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "model/policy/forward.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/rollout_server.h"
@@ -87,13 +87,13 @@ class Agent {
     }
     const auto p = pi();
     std::discrete_distribution<std::size_t> choose(p.begin(), p.end());
-    decide::Rollout rollout;
+    spec::Rollout rollout;
     rollout.endpoint = "shop/web/web-0";
     rollout.epoch = parameters_.epoch;
     rollout.version = parameters_.version;
     rollout.terminal = true;
     for (int i = 0; i < 20; ++i) {
-      decide::Step step;
+      spec::Step step;
       step.observation.fill(0.5F);
       step.context.fill(0.5F);
       const std::size_t action = choose(random_);
@@ -234,7 +234,7 @@ TEST_F(LearnerProcess, LearnsThroughTheRealProcessesAndOutlivesEachOfThem) {
 TEST_F(LearnerProcess, AloneItWaitsAndStopsCleanly) {
   auto learner = start_learner();
   ASSERT_TRUE(eventually([&] { return agent_->server().learner_connected(); })) << log();
-  agent_->server().offer({decide::Rollout{}});
+  agent_->server().offer({spec::Rollout{}});
   std::this_thread::sleep_for(200ms);
   EXPECT_TRUE(learner.running()) << log();
   learner.signal(SIGTERM);

@@ -29,13 +29,13 @@ spec::Observation random_observation(std::mt19937& random) {
   return observation;
 }
 
-decide::Rollout random_rollout(std::mt19937& random, std::size_t steps) {
+spec::Rollout random_rollout(std::mt19937& random, std::size_t steps) {
   std::uniform_real_distribution<float> probability(0.05F, 1.0F);
   std::uniform_real_distribution<float> reward(-2.0F, 2.0F);
-  decide::Rollout rollout;
+  spec::Rollout rollout;
   rollout.endpoint = "shop/web/web-0";
   for (std::size_t i = 0; i < steps; ++i) {
-    decide::Step step;
+    spec::Step step;
     step.observation = random_observation(random);
     step.context = random_observation(random);
     step.action = static_cast<decltype(step.action)>(random() % spec::kActions);
@@ -113,8 +113,7 @@ struct Frozen {
 };
 
 // R, A and w at theta, which the derivative takes for constants.
-std::vector<Frozen> freeze(const Reference& at, const decide::Rollout& rollout,
-                           const Hyperparameters& hyper) {
+std::vector<Frozen> freeze(const Reference& at, const spec::Rollout& rollout, const Hyperparameters& hyper) {
   std::vector<Frozen> frozen(rollout.steps.size());
   for (std::size_t t = 0; t < rollout.steps.size(); ++t) {
     // By the definition, forwards: rewards up to the end of this step's segment, then V.
@@ -138,7 +137,7 @@ std::vector<Frozen> freeze(const Reference& at, const decide::Rollout& rollout,
   return frozen;
 }
 
-double loss(const Reference& at, const std::vector<decide::Rollout>& rollouts,
+double loss(const Reference& at, const std::vector<spec::Rollout>& rollouts,
             const std::vector<std::vector<Frozen>>& frozen, const Hyperparameters& hyper) {
   double sum = 0;
   for (std::size_t r = 0; r < rollouts.size(); ++r) {
@@ -159,7 +158,7 @@ double loss(const Reference& at, const std::vector<decide::Rollout>& rollouts,
 }
 
 // Central differences along random directions and along single parameters of every layer.
-void expect_gradient_matches(const std::vector<float>& theta, const std::vector<decide::Rollout>& rollouts,
+void expect_gradient_matches(const std::vector<float>& theta, const std::vector<spec::Rollout>& rollouts,
                              const Hyperparameters& hyper, std::mt19937& random) {
   ActorCritic network;
   ASSERT_TRUE(network.load(theta));
@@ -241,7 +240,7 @@ TEST(ActorCritic, GradientMatchesFiniteDifferences) {
 TEST(ActorCritic, GradientOfSeveralRolloutsIsTheirMean) {
   std::mt19937 random(4);
   const auto theta = random_theta(random, 0.12F);
-  std::vector<decide::Rollout> rollouts = {random_rollout(random, 3), random_rollout(random, 8)};
+  std::vector<spec::Rollout> rollouts = {random_rollout(random, 3), random_rollout(random, 8)};
   rollouts[0].terminal = true;
   expect_gradient_matches(theta, rollouts, {.gamma = 0.9, .entropy_bonus = 0.3}, random);
 }

@@ -9,7 +9,7 @@
 #include <limits>
 #include <random>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::policy {
 namespace {

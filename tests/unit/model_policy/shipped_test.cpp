@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/sim/policy.h"
 
 namespace ballast::sim {

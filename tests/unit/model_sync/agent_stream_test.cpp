@@ -10,8 +10,8 @@
 #include <cstring>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/file.h"
+#include "core/base/unique_fd.h"
 #include "model/sync/agent_client.h"
 #include "model/sync/rollout_server.h"
 #include "served.h"
@@ -21,8 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::vector<decide::Rollout> rollouts(std::size_t count, std::uint64_t first_version = 0) {
-  std::vector<decide::Rollout> out(count);
+std::vector<spec::Rollout> rollouts(std::size_t count, std::uint64_t first_version = 0) {
+  std::vector<spec::Rollout> out(count);
   for (std::size_t i = 0; i < count; ++i) {
     out[i].endpoint = "shop/web/web-0";
     out[i].epoch = 1;
@@ -68,7 +68,7 @@ TEST_F(AgentStream, RolloutsArriveInOrder) {
   learn();
   server_->offer(rollouts(100));
   server_->offer(rollouts(50, 100));
-  std::vector<decide::Rollout> got;
+  std::vector<spec::Rollout> got;
   EXPECT_TRUE(eventually([&] {
     for (auto& rollout : client_->take_rollouts(10ms)) {
       got.push_back(std::move(rollout));

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::sync {
 namespace {

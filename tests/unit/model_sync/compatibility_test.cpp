@@ -89,8 +89,8 @@ TEST(Compatibility, ANodeOneVersionBehindIsUnderstood) {
   EXPECT_EQ(report.tick_s, 0.25);
   EXPECT_TRUE(report.whole);
   ASSERT_EQ(report.endpoints.size(), 1U);
-  const observe::EndpointTelemetry& endpoint = report.endpoints[0].telemetry;
-  EXPECT_EQ(endpoint.id, (observe::EndpointId{{"s", "w"}, "p"}));
+  const spec::EndpointTelemetry& endpoint = report.endpoints[0].telemetry;
+  EXPECT_EQ(endpoint.id, (spec::EndpointId{{"s", "w"}, "p"}));
   EXPECT_EQ(endpoint.taken, 90U);
   EXPECT_EQ(endpoint.capacity_qps, 1.0);
 }

@@ -3,8 +3,8 @@
 // Nodes that report to the fleet over a real socket.
 #include <grpcpp/grpcpp.h>
 
-#include "agent/base/clock.h"
 #include "ballast_sync.grpc.pb.h"
+#include "core/base/clock.h"
 #include "model/sync/fleet_client.h"
 #include "model/sync/fleet_wire.h"
 #include "served.h"
@@ -61,7 +61,7 @@ TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
   EXPECT_TRUE(view->whole);
   EXPECT_EQ(view->nodes, 2U);
   ASSERT_EQ(view->services.size(), 1U);
-  EXPECT_EQ(view->services[0].aggregate.service, (observe::ServiceId{"shop", "web"}));
+  EXPECT_EQ(view->services[0].aggregate.service, (spec::ServiceId{"shop", "web"}));
   ASSERT_EQ(view->services[0].others.size(), 1U);
   const fleet::EndpointReport& other = view->services[0].others[0];
   EXPECT_EQ(other.telemetry.id.pod, "web-1");

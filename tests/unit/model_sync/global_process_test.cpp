@@ -9,8 +9,8 @@
 #include <functional>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint.h"
 #include "model/sync/global_server.h"

@@ -10,8 +10,8 @@
 #include <sstream>
 #include <thread>
 
-#include "agent/base/file.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/file.h"
+#include "core/base/unique_fd.h"
 #include "model/sync/worker_client.h"
 #include "served.h"
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/sync/global_server.h"
 
 namespace ballast::sync {

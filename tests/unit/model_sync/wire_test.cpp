@@ -8,13 +8,13 @@
 namespace ballast::sync {
 namespace {
 
-decide::Rollout example() {
-  decide::Rollout rollout;
+spec::Rollout example() {
+  spec::Rollout rollout;
   rollout.endpoint = "shop/web/web-0";
   rollout.epoch = 3;
   rollout.version = 1'000'000'007;
   for (int i = 0; i < 3; ++i) {
-    decide::Step step;
+    spec::Step step;
     step.observation.fill(0.1F * static_cast<float>(i));
     step.context.fill(-1.5F);
     step.context[4] = static_cast<float>(i);

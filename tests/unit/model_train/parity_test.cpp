@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::size_t kSteps = 20;
 
-decide::Rollout rollout_of(env::Random& random) {
-  decide::Rollout rollout;
+spec::Rollout rollout_of(env::Random& random) {
+  spec::Rollout rollout;
   rollout.endpoint = "shop/web/web-0";
   const auto observation = [&random] {
     spec::Observation out{};
@@ -25,7 +25,7 @@ decide::Rollout rollout_of(env::Random& random) {
     return out;
   };
   for (std::size_t i = 0; i < kSteps; ++i) {
-    decide::Step step;
+    spec::Step step;
     step.observation = observation();
     step.context = observation();
     step.action = static_cast<std::uint8_t>(random.below(spec::kActions));
@@ -37,7 +37,7 @@ decide::Rollout rollout_of(env::Random& random) {
   return rollout;
 }
 
-Batch batch_of(const decide::Rollout& rollout, const Network& network, const std::vector<float>& theta,
+Batch batch_of(const spec::Rollout& rollout, const Network& network, const std::vector<float>& theta,
                double gamma) {
   Batch batch;
   for (std::size_t i = 0; i < kSteps; ++i) {
@@ -71,7 +71,7 @@ TEST(Parity, GradientIsLibTorchsToOneInAHundredThousand) {
   EXPECT_EQ(network.from_spec(network.to_spec(theta)), theta);
 
   env::Random random(4);
-  const decide::Rollout rollout = rollout_of(random);
+  const spec::Rollout rollout = rollout_of(random);
   const net::Hyperparameters hyper{0.97, 0.02, kSteps};
   const auto theirs = torch.gradient(std::span(&rollout, 1), hyper);
   ASSERT_TRUE(theirs.ok());
@@ -98,7 +98,7 @@ TEST(Parity, OutputsAreLibTorchsToOneInAHundredThousand) {
   net::ActorCritic torch;
   ASSERT_TRUE(torch.load(network.to_spec(theta)).ok());
   env::Random random(4);
-  const decide::Rollout rollout = rollout_of(random);
+  const spec::Rollout rollout = rollout_of(random);
   Cache cache;
   for (const auto& step : rollout.steps) {
     const auto logits = torch.logits(std::span(&step.observation, 1))[0];

@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/train/checkpoint.h"
 #include "model/train/train.h"

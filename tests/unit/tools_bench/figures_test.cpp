@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <set>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "tools/bench/charts.h"
 #include "tools/bench/figures_command.h"
 #include "tools/bench/speed_command.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/sim/scenario.h"
 #include "tools/bench/gate_command.h"

@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "agent/base/file.h"
-#include "agent/base/process.h"
+#include "core/base/file.h"
+#include "core/base/process.h"
 #include "model/policy/parameters.h"
 
 namespace ballast::bench {

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::ctl {
 namespace {

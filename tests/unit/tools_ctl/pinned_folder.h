@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/file.h"
-#include "agent/base/unique_fd.h"
 #include "agent/sample/maps.h"
+#include "core/base/clock.h"
+#include "core/base/file.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::ctl {
 

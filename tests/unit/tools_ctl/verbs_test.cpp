@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "agent/guard/guard.h"
-#include "model/spec/spec.h"
+#include "core/spec/spec.h"
 #include "pinned_folder.h"
 #include "tools/ctl/top.h"
 

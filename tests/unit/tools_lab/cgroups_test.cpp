@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast::lab {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast::bench {
 

@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast::bench {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast::bench {
 

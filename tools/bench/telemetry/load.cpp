@@ -17,8 +17,8 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/base/unique_fd.h"
+#include "core/base/clock.h"
+#include "core/base/unique_fd.h"
 #include "tools/bench/telemetry/reply_parser.h"
 
 namespace ballast::bench {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/base/table.h"
+#include "core/base/table.h"
 
 #include <algorithm>
 #include <utility>

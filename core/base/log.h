@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/base/listen_address.h"
+#include "core/base/listen_address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -11,7 +11,7 @@
 #include <charconv>
 #include <cstring>
 
-#include "agent/base/unique_fd.h"
+#include "core/base/unique_fd.h"
 
 namespace ballast {
 

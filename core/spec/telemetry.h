@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "model/spec/spec.h"
+#include "core/base/clock.h"
+#include "core/spec/spec.h"
 
-namespace ballast::observe {
+namespace ballast::spec {
 
 /// Namespace and name of a service; the unit that has weights.
 struct ServiceId {
@@ -82,15 +82,15 @@ struct ServiceAggregate {
   double persistence_s = 0;
   /// How unequal the capacities are: standard deviation of log capacity over known endpoints.
   double capacity_spread = 0;
-  std::array<float, spec::kFeatures> mean{};  ///< of the endpoints' own features
-  std::array<float, spec::kFeatures> max{};
+  std::array<float, kFeatures> mean{};  ///< of the endpoints' own features
+  std::array<float, kFeatures> max{};
 };
 
 /// An endpoint as a policy sees it.
 struct EndpointObservation {
   EndpointTelemetry telemetry;
   double log_prior = 0;  ///< log(capacity * speed / the service's mean); 0 where unknown
-  spec::Observation features{};
+  Observation features{};
 };
 
 struct ServiceObservation {
@@ -98,4 +98,4 @@ struct ServiceObservation {
   std::vector<EndpointObservation> endpoints;
 };
 
-}  // namespace ballast::observe
+}  // namespace ballast::spec

@@ -5,10 +5,10 @@
 #include <fstream>
 #include <limits>
 
-#include "agent/base/cgroup_root.h"
-#include "agent/base/file.h"
-#include "agent/base/human.h"
-#include "agent/base/table.h"
+#include "core/base/cgroup_root.h"
+#include "core/base/file.h"
+#include "core/base/human.h"
+#include "core/base/table.h"
 
 namespace ballast {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/base/cgroup_root.h"
+#include "core/base/cgroup_root.h"
 
 #include <linux/magic.h>
 #include <sys/vfs.h>
@@ -9,7 +9,7 @@
 #include <sstream>
 #include <string>
 
-#include "agent/base/file.h"
+#include "core/base/file.h"
 
 namespace ballast {
 namespace {

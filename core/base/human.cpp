@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/base/human.h"
+#include "core/base/human.h"
 
 #include <fmt/format.h>
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "agent/base/result.h"
+#include "core/base/result.h"
 
 namespace ballast {
 
