@@ -22,18 +22,10 @@ struct {
 static __always_inline void coverage_add(u64 cgroup_id, u8 kind)
 {
 	struct ballast_coverage_key key = {.cgroup_id = cgroup_id, .kind = kind};
-	struct ballast_coverage_value *value = bpf_map_lookup_elem(&coverage, &key);
+	struct ballast_coverage_value *value = map_row(&coverage, &key);
 
-	if (!value) {
-		struct ballast_coverage_value zero = {};
-
-		bpf_map_update_elem(&coverage, &key, &zero, BPF_NOEXIST);
-		value = bpf_map_lookup_elem(&coverage, &key);
-	}
-	if (!value) {
-		count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
+	if (!value)
 		return;
-	}
 	counter_add(value->events, 1);
 	value->last_seen_ns = bpf_ktime_get_ns();
 }

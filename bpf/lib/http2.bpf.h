@@ -304,6 +304,7 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 	if (c->class != HTTP_SPOKEN)
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
+		c->call.inserted = d->fields.before;
 		if (http2_request(c, h, d))
 			call_opened(skb, &c->call, c->role, ingress, end - http2_frame_size(d), id,
 				    d->first_ns);
@@ -337,7 +338,7 @@ static __always_inline void http2_lost(struct http_socket *c, struct http2_socke
 	}
 }
 
-/* As http_window(). */
+/* As http1_window(). */
 static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socket *c,
 					struct http2_socket *h, struct http1_window *w,
 					bool ingress, u32 offset, u64 now)
@@ -390,9 +391,8 @@ __noinline int http2_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return (int)http2_window(skb, c, h, &c->tx_window, false, offset, now);
 }
 
-/* The packet from `offset` on. */
-static __always_inline void http2_payload(struct __sk_buff *skb, struct http_socket *c,
-					  bool ingress, u32 offset)
+static __always_inline void http2_walk(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+				       u32 offset)
 {
 	struct bpf_sock *sk = skb->sk;
 	u32 len = skb->len - offset;
@@ -436,7 +436,37 @@ static __always_inline void http2_payload(struct __sk_buff *skb, struct http_soc
 	}
 }
 
-static __always_inline bool http2_gap_harmless(struct __sk_buff *skb, bool ingress, u32 gap)
+static __always_inline int http2_packet(struct __sk_buff *skb, u32 offset, bool ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+
+	if (c && offset < skb->len)
+		http2_walk(skb, c, ingress, offset);
+	return 0;
+}
+
+__noinline int http2_packet_rx(struct __sk_buff *skb, u32 offset)
+{
+	return http2_packet(skb, offset, true);
+}
+
+__noinline int http2_packet_tx(struct __sk_buff *skb, u32 offset)
+{
+	return http2_packet(skb, offset, false);
+}
+
+static __always_inline u32 http2_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+					 u32 offset)
+{
+	if (ingress)
+		http2_packet_rx(skb, offset);
+	else
+		http2_packet_tx(skb, offset);
+	return skb->len;
+}
+
+static __always_inline bool http2_gap_harmless(struct __sk_buff *skb, struct http_socket *c,
+					       bool ingress, u32 gap)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct http2_socket *h;
@@ -447,8 +477,8 @@ static __always_inline bool http2_gap_harmless(struct __sk_buff *skb, bool ingre
 	return h && http2_skips(ingress ? &h->rx : &h->tx, gap);
 }
 
-/* `requests`: this is their direction. */
-static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, bool requests, u32 gap)
+static __always_inline void http2_gap(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+				      u32 gap)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct http2_direction *d;
@@ -465,8 +495,28 @@ static __always_inline void http2_gap(struct __sk_buff *skb, bool ingress, bool 
 		return;
 	}
 	count_loss(BALLAST_LOSS_GAP, 1, gap);
-	h->gapped |= requests;
+	h->gapped |= http_carries_requests(c, ingress);
 	http2_lose(d);
+}
+
+static __always_inline void http2_finish(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+					 u32 flags)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http2_socket *h;
+
+	h = sk && c->mode == HTTP_MODE_2 ? bpf_sk_storage_get(&http2_sockets, sk, NULL, 0) : NULL;
+	if (h)
+		http2_abandon(c, h);
+}
+
+static __always_inline void http2_close(struct sock *sk, struct http_socket *c)
+{
+	struct http2_socket *h =
+		c->mode == HTTP_MODE_2 ? bpf_sk_storage_get(&http2_sockets, sk, NULL, 0) : NULL;
+
+	if (h)
+		http2_abandon(c, h);
 }
 
 /* The HTTP/1 parser met the preface or what may be a frame's header. false: it is none, or there
@@ -493,7 +543,7 @@ static __always_inline bool http2_switch(struct __sk_buff *skb, struct http_sock
 		return false;
 	}
 	h->adopted = c->class == HTTP_ADOPTED;
-	h->upgraded = c->mode == HTTP_MODE_UPGRADED;
+	h->upgraded = c->upgrade == HTTP1_UPGRADED;
 	d = ingress ? &h->rx : &h->tx;
 	d->strict = 1;
 	event = http2_take_over(d, s);

@@ -5,60 +5,20 @@
 /* Segments by their sequence numbers: late ones, overlaps, holes and what is behind them, bytes
  * that never come. */
 
-#include "bpf/lib/http2.bpf.h"
-#include "bpf/lib/http_messages.bpf.h"
+#include "bpf/lib/protocols.bpf.h"
 
 /* A sequence number further off than any window (RFC 7323) is not a gap but another story. */
 #define HTTP_MAX_GAP    (1 << 30)
 #define HTTP_TURN_TRIES 1024
 
-/* What is rare lies in global functions as well: the verifier checks each once, and not in every
- * state that the packet's way may be in. */
-
-static __always_inline struct http_socket *http_socket_of(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = skb->sk;
-
-	return sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
-}
-
 /* Bytes that will not be seen. */
 __noinline int http_gap(struct __sk_buff *skb, u32 gap, u32 ingress)
 {
 	struct http_socket *c = http_socket_of(skb);
-	struct http_direction *d;
-	struct http1_stream *s;
 
-	if (!c)
-		return 0;
-	d = ingress ? &c->rx : &c->tx;
-	s = &d->stream;
-	if (c->mode == HTTP_MODE_2) {
-		http2_gap(skb, ingress, http_carries_requests(c, ingress), gap);
-	} else if (http1_skips(s, gap)) {
-		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
-			s->remaining -= gap;
-	} else if (s->state == HTTP1_BODY && s->remaining == gap) { /* its rest, and no more */
-		s->state = HTTP1_START;
-		if (s->kind == HTTP1_RESPONSE)
-			http_answered(skb, c, d, ingress, http_now(skb, ingress));
-	} else {
-		count_loss(BALLAST_LOSS_GAP, 1, gap);
-		http1_doubt(&c->pipeline);
-		s->state = HTTP1_LOST;
-		if (c->class == HTTP_NEW) /* its first bytes are not known */
-			c->class = HTTP_ADOPTED;
-	}
+	if (c)
+		protocol_gap(skb, c, ingress, gap);
 	return 0;
-}
-
-/* Whether a gap of so many bytes is the inside of a body, of which nothing has to be seen. */
-static __always_inline bool http_gap_harmless(struct __sk_buff *skb, struct http_socket *c,
-					      bool ingress, u32 gap)
-{
-	if (c->mode == HTTP_MODE_2)
-		return http2_gap_harmless(skb, ingress, gap);
-	return http1_skips(ingress ? &c->rx.stream : &c->tx.stream, gap);
 }
 
 /* TCP has not had the bytes from `seq` on either: they are still to come. */
@@ -107,7 +67,7 @@ __noinline int http_out_of_order(struct __sk_buff *skb, u32 seq, u32 len, u32 in
 	}
 	if ((s32)(end - d->next_seq) <= 0)
 		return (int)len;
-	if (ahead > 0 && ingress && !http_gap_harmless(skb, c, ingress, (u32)ahead) &&
+	if (ahead > 0 && ingress && !protocol_gap_harmless(skb, c, ingress, (u32)ahead) &&
 	    http_awaited(skb, d->next_seq)) {
 		if (!d->holed || (s32)(seq - d->hole_end) < 0)
 			d->hole_end = seq;

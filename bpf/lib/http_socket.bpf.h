@@ -4,8 +4,8 @@
 
 /* What the http probe keeps with a TCP socket. */
 
-#include "bpf/lib/calls.bpf.h"
 #include "bpf/lib/http1_pipeline.h"
+#include "bpf/lib/packet.bpf.h"
 #include "bpf/lib/requests.bpf.h"
 
 enum http_class {
@@ -15,11 +15,16 @@ enum http_class {
 	HTTP_NOT,     /* bytes are counted, not looked at */
 };
 
+/* Whose the bytes are: see protocols.bpf.h. */
 enum http_mode {
 	HTTP_MODE_1 = 0,
-	HTTP_MODE_UPGRADED, /* after a 101: HTTP/2 or a tunnel, as the next bytes say */
 	HTTP_MODE_2,
-	HTTP_MODE_TUNNEL, /* not HTTP any more */
+};
+
+enum http1_upgrade {
+	HTTP1_NOT_UPGRADED = 0,
+	HTTP1_UPGRADED, /* after a 101: HTTP/2 or a tunnel, as the next bytes say */
+	HTTP1_TUNNELS,  /* not HTTP any more */
 };
 
 /* Packets of an adopted connection that may pass before we take it for something else. Large,
@@ -42,13 +47,27 @@ struct http_direction {
 	u8 pad[2];
 };
 
+/* Both ends of a connection, as its packets tell them, and what of it is sampled. */
+struct call_socket {
+	u8 local[16];
+	u8 peer[16];
+	u16 local_port;
+	u16 peer_port;
+	u8 known;
+	u8 pad[3];
+	u32 sampled;  /* the request in `span_sockets`, by its place on the connection; 0: none */
+	u32 inserted; /* HTTP/2: what the indices of the last request's head count from */
+};
+
 struct http_socket {
 	u64 cgroup_id;
 	u32 patience;
 	u8 class; /* enum http_class */
 	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
 	u8 closed;
-	u8 mode; /* enum http_mode */
+	u8 mode;    /* enum http_mode */
+	u8 upgrade; /* enum http1_upgrade */
+	u8 pad[7];
 	struct http_direction rx;
 	struct http_direction tx;
 	struct http1_pipeline pipeline;
@@ -71,6 +90,16 @@ struct {
 	__type(key, __u32);
 	__type(value, struct http1_window);
 } rx_window SEC(".maps");
+
+/* What is rare lies in global functions, which are given the packet alone and look the socket's
+ * state up: the verifier checks each once, and not in every state that the packet's way may be in.
+ */
+static __always_inline struct http_socket *http_socket_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
+}
 
 static __always_inline struct ballast_request_value *http_row(struct http_socket *c, u8 protocol)
 {

@@ -57,19 +57,27 @@ static __always_inline void count_loss(u32 reason, u64 events, u64 bytes)
  * shape that the verifier follows. */
 #define opaque(x) asm volatile("" : "+r"(x))
 
+/* What a row begins as; too large for the stack. */
+static const u64 zeros[BALLAST_MAX_ROW / 8];
+
+/* The row of `key`, made of zeros where there is none. NULL: the map is full, which is counted. */
+static __always_inline void *map_row(void *map, const void *key)
+{
+	void *value = bpf_map_lookup_elem(map, key);
+
+	if (value)
+		return value;
+	/* Of two CPUs that insert at once, one is refused and finds the other's row. */
+	bpf_map_update_elem(map, key, zeros, BPF_NOEXIST);
+	value = bpf_map_lookup_elem(map, key);
+	if (!value)
+		count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
+	return value;
+}
+
 static __always_inline struct ballast_connection_value *connection_row(u64 cgroup_id)
 {
-	struct ballast_connection_value *value = bpf_map_lookup_elem(&connections, &cgroup_id);
-
-	if (!value) {
-		struct ballast_connection_value zero = {};
-
-		bpf_map_update_elem(&connections, &cgroup_id, &zero, BPF_NOEXIST);
-		value = bpf_map_lookup_elem(&connections, &cgroup_id);
-		if (!value)
-			count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
-	}
-	return value;
+	return map_row(&connections, &cgroup_id);
 }
 
 #endif

@@ -14,32 +14,13 @@ struct {
 	__type(value, struct ballast_request_value);
 } requests SEC(".maps");
 
-/* A value of zeros to insert; too large for the stack. Never written. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct ballast_request_value);
-} no_requests SEC(".maps");
-
 static __always_inline struct ballast_request_value *request_row(u64 cgroup_id, u8 role,
 								 u8 protocol)
 {
 	struct ballast_request_key key = {
 		.cgroup_id = cgroup_id, .role = role, .protocol = protocol};
-	struct ballast_request_value *value = bpf_map_lookup_elem(&requests, &key);
-	u32 zero = 0;
 
-	if (value)
-		return value;
-	value = bpf_map_lookup_elem(&no_requests, &zero);
-	if (!value)
-		return NULL;
-	bpf_map_update_elem(&requests, &key, value, BPF_NOEXIST);
-	value = bpf_map_lookup_elem(&requests, &key);
-	if (!value)
-		count_loss(BALLAST_LOSS_MAP_FULL, 1, 0);
-	return value;
+	return map_row(&requests, &key);
 }
 
 /* The maximum may lose a race between two CPUs; the histogram does not. */

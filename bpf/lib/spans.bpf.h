@@ -4,8 +4,14 @@
 
 /* Spans of sampled requests, through slots of which the oldest is overwritten. */
 
-#include "bpf/lib/http2.bpf.h"
+#include "bpf/lib/hpack.h"
 #include "bpf/lib/http_socket.bpf.h"
+
+/* 0: no spans. Else one time slice of so many is sampled whole, so that what a request causes on
+ * this node is in the sample when the request is. */
+const volatile unsigned int span_every = 0; /* no typedef: the skeleton repeats the type */
+#define SPAN_SLICE_SHIFT    26              /* 67 ms */
+#define SPAN_NO_GRPC_STATUS (17U << 16)     /* above an HTTP status: HPACK_GRPC_UNKNOWN */
 
 /* The one request of a connection that is being sampled. */
 struct span_socket {
@@ -33,9 +39,40 @@ struct {
 	__type(value, __u64);
 } span_count SEC(".maps");
 
+/* v4 addresses as v4-mapped v6 ones. */
+static __always_inline void call_addresses(struct __sk_buff *skb, struct call_socket *call,
+					   bool ingress)
+{
+	u8 *source = ingress ? call->peer : call->local;
+	u8 *target = ingress ? call->local : call->peer;
+	u8 ports[4];
+	u32 ip_len;
+
+	ip_len = ip_header_len(skb, (const u8 *)(unsigned long)skb->data,
+			       (const u8 *)(unsigned long)skb->data_end);
+	if (!ip_len || bpf_skb_load_bytes(skb, ip_len, ports, sizeof(ports)) < 0)
+		return;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		source[10] = source[11] = target[10] = target[11] = 0xff;
+		if (bpf_skb_load_bytes(skb, 12, source + 12, 4) < 0 ||
+		    bpf_skb_load_bytes(skb, 16, target + 12, 4) < 0)
+			return;
+	} else if (bpf_skb_load_bytes(skb, 8, source, 16) < 0 ||
+		   bpf_skb_load_bytes(skb, 24, target, 16) < 0) {
+		return;
+	}
+	if (ingress) {
+		call->peer_port = (u16)(ports[0] << 8 | ports[1]);
+		call->local_port = (u16)(ports[2] << 8 | ports[3]);
+	} else {
+		call->local_port = (u16)(ports[0] << 8 | ports[1]);
+		call->peer_port = (u16)(ports[2] << 8 | ports[3]);
+	}
+	call->known = 1;
+}
+
 /* Begins a span of the request whose head begins at `offset` of this packet, which may lie before
- * it: then the head is not kept. `ordinal`: its place on the connection, or its stream. 1: a
- * stream. */
+ * it: then the head is not kept. `ordinal`: its place on the connection, or its stream. */
 __noinline int span_opened(struct __sk_buff *skb, u32 offset, u32 ordinal, u64 start_ns)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -67,7 +104,7 @@ __noinline int span_opened(struct __sk_buff *skb, u32 offset, u32 ordinal, u64 s
 	if (offset >= seg.offset && offset < skb->len &&
 	    bpf_skb_load_bytes(skb, offset, sampled->span.head, n) >= 0)
 		sampled->span.head_len = (u16)n;
-	sampled->span.inserted = 0;
+	sampled->span.inserted = c->call.inserted;
 	sampled->span.first_byte_ns = 0;
 	sampled->span.grpc_status = HPACK_GRPC_UNKNOWN;
 	sampled->span.cgroup_id = c->cgroup_id;
@@ -79,26 +116,6 @@ __noinline int span_opened(struct __sk_buff *skb, u32 offset, u32 ordinal, u64 s
 	sampled->span.local_port = c->call.local_port;
 	sampled->span.peer_port = c->call.peer_port;
 	c->call.sampled = ordinal;
-	return c->mode == HTTP_MODE_2;
-}
-
-/* HTTP/2: what the indices of the head that span_opened() kept count from. */
-__noinline int span_table(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = skb->sk;
-	struct span_socket *sampled;
-	struct http2_socket *h;
-	struct http_socket *c;
-
-	if (!sk)
-		return 0;
-	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
-	sampled = bpf_sk_storage_get(&span_sockets, sk, NULL, 0);
-	if (!c || !h || !sampled)
-		return 0;
-	sampled->span.inserted =
-		http_carries_requests(c, true) ? h->rx.fields.before : h->tx.fields.before;
 	return 0;
 }
 
@@ -126,10 +143,8 @@ __noinline int call_began(struct __sk_buff *skb, u32 ingress, u32 offset, u32 or
 	if (!c || (c->role != BALLAST_ROLE_CLIENT && !sampled))
 		return 0;
 	call_learn(skb, ingress);
-	if (!sampled)
-		return 0;
-	if (span_opened(skb, offset, ordinal, start_ns))
-		span_table(skb);
+	if (sampled)
+		span_opened(skb, offset, ordinal, start_ns);
 	return 0;
 }
 

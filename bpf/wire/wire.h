@@ -142,6 +142,9 @@ struct ballast_request_value {
 	struct ballast_latency first_byte;
 	struct ballast_latency last_byte;
 };
+/* The largest value of a row that a program makes. */
+#define BALLAST_MAX_ROW 4096
+BALLAST_ASSERT(sizeof(struct ballast_request_value) <= BALLAST_MAX_ROW, "rows begin as zeros");
 BALLAST_ASSERT(sizeof(struct ballast_latency) == 8 * (3 + BALLAST_HIST_BUCKETS), "latency layout");
 BALLAST_ASSERT(sizeof(struct ballast_request_value) ==
 		       8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 1) +
