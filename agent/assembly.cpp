@@ -18,7 +18,7 @@
 #include "agent/identity/static_file.h"
 #include "agent/identity/static_source.h"
 #include "core/base/file.h"
-#include "model/sync/fleet_client.h"
+#include "model/sync/client/fleet_client.h"
 
 namespace ballast::assembly {
 namespace {

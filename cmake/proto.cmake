@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# ballast_proto(TARGET model_sync_proto ROOT model/sync FILES a.proto b.proto GRPC)
+# ballast_proto(TARGET model_sync_proto ROOT model/sync/wire FILES a.proto b.proto GRPC)
 # Generates C++ for protobuf files below ROOT (the import root) into a static library.
 # Generated code is not ours, so our warnings do not hold for it.
 find_program(BALLAST_PROTOC protoc REQUIRED)

@@ -17,7 +17,9 @@ set(BALLAST_ROOM_ORDER
     bpf/wire bpf/lib core/base core/spec
     agent/config agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/actuate agent/export
-    model/policy model/sim model/env model/train model/net model/sync agent/loop model/learn
+    model/policy model/sim model/env model/train model/net
+    model/sync/transport model/sync/network model/sync/checkpoint model/sync/wire model/sync/rollouts
+    model/sync/client model/sync/server model/sync/operations agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast
@@ -144,7 +146,8 @@ endfunction()
 function(ballast_check_rooms)
   get_property(rooms GLOBAL PROPERTY BALLAST_ROOMS)
   foreach(house bpf core agent model)
-    file(GLOB lists RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${house}/*/CMakeLists.txt)
+    file(GLOB lists RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${house}/*/CMakeLists.txt
+         ${PROJECT_SOURCE_DIR}/${house}/*/*/CMakeLists.txt)
     foreach(list IN LISTS lists)
       get_filename_component(room ${list} DIRECTORY)
       if(NOT room IN_LIST rooms AND NOT room STREQUAL "bpf/probes" AND BALLAST_WITH_TORCH)

@@ -20,11 +20,11 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "model/policy/shipped.h"
-#include "model/sync/checkpoint.h"
-#include "model/sync/global_network.h"
-#include "model/sync/global_server.h"
-#include "model/sync/listen.h"
-#include "model/sync/operations.h"
+#include "model/sync/checkpoint/checkpoint.h"
+#include "model/sync/network/global_network.h"
+#include "model/sync/operations/operations.h"
+#include "model/sync/server/global_server.h"
+#include "model/sync/transport/listen.h"
 
 namespace {
 

@@ -16,8 +16,8 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "model/learn/a3c_worker.h"
-#include "model/sync/agent_client.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
+#include "model/sync/rollouts/agent_client.h"
 
 namespace {
 

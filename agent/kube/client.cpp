@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <random>
 #include <utility>
 
 #include "core/base/file.h"
@@ -129,13 +128,6 @@ Result<ClientOptions> in_cluster(const fs::path& folder) {
   options.ca_file = folder / "ca.crt";
   options.token_file = folder / "token";
   return options;
-}
-
-Ms Backoff::next() {
-  thread_local std::minstd_rand draw{std::random_device{}()};
-  const auto whole = std::min<Ms::rep>(most_.count(), least_.count() << std::min(steps_, 20));
-  steps_ = std::min(steps_ + 1, 20);
-  return Ms(std::uniform_int_distribution<Ms::rep>(whole / 2, whole)(draw));
 }
 
 Result<std::unique_ptr<Client>> Client::create(ClientOptions options) {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/backoff.h"
 #include "core/base/result.h"
 
 /// The Kubernetes API, as every room that talks to it uses it: one client, its watches, Leases and
@@ -59,20 +60,6 @@ struct Reply {
   bool ok() const { return status >= 200 && status < 300; }
   /// The body; discarded() when it is no JSON.
   Json json() const { return Json::parse(body, nullptr, false); }
-};
-
-/// Waits between attempts: doubled each time between the bounds, and drawn evenly from the upper half
-/// so that a thousand agents do not come back at once.
-class Backoff {
- public:
-  Backoff(std::chrono::milliseconds least, std::chrono::milliseconds most) : least_(least), most_(most) {}
-  std::chrono::milliseconds next();
-  void reset() { steps_ = 0; }
-
- private:
-  std::chrono::milliseconds least_;
-  std::chrono::milliseconds most_;
-  int steps_ = 0;
 };
 
 /// Thread-safe. Keeps connections open between calls.

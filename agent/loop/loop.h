@@ -21,7 +21,7 @@
 #include "agent/observe/reward.h"
 #include "agent/sample/sample.h"
 #include "core/base/result.h"
-#include "model/sync/rollout_server.h"
+#include "model/sync/rollouts/rollout_server.h"
 
 namespace ballast::loop {
 

@@ -11,7 +11,7 @@
 #include "core/spec/rollout.h"
 #include "model/net/actor_critic.h"
 #include "model/policy/parameters.h"
-#include "model/sync/global_network.h"
+#include "model/sync/network/global_network.h"
 
 /// Asynchronous advantage actor-critic (Mnih et al. 2016), the worker's half: rollouts in,
 /// gradients out. The other half is sync::GlobalNetwork.

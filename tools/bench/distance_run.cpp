@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "model/env/registry.h"
-#include "model/sync/global_network.h"
+#include "model/sync/network/global_network.h"
 #include "model/train/learner.h"
 #include "model/train/loss.h"
 

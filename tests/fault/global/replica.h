@@ -16,7 +16,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
 
 namespace ballast::sync {
 

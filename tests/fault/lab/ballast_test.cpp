@@ -9,7 +9,7 @@
 
 #include "lab_process.h"
 #include "model/policy/parameters.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
 
 namespace ballast::lab {
 namespace {

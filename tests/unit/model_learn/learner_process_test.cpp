@@ -15,9 +15,9 @@
 #include "core/base/file.h"
 #include "core/base/process.h"
 #include "model/policy/forward.h"
-#include "model/sync/checkpoint.h"
-#include "model/sync/rollout_server.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/checkpoint/checkpoint.h"
+#include "model/sync/client/worker_client.h"
+#include "model/sync/rollouts/rollout_server.h"
 
 namespace ballast {
 namespace {

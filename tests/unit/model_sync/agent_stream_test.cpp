@@ -12,8 +12,8 @@
 
 #include "core/base/file.h"
 #include "core/base/unique_fd.h"
-#include "model/sync/agent_client.h"
-#include "model/sync/rollout_server.h"
+#include "model/sync/rollouts/agent_client.h"
+#include "model/sync/rollouts/rollout_server.h"
 #include "served.h"
 
 namespace ballast::sync {

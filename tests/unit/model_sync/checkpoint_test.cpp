@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/checkpoint.h"
+#include "model/sync/checkpoint/checkpoint.h"
 
 #include <gtest/gtest.h>
 

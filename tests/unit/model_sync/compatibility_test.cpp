@@ -7,8 +7,8 @@
 #include <cmath>
 #include <string>
 
-#include "model/sync/fleet_wire.h"
-#include "model/sync/wire.h"
+#include "model/sync/wire/fleet_wire.h"
+#include "model/sync/wire/wire.h"
 
 namespace ballast::sync {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "ballast_sync.grpc.pb.h"
 #include "core/base/clock.h"
-#include "model/sync/fleet_client.h"
-#include "model/sync/fleet_wire.h"
+#include "model/sync/client/fleet_client.h"
+#include "model/sync/wire/fleet_wire.h"
 #include "served.h"
 
 namespace ballast::sync {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/global_network.h"
+#include "model/sync/network/global_network.h"
 
 #include <gtest/gtest.h>
 

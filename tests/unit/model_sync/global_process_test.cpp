@@ -12,9 +12,9 @@
 #include "core/base/file.h"
 #include "core/base/process.h"
 #include "model/policy/shipped.h"
-#include "model/sync/checkpoint.h"
-#include "model/sync/global_server.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/checkpoint/checkpoint.h"
+#include "model/sync/client/worker_client.h"
+#include "model/sync/server/global_server.h"
 
 namespace ballast::sync {
 namespace {

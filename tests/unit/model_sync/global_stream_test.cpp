@@ -3,7 +3,7 @@
 // The worker's client and the global network's server over a real socket in one process.
 #include <cmath>
 
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
 #include "served.h"
 
 namespace ballast::sync {

@@ -8,8 +8,8 @@
 #include <cmath>
 
 #include "ballast_sync.grpc.pb.h"
-#include "model/sync/wire.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
+#include "model/sync/wire/wire.h"
 #include "served.h"
 
 namespace ballast::sync {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/listen.h"
+#include "model/sync/transport/listen.h"
 
 #include <gtest/gtest.h>
 

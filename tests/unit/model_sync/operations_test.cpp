@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/operations.h"
+#include "model/sync/operations/operations.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@
 #include <numeric>
 #include <random>
 
-#include "model/sync/global_network.h"
+#include "model/sync/network/global_network.h"
 
 namespace ballast::sync {
 namespace {

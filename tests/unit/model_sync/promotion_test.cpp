@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/promotion.h"
+#include "model/sync/network/promotion.h"
 
 #include <gtest/gtest.h>
 

@@ -12,7 +12,7 @@
 
 #include "core/base/file.h"
 #include "core/base/unique_fd.h"
-#include "model/sync/worker_client.h"
+#include "model/sync/client/worker_client.h"
 #include "served.h"
 
 namespace ballast::sync {

@@ -7,9 +7,9 @@
 #include <limits>
 #include <random>
 
-#include "model/sync/global_network.h"
-#include "model/sync/robust.h"
-#include "model/sync/worker_table.h"
+#include "model/sync/network/global_network.h"
+#include "model/sync/network/robust.h"
+#include "model/sync/network/worker_table.h"
 
 namespace ballast::sync {
 namespace {

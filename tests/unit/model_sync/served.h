@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/base/file.h"
-#include "model/sync/global_server.h"
+#include "model/sync/server/global_server.h"
 
 namespace ballast::sync {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sync/wire.h"
+#include "model/sync/wire/wire.h"
 
 #include <gtest/gtest.h>
 
-#include "model/sync/backoff.h"
+#include "core/base/backoff.h"
 
 namespace ballast::sync {
 namespace {

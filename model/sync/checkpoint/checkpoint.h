@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/base/result.h"
+#include "core/base/unique_fd.h"
+#include "model/sync/network/global_network.h"
+
+namespace ballast::sync {
+
+/// A checkpoint file, integers and floats little-endian:
+///   "BLSTCKP\n", format version (4 bytes), length of the parameters file (4), the parameters
+///   file, RMSProp's mean squares (float32 each), CRC-32 of everything before (4).
+std::string serialize_checkpoint(const GlobalState& state);
+/// Refuses anything that is not exactly such a file of a network of `parameters` numbers, saying why.
+Result<GlobalState> parse_checkpoint(std::string_view bytes, std::size_t parameters = spec::kParameters);
+
+/// The state folder of a global network:
+///   checkpoint-<epoch>-<version>  the last kKept states, decimal with leading zeros
+///   parameters-latest             the parameters file of the last checkpoint, for ballastd
+///   live-0, live-1                newer states than the last checkpoint, checkpoints too, written in turn
+///                                 without waiting for the disk: what a killed process leaves behind
+///   lock                          held while a global network uses the folder
+///
+/// The lock makes the leader among replicas that share the folder: the kernel frees it when the
+/// leader dies, however it dies.
+class CheckpointStore {
+ public:
+  static constexpr std::size_t kKept = 3;
+  static constexpr std::string_view kLatest = "parameters-latest";
+
+  /// Makes the folder where there is none. Usage error when it cannot be written, a failure when
+  /// another process holds it.
+  static Result<CheckpointStore> open(const std::filesystem::path& folder,
+                                      std::size_t parameters = spec::kParameters);
+
+  /// The same, but nullopt (not an error) while another process holds the folder.
+  static Result<std::optional<CheckpointStore>> try_open(const std::filesystem::path& folder,
+                                                         std::size_t parameters = spec::kParameters);
+
+  /// Fails, saying why, when this process leads no longer: the lock file is gone or another one, or
+  /// the folder holds a checkpoint of a higher epoch than `epoch`.
+  Status still_leads(std::uint64_t epoch) const;
+
+  /// The newest state that is whole, live ones included. A damaged one is passed over with an error in the
+  /// log; where none is left, `fallback` (the shipped policy) and no mean squares. The epoch is one more than
+  /// that of any checkpoint in the folder, damaged ones too, and the seconds since 1970 in an empty folder
+  /// (it may have been lost): workers never meet the same epoch twice with other parameters. Save the result
+  /// before serving it, so that this holds after the next crash as well.
+  Result<GlobalState> load(const policy::Parameters& fallback) const;
+  Result<GlobalState> load(std::uint64_t seed) const { return load(policy::initial(seed)); }
+
+  /// Atomic; removes all but the newest kKept checkpoints afterwards.
+  Status save(const GlobalState& state) const;
+
+  /// Over the older of the two live states. It survives the death of the process, not that of the
+  /// machine: that is what save() is for.
+  Status save_live(const GlobalState& state);
+
+ private:
+  CheckpointStore(std::filesystem::path folder, std::size_t parameters, UniqueFd lock)
+      : folder_(std::move(folder)), parameters_(parameters), lock_(std::move(lock)) {}
+
+  std::filesystem::path folder_;
+  std::size_t parameters_;
+  UniqueFd lock_;
+  int live_ = 0;  ///< which of the two is written next
+};
+
+}  // namespace ballast::sync

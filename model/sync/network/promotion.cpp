@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sync/network/promotion.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "core/spec/spec.h"
+
+namespace ballast::sync {
+
+namespace {
+constexpr std::chrono::seconds kAlive{60};  // a worker that was not heard of for longer is in no trial
+constexpr int kLongest = 5;                 // windows without enough reports; then the trial is given up
+}  // namespace
+
+void Promotion::Side::add(double value) {
+  ++count;
+  const double delta = value - mean;
+  mean += delta / static_cast<double>(count);
+  squares += delta * (value - mean);
+}
+
+double Promotion::Side::error() const {
+  const auto n = static_cast<double>(count);
+  return count < 2 ? 0 : squares / (n - 1) / n;
+}
+
+Promotion::Promotion(PromotionOptions options, std::shared_ptr<const Snapshot> first)
+    : options_(options), released_(std::move(first)) {}
+
+std::shared_ptr<const Snapshot> Promotion::parameters_for(const std::string& worker,
+                                                          const std::shared_ptr<const Snapshot>& newest,
+                                                          Time now) {
+  if (!on()) {
+    return newest;
+  }
+  seen_[worker] = now;
+  return trial_ && canaries_.contains(worker) ? newest : released_;
+}
+
+void Promotion::report(const std::string& worker, Version acted, double objective, Time now) {
+  if (!on() || !std::isfinite(objective)) {
+    return;
+  }
+  seen_[worker] = now;
+  if (!trial_) {
+    return;
+  }
+  const double bound = static_cast<double>(spec::kRewardBound);
+  const double value = std::clamp(objective, -bound, bound);
+  if (canaries_.contains(worker)) {
+    if (acted >= began_) {
+      canary_.add(value);
+    }
+  } else if (acted == released_->version) {
+    rest_.add(value);
+  }
+}
+
+void Promotion::begin(const std::shared_ptr<const Snapshot>& newest, Time now) {
+  std::erase_if(seen_, [&](const auto& worker) { return now - worker.second > kAlive; });
+  if (seen_.size() < 2) {
+    return;  // nobody to compare with
+  }
+  std::vector<std::pair<std::size_t, std::string>> order;  // the same workers every time, whoever comes first
+  for (const auto& [worker, when] : seen_) {
+    order.emplace_back(std::hash<std::string>()(worker), worker);
+  }
+  std::sort(order.begin(), order.end());
+  const auto wanted = static_cast<std::size_t>(options_.share * static_cast<double>(order.size()));
+  const std::size_t count = std::clamp<std::size_t>(wanted, 1, order.size() - 1);
+  canaries_.clear();
+  for (std::size_t i = 0; i < count; ++i) {
+    canaries_.insert(order[i].second);
+  }
+  canary_ = rest_ = {};
+  trial_ = true;
+  began_ = newest->version;
+  since_ = now;
+}
+
+Promotion::Step Promotion::tick(const std::shared_ptr<const Snapshot>& newest, Time now) {
+  if (!on()) {
+    return Step::kNone;
+  }
+  if (!trial_) {
+    begin(newest, now);
+    return Step::kNone;
+  }
+  const bool enough = canary_.count >= options_.reports && rest_.count >= options_.reports;
+  const double apart = std::sqrt(canary_.error() + rest_.error());
+  const double difference = canary_.mean - rest_.mean;
+  const bool over = now - since_ >= options_.window;
+  const bool worse = enough && difference < -(over ? 1.0 : 2.0) * options_.errors * apart;
+  const bool hopeless = now - since_ >= kLongest * options_.window;
+  if (worse || (!enough && hopeless)) {
+    trial_ = false;
+    ++returned_;
+    return Step::kReturned;
+  }
+  if (over && enough) {
+    trial_ = false;
+    released_ = newest;
+    ++promoted_;
+    return Step::kPromoted;
+  }
+  return Step::kNone;
+}
+
+PromotionStats Promotion::stats() const {
+  return {.released = released_->version,
+          .trial = trial_,
+          .canaries = trial_ ? canaries_.size() : 0,
+          .promoted = promoted_,
+          .returned = returned_,
+          .canary_objective = canary_.mean,
+          .rest_objective = rest_.mean,
+          .canary_reports = canary_.count,
+          .rest_reports = rest_.count};
+}
+
+}  // namespace ballast::sync

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sync/operations/operations.h"
+
+#include <civetweb.h>
+#include <prometheus/text_serializer.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/base/listen_address.h"
+
+namespace ballast::sync {
+
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+class Families {
+ public:
+  void gauge(const std::string& name, const std::string& help, double value) {
+    ClientMetric metric;
+    metric.gauge.value = value;
+    add(name, help, MetricType::Gauge).push_back(metric);
+  }
+  void counter(const std::string& name, const std::string& help, std::uint64_t value) {
+    add(name, help, MetricType::Counter).push_back(count(value));
+  }
+  template <typename Counts, typename Name>
+  void counters(const std::string& name, const std::string& help, const Counts& counts, std::size_t from,
+                Name name_of) {
+    auto& metrics = add(name, help, MetricType::Counter);
+    for (std::size_t i = from; i < counts.size(); ++i) {
+      ClientMetric metric = count(counts[i]);
+      metric.label = {{"reason", name_of(i)}};
+      metrics.push_back(metric);
+    }
+  }
+  void tau(const GlobalStats& stats) {
+    ClientMetric metric;
+    for (std::size_t i = 0; i < stats.tau.size(); ++i) {
+      metric.histogram.sample_count += stats.tau[i];
+      const double bound = i < kTauBounds.size() ? static_cast<double>(kTauBounds[i])
+                                                 : std::numeric_limits<double>::infinity();
+      metric.histogram.bucket.push_back({metric.histogram.sample_count, bound});
+    }
+    metric.histogram.sample_sum = static_cast<double>(stats.tau_sum);
+    add("ballast_global_staleness_versions", "Versions that accepted gradients lagged behind",
+        MetricType::Histogram)
+        .push_back(metric);
+  }
+  std::string text() const { return prometheus::TextSerializer().Serialize(families_); }
+
+ private:
+  static ClientMetric count(std::uint64_t value) {
+    ClientMetric metric;
+    metric.counter.value = static_cast<double>(value);
+    return metric;
+  }
+  std::vector<ClientMetric>& add(const std::string& name, const std::string& help, MetricType type) {
+    families_.push_back({name, help, type, {}});
+    return families_.back().metric;
+  }
+  std::vector<MetricFamily> families_;
+};
+
+}  // namespace
+
+std::string metrics_text(const GlobalStatus& s) {
+  Families out;
+  out.gauge("ballast_global_leader", "1 while this replica leads", s.leader ? 1 : 0);
+  out.gauge("ballast_global_ready", "1 while it leads and serves", s.ready ? 1 : 0);
+  out.gauge("ballast_global_epoch", "Epoch of the parameters", static_cast<double>(s.network.version.epoch));
+  out.gauge("ballast_global_version", "Version of the parameters",
+            static_cast<double>(s.network.version.version));
+  out.gauge("ballast_global_version_age_seconds", "Since the last version was made", s.network.version_age_s);
+  out.counter("ballast_global_gradients_accepted_total", "Gradients taken in", s.network.verdicts[0]);
+  out.counters("ballast_global_gradients_rejected_total", "Gradients refused, by reason", s.network.verdicts,
+               1, [](std::size_t i) { return to_string(static_cast<Verdict>(i)); });
+  out.counter("ballast_global_gradients_clipped_total", "Gradients shortened", s.network.clipped);
+  out.tau(s.network);
+  out.gauge("ballast_global_gradient_norm_median", "Of the last accepted gradients", s.network.norm_median);
+  out.gauge("ballast_global_batch_size", "K of the batch that fills", static_cast<double>(s.network.batch));
+  out.gauge("ballast_global_batch_buffered", "Gradients that wait in it",
+            static_cast<double>(s.network.buffered));
+  out.gauge("ballast_global_batch_age_seconds", "Of the oldest gradient that waits", s.network.batch_age_s);
+  out.gauge("ballast_global_workers", "Workers that pushed lately", static_cast<double>(s.network.workers));
+  out.gauge("ballast_global_workers_quarantined", "Workers shut out now",
+            static_cast<double>(s.network.quarantined));
+  out.counter("ballast_global_quarantines_total", "How often a worker was shut out", s.network.quarantines);
+  out.gauge("ballast_global_streams", "Open streams", static_cast<double>(s.server.workers));
+  out.counter("ballast_global_streams_total", "Streams opened", s.server.streams);
+  out.counters("ballast_global_streams_ended_total", "Streams that the server ended, by reason",
+               s.server.ended, 0, [](std::size_t i) { return to_string(static_cast<Ended>(i)); });
+  out.counter("ballast_global_messages_total", "Messages answered", s.server.messages);
+  out.counter("ballast_global_messages_unchanged_total", "Of them without parameters: the worker held them",
+              s.server.unchanged);
+  out.counter("ballast_global_received_bytes_total", "Bytes of messages read", s.server.bytes_in);
+  out.counter("ballast_global_sent_bytes_total", "Bytes of messages written", s.server.bytes_out);
+  const PromotionStats& p = s.server.promotion;
+  out.gauge("ballast_global_released_version", "Version that all may act with",
+            static_cast<double>(p.released.version));
+  out.gauge("ballast_global_canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
+  out.counter("ballast_global_promotions_total", "Trials after which parameters were released", p.promoted);
+  out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
+  const fleet::FleetRegistryStats& f = s.server.fleet;
+  out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);
+  out.counters("ballast_fleet_reports_refused_total", "Nodes' reports refused, by reason", f.verdicts, 1,
+               [](std::size_t i) { return fleet::to_string(static_cast<fleet::ReportVerdict>(i)); });
+  out.counter("ballast_fleet_endpoints_not_finite_total", "Endpoints left out of a report: not finite",
+              f.not_finite);
+  out.counter("ballast_fleet_endpoints_claimed_total",
+              "Endpoints left out of a report: another node that lives has them", f.claimed);
+  out.gauge("ballast_fleet_nodes", "Nodes that report now", static_cast<double>(f.nodes));
+  out.gauge("ballast_fleet_endpoints", "Endpoints that they report", static_cast<double>(f.endpoints));
+  out.gauge("ballast_fleet_services", "Services of these", static_cast<double>(f.services));
+  out.gauge("ballast_fleet_oldest_report_seconds", "Age of the node's report that is oldest", f.oldest_s);
+  out.gauge("ballast_global_checkpoint_age_seconds", "Since the last checkpoint", s.checkpoint_age_s);
+  out.counter("ballast_global_checkpoint_failures_total", "Checkpoints that could not be written",
+              s.checkpoint_failures);
+  return out.text();
+}
+
+std::string status_json(const GlobalStatus& s) {
+  using nlohmann::ordered_json;
+  ordered_json rejected;
+  for (std::size_t i = 1; i < kVerdicts; ++i) {
+    rejected[to_string(static_cast<Verdict>(i))] = s.network.verdicts[i];
+  }
+  ordered_json ended;
+  for (std::size_t i = 0; i < kEnded; ++i) {
+    ended[to_string(static_cast<Ended>(i))] = s.server.ended[i];
+  }
+  ordered_json refused;
+  for (std::size_t i = 1; i < fleet::kReportVerdicts; ++i) {
+    refused[fleet::to_string(static_cast<fleet::ReportVerdict>(i))] = s.server.fleet.verdicts[i];
+  }
+  ordered_json workers = ordered_json::array();
+  for (const auto& w : s.workers) {
+    workers.push_back({{"worker", w.id},
+                       {"accepted", w.accepted},
+                       {"rejected", w.rejected},
+                       {"quarantines", w.quarantines},
+                       {"quarantined_s", w.quarantined_s},
+                       {"idle_s", w.idle_s},
+                       {"last_bad", w.last_bad}});
+  }
+  const ordered_json out = {
+      {"leader", s.leader},
+      {"ready", s.ready},
+      {"address", s.address},
+      {"epoch", s.network.version.epoch},
+      {"version", s.network.version.version},
+      {"version_age_s", s.network.version_age_s},
+      {"accepted", s.network.verdicts[0]},
+      {"rejected", rejected},
+      {"clipped", s.network.clipped},
+      {"staleness_median", s.network.tau_median},
+      {"norm_median", s.network.norm_median},
+      {"batch",
+       {{"size", s.network.batch}, {"buffered", s.network.buffered}, {"age_s", s.network.batch_age_s}}},
+      {"workers_pushing", s.network.workers},
+      {"workers_quarantined", s.network.quarantined},
+      {"streams", s.server.workers},
+      {"messages", s.server.messages},
+      {"unchanged", s.server.unchanged},
+      {"ended", ended},
+      {"promotion",
+       {{"released", s.server.promotion.released.version},
+        {"trial", s.server.promotion.trial},
+        {"canaries", s.server.promotion.canaries},
+        {"promoted", s.server.promotion.promoted},
+        {"returned", s.server.promotion.returned},
+        {"canary_objective", s.server.promotion.canary_objective},
+        {"rest_objective", s.server.promotion.rest_objective}}},
+      {"fleet",
+       {{"nodes", s.server.fleet.nodes},
+        {"endpoints", s.server.fleet.endpoints},
+        {"services", s.server.fleet.services},
+        {"accepted", s.server.fleet.verdicts[0]},
+        {"refused", refused},
+        {"not_finite", s.server.fleet.not_finite},
+        {"claimed", s.server.fleet.claimed},
+        {"oldest_s", s.server.fleet.oldest_s}}},
+      {"checkpoint_age_s", s.checkpoint_age_s},
+      {"checkpoint_failures", s.checkpoint_failures},
+      {"workers", workers}};
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+struct OperationsServer::Impl {
+  std::function<GlobalStatus()> status;
+  std::string address;
+  mg_context* context = nullptr;
+
+  ~Impl() {
+    if (context != nullptr) {
+      mg_stop(context);
+    }
+  }
+  std::pair<int, std::string> respond(const std::string& path) const {
+    if (path == "/healthz") {
+      return {200, "alive\n"};
+    }
+    const GlobalStatus now = status();
+    if (path == "/metrics") {
+      return {200, metrics_text(now)};
+    }
+    if (path == "/status") {
+      return {200, status_json(now)};
+    }
+    if (path == "/readyz") {
+      return now.ready
+                 ? std::pair(200, "ready\n")
+                 : std::pair(503, now.leader ? "not ready: not listening\n" : "not ready: a follower\n");
+    }
+    return {404, "there are /metrics, /status, /healthz and /readyz\n"};
+  }
+  static int handle(mg_connection* connection, void* self) {
+    const auto* impl = static_cast<const Impl*>(self);
+    const std::string path = mg_get_request_info(connection)->local_uri;
+    const auto [code, body] = impl->respond(path);
+    const char* type = path == "/status" ? "application/json" : "text/plain; version=0.0.4";
+    mg_printf(connection,
+              "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", code,
+              mg_get_response_code_text(connection, code), type, body.size());
+    mg_write(connection, body.data(), body.size());
+    return code;
+  }
+};
+
+Result<std::unique_ptr<OperationsServer>> OperationsServer::start(const std::string& address,
+                                                                  bool beyond_loopback,
+                                                                  std::function<GlobalStatus()> status) {
+  auto parsed = parse_listen_address(address, beyond_loopback);
+  if (!parsed) {
+    return parsed.error();
+  }
+  if (!parsed->unix_path.empty()) {
+    return Error::usage("address " + address + ": operations are served over TCP only");
+  }
+  if (auto free = check_listen_address(*parsed); !free) {
+    return free.error();
+  }
+  auto impl = std::make_unique<Impl>();
+  impl->status = std::move(status);
+  const std::string port = parsed->text();
+  const char* options[] = {"listening_ports",  port.c_str(), "num_threads", "2", "request_timeout_ms", "5000",
+                           "max_request_size", "4096",       nullptr};
+  impl->context = mg_start(nullptr, nullptr, options);
+  mg_server_port bound{};
+  if (impl->context == nullptr || mg_get_server_ports(impl->context, 1, &bound) != 1) {
+    return Error::failed("cannot listen on " + port);
+  }
+  parsed->port = static_cast<std::uint16_t>(bound.port);
+  impl->address = parsed->text();
+  mg_set_request_handler(impl->context, "/", Impl::handle, impl.get());
+  return std::unique_ptr<OperationsServer>(new OperationsServer(std::move(impl)));
+}
+
+OperationsServer::OperationsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+OperationsServer::~OperationsServer() = default;
+const std::string& OperationsServer::address() const {
+  return impl_->address;
+}
+
+}  // namespace ballast::sync

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "agent/fleet/fleet_registry.h"
+#include "model/sync/server/global_server.h"
+
+/// For this room only.
+namespace ballast::sync {
+
+class StreamHandler;
+
+/// What all streams of a server share.
+class ServerState {
+ public:
+  ServerState(GlobalNetwork& of, const ServerOptions& given)
+      : network(of), options(given), promotion_(given.promotion, of.snapshot()) {}
+
+  GlobalNetwork& network;
+  const ServerOptions options;
+  fleet::FleetRegistry registry;
+
+  /// Bytes of a node's report at most.
+  static constexpr std::size_t kLongestReport = 512UL << 10;
+  /// Bytes of the numbers, and room for everything else in a message.
+  std::size_t longest_message() const { return network.size() * sizeof(float) + 4096; }
+  /// False when there are too many already, or the server drains.
+  bool join(StreamHandler* stream, Ended* why);
+  void leave(StreamHandler* stream);
+  void count(Ended reason);
+  void count_answer(std::size_t in, std::size_t out, bool unchanged);
+  /// Ends the streams whose other side lets us wait for too long.
+  void end_overdue();
+  /// Ends all, and refuses new ones.
+  void drain();
+  bool draining() const;
+  ServerStats stats() const;
+  /// What the worker shall act with, in one piece that all answers share.
+  grpc::Slice parameters(const std::string& worker, Version* current);
+  void report(const std::string& worker, const Gradient& gradient);
+  /// Promotes parameters, or gives them up; to be called often.
+  void promote();
+
+ private:
+  mutable std::mutex mutex_;  // before a stream's own
+  std::unordered_set<StreamHandler*> streams_;
+  std::atomic<bool> draining_{false};
+  ServerStats stats_;                                       // but for `ended`:
+  std::array<std::atomic<std::uint64_t>, kEnded> ended_{};  // counted with the mutex held, and without
+  struct Piece {
+    std::shared_ptr<const Snapshot> snapshot;  // what the slice was made of
+    grpc::Slice slice;
+  };
+  mutable std::mutex promotion_mutex_;  // with these:
+  Promotion promotion_;
+  Piece newest_, released_;
+};
+
+/// One stream: strictly one message read, one answer written. No two reactions of one stream run at the
+/// same time; only the server's watcher calls in between. Deletes itself when the stream is over.
+class StreamHandler : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  StreamHandler(ServerState& state, grpc::CallbackServerContext* context);
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone() override;
+
+  // From the watcher. A write that the other side does not read can only be cut.
+  void end_if_overdue(std::int64_t now);
+  void end_for_drain();
+
+ protected:
+  /// Begins to listen; the last line of the most derived class's constructor.
+  void begin();
+  /// The answer to a message, whose bytes it clears when they are no longer needed; or why the stream
+  /// ends here.
+  virtual grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) = 0;
+  /// Who speaks: told in the first message, never changed after, and with TLS by its certificate.
+  /// `field` names it in errors.
+  grpc::Status check_identity(const std::string& id, const char* field);
+  static grpc::Status too_large(std::size_t bytes, std::size_t most);
+  ServerState& state() { return state_; }
+  const std::string& id() const { return id_; }
+
+ private:
+  void read(std::chrono::milliseconds wait);
+  void end(std::optional<Ended> reason, const grpc::Status& status);
+  void finish(std::optional<Ended> reason, const grpc::Status& status);  // REQUIRES mutex_
+
+  ServerState& state_;
+  grpc::CallbackServerContext* context_;
+  grpc::ByteBuffer in_;
+  grpc::ByteBuffer out_;
+  std::string id_;
+  std::vector<std::string> identities_;
+  // Held while a write, a read or the end is started, which gRPC allows: no reaction runs inside.
+  std::mutex mutex_;
+  bool finished_ = false;
+  bool writing_ = false;
+  std::int64_t deadline_ = INT64_MAX;  // steady, in ticks
+};
+
+}  // namespace ballast::sync

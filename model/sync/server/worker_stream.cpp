@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/sync/server/worker_stream.h"
+
+#include <grpcpp/support/proto_buffer_reader.h>
+
+#include <array>
+#include <utility>
+
+#include "model/sync/wire/wire.h"
+
+namespace ballast::sync {
+
+namespace {
+
+constexpr char kParametersTag = (v1::ServerMessage::kParametersFieldNumber << 3) | 2;
+
+grpc::StatusCode status_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kAccepted:
+      return grpc::OK;
+    case Verdict::kEpoch:
+      return grpc::FAILED_PRECONDITION;
+    case Verdict::kVersion:
+    case Verdict::kStale:
+      return grpc::OUT_OF_RANGE;
+    case Verdict::kReplay:
+      return grpc::ALREADY_EXISTS;
+    case Verdict::kQuarantined:
+      return grpc::PERMISSION_DENIED;
+    case Verdict::kRate:
+      return grpc::RESOURCE_EXHAUSTED;
+    default:
+      return grpc::INVALID_ARGUMENT;
+  }
+}
+
+std::string varint(std::size_t value) {
+  std::string out;
+  for (; value >= 0x80; value >>= 7) {
+    out.push_back(static_cast<char>((value & 0x7F) | 0x80));
+  }
+  out.push_back(static_cast<char>(value));
+  return out;
+}
+
+class WorkerStream final : public StreamHandler {
+ public:
+  WorkerStream(ServerState& of, grpc::CallbackServerContext* context) : StreamHandler(of, context) {
+    begin();
+  }
+
+ private:
+  grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) override;
+  Verdict push(const v1::Gradient& gradient, std::string* why);
+};
+
+Verdict WorkerStream::push(const v1::Gradient& message, std::string* why) {
+  Verdict refused = Verdict::kAccepted;
+  if (message.type() != v1::Gradient::FLOAT32) {
+    refused = Verdict::kType;
+    *why = "type: " + std::to_string(message.type()) + " is not float32";
+  } else if (message.values().size() != state().network.size() * sizeof(float)) {
+    refused = Verdict::kShape;
+    *why = "shape: " + std::to_string(message.values().size()) + " bytes where " +
+           std::to_string(state().network.size()) + " values are wanted";
+  }
+  if (refused != Verdict::kAccepted) {
+    state().network.refuse(id(), refused, *why);
+    return refused;
+  }
+  Gradient gradient = from_wire(message);
+  state().report(id(), gradient);
+  return state().network.push(id(), std::move(gradient), why);
+}
+
+grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
+  thread_local v1::WorkerMessage message;  // keeps its capacity: no allocation of the numbers
+  const std::size_t length = in.Length();
+  if (length > state().longest_message()) {
+    return too_large(length, state().longest_message());
+  }
+  bool parsed = false;
+  {
+    grpc::ProtoBufferReader reader(&in);
+    parsed = message.ParseFromZeroCopyStream(&reader);
+  }
+  in.Clear();
+  if (!parsed) {
+    return {grpc::INVALID_ARGUMENT, "not a ballast.sync.v1.WorkerMessage"};
+  }
+  if (auto status = check_identity(message.worker_id(), "worker_id"); !status.ok()) {
+    return status;
+  }
+  v1::ServerMessage head;
+  if (message.has_gradient()) {
+    std::string why;
+    const Verdict verdict = push(message.gradient(), &why);
+    head.set_verdict(to_wire(verdict));
+    head.set_reason(why);
+    head.set_status(static_cast<std::uint32_t>(status_of(verdict)));
+  }
+  Version current;
+  const grpc::Slice parameters = state().parameters(id(), &current);
+  *head.mutable_current() = to_wire(current);
+  const bool unchanged = message.has_held() && from_wire(message.held()) == current;
+  std::string bytes = head.SerializeAsString();
+  if (unchanged) {
+    const grpc::Slice slice(bytes);
+    out = grpc::ByteBuffer(&slice, 1);
+  } else {
+    bytes += kParametersTag + varint(parameters.size());
+    const std::array<grpc::Slice, 2> slices = {grpc::Slice(bytes), parameters};
+    out = grpc::ByteBuffer(slices.data(), slices.size());
+  }
+  state().count_answer(length, out.Length(), unchanged);
+  return grpc::Status::OK;
+}
+
+}  // namespace
+
+Reactor* open_worker_stream(ServerState& state, grpc::CallbackServerContext* context) {
+  return new WorkerStream(state, context);
+}
+
+}  // namespace ballast::sync
