@@ -1,22 +1,62 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools/build.sh [PRESET [TARGET]]: installs what is missing and builds a preset (release, debug, asan), or
-# one target of it (unit_tests).
+# tools/build.sh [--for demo|build|test] [PRESET [TARGET...]]
+# Installs what is missing and builds a preset (release, debug, asan, tsan): everything, or the targets named.
+# --for names the set of packages (tools/deps.sh): `demo` builds without LibTorch and without tests, `build` without
+# tests; the default is `test`. A folder that was configured for more stays so.
 # The programs lie in build/PRESET/bin/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-preset=${1:-release}
-target=${2:-all}
-tools/deps.sh
-[ -f "build/$preset/build.ninja" ] || cmake --preset "$preset" >"build/configure-$preset.log" 2>&1 ||
-  { tail -n 30 "build/configure-$preset.log" >&2; exit 1; }
-log=build/build-$preset.log
-echo "build: $preset (log: $log)"
-if [ -t 1 ]; then
-  cmake --build "build/$preset" --target "$target" 2>&1 | tee "$log" | stdbuf -o0 tr '\n' '\r' ||
-    { echo; grep -A12 -E 'FAILED|error:' "$log" >&2; exit 1; }
-  echo
-else
-  cmake --build "build/$preset" --target "$target" >"$log" 2>&1 || { grep -A12 -E 'FAILED|error:' "$log" >&2; exit 1; }
+purpose=test
+if [ "${1:-}" = --for ]; then
+  purpose=${2:?build: --for needs demo, build or test}
+  shift 2
 fi
+preset=${1:-release}
+[ $# -eq 0 ] || shift
+targets=("$@")
+[ "${#targets[@]}" -gt 0 ] || targets=(all)
+folder=build/$preset
+log=build/build-$preset.log
+tools/deps.sh "$purpose"
+
+# Options that this purpose needs on, and those that a new folder does without.
+needs=()
+without=()
+case $preset in
+  asan | tsan) ;; # the learner is not theirs: CMakePresets.json
+  *) if [ "$purpose" = demo ]; then without+=(TORCH); else needs+=(TORCH); fi ;;
+esac
+if [ "$purpose" = test ]; then needs+=(TESTS); else without+=(TESTS); fi
+
+arguments=()
+if [ -f "$folder/build.ninja" ]; then
+  for option in "${needs[@]}"; do
+    grep -qs "^BALLAST_WITH_$option:BOOL=ON" "$folder/CMakeCache.txt" || arguments+=("-DBALLAST_WITH_$option=ON")
+  done
+else
+  for option in "${needs[@]}"; do arguments+=("-DBALLAST_WITH_$option=ON"); done
+  for option in "${without[@]}"; do arguments+=("-DBALLAST_WITH_$option=OFF"); done
+fi
+if [ "${#arguments[@]}" -gt 0 ]; then
+  cmake --preset "$preset" "${arguments[@]}" >"build/configure-$preset.log" 2>&1 ||
+    { tail -n 30 "build/configure-$preset.log" >&2; exit 1; }
+fi
+
+# Ninja's own lines, in place on a terminal; else a line every tenth of the way.
+progress() {
+  if [ -t 1 ]; then
+    stdbuf -o0 tr '\n' '\r'
+    echo
+  else
+    stdbuf -oL awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ {
+      tenth = int(10 * $2 / $3)
+      if (tenth > last && $3 > 20) print "build: " $2 " of " $3 " steps"
+      last = tenth
+    }'
+  fi
+}
+echo "build: $preset (log: $log)"
+cmake --build "$folder" --target "${targets[@]}" 2>&1 | tee "$log" | progress ||
+  { grep -A12 -E 'FAILED|error:' "$log" >&2; exit 1; }

