@@ -16,7 +16,7 @@
 set(BALLAST_ROOM_ORDER
     bpf/wire bpf/lib core/base core/spec
     agent/config agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
-    agent/fleet agent/guard agent/actuate agent/export
+    agent/fleet agent/guard agent/turn agent/actuate agent/export
     model/policy model/sim model/env model/train model/net
     model/sync/transport model/sync/network model/sync/checkpoint model/sync/wire model/sync/rollouts
     model/sync/client model/sync/server model/sync/operations agent/loop model/learn

@@ -110,20 +110,16 @@ std::shared_ptr<const spec::ActorNetwork> LearnedPolicy::network() const {
 
 ServiceProposal LearnedPolicy::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
   ServiceProposal proposal = prior_.propose(observation, loop);
-  Offsets& before = offsets_.of(proposal.service, loop.now);
   const std::shared_ptr<const spec::ActorNetwork> acting = network();
   constexpr double kBound = spec::kMaxOffset;
 
-  Offsets after;
   for (std::size_t i = 0; i < proposal.endpoints.size(); ++i) {
     Proposal& endpoint = proposal.endpoints[i];
-    const auto kept = before.find(endpoint.id);
-    const double offset = kept == before.end() ? 0.0 : kept->second;
     if (proposal.level) {
-      after[endpoint.id] = offset;
       continue;
     }
-    endpoint.offset = offset;
+    const double kept = observation.endpoints[i].offset;
+    endpoint.offset = std::isfinite(kept) ? std::clamp(kept, -kBound, kBound) : 0;
     if (acting != nullptr && !proposal.neutral && observation.endpoints[i].telemetry.known) {
       const double explore = uniform(random_);
       const double sample = uniform(random_);
@@ -134,9 +130,7 @@ ServiceProposal LearnedPolicy::decide(const spec::ServiceObservation& observatio
       endpoint.offset = std::clamp(endpoint.offset + static_cast<double>(spec::kActionStep[choice.action]),
                                    -kBound, kBound);
     }
-    after[endpoint.id] = endpoint.offset;
   }
-  before = std::move(after);
   tilt_if_equal(proposal);
   return proposal;
 }

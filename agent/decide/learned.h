@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -10,7 +9,6 @@
 
 #include "agent/decide/policy.h"
 #include "agent/decide/prior.h"
-#include "agent/decide/service_memory.h"
 #include "core/base/result.h"
 #include "core/spec/actor_network.h"
 
@@ -44,8 +42,8 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
 
 /// The prior plus an offset for each endpoint, which the network moves by one bounded step a tick.
 ///
-/// Offsets live as long as their endpoint is listed. While the service is neutral or level, and for an
-/// endpoint that is not measured, an action would have no effect: the offset is kept as it is.
+/// While the service is neutral or level, and for an endpoint that is not measured, an action would have no
+/// effect: the offset is kept as it is.
 class LearnedPolicy final : public Policy {
  public:
   /// A null network acts as the prior.
@@ -54,17 +52,14 @@ class LearnedPolicy final : public Policy {
   std::string name() const override { return "ballast"; }
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 
-  /// The next decide() acts with this network; from any thread. Offsets stay.
+  /// The next decide() acts with this network; from any thread.
   void set_network(std::shared_ptr<const spec::ActorNetwork> network);
   /// The network in force; epoch and version say which theta acts. May be null.
   std::shared_ptr<const spec::ActorNetwork> network() const;
 
  private:
-  using Offsets = std::map<spec::EndpointId, double>;
-
   LearnedOptions options_;
   PriorPolicy prior_;
-  ServiceMemory<Offsets> offsets_;
   std::mt19937_64 random_;
   mutable std::mutex mutex_;  ///< guards network_
   std::shared_ptr<const spec::ActorNetwork> network_;

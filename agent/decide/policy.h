@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/observe/loop_timing.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::decide {
@@ -13,7 +14,8 @@ namespace ballast::decide {
 struct Proposal {
   spec::EndpointId id;
   double log_prior = 0;
-  double offset = 0;                 ///< delta, |delta| <= spec::kMaxOffset
+  /// Delta, |delta| <= spec::kMaxOffset: the observation's, moved or not. Not looked at of a level service.
+  double offset = 0;
   std::size_t action = spec::kKeep;  ///< what was added to the offset in this tick
   float behaviour_probability = 1;   ///< with which the acting policy chose it
 };
@@ -27,13 +29,7 @@ struct ServiceProposal {
   std::vector<Proposal> endpoints;
 };
 
-/// What the tick tells every policy about the loop it acts in.
-struct LoopContext {
-  MonotonicNs now = 0;
-  double tick_s = 0.25;
-  double loop_delay_s = 0.4;    ///< from a change in a pod to the weight in Envoy
-  std::size_t subscribers = 0;  ///< proxies that take our weights; 0 where the sink cannot know
-};
+using LoopContext = observe::LoopTiming;
 
 /// Turns one service's observation into a proposal. Called once a tick and service, in one
 /// thread. Must be total: any finite or non-finite input gives a proposal for each endpoint.

@@ -86,7 +86,8 @@ void RolloutRecorder::record(const spec::ServiceObservation& observation, const 
       continue;
     }
     const spec::Observation context = spec::context_of(seen);
-    const bool acts = !proposal.neutral && !proposal.level && observation.endpoints[i].telemetry.known;
+    const bool acts = !proposal.neutral && !proposal.level && observation.endpoints[i].telemetry.known &&
+                      observation.endpoints[i].own;
     spec::Rollout rollout;
     if (const auto before = service.pending.find(acted.id); before != service.pending.end()) {
       rollout = std::move(before->second);

@@ -27,6 +27,7 @@ class RolloutRecorder {
 
   /// One tick of one service: `reward` is what this tick paid for the actions of the tick before
   /// (clipped to spec::kRewardBound); `proposal` acts now, with the theta of (epoch, version).
+  /// Each node learns from what it decided itself: endpoints that are not its own do not act.
   /// REQUIRES the proposal made from the observation: endpoints are matched by their place, and
   /// those that do not agree are left out.
   void record(const spec::ServiceObservation& observation, const ServiceProposal& proposal,

@@ -28,7 +28,7 @@ bool finite(const EndpointReport& e) {
   const double all[] = {t.qps,          t.tick_requests, t.p50_ns,      t.p99_ns,       t.tick_p50_ns,
                         t.in_flight,    t.error_rate,    t.success,     t.cpu_cores,    t.cpu_limit_cores,
                         t.wait_share,   t.speed,         t.utilisation, t.memory_bytes, t.memory_share,
-                        t.capacity_qps, e.log_prior,     e.offset};
+                        t.capacity_qps, e.offset};
   return std::all_of(std::begin(all), std::end(all), [](double x) { return std::isfinite(x); });
 }
 
@@ -64,7 +64,7 @@ struct FleetRegistry::Service {
   std::map<std::string, Row*> rows;  ///< by pod
   observe::PersistenceEstimator persistence;
   spec::ServiceAggregate aggregate;
-  observe::LoopNumbers loop;
+  observe::LoopTiming loop;
   MonotonicNs made = 0;    ///< the aggregate; 0: never
   MonotonicNs period = 0;  ///< until it is made anew
 };
@@ -156,7 +156,7 @@ void FleetRegistry::take_in(Node& node, NodeReport report, MonotonicNs now) {
     if (!finite(e)) {
       ++counts_.not_finite;
       e.telemetry.known = false;
-      e.log_prior = e.offset = 0;
+      e.offset = 0;
     }
     if (same) {
       node.rows[at++]->report = std::move(e);
@@ -221,7 +221,7 @@ void FleetRegistry::refresh(Service& service, MonotonicNs now) {
   std::vector<double> offsets;
   endpoints.reserve(service.rows.size());
   offsets.reserve(service.rows.size());
-  observe::LoopNumbers loop{now, 0, 0};
+  observe::LoopTiming loop{now, 0, 0};
   for (const auto& [pod, row] : service.rows) {
     endpoints.push_back(row->report.telemetry);
     offsets.push_back(row->report.offset);

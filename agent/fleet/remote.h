@@ -4,7 +4,6 @@
 #include <chrono>
 #include <map>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "agent/fleet/local.h"
@@ -22,42 +21,27 @@ struct RemoteOptions {
   bool adopt_members = false;
 };
 
-/// This node's part of a fleet of many, through the exchange. Not thread-safe: one loop, one fleet.
+/// This node's part of a fleet of many, through the exchange.
 class RemoteFleet final : public Fleet {
  public:
   RemoteFleet(RemoteOptions options, std::unique_ptr<Exchange> exchange);
 
-  void set_loop(double tick_s, double loop_delay_s, bool writes) override;
-  std::vector<spec::EndpointTelemetry> complete(std::vector<spec::EndpointTelemetry> own,
-                                                MonotonicNs now) override;
-  std::vector<spec::ServiceAggregate> report(const std::vector<spec::EndpointTelemetry>& endpoints,
-                                             MonotonicNs now) override;
-  bool owns(const spec::EndpointId& endpoint) const override { return !others_.contains(endpoint); }
-  void honour(decide::ServiceProposal& proposal) const override;
-  std::vector<ServiceView> join(const std::vector<decide::ServiceProposal>& proposals,
-                                MonotonicNs now) override;
+  std::vector<Service> exchange(LocalReport report) override;
 
   /// Whether a view is in use that is young enough.
   bool joined() const { return view_ != nullptr; }
 
  private:
-  struct Decided {
-    double log_prior = 0;
-    double offset = 0;
-  };
-  void take_view(MonotonicNs now);
-  void send(const std::vector<spec::EndpointTelemetry>& own, MonotonicNs now);
+  using ById = std::map<spec::EndpointId, const EndpointReport*>;
+  void send(const LocalReport& report);
+  ById take_view(MonotonicNs now);
+  void complete(std::vector<Member>& endpoints, ById others) const;
 
   RemoteOptions options_;
   std::unique_ptr<Exchange> exchange_;
   LocalFleet local_;
-  double tick_s_ = 0.25;
-  double loop_delay_s_ = 0.4;
-  bool writes_ = true;
   MonotonicNs sent_ = 0;
-  std::shared_ptr<const FleetView> view_;                     ///< null: none that is young enough
-  std::map<spec::EndpointId, Decided> decided_;               ///< by this node, for its own
-  std::map<spec::EndpointId, const EndpointReport*> others_;  ///< of view_
+  std::shared_ptr<const FleetView> view_;  ///< null: none that is young enough
 };
 
 }  // namespace ballast::fleet

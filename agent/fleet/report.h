@@ -14,7 +14,6 @@ namespace ballast::fleet {
 /// What a node measured of one of its endpoints, and what it decided for it.
 struct EndpointReport {
   spec::EndpointTelemetry telemetry;  ///< `taken` in the clock of whoever holds this
-  double log_prior = 0;
   double offset = 0;
 };
 

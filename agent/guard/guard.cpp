@@ -39,12 +39,12 @@ GuardOptions in_range(GuardOptions o) {
 }
 
 using Key = std::tuple<std::string, std::string, std::uint16_t>;
-Key key_of(const fleet::EndpointView& e) {
+Key key_of(const EndpointView& e) {
   return {e.id.pod, e.address, e.port};
 }
 
 /// Age that counts: an endpoint that was never measured, or whose age is not a number, is as old as can be.
-double age_of(const fleet::EndpointView& e) {
+double age_of(const EndpointView& e) {
   return e.known && !std::isnan(e.age_s) ? e.age_s : std::numeric_limits<double>::infinity();
 }
 
@@ -61,9 +61,9 @@ Target neutral_target(std::size_t n, std::uint32_t reason, bool at_once, std::st
   return {std::vector<double>(n, 1.0), std::vector<std::uint32_t>(n, reason), true, at_once, std::move(why)};
 }
 
-bool is_garbage(const fleet::ServiceView& view) {
+bool is_garbage(const ServiceView& view) {
   double sum = 0;
-  for (const fleet::EndpointView& e : view.endpoints) {
+  for (const EndpointView& e : view.endpoints) {
     if (!std::isfinite(e.share) || e.share < 0 || !std::isfinite(e.offset)) {
       return true;
     }
@@ -74,12 +74,12 @@ bool is_garbage(const fleet::ServiceView& view) {
 
 /// Relative weights of a view that is not garbage. Stale endpoints lose their offset: what a
 /// policy said about a pod that nobody measures any more is not worth following.
-std::vector<double> relative_weights(const fleet::ServiceView& view, const GuardOptions& options,
+std::vector<double> relative_weights(const ServiceView& view, const GuardOptions& options,
                                      std::vector<std::uint32_t>& reasons) {
   constexpr double kBound = spec::kMaxOffset;
   const double total = [&] {
     double sum = 0;
-    for (const fleet::EndpointView& e : view.endpoints) {
+    for (const EndpointView& e : view.endpoints) {
       sum += e.share;
     }
     return sum;
@@ -87,7 +87,7 @@ std::vector<double> relative_weights(const fleet::ServiceView& view, const Guard
   std::vector<double> weights(view.endpoints.size());
   double sum = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    const fleet::EndpointView& e = view.endpoints[i];
+    const EndpointView& e = view.endpoints[i];
     weights[i] = e.share / total;
     if (age_of(e) > options.stale_after_s) {
       weights[i] *= std::exp(-std::clamp(e.offset, -kBound, kBound));
@@ -165,8 +165,8 @@ struct Guard::State {
   GuardOptions options_for(const spec::ServiceId& service) const;
   std::optional<Target> forbidden(std::size_t n, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
-  static Target wanted(const fleet::ServiceView& view, const GuardOptions& o);
-  static bool bound_step(const fleet::ServiceView& view, const Service& service, Target& target,
+  static Target wanted(const ServiceView& view, const GuardOptions& o);
+  static bool bound_step(const ServiceView& view, const Service& service, Target& target,
                          const GuardOptions& o);
   static std::vector<std::uint32_t> units_of(Target& target, const GuardOptions& o);
 
@@ -186,7 +186,7 @@ GuardOptions Guard::State::options_for(const spec::ServiceId& service) const {
 }
 
 /// What the policy wants, made safe: garbage, staleness, blend, floor and cap.
-Target Guard::State::wanted(const fleet::ServiceView& view, const GuardOptions& o) {
+Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
   const std::size_t n = view.endpoints.size();
   const auto old = std::count_if(view.endpoints.begin(), view.endpoints.end(),
                                  [&](const auto& e) { return age_of(e) > o.neutral_after_s; });
@@ -237,7 +237,7 @@ std::optional<Target> Guard::State::forbidden(std::size_t n, const TripWatch& tr
 }
 
 /// Bounds the step against the weights in force. True when the members have changed.
-bool Guard::State::bound_step(const fleet::ServiceView& view, const Service& service, Target& target,
+bool Guard::State::bound_step(const ServiceView& view, const Service& service, Target& target,
                               const GuardOptions& o) {
   const std::size_t n = view.endpoints.size();
   std::vector<double> base(n, 1.0);
@@ -295,8 +295,8 @@ std::vector<std::uint32_t> Guard::State::units_of(Target& target, const GuardOpt
 Guard::Guard(GuardOptions options) : state_(std::make_unique<State>(options)) {}
 Guard::~Guard() = default;
 
-GuardedWeights Guard::apply(const fleet::ServiceView& given, MonotonicNs now) {
-  fleet::ServiceView view = given;
+GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
+  ServiceView view = given;
   std::set<Key> seen;
   std::erase_if(view.endpoints, [&](const auto& e) { return !seen.insert(key_of(e)).second; });
 
@@ -337,7 +337,7 @@ GuardedWeights Guard::apply(const fleet::ServiceView& given, MonotonicNs now) {
   out.why_ = target.why;
   out.endpoints_.reserve(n);
   for (std::size_t i = 0; i < n; ++i) {
-    const fleet::EndpointView& e = view.endpoints[i];
+    const EndpointView& e = view.endpoints[i];
     const std::uint32_t weight = out.changed_ ? units[i] : service.weights.at(key_of(e));
     const std::uint32_t held = weight != units[i] ? kDeadband : 0U;
     out.endpoints_.push_back({e.id, e.address, e.port, weight, target.reasons[i] | held,

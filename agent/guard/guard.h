@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/fleet/fleet.h"
 #include "core/base/clock.h"
 #include "core/base/result.h"
+#include "core/spec/telemetry.h"
 
 namespace ballast::guard {
 
@@ -50,6 +50,27 @@ Status validate(const GuardOptions& options);
 inline constexpr double kTripErrorMargin = 0.02;
 inline constexpr double kTripHoldS = 30;
 inline constexpr double kTripMaxHoldS = 600;
+
+/// One endpoint as the guard is asked about it: where it is, what its weight should be.
+struct EndpointView {
+  spec::EndpointId id;
+  std::string address;
+  std::uint16_t port = 0;
+  bool known = false;  ///< measured by an agent
+  double age_s = 0;    ///< of its telemetry
+  double share = 0;    ///< wanted share of the service's traffic; the shares sum to 1
+  double offset = 0;   ///< the policy's part of the share's logarithm
+};
+
+struct ServiceView {
+  spec::ServiceId service;
+  bool neutral = true;
+  std::string why;
+  double p99_ns = 0;  ///< of the whole service in the longer window
+  double error_rate = 0;
+  double qps = 0;
+  std::vector<EndpointView> endpoints;
+};
 
 struct WeightedEndpoint {
   spec::EndpointId id;
@@ -107,7 +128,7 @@ class Guard {
   /// asked for. Neutral for cause (mode, kill switch, trip, garbage, stale telemetry) is reached in
   /// one tick. Weights that are not neutral differ by a unit at least, since Envoy reads equal
   /// weights as none.
-  GuardedWeights apply(const fleet::ServiceView& view, MonotonicNs now);
+  GuardedWeights apply(const ServiceView& view, MonotonicNs now);
   /// Equal weights for what is in force: at shutdown, by the kill switch.
   GuardedWeights release(const spec::ServiceId& service);
   std::vector<spec::ServiceId> services() const;

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/loop.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "agent/fleet/local.h"
 #include "agent/loop/membership.h"
-#include "agent/observe/observation.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
 
@@ -16,10 +14,6 @@ namespace {
 
 std::string text(const spec::ServiceId& id) {
   return id.ns + "/" + id.name;
-}
-
-double tick_seconds(const LoopOptions& options) {
-  return std::chrono::duration<double>(options.tick).count();
 }
 
 /// Sum of |delta log w| between what was in force and what is now; `before` becomes the latter.
@@ -47,7 +41,7 @@ Loop::Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors)
       policy_(std::move(policy)),
       doors_(std::move(doors)),
       observer_(options.observer),
-      guard_(options.guard),
+      turn_(options.guard),
       recorder_(options.rollout_steps) {
   if (doors_.fleet == nullptr) {
     doors_.fleet = std::make_unique<fleet::LocalFleet>();
@@ -58,38 +52,25 @@ void Loop::tick(const sample::Sample& sample) {
   const MonotonicNs begun = SystemClock().now();
   take_parameters();
   const std::vector<identity::Pod>& pods = doors_.identity->pods();
-  const decide::LoopContext now = context(sample.taken);
-  doors_.fleet->set_loop(now.tick_s, now.loop_delay_s, doors_.sink->in_charge());
-  const auto endpoints = doors_.fleet->complete(members(observer_.endpoints(sample, pods), pods), now.now);
-  const auto observations = observe_all(endpoints, now);
-
-  std::vector<decide::ServiceProposal> proposals;
-  proposals.reserve(observations.size());
-  for (const auto& observation : observations) {
-    proposals.push_back(decide_one(observation, now));
-  }
-
-  std::vector<guard::GuardedWeights> weights;
-  for (const fleet::ServiceView& view : doors_.fleet->join(proposals, now.now)) {
-    const guard::GuardedWeights guarded = guard_.apply(view, now.now);
-    if (view.endpoints.empty()) {
-      withdraw(view.service);
+  const observe::LoopTiming now = timing(sample.taken);
+  const auto decisions =
+      turn_.decide(doors_.fleet->exchange(turn_.report(members(observer_.endpoints(sample, pods), pods), now,
+                                                       doors_.sink->in_charge())),
+                   now, policy_.policy());
+  std::vector<telemetry::ServiceTick> ticks;
+  for (const turn::Decision& decision : decisions) {
+    const guard::GuardedWeights& weights = decision.weights;
+    if (weights.endpoints().empty()) {
+      withdraw(weights.service());
       continue;
     }
-    publish(services_[view.service], guarded);
-    weights.push_back(guarded);
-  }
-
-  std::vector<telemetry::ServiceTick> ticks;
-  for (const guard::GuardedWeights& w : weights) {
-    telemetry::ServiceTick tick{.weights = &w, .published = services_[w.service()].published};
-    for (std::size_t i = 0; i < observations.size(); ++i) {
-      if (observations[i].aggregate.service == w.service()) {
-        tick.observation = &observations[i];
-        tick.proposal = &proposals[i];
-      }
-    }
-    ticks.push_back(tick);
+    Service& service = services_[weights.service()];
+    learn(service, decision, now);
+    publish(service, weights);
+    ticks.push_back({.observation = &decision.observation,
+                     .proposal = &decision.proposal,
+                     .weights = &weights,
+                     .published = service.published});
   }
   complain("identity", trouble_of(doors_.identity->trouble()));
   complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
@@ -143,64 +124,23 @@ void Loop::reload(const std::string& origin, const Result<std::string>& bytes) {
                policy_.version(), policy_.crc32());
 }
 
-decide::LoopContext Loop::context(MonotonicNs now) const {
-  const double tick_s = tick_seconds(options_);
+observe::LoopTiming Loop::timing(MonotonicNs now) const {
+  const double tick_s = std::chrono::duration<double>(options_.tick).count();
   return {.now = now,
           .tick_s = tick_s,
           .loop_delay_s = tick_s + doors_.sink->acknowledgement_delay_s(),
           .subscribers = doors_.sink->subscribers()};
 }
 
-std::vector<spec::ServiceObservation> Loop::observe_all(const std::vector<spec::EndpointTelemetry>& endpoints,
-                                                        const decide::LoopContext& context) {
-  const observe::LoopNumbers numbers{context.now, context.tick_s, context.loop_delay_s};
-  std::vector<spec::ServiceObservation> observations;
-  for (const spec::ServiceAggregate& aggregate : doors_.fleet->report(endpoints, context.now)) {
-    const auto own = std::ranges::equal_range(
-        endpoints, aggregate.service, {},
-        [](const auto& endpoint) -> const spec::ServiceId& { return endpoint.id.service; });
-    std::vector<double> offsets;
-    for (const auto& endpoint : own) {
-      const auto& in_force = services_[aggregate.service].offsets;
-      const auto found = in_force.find(endpoint.id);
-      offsets.push_back(found == in_force.end() ? 0 : found->second);
-    }
-    observations.push_back(observe::observe(aggregate, {own.begin(), own.end()}, offsets, numbers));
-  }
-  return observations;
-}
-
-decide::ServiceProposal Loop::decide_one(const spec::ServiceObservation& observation,
-                                         const decide::LoopContext& context) {
-  Service& service = services_[observation.aggregate.service];
-  decide::ServiceProposal proposal = policy_.policy().decide(observation, context);
-  doors_.fleet->honour(proposal);
-  record(service, observation, proposal, context);
-  service.offsets.clear();
-  for (const decide::Proposal& endpoint : proposal.endpoints) {
-    service.offsets[endpoint.id] = endpoint.offset;
-  }
-  return proposal;
-}
-
-void Loop::record(Service& service, const spec::ServiceObservation& observation,
-                  const decide::ServiceProposal& proposal, const decide::LoopContext& context) {
+void Loop::learn(Service& service, const turn::Decision& decision, const observe::LoopTiming& now) {
   if (doors_.learner == nullptr || !policy_.learns()) {
     return;
   }
-  const observe::RewardReference reference = service.reference.next(observation.aggregate, context.tick_s);
-  const float reward = observe::reward(observation.aggregate, service.churn, reference, options_.reward);
-  // Each node learns from what it decided itself.
-  spec::ServiceObservation seen{observation.aggregate, {}};
-  decide::ServiceProposal decided = proposal;
-  decided.endpoints.clear();
-  for (std::size_t i = 0; i < std::min(observation.endpoints.size(), proposal.endpoints.size()); ++i) {
-    if (doors_.fleet->owns(proposal.endpoints[i].id)) {
-      seen.endpoints.push_back(observation.endpoints[i]);
-      decided.endpoints.push_back(proposal.endpoints[i]);
-    }
-  }
-  recorder_.record(seen, decided, policy_.epoch(), policy_.version(), reward, context.now);
+  const spec::ServiceAggregate& aggregate = decision.observation.aggregate;
+  const observe::RewardReference reference = service.reference.next(aggregate, now.tick_s);
+  const float reward = observe::reward(aggregate, service.churn, reference, options_.reward);
+  recorder_.record(decision.observation, decision.proposal, policy_.epoch(), policy_.version(), reward,
+                   now.now);
 }
 
 void Loop::publish(Service& service, const guard::GuardedWeights& weights) {
@@ -233,15 +173,14 @@ void Loop::withdraw(const spec::ServiceId& id) {
 }
 
 void Loop::write_state(const std::vector<identity::Pod>& pods,
-                       const std::vector<telemetry::ServiceTick>& services,
-                       const decide::LoopContext& context) {
+                       const std::vector<telemetry::ServiceTick>& services, const observe::LoopTiming& now) {
   if (!doors_.state) {
     return;
   }
-  const telemetry::TickState state{.now = context.now,
+  const telemetry::TickState state{.now = now.now,
                                    .tick_ms = static_cast<std::uint32_t>(options_.tick.count()),
                                    .mode = options_.mode,
-                                   .subscribers = context.subscribers,
+                                   .subscribers = now.subscribers,
                                    .policy = policy_.name(),
                                    .policy_epoch = policy_.epoch(),
                                    .policy_version = policy_.version(),
@@ -259,18 +198,16 @@ std::string Loop::trouble() const {
 }
 
 void Loop::release() {
-  std::vector<guard::GuardedWeights> equal;
-  for (const spec::ServiceId& id : guard_.services()) {
-    equal.push_back(guard_.release(id));
-    complain("publishing equal weights of " + text(id), doors_.sink->publish(equal.back()));
-  }
+  const auto decisions = turn_.release();
   std::vector<telemetry::ServiceTick> ticks;
-  for (const guard::GuardedWeights& weights : equal) {
-    ticks.push_back({.weights = &weights, .published = true});
+  for (const turn::Decision& decision : decisions) {
+    complain("publishing equal weights of " + text(decision.weights.service()),
+             doors_.sink->publish(decision.weights));
+    ticks.push_back({.weights = &decision.weights, .published = true});
   }
-  write_state(doors_.identity->pods(), ticks, context(SystemClock().now()));
+  write_state(doors_.identity->pods(), ticks, timing(SystemClock().now()));
   doors_.sink->flush();
-  spdlog::info("equal weights published services={}", equal.size());
+  spdlog::info("equal weights published services={}", decisions.size());
 }
 
 void Loop::complain(const std::string& what, const Status& status) {

@@ -20,6 +20,7 @@
 #include "agent/observe/observer.h"
 #include "agent/observe/reward.h"
 #include "agent/sample/sample.h"
+#include "agent/turn/turn.h"
 #include "core/base/result.h"
 #include "model/sync/rollouts/rollout_server.h"
 
@@ -68,7 +69,6 @@ class Loop {
 
  private:
   struct Service {
-    std::map<spec::EndpointId, double> offsets;  ///< in force
     std::map<spec::EndpointId, double> log_weights;
     observe::RunningReference reference;
     double churn = 0;  ///< sum of |delta log w| that the last tick brought
@@ -77,17 +77,12 @@ class Loop {
   };
 
   void take_parameters();
-  decide::LoopContext context(MonotonicNs now) const;
-  std::vector<spec::ServiceObservation> observe_all(const std::vector<spec::EndpointTelemetry>& endpoints,
-                                                    const decide::LoopContext& context);
-  decide::ServiceProposal decide_one(const spec::ServiceObservation& observation,
-                                     const decide::LoopContext& context);
-  void record(Service& service, const spec::ServiceObservation& observation,
-              const decide::ServiceProposal& proposal, const decide::LoopContext& context);
+  observe::LoopTiming timing(MonotonicNs now) const;
+  void learn(Service& service, const turn::Decision& decision, const observe::LoopTiming& now);
   void publish(Service& service, const guard::GuardedWeights& weights);
   void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods,
-                   const std::vector<telemetry::ServiceTick>& services, const decide::LoopContext& context);
+                   const std::vector<telemetry::ServiceTick>& services, const observe::LoopTiming& now);
   std::string trouble() const;
   void complain(const std::string& what, const Status& status);
 
@@ -95,7 +90,7 @@ class Loop {
   ActingPolicy policy_;
   LoopDoors doors_;
   observe::Observer observer_;
-  guard::Guard guard_;
+  turn::Turn turn_;
   decide::RolloutRecorder recorder_;
   std::map<spec::ServiceId, Service> services_;
   std::map<std::string, std::string> complaints_;  ///< what fails now, and the last reason

@@ -147,7 +147,7 @@ void fill_capacity(spec::ServiceAggregate& result, std::span<const spec::Endpoin
 }
 
 void fill_features(spec::ServiceAggregate& result, std::span<const spec::EndpointTelemetry> endpoints,
-                   std::span<const double> offsets, const LoopNumbers& loop) {
+                   std::span<const double> offsets, const LoopTiming& loop) {
   if (endpoints.empty()) {
     return;
   }
@@ -169,7 +169,7 @@ void fill_features(spec::ServiceAggregate& result, std::span<const spec::Endpoin
 
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopNumbers& loop,
+                                 std::span<const double> offsets, const LoopTiming& loop,
                                  PersistenceEstimator& persistence) {
   spec::ServiceAggregate result;
   result.service = service;

@@ -18,7 +18,7 @@ namespace ballast::observe {
 /// missing ones are 0. Total.
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopNumbers& loop,
+                                 std::span<const double> offsets, const LoopTiming& loop,
                                  PersistenceEstimator& persistence);
 
 }  // namespace ballast::observe

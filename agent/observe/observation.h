@@ -4,19 +4,13 @@
 #include <array>
 #include <span>
 
+#include "agent/observe/loop_timing.h"
 #include "core/spec/spec.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::observe {
 
 using OwnFeatures = std::array<float, spec::kFeatures>;
-
-/// What a feature needs to know of the loop.
-struct LoopNumbers {
-  MonotonicNs now = 0;
-  double tick_s = 0.25;
-  double loop_delay_s = 0.4;  ///< from a change in a pod to the weight in Envoy
-};
 
 /// log(capacity / the service's mean capacity), within +-spec::kFeatureBound. An endpoint of
 /// unknown capacity has the median's, and all have 0 where no capacity is known.
@@ -26,7 +20,7 @@ double log_prior(const spec::EndpointTelemetry& endpoint, const spec::ServiceAgg
 /// but mean and max is used. An endpoint that is not known has 0 in every measured feature.
 /// `offset` is the delta in force. Total.
 OwnFeatures own_features(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate,
-                         const LoopNumbers& loop, double offset);
+                         const LoopTiming& loop, double offset);
 
 /// [own][mean][max][log N], clipped; NaN is 0.
 spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAggregate& aggregate);
@@ -35,6 +29,6 @@ spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAg
 /// those that are decided here. `offsets` are parallel to `endpoints`, missing ones are 0.
 spec::ServiceObservation observe(const spec::ServiceAggregate& aggregate,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopNumbers& loop);
+                                 std::span<const double> offsets, const LoopTiming& loop);
 
 }  // namespace ballast::observe

@@ -91,6 +91,10 @@ struct EndpointObservation {
   EndpointTelemetry telemetry;
   double log_prior = 0;  ///< log(capacity * speed / the service's mean); 0 where unknown
   Observation features{};
+  /// From which a policy moves; also while it is not in force, because the service is level or the endpoint
+  /// is not measured.
+  double offset = 0;
+  bool own = true;  ///< decided here; else another node does, and has this offset in force
 };
 
 struct ServiceObservation {

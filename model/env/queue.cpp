@@ -144,7 +144,6 @@ void Queue::reset(std::uint64_t seed) {
   twin_.prior = sim::make_agent_controller(std::make_unique<decide::PriorPolicy>(), loop_, world.clients);
   loop_rooms_ = std::make_unique<sim::AgentLoop>(loop_, world.clients);
   prior_ = std::make_unique<decide::PriorPolicy>();
-  offsets_.clear();
   clock_ = 0;
   steps_ = 0;
   moved_ = 0;
@@ -190,7 +189,7 @@ bool Queue::look() {
   if (!seen_) {
     return false;
   }
-  proposal_ = prior_->propose(*seen_, loop_rooms_->context());
+  proposal_ = prior_->propose(*seen_, loop_rooms_->timing());
   ablate();
   if (!seen_->endpoints.empty()) {
     context_ = spec::context_of(seen_->endpoints.front().features);
@@ -245,7 +244,7 @@ void Queue::advise() {
     const double beside_prior = options_.prior ? 0 : measured_[i];
     const double gap = std::clamp(strength * std::clamp(wanted, -kAdviceBound, kAdviceBound) + beside_prior,
                                   -kAdviceBound, kAdviceBound) -
-                       offsets_[proposal_.endpoints[i].id];
+                       seen_->endpoints[i].offset;
     const double size = std::abs(gap);
     const std::size_t steps = size > kFarOff ? 2 : size > kNearEnough ? 1 : 0;
     advice_.push_back(gap > 0 ? spec::kKeep + steps : spec::kKeep - steps);
@@ -255,10 +254,8 @@ void Queue::advise() {
 void Queue::propose_and_push(std::span<const std::size_t> actions) {
   constexpr double kBound = spec::kMaxOffset;
   moved_ = 0;
-  if (!proposal_.level) {
-    for (auto& endpoint : proposal_.endpoints) {
-      endpoint.offset = offsets_[endpoint.id];
-    }
+  for (std::size_t i = 0; i < proposal_.endpoints.size() && !proposal_.level; ++i) {
+    proposal_.endpoints[i].offset = seen_->endpoints[i].offset;
   }
   for (std::size_t i = 0; i < actions.size(); ++i) {
     decide::Proposal& endpoint = proposal_.endpoints[acting_[i]];
@@ -266,7 +263,6 @@ void Queue::propose_and_push(std::span<const std::size_t> actions) {
     endpoint.action = actions[i];
     endpoint.offset =
         std::clamp(before + static_cast<double>(spec::kActionStep[actions[i]]), -kBound, kBound);
-    offsets_[endpoint.id] = endpoint.offset;
     moved_ += std::abs(endpoint.offset - before);
   }
   decide::tilt_if_equal(proposal_);

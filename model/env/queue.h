@@ -2,7 +2,6 @@
 #pragma once
 
 #include <deque>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -102,7 +101,6 @@ class Queue final : public Environment {
   std::optional<spec::ServiceObservation> seen_;
   decide::ServiceProposal proposal_;
   std::vector<double> measured_;  // the log priors, ablated or not; one an endpoint
-  std::map<spec::EndpointId, double> offsets_;
   std::vector<std::uint32_t> servers_;
   std::vector<std::size_t> acting_;  // indices into seen_->endpoints
   std::vector<std::size_t> advice_;  // one an agent

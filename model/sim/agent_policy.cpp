@@ -7,8 +7,8 @@
 
 #include "agent/decide/learned.h"
 #include "agent/fleet/local.h"
-#include "agent/observe/observation.h"
 #include "agent/observe/observer.h"
+#include "agent/turn/turn.h"
 
 namespace ballast::sim {
 namespace {
@@ -99,7 +99,7 @@ class AgentController final : public Controller {
     if (!observation) {
       return std::nullopt;
     }
-    return loop_.act(policy_->decide(*observation, loop_.context()), servers);
+    return loop_.act(policy_->decide(*observation, loop_.timing()), servers);
   }
 
  private:
@@ -110,20 +110,15 @@ class AgentController final : public Controller {
 }  // namespace
 
 struct AgentLoop::Rooms {
-  Rooms(const LoopOptions& options, std::size_t proxies, const guard::GuardOptions& guard_options)
-      : loop(options),
-        subscribers(proxies),
+  Rooms(const LoopOptions& options, std::size_t subscribers, const guard::GuardOptions& guard_options)
+      : loop{0, options.tick_s, options.tick_s + options.apply_delay_s, subscribers},
         observer(observer_options()),
-        fleet({0, options.tick_s, options.tick_s + options.apply_delay_s}),
-        guard(guard_options) {}
+        turn(guard_options) {}
 
-  LoopOptions loop;
-  std::size_t subscribers;
-  MonotonicNs now = 0;
+  observe::LoopTiming loop;
   observe::Observer observer;
   fleet::LocalFleet fleet;
-  guard::Guard guard;
-  std::map<spec::EndpointId, double> offsets;
+  turn::Turn turn;
 };
 
 AgentLoop::AgentLoop(const LoopOptions& loop, std::size_t subscribers, const guard::GuardOptions& guard)
@@ -132,46 +127,29 @@ AgentLoop::AgentLoop(AgentLoop&&) noexcept = default;
 AgentLoop& AgentLoop::operator=(AgentLoop&&) noexcept = default;
 AgentLoop::~AgentLoop() = default;
 
-decide::LoopContext AgentLoop::context() const {
-  const LoopOptions& loop = rooms_->loop;
-  return {rooms_->now, loop.tick_s, loop.tick_s + loop.apply_delay_s, rooms_->subscribers};
+const observe::LoopTiming& AgentLoop::timing() const {
+  return rooms_->loop;
 }
 
 std::optional<spec::ServiceObservation> AgentLoop::observe(double now_s,
                                                            const std::vector<std::uint32_t>& servers,
                                                            const std::vector<ServerTelemetry>& telemetry) {
-  rooms_->now = ns(now_s) + 1;
+  Rooms& r = *rooms_;
+  r.loop.now = ns(now_s) + 1;
   std::vector<identity::Pod> pods;
   for (const auto server : servers) {
     pods.push_back(pod_of(server));
   }
-  const auto& endpoints = rooms_->observer.endpoints(node_sample(rooms_->now, telemetry), pods);
-  const decide::LoopContext loop = context();
-  const observe::LoopNumbers numbers{rooms_->now, loop.tick_s, loop.loop_delay_s};
-  std::optional<spec::ServiceObservation> seen;
-  for (const auto& aggregate : rooms_->fleet.report(endpoints, rooms_->now)) {
-    std::vector<double> offsets;
-    for (const auto& endpoint : endpoints) {
-      offsets.push_back(rooms_->offsets[endpoint.id]);
-    }
-    seen = observe::observe(aggregate, endpoints, offsets, numbers);
-  }
-  return seen;
+  const auto& endpoints = r.observer.endpoints(node_sample(r.loop.now, telemetry), pods);
+  const auto& seen = r.turn.observe(r.fleet.exchange(r.turn.report(endpoints, r.loop)), r.loop);
+  return seen.empty() ? std::nullopt : std::optional(seen.front());
 }
 
 std::optional<std::vector<double>> AgentLoop::act(const decide::ServiceProposal& proposal,
                                                   const std::vector<std::uint32_t>& servers) {
-  std::optional<std::vector<double>> push;
-  for (const auto& view : rooms_->fleet.join({proposal}, rooms_->now)) {
-    for (const auto& endpoint : view.endpoints) {
-      rooms_->offsets[endpoint.id] = endpoint.offset;
-    }
-    const guard::GuardedWeights weights = rooms_->guard.apply(view, rooms_->now);
-    if (weights.changed()) {
-      push = by_server(weights, servers);
-    }
-  }
-  return push;
+  const auto decisions = rooms_->turn.act({proposal});
+  const bool changed = !decisions.empty() && decisions.front().weights.changed();
+  return changed ? std::optional(by_server(decisions.front().weights, servers)) : std::nullopt;
 }
 
 std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy,

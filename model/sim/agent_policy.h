@@ -13,8 +13,8 @@
 
 namespace ballast::sim {
 
-/// The agent's own rooms over simulated samples, a tick in two halves, so that what decides may sit
-/// between them (a policy, or a learner that steps an environment): observe(), then act().
+/// The agent's own turn (agent/turn) over simulated samples, a tick in two halves, so that what decides may
+/// sit between them (a policy, or a learner that steps an environment): observe(), then act().
 class AgentLoop {
  public:
   AgentLoop(const LoopOptions& loop, std::size_t subscribers, const guard::GuardOptions& guard = {});
@@ -26,7 +26,7 @@ class AgentLoop {
   std::optional<spec::ServiceObservation> observe(double now_s, const std::vector<std::uint32_t>& servers,
                                                   const std::vector<ServerTelemetry>& telemetry);
   /// Of the tick that observe() began.
-  decide::LoopContext context() const;
+  const observe::LoopTiming& timing() const;
   /// Through fleet and guard: one weight a server, or nullopt when nothing is worth a push.
   std::optional<std::vector<double>> act(const decide::ServiceProposal& proposal,
                                          const std::vector<std::uint32_t>& servers);
@@ -37,8 +37,7 @@ class AgentLoop {
 };
 
 /// A weight controller that is the agent itself: simulated kernel samples go through the rooms that
-/// ballastd and ballast-global run (observe, fleet, decide, guard), in the order of agent/loop, and
-/// the guarded weights are the push. Nothing here decides anything.
+/// ballastd runs, and the guarded weights are the push. Nothing here decides anything.
 std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy> policy,
                                                   const LoopOptions& loop, std::size_t subscribers,
                                                   const guard::GuardOptions& guard = {});

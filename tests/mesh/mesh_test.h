@@ -89,9 +89,9 @@ class MeshTest : public ::testing::Test {
     for (const double share : shares) {
       sum += share;
     }
-    fleet::ServiceView view{.service = {"shop", service}, .neutral = false};
+    guard::ServiceView view{.service = {"shop", service}, .neutral = false};
     for (std::size_t i = 0; i < shares.size() && i < addresses.size(); ++i) {
-      fleet::EndpointView endpoint;
+      guard::EndpointView endpoint;
       endpoint.id = {view.service, "pod-" + addresses[i]};
       endpoint.address = addresses[i];
       endpoint.port = 8080;

@@ -38,7 +38,6 @@ void put(const fleet::EndpointReport& e, MonotonicNs now, v1::EndpointReport* ou
   out->set_memory_bytes(narrow(t.memory_bytes));
   out->set_memory_share(narrow(t.memory_share));
   out->set_capacity_qps(narrow(t.capacity_qps));
-  out->set_log_prior(narrow(e.log_prior));
   out->set_offset(narrow(e.offset));
 }
 
@@ -66,7 +65,6 @@ fleet::EndpointReport get(const v1::EndpointReport& from, MonotonicNs now) {
   t.memory_bytes = static_cast<double>(from.memory_bytes());
   t.memory_share = static_cast<double>(from.memory_share());
   t.capacity_qps = static_cast<double>(from.capacity_qps());
-  out.log_prior = static_cast<double>(from.log_prior());
   out.offset = static_cast<double>(from.offset());
   return out;
 }

@@ -24,7 +24,7 @@ class Weigher {
 
   guard::GuardedWeights weights(const std::string& service, const std::vector<Wanted>& wanted,
                                 bool neutral = false) {
-    fleet::ServiceView view;
+    guard::ServiceView view;
     view.service = {"shop", service};
     view.neutral = neutral;
     double sum = 0;
@@ -32,7 +32,7 @@ class Weigher {
       sum += endpoint.share;
     }
     for (const Wanted& endpoint : wanted) {
-      fleet::EndpointView& added = view.endpoints.emplace_back();
+      guard::EndpointView& added = view.endpoints.emplace_back();
       added.id = {view.service, endpoint.pod};
       added.address = endpoint.address;
       added.port = endpoint.port;

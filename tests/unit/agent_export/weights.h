@@ -13,7 +13,7 @@ class Weigher {
  public:
   guard::GuardedWeights weights(const std::string& service, const std::vector<double>& shares,
                                 bool neutral = false) {
-    fleet::ServiceView view;
+    guard::ServiceView view;
     view.service = {"shop", service};
     view.neutral = neutral;
     view.why = "because the test says so";
@@ -22,7 +22,7 @@ class Weigher {
       sum += share;
     }
     for (std::size_t i = 0; i < shares.size(); ++i) {
-      fleet::EndpointView& endpoint = view.endpoints.emplace_back();
+      guard::EndpointView& endpoint = view.endpoints.emplace_back();
       endpoint.id = {view.service, service + "-" + std::to_string(i)};
       endpoint.address = "127.1." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
       endpoint.port = 8080;

@@ -54,97 +54,110 @@ class Wire final : public Exchange {
 
 class Remote : public ::testing::Test {
  protected:
-  std::unique_ptr<RemoteFleet> node(const std::string& name, bool writes, bool adopts = false) {
-    auto fleet = std::make_unique<RemoteFleet>(
+  std::unique_ptr<RemoteFleet> node(const std::string& name, bool adopts = false) {
+    return std::make_unique<RemoteFleet>(
         RemoteOptions{.interval = 500ms, .longest_age = 5s, .adopt_members = adopts},
         std::make_unique<Wire>(registry_, name, there_));
-    fleet->set_loop(0.25, 0.4, writes);
-    return fleet;
   }
-  static decide::ServiceProposal proposal(const std::string& pod, double offset) {
-    decide::ServiceProposal p{.service = kWeb, .neutral = false, .why = "weighted"};
-    p.endpoints.push_back({.id = {kWeb, pod}, .offset = offset});
-    return p;
+  std::vector<Service> exchange(RemoteFleet& fleet, std::vector<Member> own, bool writes = false) const {
+    return fleet.exchange({.loop = {.now = now_}, .writes = writes, .endpoints = std::move(own)});
+  }
+  Member member(const std::string& pod, double capacity_qps, double offset = 0) const {
+    return {telemetry(pod, capacity_qps, capacity_qps > 0 ? now_ : 0), offset};
   }
   FleetRegistry registry_;
   bool there_ = true;
   MonotonicNs now_ = 100 * kSecond;
 };
 
-TEST_F(Remote, TheObservationHoldsTheWholeService) {
-  const auto a = node("a", false);
-  const auto b = node("b", false);
-  a->complete({telemetry("web-0", 100, now_)}, now_);
-  b->complete({telemetry("web-1", 300, now_)}, now_);
+TEST_F(Remote, TheAggregateIsTheWholeServicesAndTheEndpointsAreOnesOwn) {
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*a, {member("web-0", 100)});
+  exchange(*b, {member("web-1", 300)});
   now_ += kSecond;
-  const auto own = a->complete({telemetry("web-0", 100, now_)}, now_);
-  ASSERT_EQ(own.size(), 1U);
-  const auto aggregates = a->report(own, now_);
-  ASSERT_EQ(aggregates.size(), 1U);
-  EXPECT_EQ(aggregates[0].endpoints, 2U);
-  EXPECT_DOUBLE_EQ(aggregates[0].mean_capacity_qps, 200);
+  const auto services = exchange(*a, {member("web-0", 100)});
+  ASSERT_EQ(services.size(), 1U);
+  EXPECT_EQ(services[0].endpoints.size(), 1U);
+  EXPECT_EQ(services[0].aggregate.endpoints, 2U);
+  EXPECT_DOUBLE_EQ(services[0].aggregate.mean_capacity_qps, 200);
 }
 
-TEST_F(Remote, WhoWritesKnowsEveryEndpointAndHonoursWhatItsNodeDecided) {
-  const auto a = node("a", true);
-  const auto b = node("b", false);
-  b->complete({telemetry("web-1", 300, now_)}, now_);
-  b->join({proposal("web-1", 0.2)}, now_);
+TEST_F(Remote, WhoWritesKnowsEveryEndpointAndWhatItsNodeDecided) {
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*b, {member("web-1", 300, 0.2)});
   now_ += kSecond;
-  b->complete({telemetry("web-1", 300, now_)}, now_);
   // As a static file has it: the other's pod is a member here, not measured.
-  const auto all = a->complete({telemetry("web-0", 100, now_), telemetry("web-1", 0, 0)}, now_);
-  ASSERT_EQ(all.size(), 2U);
-  EXPECT_TRUE(all[1].known);
-  EXPECT_DOUBLE_EQ(all[1].capacity_qps, 300);
-  EXPECT_TRUE(a->owns({kWeb, "web-0"}));
-  EXPECT_FALSE(a->owns({kWeb, "web-1"}));
-  EXPECT_DOUBLE_EQ(a->report(all, now_).at(0).mean_capacity_qps, 200);
+  auto elsewhere = member("web-1", 0, 0.1);
+  elsewhere.telemetry.address = "10.0.0.1";
+  const auto services = exchange(*a, {member("web-0", 100, 0.3), elsewhere}, true);
+  ASSERT_EQ(services.size(), 1U);
+  const Service& web = services[0];
+  ASSERT_EQ(web.endpoints.size(), 2U);
+  EXPECT_TRUE(web.endpoints[1].known);
+  EXPECT_DOUBLE_EQ(web.endpoints[1].capacity_qps, 300);
+  EXPECT_EQ(web.endpoints[1].address, "10.0.0.1") << "where it is, this node's identity says";
+  EXPECT_EQ(web.own, (std::vector{true, false}));
+  EXPECT_DOUBLE_EQ(web.offsets[0], 0.3);
+  EXPECT_DOUBLE_EQ(web.offsets[1], 0.2);
+  EXPECT_DOUBLE_EQ(web.aggregate.mean_capacity_qps, 200);
+}
 
-  decide::ServiceProposal mine = proposal("web-1", 0);
-  a->honour(mine);
-  EXPECT_DOUBLE_EQ(mine.endpoints[0].offset, 0.2);
+TEST_F(Remote, WhatIsMeasuredHereIsNotAnothers) {
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*b, {member("web-0", 300, 0.2)});
+  const auto services = exchange(*a, {member("web-0", 100, 0.1)}, true);
+  EXPECT_DOUBLE_EQ(services.at(0).endpoints[0].capacity_qps, 100);
+  EXPECT_TRUE(services[0].own[0]);
+  EXPECT_DOUBLE_EQ(services[0].offsets[0], 0.1);
+}
+
+TEST_F(Remote, AnOffsetBeyondTheBoundIsCut) {
+  const auto b = node("b");
+  exchange(*b, {member("web-1", 300, 1e6)});
+  const auto services = exchange(*node("a"), {member("web-1", 0)}, true);
+  EXPECT_DOUBLE_EQ(services.at(0).offsets[0], static_cast<double>(spec::kMaxOffset));
 }
 
 TEST_F(Remote, MembersOfOtherNodesAreTakenInOnlyWhereAsked) {
-  const auto b = node("b", false);
-  b->complete({telemetry("web-1", 300, now_)}, now_);
-  EXPECT_EQ(node("a", true)->complete({telemetry("web-0", 100, now_)}, now_).size(), 1U);
-  const auto adopted = node("c", true, true)->complete({telemetry("web-9", 100, now_)}, now_);
-  ASSERT_EQ(adopted.size(), 3U);  // a has reported by now, too
-  EXPECT_EQ(adopted[0].id.pod, "web-0");
-  EXPECT_EQ(adopted[1].id.pod, "web-1");
+  const auto b = node("b");
+  exchange(*b, {member("web-1", 300)});
+  EXPECT_EQ(exchange(*node("a"), {member("web-0", 100)}, true).at(0).endpoints.size(), 1U);
+  const auto adopted = exchange(*node("c", true), {member("web-9", 100)}, true);
+  ASSERT_EQ(adopted.at(0).endpoints.size(), 3U);  // a has reported by now, too
+  EXPECT_EQ(adopted[0].endpoints[0].id.pod, "web-0");
+  EXPECT_EQ(adopted[0].endpoints[1].id.pod, "web-1");
+  EXPECT_EQ(adopted[0].own, (std::vector{false, false, true}));
 }
 
 TEST_F(Remote, WithoutTheServerTheNodeIsAloneAndComesBack) {
-  const auto a = node("a", false);
-  const auto b = node("b", false);
-  a->complete({telemetry("web-0", 100, now_)}, now_);
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*a, {member("web-0", 100)});
   EXPECT_TRUE(a->joined());
-  b->complete({telemetry("web-1", 300, now_)}, now_);
+  exchange(*b, {member("web-1", 300)});
   there_ = false;
   for (int i = 0; i < 8; ++i) {
     now_ += kSecond;
-    const auto own = a->complete({telemetry("web-0", 100, now_)}, now_);
+    EXPECT_EQ(exchange(*a, {member("web-0", 100)}).size(), 1U) << i;
     EXPECT_EQ(a->joined(), i < 5) << i;
-    EXPECT_EQ(a->report(own, now_).size(), 1U) << i;
   }
-  const auto own = a->complete({telemetry("web-0", 100, now_)}, now_);
-  EXPECT_EQ(a->report(own, now_).at(0).endpoints, 1U) << "its own view";
+  EXPECT_EQ(exchange(*a, {member("web-0", 100)}).at(0).aggregate.endpoints, 1U) << "its own view";
   there_ = true;
   now_ += kSecond;
-  b->complete({telemetry("web-1", 300, now_)}, now_);
-  const auto again = a->complete({telemetry("web-0", 100, now_)}, now_);
-  EXPECT_EQ(a->report(again, now_).at(0).endpoints, 2U);
+  exchange(*b, {member("web-1", 300)});
+  EXPECT_EQ(exchange(*a, {member("web-0", 100)}).at(0).aggregate.endpoints, 2U);
 }
 
 TEST_F(Remote, TelemetryThatIsTooOldIsAsGoodAsNone) {
-  const auto a = node("a", true);
-  const auto b = node("b", false);
-  b->complete({telemetry("web-1", 300, now_)}, now_);
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*b, {member("web-1", 300)});
   now_ += 6 * kSecond;
-  const auto all = a->complete({telemetry("web-0", 100, now_), telemetry("web-1", 0, 0)}, now_);
-  EXPECT_FALSE(all.at(1).known);
+  const auto services = exchange(*a, {member("web-0", 100), member("web-1", 0)}, true);
+  EXPECT_FALSE(services.at(0).endpoints.at(1).known);
 }
 
 }  // namespace

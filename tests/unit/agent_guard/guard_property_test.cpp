@@ -41,8 +41,8 @@ class Chaos {
     return o;
   }
 
-  fleet::ServiceView view(std::size_t n, bool broken) {
-    fleet::ServiceView v{.service = kWeb, .neutral = one_in(5), .why = "chaos"};
+  ServiceView view(std::size_t n, bool broken) {
+    ServiceView v{.service = kWeb, .neutral = one_in(5), .why = "chaos"};
     v.p99_ns = one_in(10) ? any() : 1e8 * uniform();
     v.error_rate = one_in(10) ? any() : uniform();
     v.qps = one_in(10) ? any() : 100;
@@ -55,7 +55,6 @@ class Chaos {
                                       : one_in(10) ? 20 * uniform()
                                                    : 0.2,
                              .share = bad ? any() : std::pow(uniform(), 6),
-                             .log_prior = bad ? any() : 0,
                              .offset = bad ? any() : uniform() - 0.5});
     }
     return v;
@@ -188,7 +187,7 @@ TEST(GuardProperty, HealthyProposalsAreReached) {
     for (std::size_t i = 0; i < 2 + seed % 20; ++i) {
       wanted.push_back(0.6 + chaos.uniform());
     }
-    const fleet::ServiceView v = testing::view(wanted);
+    const ServiceView v = testing::view(wanted);
     for (int tick = 0; tick < 5; ++tick) {
       guard.apply(v, static_cast<MonotonicNs>(tick + 1) * kTick);
     }

@@ -39,7 +39,7 @@ std::uint32_t reasons(const GuardedWeights& g) {
 struct Bench {
   Guard guard{GuardOptions{}};
   MonotonicNs now = 1'000'000'000ULL;
-  GuardedWeights apply(const fleet::ServiceView& v, int ticks = 1) {
+  GuardedWeights apply(const ServiceView& v, int ticks = 1) {
     for (int i = 1; i < ticks; ++i) {
       guard.apply(v, now += kTick);
     }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/fleet/fleet.h"
+#include "agent/guard/guard.h"
 
 namespace ballast::guard::testing {
 
@@ -13,8 +13,8 @@ inline const spec::ServiceId kWeb{"shop", "web"};
 inline constexpr MonotonicNs kTick = 250'000'000ULL;
 
 /// A fresh, healthy view of shop/web with these relative weights.
-inline fleet::ServiceView view(const std::vector<double>& weights) {
-  fleet::ServiceView v{.service = kWeb, .neutral = false, .why = "weighted", .p99_ns = 1e8, .qps = 100};
+inline ServiceView view(const std::vector<double>& weights) {
+  ServiceView v{.service = kWeb, .neutral = false, .why = "weighted", .p99_ns = 1e8, .qps = 100};
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   for (std::size_t i = 0; i < weights.size(); ++i) {
     v.endpoints.push_back({.id = {kWeb, "web-" + std::to_string(i)},

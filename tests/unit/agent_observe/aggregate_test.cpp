@@ -132,7 +132,7 @@ TEST(Aggregate, AnyTelemetryGivesFiniteNumbersWithinBounds) {
       endpoints.push_back(e);
       offsets.push_back(value());
     }
-    const LoopNumbers loop{.now = random(), .tick_s = value(), .loop_delay_s = value()};
+    const LoopTiming loop{.now = random(), .tick_s = value(), .loop_delay_s = value()};
     const auto a = aggregate(kService, endpoints, offsets, loop, persistence);
     for (const double x :
          {a.median_p50_ns, a.median_p99_ns, a.median_in_flight, a.median_wait_share, a.mean_qps,

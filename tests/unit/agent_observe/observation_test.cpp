@@ -43,7 +43,7 @@ TEST(OwnFeatures, AreTheSpecsLogsAndRatios) {
   e.memory_share = 0.7;
   e.error_rate = 0.2;
   e.speed = 0.5;
-  const LoopNumbers loop{.now = 2'750'000'000, .tick_s = 0.25, .loop_delay_s = 0.5};
+  const LoopTiming loop{.now = 2'750'000'000, .tick_s = 0.25, .loop_delay_s = 0.5};
   const auto own = own_features(e, plain(), loop, 0.15);
   const float log2 = std::log(2.0F);
   EXPECT_FLOAT_EQ(own[spec::kLatency], log2);

@@ -27,7 +27,6 @@ fleet::NodeReport report(const std::string& pod, double capacity_qps, bool whole
   e.telemetry.p50_ns = 1e6;
   e.telemetry.p99_ns = 2e7;
   e.telemetry.capacity_qps = capacity_qps;
-  e.log_prior = 0.5;
   e.offset = -0.25;
   out.endpoints.push_back(std::move(e));
   return out;
@@ -67,7 +66,6 @@ TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
   EXPECT_EQ(other.telemetry.id.pod, "web-1");
   EXPECT_EQ(other.telemetry.port, 8080);
   EXPECT_DOUBLE_EQ(other.telemetry.capacity_qps, 300);
-  EXPECT_DOUBLE_EQ(other.log_prior, 0.5);
   EXPECT_DOUBLE_EQ(other.offset, -0.25);
   const double age_s = static_cast<double>(SystemClock().now() - other.telemetry.taken) * 1e-9;
   EXPECT_GE(age_s, 0.1) << "as old as it was when it was reported, and older";
