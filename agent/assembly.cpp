@@ -25,165 +25,105 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// What follows `scheme:` in what an operator wrote, "static:FILE".
+std::string behind(const std::string& text, const std::string& scheme) {
+  return text.substr(scheme.size() + 1);
+}
+
 decide::LearnedOptions learned_options(const config::Config& c) {
-  decide::LearnedOptions options;
-  options.prior.gate = {c.gate.leave_ratio,
-                        c.gate.return_ratio,
-                        c.gate.leave_spread,
-                        c.gate.return_spread,
-                        c.gate.leave_ticks,
-                        c.gate.return_ticks,
-                        c.gate.single_subscriber_leaves,
-                        c.gate.level_spread};
-  options.prior.filter = {c.prior.time_constant_s, c.prior.confirm_step, c.prior.immediate_step};
-  options.prior.square_root = c.prior.square_root;
-  options.margin = c.learner.margin;
+  decide::LearnedOptions options = c.learned;
   // Exploring costs requests: only where somebody learns from it.
-  options.epsilon = c.learner.socket.empty() ? 0 : c.learner.exploration;
-  options.temperature = c.learner.temperature;
+  options.epsilon = c.learner.empty() ? 0 : options.epsilon;
   options.seed = std::random_device{}();
   return options;
 }
 
-guard::Mode mode_of(config::Mode mode) {
-  switch (mode) {
-    case config::Mode::kShadow:
-      return guard::Mode::kShadow;
-    case config::Mode::kActive:
-      return guard::Mode::kActive;
-    case config::Mode::kOff:
-      break;
-  }
-  return guard::Mode::kOff;
-}
-
 Result<kube::ClientOptions> api_options(const config::Config& c) {
-  if (c.kubernetes.server.empty()) {
-    return kube::in_cluster();
-  }
-  kube::ClientOptions options;
-  options.server = c.kubernetes.server;
-  options.ca_file = c.kubernetes.ca_file;
-  options.token_file = c.kubernetes.token_file;
-  return options;
+  return c.istio.api.server.empty() ? kube::in_cluster() : c.istio.api;
 }
 
 std::string node_of(const config::Config& c) {
   const char* named = std::getenv("NODE_NAME");
-  return !c.kubernetes.node.empty() ? c.kubernetes.node : named != nullptr ? named : "";
+  return !c.node.empty() ? c.node : named != nullptr ? named : "";
 }
 
 std::string fleet_node(const config::Config& c) {
-  if (!c.fleet.node.empty()) {
-    return c.fleet.node;
+  if (!c.fleet_client.node_id.empty()) {
+    return c.fleet_client.node_id;
   }
   const std::string node = node_of(c);
   char host[256] = {};
   return !node.empty() ? node : ::gethostname(host, sizeof host - 1) == 0 ? host : "";
 }
 
-sync::TlsFiles fleet_tls(const config::Config& c) {
-  return {c.fleet.tls_cert, c.fleet.tls_key, c.fleet.tls_ca};
-}
-
 }  // namespace
 
 loop::LoopOptions loop_options(const config::Config& c) {
   loop::LoopOptions options;
-  options.tick = std::chrono::milliseconds(c.tick_ms);
-  options.mode = mode_of(c.mode);
-  options.observer.window_s = c.window_s;
-  options.guard = {
-      options.mode,          c.guard.floor,           c.guard.cap,   c.guard.max_step,   c.guard.deadband,
-      c.guard.stale_after_s, c.guard.neutral_after_s, c.guard.blend, c.guard.trip_ratio, c.guard.trip_windows,
-      c.guard.window_s};
-  options.reward = {static_cast<float>(c.reward.p50), static_cast<float>(c.reward.p99),
-                    static_cast<float>(c.reward.errors), static_cast<float>(c.reward.imbalance),
-                    static_cast<float>(c.reward.churn)};
-  options.rollout_steps = static_cast<std::size_t>(c.learner.rollout_steps);
+  options.tick = c.tick;
+  options.mode = c.guard.mode;
+  options.observer = c.observer;
+  options.guard = c.guard;
+  options.reward = c.reward;
+  options.rollout_steps = static_cast<std::size_t>(c.rollout_steps);
   return options;
 }
 
-std::string sink_text(const config::Sink& sink) {
-  switch (sink.kind) {
-    case config::SinkKind::kFile:
-      return "file:" + sink.target;
-    case config::SinkKind::kXds:
-      return "xds:" + sink.target;
-    case config::SinkKind::kIstio:
-      return "istio";
-    case config::SinkKind::kDryRun:
-      break;
-  }
-  return "dry-run";
-}
-
 Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) {
-  if (c.sink.kind != config::SinkKind::kIstio) {
-    return actuate::make_sink(sink_text(c.sink), {});
+  if (c.sink != "istio") {
+    return actuate::make_sink(c.sink, {});
   }
   auto api = api_options(c);
   if (!api) {
     return api.error();
   }
-  actuate::IstioOptions options;
+  actuate::IstioOptions options = c.istio;
   options.api = std::move(*api);
   // Told apart from our predecessor on this node, which may have died with the Lease in hand.
-  options.lease = {c.kubernetes.ns, c.kubernetes.lease,
-                   fmt::format("{}_{:08x}", node_of(c), std::random_device{}()),
-                   c.kubernetes.lease_duration_s};
-  options.active = c.mode == config::Mode::kActive;
-  options.cluster_domain = c.kubernetes.cluster_domain;
-  options.weights_per_s = c.kubernetes.weights_per_s;
+  options.lease.holder = fmt::format("{}_{:08x}", node_of(c), std::random_device{}());
+  options.active = c.guard.mode == guard::Mode::kActive;
   auto sink = actuate::IstioSink::create(std::move(options));
   return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))
               : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());
 }
 
 std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c) {
-  if (c.fleet.remote.empty()) {
+  if (c.fleet_client.address.empty()) {
     return nullptr;
   }
-  sync::FleetClientOptions options;
-  options.address = c.fleet.remote;
-  options.node_id = fleet_node(c);
-  options.tls = fleet_tls(c);
-  options.server_name = c.fleet.server_name;
-  const auto ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(c.fleet.max_age_s));
-  return std::make_unique<fleet::RemoteFleet>(
-      fleet::RemoteOptions{.interval = std::chrono::milliseconds(c.fleet.interval_ms),
-                           .longest_age = ms,
-                           .adopt_members = c.identity.kind == config::IdentityKind::kKubernetes},
-      sync::FleetClient::start(options));
+  sync::FleetClientOptions client = c.fleet_client;
+  client.node_id = fleet_node(c);
+  fleet::RemoteOptions options = c.fleet;
+  options.adopt_members = c.identity == "kubernetes";
+  return std::make_unique<fleet::RemoteFleet>(options, sync::FleetClient::start(client));
 }
 
 Result<loop::ActingPolicy> make_policy(const config::Config& c) {
   std::optional<std::string> parameters;
-  if (!c.policy.parameters.empty()) {
-    auto bytes = read_file(c.policy.parameters);
+  if (!c.parameters.empty()) {
+    auto bytes = read_file(c.parameters);
     if (!bytes) {
       return Error::usage("policy.parameters: " + bytes.error().message);
     }
     parameters = std::move(*bytes);
   }
-  const auto kind = c.policy.kind == config::PolicyKind::kNeutral   ? loop::PolicyKind::kNeutral
-                    : c.policy.kind == config::PolicyKind::kLearned ? loop::PolicyKind::kLearned
-                                                                    : loop::PolicyKind::kPrior;
+  const auto kind = c.policy == "neutral" ? loop::PolicyKind::kNeutral
+                    : c.policy == "prior" ? loop::PolicyKind::kPrior
+                                          : loop::PolicyKind::kLearned;
   auto policy = loop::ActingPolicy::create(kind, learned_options(c), parameters);
-  return policy ? std::move(policy)
-                : Result<loop::ActingPolicy>(
-                      policy.error().in("policy.parameters: " + c.policy.parameters.string()));
+  return policy
+             ? std::move(policy)
+             : Result<loop::ActingPolicy>(policy.error().in("policy.parameters: " + c.parameters.string()));
 }
 
 Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Config& c,
                                                                 const fs::path& cgroup_root,
                                                                 const Clock& clock) {
-  if (c.identity.kind == config::IdentityKind::kNone) {
+  if (c.identity == "none") {
     return std::unique_ptr<identity::IdentitySource>(std::make_unique<identity::CgroupPathSource>(
         identity::CgroupPathOptions{.cgroup_root = cgroup_root}, clock));
   }
-  if (c.identity.kind == config::IdentityKind::kKubernetes) {
+  if (c.identity == "kubernetes") {
     auto api = api_options(c);
     if (!api) {
       return api.error();
@@ -193,7 +133,7 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
     return kubernetes ? Result<std::unique_ptr<identity::IdentitySource>>(std::move(*kubernetes))
                       : Result<std::unique_ptr<identity::IdentitySource>>(kubernetes.error());
   }
-  auto source = identity::StaticSource::open(c.identity.file, cgroup_root);
+  auto source = identity::StaticSource::open(behind(c.identity, "static"), cgroup_root);
   if (!source) {
     return source.error();
   }
@@ -201,14 +141,14 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
 }
 
 Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c) {
-  if (c.spans.every == 0 || c.spans.otlp.empty()) {
+  if (c.spans.endpoint.empty()) {
     return std::unique_ptr<loop::SpanExport>();
   }
   auto opened = sample::PinnedMaps::open(c.bpffs);
   if (!opened) {
     return opened.error();
   }
-  auto exporter = telemetry::OtlpExporter::start({.endpoint = c.spans.otlp});
+  auto exporter = telemetry::OtlpExporter::start(c.spans);
   if (!exporter) {
     return exporter.error().in("spans.otlp");
   }
@@ -221,21 +161,22 @@ Status check_files(const config::Config& c) {
   if (const auto policy = make_policy(c); !policy) {
     return policy.error();
   }
-  if (auto tls = sync::check_tls_files(fleet_tls(c)); !tls) {
+  if (auto tls = sync::check_tls_files(c.fleet_client.tls); !tls) {
     return tls.error().in("fleet");
   }
-  if (c.identity.kind == config::IdentityKind::kNone) {
+  if (c.identity == "none") {
     return ok();
   }
-  if (c.identity.kind == config::IdentityKind::kKubernetes) {
+  if (c.identity == "kubernetes") {
     const auto api = api_options(c);
     return api ? ok() : Status(api.error().in("identity"));
   }
-  const auto text = read_file(c.identity.file);
+  const std::string file = behind(c.identity, "static");
+  const auto text = read_file(file);
   if (!text) {
     return Error::usage("identity: " + text.error().message);
   }
-  const auto pods = identity::parse_static_pods(*text, c.identity.file.string());
+  const auto pods = identity::parse_static_pods(*text, file);
   return pods ? ok() : Status(pods.error().in("identity"));
 }
 

@@ -20,9 +20,6 @@ namespace ballast::assembly {
 
 loop::LoopOptions loop_options(const config::Config& c);
 
-/// As the operator wrote it: "file:PATH", "xds:ADDR", "istio" or "dry-run".
-std::string sink_text(const config::Sink& sink);
-
 Result<loop::ActingPolicy> make_policy(const config::Config& c);
 
 /// `clock` outlives what is returned.

@@ -93,8 +93,8 @@ Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::L
     }
     doors.metrics = std::move(*metrics);
   }
-  if (!c.learner.socket.empty()) {
-    auto learner = sync::RolloutServer::start(c.learner.socket);
+  if (!c.learner.empty()) {
+    auto learner = sync::RolloutServer::start(c.learner.substr(std::string("unix:").size()));
     if (!learner) {
       return learner.error().in("learner.socket");
     }
@@ -120,9 +120,9 @@ Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, lo
       return ok();
     }
     if (*event == loop::Ticker::Event::kReload) {
-      const bool given = !c.policy.parameters.empty();
-      turning.reload(c.policy.parameters.string(),
-                     given ? read_file(c.policy.parameters)
+      const bool given = !c.parameters.empty();
+      turning.reload(c.parameters.string(),
+                     given ? read_file(c.parameters)
                            : Result<std::string>(Error::usage("no policy.parameters are configured")));
       continue;
     }
@@ -148,7 +148,7 @@ Status run(const config::Config& c) {
   }
   // Before any thread, so that all of them leave the signals to the ticker.
   ::signal(SIGPIPE, SIG_IGN);
-  auto ticker = loop::Ticker::create(std::chrono::milliseconds(c.tick_ms));
+  auto ticker = loop::Ticker::create(c.tick);
   if (!ticker) {
     return ticker.error();
   }
@@ -171,7 +171,7 @@ Status run(const config::Config& c) {
   std::optional<kernel::Probes> probes;
   if (auto loaded = kernel::Probes::load({.bpffs = c.bpffs,
                                           .cgroup_root = *cgroup_root,
-                                          .span_every = static_cast<std::uint32_t>(c.spans.every)});
+                                          .span_every = static_cast<std::uint32_t>(c.spans_every)});
       loaded) {
     probes.emplace(std::move(*loaded));
   } else {
@@ -197,8 +197,7 @@ Status run(const config::Config& c) {
   doors.fleet = assembly::make_fleet(c);
   loop::Loop turning(assembly::loop_options(c), std::move(*policy), std::move(doors));
   spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
-               config::mode_name(c.mode), config::policy_name(c.policy.kind), assembly::sink_text(c.sink),
-               c.tick_ms);
+               config::value(c, "mode"), c.policy, c.sink, c.tick.count());
   return turn(c, turning, *meter, *ticker, spans->get());
 }
 

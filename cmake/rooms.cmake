@@ -12,14 +12,14 @@
 # through another one has to be named too.
 
 # From left to right in the way of the data. A room may see only rooms to its left; the rooms
-# before `agent/config` are open to all.
+# before `agent/kernel` are open to all.
 set(BALLAST_ROOM_ORDER
-    bpf/wire bpf/lib core/base core/spec
-    agent/config agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
+    bpf/wire bpf/lib core/base core/cli core/spec
+    agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/turn agent/actuate agent/export
     model/policy model/sim model/env model/train model/net
     model/sync/transport model/sync/network model/sync/checkpoint model/sync/wire model/sync/rollouts
-    model/sync/client model/sync/server model/sync/operations agent/loop model/learn
+    model/sync/client model/sync/server model/sync/operations agent/config agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/reader.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <utility>
+#include <set>
+#include <vector>
 
 namespace ballast::config {
 namespace {
@@ -16,8 +20,6 @@ std::string joined(const std::string& prefix, const std::string& key) {
 }
 
 }  // namespace
-
-Reader::Reader(std::string file, std::vector<Key> keys) : file_(std::move(file)), keys_(std::move(keys)) {}
 
 Status Reader::read(const std::string& text) {
   // yaml-cpp reports through exceptions; they end here.
@@ -60,7 +62,7 @@ Status Reader::section(const YAML::Node& node, const std::string& prefix) {
       }
       continue;
     }
-    if (std::none_of(keys_.begin(), keys_.end(), [&](const Key& k) { return k.name == key; })) {
+    if (schema_.find(key) == nullptr) {
       return unknown(key, prefix, line);
     }
     if (Status status = scalar(entry.second, key, line); !status) {
@@ -80,8 +82,8 @@ Status Reader::scalar(const YAML::Node& node, const std::string& key, int line) 
 }
 
 Status Reader::apply(const std::string& origin, const std::string& key, const std::string& value) {
-  const auto found = std::find_if(keys_.begin(), keys_.end(), [&](const Key& k) { return k.name == key; });
-  if (found == keys_.end()) {
+  const options::Key* found = schema_.find(key);
+  if (found == nullptr) {
     return Error::usage(origin + ": there is no key " + key);
   }
   if (const auto wrong = found->set(value)) {
@@ -91,30 +93,46 @@ Status Reader::apply(const std::string& origin, const std::string& key, const st
   return ok();
 }
 
-std::string Reader::origin(const std::string& key) const {
-  const auto found = origins_.find(key);
-  return found == origins_.end() ? key : found->second;
+Status Reader::check_rules() const {
+  for (const options::Rule& rule : schema_.rules()) {
+    if (const auto wrong = rule.check()) {
+      for (const std::string& key : rule.keys) {
+        if (const auto given = origins_.find(key); given != origins_.end()) {
+          return Error::usage(given->second + ": " + *wrong);
+        }
+      }
+      return Error::usage(rule.keys.front() + ": " + *wrong);
+    }
+  }
+  return ok();
 }
 
 Error Reader::unknown(const std::string& key, const std::string& prefix, int line) const {
-  std::set<std::string> known;
   const std::string start = prefix.empty() ? "" : prefix + ".";
-  for (const Key& k : keys_) {
-    if (k.name.rfind(start, 0) == 0) {
-      const std::string rest = k.name.substr(start.size());
-      known.insert(rest.substr(0, rest.find('.')));
+  const std::string own = key.substr(start.size());
+  std::vector<std::string> here, elsewhere;
+  for (const options::Key& known : schema_.keys()) {
+    if (known.name.starts_with(start)) {
+      const std::string rest = known.name.substr(start.size());
+      const std::string word = rest.substr(0, rest.find('.'));
+      if (std::find(here.begin(), here.end(), word) == here.end()) {
+        here.push_back(word);
+      }
+    }
+    if (known.name.substr(known.name.find('.') + 1) == own) {
+      elsewhere.push_back(known.name);
     }
   }
-  std::string list;
-  for (const std::string& name : known) {
-    list += (list.empty() ? "" : ", ") + name;
-  }
-  return Error::usage(file_ + ":" + std::to_string(line) + ": " + key + ": unknown key; known here: " + list);
+  const std::string hint =
+      elsewhere.empty() ? options::did_you_mean(own, here) : ", did you mean " + elsewhere.front() + "?";
+  return Error::usage(fmt::format("{}:{}: {}: unknown key{}{} known here: {}", file_, line, key, hint,
+                                  hint.empty() ? ";" : "", fmt::join(here, ", ")));
 }
 
 bool Reader::is_section(const std::string& name) const {
-  return std::any_of(keys_.begin(), keys_.end(),
-                     [&](const Key& k) { return k.name.rfind(name + ".", 0) == 0; });
+  const auto& keys = schema_.keys();
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const options::Key& key) { return key.name.starts_with(name + "."); });
 }
 
 }  // namespace ballast::config

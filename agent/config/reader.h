@@ -3,37 +3,26 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <functional>
 #include <map>
-#include <optional>
-#include <set>
 #include <string>
-#include <vector>
 
+#include "core/base/options.h"
 #include "core/base/result.h"
 
 namespace ballast::config {
 
-/// Turns the text of a scalar into a value; gives what is wrong with it, or nothing.
-using Setter = std::function<std::optional<std::string>(const std::string& text)>;
-
-/// One settable key: its dotted name and how its text is taken over.
-struct Key {
-  std::string name;
-  Setter set;
-};
-
-/// Walks a YAML document and hands each scalar to the key of its dotted name.
+/// Walks a YAML document against a schema and remembers the origin of each value, so that
+/// every error names file, line and key.
 class Reader {
  public:
-  Reader(std::string file, std::vector<Key> keys);
+  /// `schema` outlives the reader.
+  Reader(std::string file, const options::Schema& schema) : file_(std::move(file)), schema_(schema) {}
 
-  /// Parses and applies the whole document; the first error wins.
   Status read(const std::string& text);
-  /// Applies one value that came from elsewhere; `origin` stands in front of the error.
+  /// `origin` is what an error names, e.g. "--mode".
   Status apply(const std::string& origin, const std::string& key, const std::string& value);
-  /// "FILE:LINE: KEY", or the flag that set the key, or the key alone where it kept its default.
-  std::string origin(const std::string& key) const;
+  /// The schema's rules. The error stands at the first of a rule's keys that was given.
+  Status check_rules() const;
 
  private:
   Status section(const YAML::Node& node, const std::string& prefix);
@@ -42,7 +31,7 @@ class Reader {
   bool is_section(const std::string& name) const;
 
   std::string file_;
-  std::vector<Key> keys_;
+  const options::Schema& schema_;
   std::map<std::string, std::string> origins_;
 };
 

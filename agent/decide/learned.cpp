@@ -52,25 +52,6 @@ double uniform(std::mt19937_64& random) {
 
 }  // namespace
 
-Status validate(const LearnedOptions& options) {
-  if (Status status = validate(options.prior.gate); !status.ok()) {
-    return status;
-  }
-  if (Status status = validate(options.prior.filter); !status.ok()) {
-    return status;
-  }
-  if (!(options.margin >= 1)) {
-    return Error::usage("policy.margin must be at least 1");
-  }
-  if (!(options.epsilon >= 0 && options.epsilon <= 1)) {
-    return Error::usage("policy.epsilon must be from 0 to 1");
-  }
-  if (!(options.temperature > 0) || !std::isfinite(options.temperature)) {
-    return Error::usage("policy.temperature must be above 0");
-  }
-  return ok();
-}
-
 Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOptions& options, double explore,
               double sample) {
   if (!std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); })) {
@@ -89,14 +70,9 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
   return {.action = action, .probability = static_cast<float>(probability)};
 }
 
-LearnedPolicy::LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network, LearnedOptions options)
-    : options_(options), prior_(options.prior), random_(options.seed), network_(std::move(network)) {
-  if (!validate(options_).ok()) {
-    // The configuration refuses these with their key; whoever comes past it gets a total policy.
-    options_ = LearnedOptions{.seed = options.seed};
-    prior_ = PriorPolicy(options_.prior);
-  }
-}
+LearnedPolicy::LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network,
+                             const options::Checked<LearnedOptions>& options)
+    : options_(*options), prior_(options->prior), random_(options->seed), network_(std::move(network)) {}
 
 void LearnedPolicy::set_network(std::shared_ptr<const spec::ActorNetwork> network) {
   const std::lock_guard lock(mutex_);

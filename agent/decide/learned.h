@@ -24,10 +24,17 @@ struct LearnedOptions {
   double epsilon = 0;
   double temperature = 1;  ///< of the softmax that is sampled from
   std::uint64_t seed = 0;  ///< of the exploration
-};
+  bool operator==(const LearnedOptions&) const = default;
 
-/// Errors name the key, e.g. "policy.epsilon".
-Status validate(const LearnedOptions& options);
+  void declare(options::Schema& s) {
+    prior.declare(s);
+    s.section("learner");
+    s.number("exploration", epsilon, 0, 1, "",
+             "share of decisions drawn from the softmax, while somebody learns");
+    s.number("temperature", temperature, 0.01, 100, "", "of that softmax");
+    s.number("margin", margin, 1, 1000, "", "factor by which an action has to beat keeping the offset");
+  }
+};
 
 /// One choice of the acting policy.
 struct Choice {
@@ -47,7 +54,8 @@ Choice choose(const std::array<float, spec::kActions>& logits, const LearnedOpti
 class LearnedPolicy final : public Policy {
  public:
   /// A null network acts as the prior.
-  explicit LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network, LearnedOptions options = {});
+  explicit LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network,
+                         const options::Checked<LearnedOptions>& options = LearnedOptions{});
 
   std::string name() const override { return "ballast"; }
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;

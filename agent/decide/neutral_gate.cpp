@@ -30,34 +30,6 @@ int ticks_to_leave(const LoopContext& loop, const GateOptions& options) {
 
 }  // namespace
 
-Status validate(const GateOptions& options) {
-  const auto refuse = [](const char* key, const char* rule) {
-    return Error::usage(std::string("gate.") + key + " " + rule);
-  };
-  if (!std::isfinite(options.leave_ratio) || options.leave_ratio <= 0) {
-    return refuse("leave_ratio", "must be above 0");
-  }
-  if (!(options.return_ratio >= 0) || options.return_ratio > options.leave_ratio) {
-    return refuse("return_ratio", "must be from 0 to gate.leave_ratio, or the gate would flap");
-  }
-  if (!std::isfinite(options.leave_spread) || options.leave_spread < 0) {
-    return refuse("leave_spread", "must not be negative");
-  }
-  if (!(options.return_spread >= 0) || options.return_spread > options.leave_spread) {
-    return refuse("return_spread", "must be from 0 to gate.leave_spread, or the gate would flap");
-  }
-  if (!std::isfinite(options.level_spread) || options.level_spread < 0) {
-    return refuse("level_spread", "must not be negative");
-  }
-  if (options.leave_ticks < 1) {
-    return refuse("leave_ticks", "must be at least 1");
-  }
-  if (options.return_ticks < 1) {
-    return refuse("return_ticks", "must be at least 1");
-  }
-  return ok();
-}
-
 bool NeutralGate::neutral(const spec::ServiceAggregate& aggregate, double lasting_spread,
                           const LoopContext& loop, const GateOptions& options) {
   level_ = false;

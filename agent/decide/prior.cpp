@@ -66,19 +66,6 @@ ServiceProposal empty_proposal(const spec::ServiceObservation& observation) {
 
 }  // namespace
 
-Status validate(const PriorFilterOptions& options) {
-  if (!std::isfinite(options.time_constant_s) || options.time_constant_s < 0) {
-    return Error::usage("prior.time_constant_s must not be negative");
-  }
-  if (!(options.confirm_step > 0)) {
-    return Error::usage("prior.confirm_step must be above 0");
-  }
-  if (!(options.immediate_step >= options.confirm_step)) {
-    return Error::usage("prior.immediate_step must be at least prior.confirm_step");
-  }
-  return ok();
-}
-
 std::vector<double> PriorFilter::update(const std::vector<spec::EndpointObservation>& endpoints, double dt_s,
                                         const PriorFilterOptions& options) {
   std::vector<double> changes;

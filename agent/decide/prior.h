@@ -8,6 +8,7 @@
 #include "agent/decide/neutral_gate.h"
 #include "agent/decide/policy.h"
 #include "agent/decide/service_memory.h"
+#include "core/base/options.h"
 #include "core/base/result.h"
 
 namespace ballast::decide {
@@ -15,15 +16,20 @@ namespace ballast::decide {
 /// How the capacity prior follows what is measured. Small changes are mostly noise of the
 /// measurement and pass a low-pass filter; large ones (a quota halved) must not wait.
 struct PriorFilterOptions {
-  double time_constant_s = 2.0;  ///< of the low-pass filter; 0: no filter
-  /// A change of the log prior beyond this passes in the second tick in a row that shows it ...
+  double time_constant_s = 2.0;
   double confirm_step = 0.15;
-  /// ... and beyond this at once.
   double immediate_step = 0.25;
-};
+  bool operator==(const PriorFilterOptions&) const = default;
 
-/// Errors name the key, e.g. "prior.time_constant_s".
-Status validate(const PriorFilterOptions& options);
+  void declare(options::Schema& s) {
+    s.section("prior");
+    s.number("time_constant_s", time_constant_s, 0, 3600, "s", "of the low-pass filter; 0: no filter");
+    s.number("confirm_step", confirm_step, 0.001, 10, "",
+             "a change of the log prior beyond it passes in the second tick in a row that shows it");
+    s.number("immediate_step", immediate_step, 0.001, 10, "", "a change beyond it passes at once");
+    s.ordered("confirm_step", confirm_step, "immediate_step", immediate_step);
+  }
+};
 
 /// Smooths the log priors of one service's endpoints over time.
 ///
@@ -75,7 +81,15 @@ inline constexpr double kLeastTilt = 0.2;
 struct PriorOptions {
   GateOptions gate;
   PriorFilterOptions filter;
-  double square_root = 0;  ///< share of the tilt that is taken, 0 to 1; 0: by capacity alone
+  double square_root = 0;
+  bool operator==(const PriorOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    gate.declare(s);
+    filter.declare(s);
+    s.number("square_root", square_root, 0, 1, "",
+             "share of the square-root rule's tilt; 0: by capacity alone");
+  }
 };
 
 /// Exactly equal weights, always: Envoy as if Ballast were not there. The control arm.
@@ -90,7 +104,7 @@ class NeutralPolicy final : public Policy {
 /// policy starts from.
 class PriorPolicy final : public Policy {
  public:
-  explicit PriorPolicy(PriorOptions options = {}) : options_(options) {}
+  explicit PriorPolicy(const options::Checked<PriorOptions>& options = PriorOptions{}) : options_(*options) {}
   std::string name() const override { return "prior"; }
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 

@@ -10,6 +10,7 @@
 
 #include "agent/identity/identity.h"
 #include "agent/sample/span.h"
+#include "core/base/options.h"
 #include "core/base/result.h"
 
 namespace ballast::telemetry {
@@ -20,6 +21,13 @@ struct OtlpOptions {
   std::size_t batch = 512;
   std::chrono::milliseconds timeout{2000};  ///< of one request
   std::chrono::milliseconds retry{1000};    ///< after a failure
+  bool operator==(const OtlpOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("spans");
+    s.text("otlp", endpoint, "http://HOST:PORT", "an OpenTelemetry collector; empty: kept in the kernel",
+           options::http_url);
+  }
 };
 
 struct OtlpCounts {

@@ -8,6 +8,7 @@
 
 #include "agent/fleet/local.h"
 #include "agent/fleet/report.h"
+#include "core/base/options.h"
 
 namespace ballast::fleet {
 
@@ -19,6 +20,20 @@ struct RemoteOptions {
   /// Endpoints that only other nodes know become members of their services; without, membership is
   /// this node's own and only what they measured is taken.
   bool adopt_members = false;
+  bool operator==(const RemoteOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("fleet");
+    s.milliseconds("interval_ms", interval, 100, 60'000, "between this node's reports");
+    s.seconds("max_age_s", longest_age, 0.5, 3600, "a view of the fleet that is older is not used");
+    s.rule({"max_age_s", "interval_ms"}, [this]() -> options::Wrong {
+      return longest_age >= 2 * interval
+                 ? std::nullopt
+                 : options::Wrong(
+                       "fleet.max_age_s is less than two intervals (fleet.interval_ms), so that "
+                       "nothing would be young enough; give more");
+    });
+  }
 };
 
 /// This node's part of a fleet of many, through the exchange.

@@ -18,26 +18,6 @@ namespace {
 
 constexpr double kUnit = GuardedWeights::kWeightScale;
 
-double or_default(double value, double fallback) {
-  return std::isfinite(value) ? value : fallback;
-}
-
-GuardOptions in_range(GuardOptions o) {
-  const GuardOptions d;
-  // A floor below one unit could not be written, and a cap beyond 1000 would not be a bound.
-  o.floor = std::clamp(or_default(o.floor, d.floor), 1 / kUnit, 1.0);
-  o.cap = std::clamp(or_default(o.cap, d.cap), 1.0, 1000.0);
-  o.max_step = std::clamp(or_default(o.max_step, d.max_step), 0.01, 20.0);
-  o.deadband = std::clamp(or_default(o.deadband, d.deadband), 0.0, o.max_step / 2);
-  o.stale_after_s = std::max(0.0, or_default(o.stale_after_s, d.stale_after_s));
-  o.neutral_after_s = std::max(o.stale_after_s, or_default(o.neutral_after_s, d.neutral_after_s));
-  o.blend = std::clamp(or_default(o.blend, 0.0), 0.0, 1.0);
-  o.trip_ratio = std::max(1.0, or_default(o.trip_ratio, d.trip_ratio));
-  o.trip_windows = std::max(1, o.trip_windows);
-  o.window_s = std::clamp(or_default(o.window_s, d.window_s), 0.1, 3600.0);
-  return o;
-}
-
 using Key = std::tuple<std::string, std::string, std::uint16_t>;
 Key key_of(const EndpointView& e) {
   return {e.id.pod, e.address, e.port};
@@ -107,46 +87,6 @@ std::vector<double> within(const std::vector<double>& weights, double floor, dou
 
 }  // namespace
 
-Status validate(const GuardOptions& o) {
-  const auto refuse = [](const char* key, const char* rule) {
-    return Error::usage(std::string("guard.") + key + " " + rule);
-  };
-  if (!(o.floor >= 1 / kUnit && o.floor <= 1)) {
-    return refuse("floor", "must be from 0.001 to 1 (of a fair share)");
-  }
-  if (!(o.cap >= 1 && o.cap <= 1000)) {
-    return refuse("cap", "must be from 1 to 1000 (of a fair share)");
-  }
-  if (!(o.max_step >= 0.01 && o.max_step <= 20)) {
-    return refuse("max_step", "must be from 0.01 to 20 (of a log-weight)");
-  }
-  if (!(o.deadband >= 0 && o.deadband <= 1)) {
-    return refuse("deadband", "must be from 0 to 1 (of a log-weight)");
-  }
-  if (!(o.deadband < o.max_step)) {
-    return refuse("deadband", "must be below guard.max_step, or no weight could ever move");
-  }
-  if (!(o.stale_after_s > 0) || !std::isfinite(o.stale_after_s)) {
-    return refuse("stale_after_s", "must be above 0");
-  }
-  if (!(o.neutral_after_s >= o.stale_after_s) || !std::isfinite(o.neutral_after_s)) {
-    return refuse("neutral_after_s", "must be at least guard.stale_after_s");
-  }
-  if (!(o.blend >= 0 && o.blend <= 1)) {
-    return refuse("blend", "must be from 0 to 1");
-  }
-  if (!(o.trip_ratio > 1) || !std::isfinite(o.trip_ratio)) {
-    return refuse("trip_ratio", "must be above 1");
-  }
-  if (o.trip_windows < 1) {
-    return refuse("trip_windows", "must be at least 1");
-  }
-  if (!(o.window_s >= 0.1 && o.window_s <= 3600)) {
-    return refuse("window_s", "must be from 0.1 to 3600");
-  }
-  return ok();
-}
-
 struct Guard::State {
   struct Service {
     std::vector<WeightedEndpoint> endpoints;  ///< in force
@@ -160,7 +100,7 @@ struct Guard::State {
     std::optional<double> blend;
   };
 
-  explicit State(GuardOptions o) : options(in_range(o)) {}
+  explicit State(const GuardOptions& o) : options(o) {}
 
   GuardOptions options_for(const spec::ServiceId& service) const;
   std::optional<Target> forbidden(std::size_t n, const TripWatch& trip, bool tripped,
@@ -292,7 +232,7 @@ std::vector<std::uint32_t> Guard::State::units_of(Target& target, const GuardOpt
   return units;
 }
 
-Guard::Guard(GuardOptions options) : state_(std::make_unique<State>(options)) {}
+Guard::Guard(const options::Checked<GuardOptions>& options) : state_(std::make_unique<State>(*options)) {}
 Guard::~Guard() = default;
 
 GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
@@ -341,7 +281,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
     const std::uint32_t weight = out.changed_ ? units[i] : service.weights.at(key_of(e));
     const std::uint32_t held = weight != units[i] ? kDeadband : 0U;
     out.endpoints_.push_back({e.id, e.address, e.port, weight, target.reasons[i] | held,
-                              or_default(e.share, 0), guarded[i] / static_cast<double>(n)});
+                              std::isfinite(e.share) ? e.share : 0, guarded[i] / static_cast<double>(n)});
   }
   service.endpoints = out.endpoints_;
   service.neutral = out.neutral_;

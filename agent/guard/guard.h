@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/clock.h"
+#include "core/base/options.h"
 #include "core/base/result.h"
 #include "core/spec/telemetry.h"
 
@@ -30,20 +31,41 @@ enum GuardReason : std::uint32_t {
 
 struct GuardOptions {
   Mode mode = Mode::kActive;
-  double floor = 0.1;             ///< least weight, relative to fair share 1/N
-  double cap = 4.0;               ///< greatest weight, relative to fair share
-  double max_step = 0.7;          ///< most a log-weight may move in one tick
-  double deadband = 0.05;         ///< least |d log w| over the service that is worth a push
-  double stale_after_s = 2.0;     ///< older telemetry: the endpoint's prior alone
-  double neutral_after_s = 10.0;  ///< older still: the whole service neutral
-  double blend = 1.0;             ///< share of the way from neutral to the proposal
-  double trip_ratio = 1.5;        ///< p99 against the neutral control that trips
+  double floor = 0.1;
+  double cap = 4.0;
+  double max_step = 0.7;
+  double deadband = 0.05;
+  double stale_after_s = 2.0;
+  double neutral_after_s = 10.0;
+  double blend = 1.0;
+  double trip_ratio = 1.5;
   int trip_windows = 3;
-  double window_s = 5.0;  ///< length of a trip window
-};
+  double window_s = 5.0;
+  bool operator==(const GuardOptions&) const = default;
 
-/// Errors are usage errors that name the key, e.g. "guard.floor".
-Status validate(const GuardOptions& options);
+  /// All but the mode, which is the whole agent's.
+  void declare(options::Schema& s) {
+    s.section("guard");
+    // A floor below one unit of weight could not be written, and a cap beyond 1000 would not be a bound.
+    s.number("floor", floor, 0.001, 1, "", "least weight, relative to fair share");
+    s.number("cap", cap, 1, 1000, "", "greatest weight, relative to fair share");
+    s.number("max_step", max_step, 0.01, 20, "", "most that a log-weight moves in one tick");
+    s.number("deadband", deadband, 0, 1, "", "least change of a log-weight that is worth a push");
+    s.number("stale_after_s", stale_after_s, 0.1, 3600, "s", "older telemetry: the endpoint's prior alone");
+    s.number("neutral_after_s", neutral_after_s, 0.1, 3600, "s", "older still: the whole service neutral");
+    s.number("blend", blend, 0, 1, "", "share of the way from neutral to the proposal");
+    s.number("trip_ratio", trip_ratio, 1.01, 1000, "", "p99 against the neutral control's that trips");
+    s.number("trip_windows", trip_windows, 1, 1000, "", "bad windows in a row that trip");
+    s.number("window_s", window_s, 0.1, 3600, "s", "length of a trip window");
+    s.ordered("stale_after_s", stale_after_s, "neutral_after_s", neutral_after_s);
+    s.rule({"deadband", "max_step"}, [this]() -> options::Wrong {
+      return deadband <= max_step / 2
+                 ? std::nullopt
+                 : options::Wrong(
+                       "the deadband has to be at most half of guard.max_step, or weights stand still");
+    });
+  }
+};
 
 /// What the trip adds to GuardOptions: error rate above the neutral control's that counts as worse,
 /// and how long a tripped service stays neutral (doubled by each further trip up to the maximum).
@@ -114,8 +136,7 @@ class GuardedWeights {
 /// Holds against a garbage model and a garbage node. Keeps the weights in force by service.
 class Guard {
  public:
-  /// REQUIRES validate(options).ok(); options that are not valid are brought into their ranges.
-  explicit Guard(GuardOptions options);
+  explicit Guard(const options::Checked<GuardOptions>& options);
   ~Guard();
   Guard(const Guard&) = delete;
   Guard& operator=(const Guard&) = delete;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/base/backoff.h"
+#include "core/base/options.h"
 #include "core/base/result.h"
 
 /// The Kubernetes API, as every room that talks to it uses it: one client, its watches, Leases and
@@ -34,6 +35,21 @@ struct ClientOptions {
   std::chrono::milliseconds retry_budget{20'000};
   std::chrono::milliseconds backoff_least{100};
   std::chrono::milliseconds backoff_most{5000};
+  bool operator==(const ClientOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("kubernetes");
+    s.text("server", server, "https://HOST:PORT",
+           "the API server; empty: in the cluster, by the pod's service account");
+    s.file("ca_file", ca_file, "with a server: who signed its certificate");
+    s.file("token_file", token_file, "with a server: our token, read again when it changes");
+    s.rule({"server", "ca_file", "token_file"}, [this]() -> options::Wrong {
+      return server.empty() && !(ca_file.empty() && token_file.empty())
+                 ? options::Wrong(
+                       "a CA or a token is given, but no server; give kubernetes.server: https://HOST:PORT")
+                 : std::nullopt;
+    });
+  }
 };
 
 /// Where a pod finds its API server: KUBERNETES_SERVICE_HOST and _PORT, and the service account's

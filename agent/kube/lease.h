@@ -11,8 +11,16 @@ namespace ballast::kube {
 struct LeaseOptions {
   std::string ns = "ballast-system";
   std::string name = "ballast-leader";
-  std::string holder;   ///< who we are; unique in the cluster
-  int duration_s = 10;  ///< unrenewed for so long, anybody may take it
+  std::string holder;  ///< who we are; unique in the cluster
+  int duration_s = 10;
+  bool operator==(const LeaseOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("kubernetes");
+    s.text("namespace", ns, "NAME", "of the leader's Lease", options::not_empty);
+    s.text("lease", name, "NAME", "of the leader's Lease", options::not_empty);
+    s.number("lease_duration_s", duration_s, 3, 3600, "s", "unrenewed for so long, another may take it");
+  }
 };
 
 /// What one look at the Lease told.

@@ -8,6 +8,7 @@
 
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
+#include "core/base/options.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::observe {
@@ -32,6 +33,12 @@ struct ObserverOptions {
   double machine_cores = 0;  ///< an endpoint's limit is never greater; 0: the CPUs online
   /// Containers that are the mesh and not the application (design section 4).
   std::vector<std::string> sidecars = {"istio-proxy"};
+  bool operator==(const ObserverOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("");
+    s.number("window_s", window_s, 1, 3600, "s", "the longer window of every measured quantity");
+  }
 };
 
 /// Joins what the kernel measured by cgroup with who the cgroups are, and keeps the longer window

@@ -71,6 +71,18 @@ struct RewardWeights {
   float errors = 10.0F;
   float imbalance = 0.5F;  ///< coefficient of variation of CPU and memory utilisation over the service
   float churn = 1.0F;      ///< sum of |delta log w| over the endpoints
+  bool operator==(const RewardWeights&) const = default;
+
+  /// `s` is an options::Schema (core/base/options.h).
+  template <typename Schema>
+  void declare(Schema& s) {
+    s.section("reward");
+    s.number("p50", p50, 0, 1000, "", "weight of the median response time");
+    s.number("p99", p99, 0, 1000, "", "weight of the 99th percentile");
+    s.number("errors", errors, 0, 1000, "", "weight of the error rate");
+    s.number("imbalance", imbalance, 0, 1000, "", "weight of unequal CPU and memory utilisation");
+    s.number("churn", churn, 0, 1000, "", "weight of changes of the weights");
+  }
 };
 
 }  // namespace ballast::spec

@@ -3,21 +3,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <optional>
 #include <string>
 
 #include "agent/config/reader.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  std::string taken;
-  const auto take = [&taken](const std::string& text) -> std::optional<std::string> {
-    taken = text;
-    return text.empty() ? std::optional<std::string>("is empty") : std::nullopt;
-  };
-  ballast::config::Reader reader("fuzz.yaml", {{"sink", take}, {"tick_ms", take}, {"guard.floor", take}});
+  std::string sink = "dry-run";
+  int tick_ms = 250;
+  double floor = 0.1;
+  ballast::options::Schema schema;
+  schema.text("sink", sink, "SINK", "text", ballast::options::not_empty);
+  schema.number("tick_ms", tick_ms, 100, 60'000, "ms", "a whole number");
+  schema.section("guard");
+  schema.number("floor", floor, 0.001, 1, "", "a number");
+  ballast::config::Reader reader("fuzz.yaml", schema);
   const auto status = reader.read(std::string(reinterpret_cast<const char*>(data), size));
   if (!status && status.error().message.empty()) {
     std::abort();
+  }
+  if (!schema.check()) {
+    std::abort();  // what was taken holds what was declared
   }
   return 0;
 }

@@ -34,6 +34,15 @@ struct IstioOptions {
   /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
   /// cluster before the route and lose it after.
   std::chrono::milliseconds settle{1000};
+  bool operator==(const IstioOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    api.declare(s);
+    lease.declare(s);
+    s.text("cluster_domain", cluster_domain, "DOMAIN", "of the cluster's Services", options::not_empty);
+    s.number("weights_per_s", weights_per_s, 0.1, 1000, "/s",
+             "weights that the leader writes, all Services together");
+  }
 };
 
 /// Publishes weights through Istio's own objects (istio/plan.h): a Service that opts in by the label

@@ -18,8 +18,18 @@ struct FleetClientOptions {
   std::string node_id;                        ///< with TLS: as the certificate says
   std::chrono::milliseconds first_wait{100};  ///< before the first reconnect, jittered
   std::chrono::milliseconds longest_wait{10'000};
-  TlsFiles tls;             ///< empty: in the clear
-  std::string server_name;  ///< that the server's certificate has to carry; empty: as dialled
+  TlsFiles tls;  ///< empty: in the clear
+  std::string server_name;
+  bool operator==(const FleetClientOptions&) const = default;
+
+  void declare(options::Schema& s) {
+    s.section("fleet");
+    s.text("remote", address, "HOST:PORT",
+           "ballast-global, or any gRPC target; empty: this node is all there is");
+    s.text("node", node_id, "NAME", "ours there; empty: kubernetes.node, $NODE_NAME or the host's name");
+    tls.declare(s);
+    s.text("server_name", server_name, "NAME", "that its certificate has to carry; empty: as dialled");
+  }
 };
 
 struct FleetClientCounters {

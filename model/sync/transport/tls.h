@@ -4,7 +4,7 @@
 #include <chrono>
 #include <string>
 
-#include "core/base/result.h"
+#include "core/base/options.h"
 
 namespace ballast::sync {
 
@@ -17,6 +17,19 @@ struct TlsFiles {
   std::chrono::seconds reload{10};
 
   bool empty() const { return certificate.empty() && key.empty() && authority.empty(); }
+  bool operator==(const TlsFiles&) const = default;
+
+  /// Into the section that is open.
+  void declare(options::Schema& s) {
+    s.file("tls_cert", certificate, "PEM chain of our certificate; mutual TLS takes all three files or none");
+    s.file("tls_key", key, "PEM key of it");
+    s.file("tls_ca", authority, "PEM bundle that the other side's certificate comes from");
+    s.rule({"tls_cert", "tls_key", "tls_ca"}, [this]() -> options::Wrong {
+      return empty() || !(certificate.empty() || key.empty() || authority.empty())
+                 ? std::nullopt
+                 : options::Wrong("TLS needs tls_cert, tls_key and tls_ca; give all three, or none");
+    });
+  }
 };
 
 /// Usage error when only some of the three are named, or one cannot be read or is not PEM.

@@ -40,7 +40,8 @@ TEST_F(Refused, AWrongType) {
 
 TEST_F(Refused, AWeightRangeInsideOut) {
   const fs::path file = write("c.yaml", "guard:\n  floor: 3\n  cap: 2\n");
-  refused({"--config", file.string()}, {file.string() + ":2: guard.floor: ", "inside out"});
+  refused({"--config", file.string()},
+          {file.string() + ":2: guard.floor: ", "out of range; give 0.001 to 1"});
 }
 
 TEST_F(Refused, AMissingFile) {

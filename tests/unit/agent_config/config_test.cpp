@@ -33,12 +33,12 @@ class ConfigTest : public ::testing::Test {
 TEST_F(ConfigTest, NothingSaidMeasuresAndWritesNothing) {
   const auto config = load(std::nullopt, {});
   ASSERT_TRUE(config.ok()) << config.error().message;
-  EXPECT_EQ(config->sink.kind, SinkKind::kDryRun);
-  EXPECT_EQ(config->mode, Mode::kOff);
-  EXPECT_EQ(config->identity.kind, IdentityKind::kNone);
+  EXPECT_EQ(config->sink, "dry-run");
+  EXPECT_EQ(config->guard.mode, guard::Mode::kOff);
+  EXPECT_EQ(config->identity, "none");
   EXPECT_EQ(config->bpffs, "/sys/fs/bpf/ballast");
   EXPECT_TRUE(config->metrics.empty());
-  EXPECT_TRUE(config->learner.socket.empty());
+  EXPECT_TRUE(config->learner.empty());
 }
 
 TEST_F(ConfigTest, AnEmptyFileIsTheDefaults) {
@@ -83,21 +83,31 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   ASSERT_TRUE(config.ok()) << config.error().message;
   Config want;
   want.bpffs = "/sys/fs/bpf/other";
-  want.identity = {IdentityKind::kStatic, pods};
-  want.sink = {SinkKind::kXds, "127.0.0.1:18000"};
-  want.mode = Mode::kShadow;
-  want.tick_ms = 500;
-  want.window_s = 7.5;
+  want.identity = "static:" + pods.string();
+  want.sink = "xds:127.0.0.1:18000";
+  want.guard = {guard::Mode::kShadow, 0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
+  want.tick = std::chrono::milliseconds(500);
+  want.observer.window_s = 7.5;
   want.cgroup_root = "/sys/fs/cgroup/unified";
   want.log = "debug";
   want.metrics = "127.0.0.1:9100";
-  want.spans = {20, "http://127.0.0.1:4318"};
-  want.fleet = {"global:7000", "n1", 250, 3.0, pods, pods, pods, "global.ballast"};
-  want.policy = {PolicyKind::kLearned, parameters};
-  want.learner = {"/tmp/l.sock", 0.2, 2.0, 8, 3};
-  want.guard = {0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
-  want.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false, 0.4};
-  want.prior = {3.0, 0.2, 0.4};
+  want.spans_every = 20;
+  want.spans.endpoint = "http://127.0.0.1:4318";
+  want.fleet_client.address = "global:7000";
+  want.fleet_client.node_id = "n1";
+  want.fleet_client.tls = {pods, pods, pods};
+  want.fleet_client.server_name = "global.ballast";
+  want.fleet.interval = std::chrono::milliseconds(250);
+  want.fleet.longest_age = std::chrono::milliseconds(3000);
+  want.policy = "learned";
+  want.parameters = parameters;
+  want.learner = "unix:/tmp/l.sock";
+  want.rollout_steps = 8;
+  want.learned.epsilon = 0.2;
+  want.learned.temperature = 2;
+  want.learned.margin = 3;
+  want.learned.prior.gate = {8.0, 4.0, 0.3, 0.2, 3, 9, false, 0.4};
+  want.learned.prior.filter = {3.0, 0.2, 0.4};
   want.reward = {2, 3, 4, 5, 6};
   EXPECT_EQ(*config, want);
 
@@ -110,9 +120,9 @@ TEST_F(ConfigTest, FlagsOverrideTheFile) {
   const fs::path file = write("c.yaml", "mode: active\ntick_ms: 500\n");
   const auto config = load(file, {{"--mode", "mode", "shadow"}, {"--policy", "policy.name", "neutral"}});
   ASSERT_TRUE(config.ok()) << config.error().message;
-  EXPECT_EQ(config->mode, Mode::kShadow);
-  EXPECT_EQ(config->tick_ms, 500);
-  EXPECT_EQ(config->policy.kind, PolicyKind::kNeutral);
+  EXPECT_EQ(config->guard.mode, guard::Mode::kShadow);
+  EXPECT_EQ(config->tick, std::chrono::milliseconds(500));
+  EXPECT_EQ(config->policy, "neutral");
 }
 
 TEST_F(ConfigTest, AWrongFlagIsNamed) {
@@ -166,9 +176,9 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"no_value", "bpffs: /x\ntick_ms:\n", 2, "tick_ms: ", "no value"},
         Bad{"too_fast", "tick_ms: 99\n", 1, "tick_ms: ", "100 to 60000"},
         Bad{"too_slow", "tick_ms: 60001\n", 1, "tick_ms: ", "100 to 60000"},
-        Bad{"inside_out", "mode: off\nguard:\n  cap: 0.5\n  floor: 2\n", 4, "guard.floor: ", "inside out"},
-        Bad{"cap_below_fair", "guard:\n  cap: 0.5\n  floor: 0.2\n", 2, "guard.cap: ", "fair share"},
-        Bad{"floor_above_fair", "guard:\n  floor: 2\n", 2, "guard.floor: ", "fair share"},
+        Bad{"inside_out", "mode: off\nguard:\n  cap: 0.5\n  floor: 2\n", 3, "guard.cap: ", "1 to 1000"},
+        Bad{"cap_below_fair", "guard:\n  cap: 0.5\n  floor: 0.2\n", 2, "guard.cap: ", "1 to 1000"},
+        Bad{"floor_above_fair", "guard:\n  floor: 2\n", 2, "guard.floor: ", "0.001 to 1"},
         Bad{"stale_order", "guard: {stale_after_s: 20}\n", 1, "guard.stale_after_s: ", "swap"},
         Bad{"stale_ticks", "guard:\n  stale_after_s: 0.3\n", 2, "guard.stale_after_s: ", "ticks"},
         Bad{"gate_order", "gate: {leave_ratio: 1, return_ratio: 2}\n", 1, "gate.return_ratio: ", "swap"},
@@ -201,6 +211,18 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"metrics_outside", "metrics: 10.0.0.1:9100\n", 1, "metrics: ", "reachable from other machines"},
         Bad{"relative_bpffs", "bpffs: maps\n", 1, "bpffs: ", "absolute"},
         Bad{"socket_scheme", "learner: {socket: /tmp/x}\n", 1, "learner.socket: ", "unix:PATH"},
+        Bad{"prior_step_zero", "prior:\n  confirm_step: 0\n", 2, "prior.confirm_step: ", "0.001 to 10"},
+        Bad{"trip_ratio_one", "guard: {trip_ratio: 1}\n", 1, "guard.trip_ratio: ", "1.01 to 1000"},
+        Bad{"wide_deadband", "guard:\n  deadband: 0.5\n", 2, "guard.deadband: ", "half of guard.max_step"},
+        Bad{"short_step", "guard:\n  max_step: 0.05\n", 2, "guard.max_step: ", "half of guard.max_step"},
+        Bad{"the_other_key", "guard: {neutral_after_s: 1}\n", 1, "guard.neutral_after_s: ", "stale_after_s"},
+        Bad{"the_other_of_two_rooms", "tick_ms: 5000\n", 1, "tick_ms: ", "two ticks of 5000 ms"},
+        Bad{"collector_without_spans", "spans: {otlp: \"http://c:4318\"}\n", 1,
+            "spans.otlp: ", "spans.every"},
+        Bad{"slip", "guard:\n  flor: 0.1\n", 2, "guard.flor: ", "did you mean floor?"},
+        Bad{"slip_of_a_section", "gaurd: {floor: 0.1}\n", 1, "gaurd: ", "did you mean guard?"},
+        Bad{"another_section", "floor: 0.1\n", 1, "floor: ", "did you mean guard.floor?"},
+        Bad{"slip_of_a_word", "mode: actve\n", 1, "mode: ", "did you mean active?"},
         Bad{"not_yaml", "mode: off\n  tick: [\n", 2, "not YAML", ""},
         Bad{"a_list", "- mode\n", 1, "the document is not a map", ""}),
     [](const auto& param) { return std::string(param.param.name); });

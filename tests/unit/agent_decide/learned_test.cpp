@@ -163,7 +163,7 @@ TEST(LearnedPolicy, AnUnknownEndpointKeepsItsOffset) {
 
 TEST(LearnedPolicy, ExploresByItsSeed) {
   const auto offsets = [](std::uint64_t seed) {
-    LearnedPolicy policy(net(kEqual), {.epsilon = 0.5, .seed = seed});
+    LearnedPolicy policy(net(kEqual), LearnedOptions{.epsilon = 0.5, .seed = seed});
     Loop loop;
     std::vector<double> out;
     auto seen = observation({0.5, -0.5});
@@ -213,7 +213,7 @@ class SummingNetwork final : public spec::ActorNetwork {
 };
 
 TEST(LearnedPolicy, IsTotal) {
-  LearnedPolicy policy(std::make_shared<SummingNetwork>(), {.epsilon = 0.2});
+  LearnedPolicy policy(std::make_shared<SummingNetwork>(), LearnedOptions{.epsilon = 0.2});
   LearnedPolicy broken(net({kNan, kNan, kNan, kNan, kNan}));
   Loop loop;
   std::mt19937_64 random(7);
@@ -248,21 +248,21 @@ TEST(LearnedPolicy, IsTotal) {
 }
 
 TEST(LearnedOptions, ValidateNamesTheKey) {
-  EXPECT_TRUE(validate(LearnedOptions{}).ok());
+  EXPECT_TRUE(options::validate(LearnedOptions{}).ok());
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::pair<LearnedOptions, const char*> cases[] = {
-      {{.margin = 0.5}, "policy.margin"},
-      {{.margin = nan}, "policy.margin"},
-      {{.epsilon = 1.5}, "policy.epsilon"},
-      {{.epsilon = nan}, "policy.epsilon"},
-      {{.temperature = 0}, "policy.temperature"},
+      {{.margin = 0.5}, "learner.margin"},
+      {{.margin = nan}, "learner.margin"},
+      {{.epsilon = 1.5}, "learner.exploration"},
+      {{.epsilon = nan}, "learner.exploration"},
+      {{.temperature = 0}, "learner.temperature"},
       {{.prior = {.gate = {.leave_ticks = 0}}}, "gate.leave_ticks"},
       {{.prior = {.filter = {.time_constant_s = -1}}}, "prior.time_constant_s"},
       {{.prior = {.filter = {.confirm_step = 0}}}, "prior.confirm_step"},
-      {{.prior = {.filter = {.immediate_step = 0.1}}}, "prior.immediate_step"},
+      {{.prior = {.filter = {.immediate_step = 0.1}}}, "prior.confirm_step"},
   };
-  for (const auto& [options, key] : cases) {
-    const Status status = validate(options);
+  for (const auto& [wrong, key] : cases) {
+    const Status status = options::validate(wrong);
     ASSERT_FALSE(status.ok()) << key;
     EXPECT_EQ(status.error().kind, Error::Kind::kUsage);
     EXPECT_THAT(status.error().message, ::testing::HasSubstr(key));

@@ -177,7 +177,7 @@ TEST(SquareRootTilt, LeavesEveryPodAShare) {
 }
 
 TEST(PriorPolicy, TiltsByTheServicesLoad) {
-  PriorPolicy tilted({.square_root = 1});
+  PriorPolicy tilted(PriorOptions{.square_root = 1});
   PriorPolicy plain;
   Loop loop;
   auto seen = observation({std::log(1.6), std::log(0.4)});

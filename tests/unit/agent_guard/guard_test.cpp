@@ -178,7 +178,7 @@ TEST(Guard, NearEqualIsNotEqual) {
 }
 
 TEST(Guard, BlendGoesPartOfTheWay) {
-  Guard guard({.blend = 0.5});
+  Guard guard(GuardOptions{.blend = 0.5});
   const GuardedWeights g = guard.apply(view({3, 2, 1}), 1);
   EXPECT_EQ(weights(g), (Weights{1250, 1000, 750}));
   EXPECT_TRUE(reasons(g) & kBlend);
@@ -291,26 +291,27 @@ TEST(Guard, ServicesAreApart) {
 }
 
 TEST(GuardOptions, ValidateNamesTheKey) {
-  EXPECT_TRUE(validate(GuardOptions{}).ok());
+  EXPECT_TRUE(options::validate(GuardOptions{}).ok());
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::pair<GuardOptions, const char*> cases[] = {
       {{.floor = 1.1}, "guard.floor"},
       {{.floor = 0}, "guard.floor"},
       {{.floor = nan}, "guard.floor"},
       {{.floor = 0.5, .cap = 0.4}, "guard.cap"},
+      {{.max_step = 0.09}, "guard.deadband"},
       {{.cap = 0.9}, "guard.cap"},
       {{.max_step = 0}, "guard.max_step"},
       {{.deadband = -0.1}, "guard.deadband"},
       {{.max_step = 0.04}, "guard.deadband"},
       {{.stale_after_s = 0}, "guard.stale_after_s"},
-      {{.neutral_after_s = 1}, "guard.neutral_after_s"},
+      {{.neutral_after_s = 1}, "guard.stale_after_s"},
       {{.blend = 1.1}, "guard.blend"},
       {{.trip_ratio = 1}, "guard.trip_ratio"},
       {{.trip_windows = 0}, "guard.trip_windows"},
       {{.window_s = 0}, "guard.window_s"},
   };
-  for (const auto& [options, key] : cases) {
-    const Status status = validate(options);
+  for (const auto& [wrong, key] : cases) {
+    const Status status = options::validate(wrong);
     ASSERT_FALSE(status.ok()) << key;
     EXPECT_EQ(status.error().kind, Error::Kind::kUsage);
     EXPECT_THAT(status.error().message, ::testing::HasSubstr(key));

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cli/program.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "core/cli/version.h"
+
+namespace ballast::cli {
+namespace {
+
+constexpr const char* kHidden = "";
+
+bool is_layered(const std::string& group) {
+  return group == kTuning || group == kFaultFinding;
+}
+
+/// Hides the flags of the deeper layers; whether there were any.
+bool hide_layers(CLI::App& app) {
+  bool any = false;
+  for (CLI::Option* option : app.get_options()) {
+    if (is_layered(option->get_group())) {
+      option->group(kHidden);
+      any = true;
+    }
+  }
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    any = hide_layers(*command) || any;
+  }
+  return any;
+}
+
+std::string footer(const About& about, bool more_layers) {
+  std::string text = about.more;
+  for (const Example& example : about.examples) {
+    text += fmt::format("{}{}\n    {}\n", &example == about.examples.data() ? "\nExamples:\n" : "",
+                        "  " + example.does + ":", example.command);
+  }
+  if (more_layers) {
+    text += "\n--help-all shows the flags for tuning and for finding faults too.\n";
+  }
+  return text +
+         "\nExit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 missing privilege or kernel "
+         "feature.";
+}
+
+/// All names that may follow `app` on the command line.
+void names_of(const CLI::App& app, std::vector<std::string>& flags, std::vector<std::string>& commands) {
+  for (const CLI::Option* option : shown_options(app)) {
+    for (const std::string& name : option->get_lnames()) {
+      flags.push_back("--" + name);
+    }
+  }
+  for (const CLI::App* command : subcommands(app)) {
+    commands.push_back(command->get_name());
+    if (command->parsed()) {
+      names_of(*command, flags, commands);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<const CLI::Option*> shown_options(const CLI::App& app) {
+  return app.get_options([](const CLI::Option* option) { return !option->get_group().empty(); });
+}
+
+std::vector<const CLI::App*> subcommands(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
+}
+
+Program::Program(About about)
+    : about_(std::move(about)), app_(about_.summary + std::string("."), about_.name) {
+  app_.set_version_flag("--version", fmt::format("{} {}", about_.name, version()),
+                        "print the version and exit");
+  app_.set_help_flag("-h,--help", "print the everyday flags and exit");
+  app_.add_flag("--help-all", all_, "print all flags and exit");
+  app_.add_option("--help-format", format_)->group(kHidden);
+  pages_["man"] = [this] { return man_page(*this); };
+  pages_["markdown"] = [this] { return markdown(*this); };
+}
+
+CLI::Option* Program::key_flag(const std::string& flag, const options::Key& key,
+                               const std::function<void(const std::string&)>& given) {
+  const std::string standard = key.standard.empty() ? "" : fmt::format(" [{}]", key.standard);
+  return app_.add_option_function<std::string>(flag, given, key.help + standard)->type_name(key.allowed);
+}
+
+std::optional<int> Program::parse(int argc, char** argv) {
+  const auto given = [&](const char* flag) {
+    return std::any_of(argv + 1, argv + argc, [&](const char* arg) { return std::strcmp(arg, flag) == 0; });
+  };
+  // Before the parser, which would ask for what is required first.
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::strcmp(argv[i], "--help-format") == 0) {
+      const auto page = pages_.find(argv[i + 1]);
+      if (page == pages_.end()) {
+        return finish(Error::usage(fmt::format("--help-format {}: there is no such page", argv[i + 1])));
+      }
+      fmt::print("{}", page->second());
+      return 0;
+    }
+  }
+  if (given("--help-all")) {
+    app_.footer(footer(about_, false));
+    fmt::print("{}", app_.help("", CLI::AppFormatMode::All));
+    return 0;
+  }
+  app_.footer(footer(about_, given("--help") || given("-h") ? hide_layers(app_) : false));
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) {
+      return app_.exit(error);
+    }
+    fmt::print(stderr, "{}: {}\nRun with --help for more information.\n", about_.name, usage_error(error));
+    return 2;
+  }
+  return std::nullopt;
+}
+
+std::string Program::usage_error(const CLI::ParseError& error) const {
+  std::string told = error.what();
+  std::vector<std::string> flags, commands;
+  names_of(app_, flags, commands);
+  for (const std::string& word : app_.remaining(true)) {
+    const auto bare = word.substr(0, word.find('='));
+    const std::string hint = options::did_you_mean(bare, bare.starts_with('-') ? flags : commands);
+    if (!hint.empty()) {
+      return told + hint;
+    }
+  }
+  return told;
+}
+
+int Program::finish(const Status& status) const {
+  if (status) {
+    return 0;
+  }
+  fmt::print(stderr, "{}: {}\n", about_.name, status.error().message);
+  return status.error().exit_code();
+}
+
+}  // namespace ballast::cli
