@@ -14,12 +14,12 @@
 # From left to right in the way of the data. A room may see only rooms to its left; the rooms
 # before `agent/kernel` are open to all.
 set(BALLAST_ROOM_ORDER
-    bpf/wire bpf/lib core/base core/cli core/spec
+    bpf/wire bpf/lib core/base core/cli core/spec core/observe core/fleet
     agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/turn agent/actuate agent/export
     model/policy model/sim model/env model/train model/net
-    model/sync/transport model/sync/network model/sync/checkpoint model/sync/wire model/sync/rollouts
-    model/sync/client model/sync/server model/sync/operations agent/config agent/loop model/learn
+    model/sync/transport model/sync/network model/sync/checkpoint model/sync/fleet model/sync/wire
+    model/sync/rollouts model/sync/client model/sync/server model/sync/operations agent/config agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast
@@ -121,6 +121,8 @@ function(ballast_test name)
   cmake_parse_arguments(T "COMPUTES" "LABEL;TIMEOUT" "SOURCES;SEES;LIBS;ARGS" ${ARGN})
   ballast_binary(${name} SOURCES ${T_SOURCES} SEES ${T_SEES} LIBS ${T_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)
+  # What tests of many rooms share.
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support)
   # What is tested is optimised; the test itself runs once, and half its way is through the optimiser.
   target_compile_options(${name} PRIVATE -O0)
   if(NOT T_LABEL)

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "agent/observe/loop_timing.h"
+#include "core/spec/loop_timing.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::decide {
@@ -29,7 +29,7 @@ struct ServiceProposal {
   std::vector<Proposal> endpoints;
 };
 
-using LoopContext = observe::LoopTiming;
+using LoopContext = spec::LoopTiming;
 
 /// Turns one service's observation into a proposal. Called once a tick and service, in one
 /// thread. Must be total: any finite or non-finite input gives a proposal for each endpoint.

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "agent/observe/loop_timing.h"
+#include "core/spec/loop_timing.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::fleet {
@@ -17,7 +17,7 @@ struct Member {
 
 /// What this node brings to the fleet in a tick.
 struct LocalReport {
-  observe::LoopTiming loop;
+  spec::LoopTiming loop;
   /// This process gives proxies their weights, so it needs every endpoint of every service.
   bool writes = true;
   std::vector<Member> endpoints;  ///< its own; of several of one id the last holds

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "agent/observe/aggregate.h"
+#include "core/observe/aggregate.h"
 
 namespace ballast::fleet {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "agent/fleet/fleet.h"
-#include "agent/observe/persistence.h"
+#include "core/observe/persistence.h"
 
 namespace ballast::fleet {
 

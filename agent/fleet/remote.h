@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "agent/fleet/local.h"
-#include "agent/fleet/report.h"
 #include "core/base/options.h"
+#include "core/fleet/report.h"
 
 namespace ballast::fleet {
 

@@ -8,6 +8,7 @@
 #include "agent/loop/membership.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/observe/observation.h"
 
 namespace ballast::loop {
 namespace {
@@ -52,7 +53,7 @@ void Loop::tick(const sample::Sample& sample) {
   const MonotonicNs begun = SystemClock().now();
   take_parameters();
   const std::vector<identity::Pod>& pods = doors_.identity->pods();
-  const observe::LoopTiming now = timing(sample.taken);
+  const spec::LoopTiming now = timing(sample.taken);
   const auto decisions =
       turn_.decide(doors_.fleet->exchange(turn_.report(members(observer_.endpoints(sample, pods), pods), now,
                                                        doors_.sink->in_charge())),
@@ -124,7 +125,7 @@ void Loop::reload(const std::string& origin, const Result<std::string>& bytes) {
                policy_.version(), policy_.crc32());
 }
 
-observe::LoopTiming Loop::timing(MonotonicNs now) const {
+spec::LoopTiming Loop::timing(MonotonicNs now) const {
   const double tick_s = std::chrono::duration<double>(options_.tick).count();
   return {.now = now,
           .tick_s = tick_s,
@@ -132,7 +133,7 @@ observe::LoopTiming Loop::timing(MonotonicNs now) const {
           .subscribers = doors_.sink->subscribers()};
 }
 
-void Loop::learn(Service& service, const turn::Decision& decision, const observe::LoopTiming& now) {
+void Loop::learn(Service& service, const turn::Decision& decision, const spec::LoopTiming& now) {
   if (doors_.learner == nullptr || !policy_.learns()) {
     return;
   }
@@ -173,7 +174,7 @@ void Loop::withdraw(const spec::ServiceId& id) {
 }
 
 void Loop::write_state(const std::vector<identity::Pod>& pods,
-                       const std::vector<telemetry::ServiceTick>& services, const observe::LoopTiming& now) {
+                       const std::vector<telemetry::ServiceTick>& services, const spec::LoopTiming& now) {
   if (!doors_.state) {
     return;
   }

@@ -18,10 +18,10 @@
 #include "agent/identity/identity.h"
 #include "agent/loop/acting_policy.h"
 #include "agent/observe/observer.h"
-#include "agent/observe/reward.h"
 #include "agent/sample/sample.h"
 #include "agent/turn/turn.h"
 #include "core/base/result.h"
+#include "core/observe/reward.h"
 #include "model/sync/rollouts/rollout_server.h"
 
 namespace ballast::loop {
@@ -77,12 +77,12 @@ class Loop {
   };
 
   void take_parameters();
-  observe::LoopTiming timing(MonotonicNs now) const;
-  void learn(Service& service, const turn::Decision& decision, const observe::LoopTiming& now);
+  spec::LoopTiming timing(MonotonicNs now) const;
+  void learn(Service& service, const turn::Decision& decision, const spec::LoopTiming& now);
   void publish(Service& service, const guard::GuardedWeights& weights);
   void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods,
-                   const std::vector<telemetry::ServiceTick>& services, const observe::LoopTiming& now);
+                   const std::vector<telemetry::ServiceTick>& services, const spec::LoopTiming& now);
   std::string trouble() const;
   void complain(const std::string& what, const Status& status);
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "agent/observe/observation.h"
+#include "core/observe/observation.h"
 
 namespace ballast::turn {
 

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "agent/observe/observation.h"
 #include "agent/turn/join.h"
+#include "core/observe/observation.h"
 
 namespace ballast::turn {
 
-fleet::LocalReport Turn::report(std::vector<spec::EndpointTelemetry> own, const observe::LoopTiming& loop,
+fleet::LocalReport Turn::report(std::vector<spec::EndpointTelemetry> own, const spec::LoopTiming& loop,
                                 bool writes) const {
   fleet::LocalReport report{.loop = loop, .writes = writes, .endpoints = {}};
   report.endpoints.reserve(own.size());
@@ -25,7 +25,7 @@ fleet::LocalReport Turn::report(std::vector<spec::EndpointTelemetry> own, const 
 }
 
 const std::vector<spec::ServiceObservation>& Turn::observe(std::vector<fleet::Service> services,
-                                                           const observe::LoopTiming& loop) {
+                                                           const spec::LoopTiming& loop) {
   loop_ = loop;
   services_ = std::move(services);
   observations_.clear();
@@ -84,7 +84,7 @@ std::vector<Decision> Turn::act(std::vector<decide::ServiceProposal> proposals) 
   return decisions;
 }
 
-std::vector<Decision> Turn::decide(std::vector<fleet::Service> services, const observe::LoopTiming& loop,
+std::vector<Decision> Turn::decide(std::vector<fleet::Service> services, const spec::LoopTiming& loop,
                                    decide::Policy& policy) {
   std::vector<decide::ServiceProposal> proposals;
   for (const spec::ServiceObservation& seen : observe(std::move(services), loop)) {

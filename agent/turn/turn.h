@@ -34,17 +34,17 @@ class Turn {
   explicit Turn(const guard::GuardOptions& options) : guard_(options) {}
 
   /// This node's endpoints of this tick, with the offsets that are in force.
-  fleet::LocalReport report(std::vector<spec::EndpointTelemetry> own, const observe::LoopTiming& loop,
+  fleet::LocalReport report(std::vector<spec::EndpointTelemetry> own, const spec::LoopTiming& loop,
                             bool writes = true) const;
 
   /// What a policy sees of each service, in order.
   const std::vector<spec::ServiceObservation>& observe(std::vector<fleet::Service> services,
-                                                       const observe::LoopTiming& loop);
+                                                       const spec::LoopTiming& loop);
   /// A proposal for each service that observe() gave, in its order. Of another node's endpoints what that
   /// node decided holds. In order of service; those that were there before and are not now among them.
   std::vector<Decision> act(std::vector<decide::ServiceProposal> proposals);
 
-  std::vector<Decision> decide(std::vector<fleet::Service> services, const observe::LoopTiming& loop,
+  std::vector<Decision> decide(std::vector<fleet::Service> services, const spec::LoopTiming& loop,
                                decide::Policy& policy);
 
   /// Equal weights for all services that are in force, at shutdown.
@@ -60,7 +60,7 @@ class Turn {
 
   guard::Guard guard_;
   std::map<spec::ServiceId, Offsets> offsets_;
-  observe::LoopTiming loop_;
+  spec::LoopTiming loop_;
   std::vector<fleet::Service> services_;                ///< of the tick that observe() began
   std::vector<spec::ServiceObservation> observations_;  ///< parallel to services_
 };

@@ -115,7 +115,7 @@ struct AgentLoop::Rooms {
         observer(observer_options()),
         turn(guard_options) {}
 
-  observe::LoopTiming loop;
+  spec::LoopTiming loop;
   observe::Observer observer;
   fleet::LocalFleet fleet;
   turn::Turn turn;
@@ -127,7 +127,7 @@ AgentLoop::AgentLoop(AgentLoop&&) noexcept = default;
 AgentLoop& AgentLoop::operator=(AgentLoop&&) noexcept = default;
 AgentLoop::~AgentLoop() = default;
 
-const observe::LoopTiming& AgentLoop::timing() const {
+const spec::LoopTiming& AgentLoop::timing() const {
   return rooms_->loop;
 }
 

@@ -26,7 +26,7 @@ class AgentLoop {
   std::optional<spec::ServiceObservation> observe(double now_s, const std::vector<std::uint32_t>& servers,
                                                   const std::vector<ServerTelemetry>& telemetry);
   /// Of the tick that observe() began.
-  const observe::LoopTiming& timing() const;
+  const spec::LoopTiming& timing() const;
   /// Through fleet and guard: one weight a server, or nullopt when nothing is worth a push.
   std::optional<std::vector<double>> act(const decide::ServiceProposal& proposal,
                                          const std::vector<std::uint32_t>& servers);

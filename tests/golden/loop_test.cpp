@@ -9,9 +9,9 @@
 
 #include <deque>
 
-#include "agent/fleet/fleet_registry.h"
 #include "agent/fleet/remote.h"
 #include "golden.h"
+#include "model/sync/fleet/fleet_registry.h"
 
 namespace ballast::golden {
 namespace {

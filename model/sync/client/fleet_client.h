@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "agent/fleet/report.h"
+#include "core/fleet/report.h"
 #include "model/sync/transport/tls.h"
 
 namespace ballast::sync {

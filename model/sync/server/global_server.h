@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
-#include "agent/fleet/fleet_registry.h"
 #include "core/base/result.h"
+#include "model/sync/fleet/fleet_registry.h"
 #include "model/sync/network/global_network.h"
 #include "model/sync/network/promotion.h"
 #include "model/sync/transport/tls.h"

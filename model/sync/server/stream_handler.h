@@ -13,7 +13,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "agent/fleet/fleet_registry.h"
+#include "model/sync/fleet/fleet_registry.h"
 #include "model/sync/server/global_server.h"
 
 /// For this room only.

@@ -3,8 +3,8 @@
 
 #include <optional>
 
-#include "agent/fleet/report.h"
 #include "ballast_sync.pb.h"
+#include "core/fleet/report.h"
 
 /// Between the fleet's messages and ours. Ages travel, times do not.
 namespace ballast::sync {

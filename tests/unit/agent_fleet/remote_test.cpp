@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "agent/fleet/fleet_registry.h"
+#include "model/sync/fleet/fleet_registry.h"
 
 namespace ballast::fleet {
 namespace {

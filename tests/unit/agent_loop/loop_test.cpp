@@ -7,9 +7,9 @@
 #include <deque>
 #include <set>
 
-#include "agent/fleet/fleet_registry.h"
 #include "agent/fleet/remote.h"
 #include "model/policy/parameters.h"
+#include "model/sync/fleet/fleet_registry.h"
 
 namespace ballast::loop {
 namespace {

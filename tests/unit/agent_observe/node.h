@@ -5,12 +5,13 @@
 #include <vector>
 
 #include "agent/observe/observer.h"
-#include "core/spec/telemetry.h"
+#include "telemetry.h"
 
 namespace ballast::observe::testing {
 
-inline constexpr std::uint64_t kMillisecond = 1'000'000;
-inline constexpr std::uint64_t kTick = 250 * kMillisecond;
+using ballast::testing::endpoint;
+using ballast::testing::kMillisecond;
+using ballast::testing::kTick;
 
 /// What one container does in every tick of a FakeNode.
 struct Load {
@@ -95,21 +96,5 @@ class FakeNode {
 
   Observer observer_;
 };
-
-/// A known endpoint of shop/web with plain values.
-inline spec::EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {
-  spec::EndpointTelemetry e;
-  e.id = {{"shop", "web"}, pod};
-  e.known = true;
-  e.qps = 50;
-  e.p50_ns = 10e6;
-  e.p99_ns = 40e6;
-  e.tick_p50_ns = 10e6;
-  e.cpu_cores = 0.1;
-  e.cpu_limit_cores = 0.2;
-  e.utilisation = 0.5;
-  e.capacity_qps = capacity_qps;
-  return e;
-}
 
 }  // namespace ballast::observe::testing

@@ -7,6 +7,8 @@
 #include <limits>
 #include <random>
 
+#include "core/observe/aggregate.h"
+#include "core/observe/observation.h"
 #include "node.h"
 
 namespace ballast::observe {
@@ -394,6 +396,30 @@ TEST(Observer, AnySampleGivesFiniteTelemetry) {
       ASSERT_LE(e.error_rate, 1);
       ASSERT_LE(e.wait_share, 1);
     }
+  }
+}
+
+TEST(Observe, FourToTwoToOneToOneFromKernelSamples) {
+  FakeNode node;
+  node.add("web-0", {.id = 1, .limit_cores = 0.4, .requests = 15});
+  node.add("web-1", {.id = 2, .limit_cores = 0.2, .requests = 15});
+  node.add("web-2", {.id = 3, .limit_cores = 0.1, .requests = 8});
+  node.add("web-3", {.id = 4, .limit_cores = 0.1, .requests = 4});
+  PersistenceEstimator persistence;
+  spec::ServiceAggregate a;
+  std::vector<spec::EndpointTelemetry> e;
+  for (int tick = 0; tick < 5; ++tick) {
+    e = node.tick();
+    a = aggregate({"shop", "web"}, e, {}, {.now = node.now}, persistence);
+  }
+  EXPECT_GE(a.persistence_s, 10) << "within the second tick after one second";
+  const auto o = observe(a, e, std::vector<double>{0.2}, {.now = node.now});
+  ASSERT_EQ(o.endpoints.size(), 4U);
+  const double expected[] = {2, 1, 0.5, 0.5};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(std::exp(o.endpoints[i].log_prior), expected[i], 1e-6);
+    EXPECT_FLOAT_EQ(o.endpoints[i].features[spec::kLogWeight], i == 0 ? 0.2F : 0.0F);
+    EXPECT_EQ(o.endpoints[i].telemetry.id, e[i].id);
   }
 }
 

@@ -15,7 +15,7 @@ const spec::ServiceId kCart{"shop", "cart"};
 /// Proposes for each endpoint the offset that it sees, and one step more.
 struct Stepping final : decide::Policy {
   std::string name() const override { return "stepping"; }
-  decide::ServiceProposal decide(const spec::ServiceObservation& seen, const observe::LoopTiming&) override {
+  decide::ServiceProposal decide(const spec::ServiceObservation& seen, const spec::LoopTiming&) override {
     decide::ServiceProposal p{
         .service = seen.aggregate.service, .neutral = false, .level = level, .why = "step"};
     for (const auto& endpoint : seen.endpoints) {
@@ -51,7 +51,7 @@ class TurnTest : public ::testing::Test {
   }
 
   const spec::EndpointId web0_{kWeb, "web-0"}, web1_{kWeb, "web-1"}, cart_{kCart, "cart-0"};
-  observe::LoopTiming loop_{.now = 1'000'000'000, .subscribers = 20};
+  spec::LoopTiming loop_{.now = 1'000'000'000, .subscribers = 20};
   fleet::LocalFleet fleet_;
   Stepping policy_;
   Turn turn_{guard::GuardOptions{}};

@@ -40,7 +40,7 @@ class TurnOfThePrior : public ::testing::Test {
     return n;
   }
 
-  observe::LoopTiming loop_{.now = 1'000'000'000ULL, .subscribers = 20};
+  spec::LoopTiming loop_{.now = 1'000'000'000ULL, .subscribers = 20};
   decide::PriorPolicy policy_;
   fleet::LocalFleet fleet_;
   Turn turn_{guard::GuardOptions{}};

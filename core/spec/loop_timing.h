@@ -5,7 +5,7 @@
 
 #include "core/base/clock.h"
 
-namespace ballast::observe {
+namespace ballast::spec {
 
 /// What the features, the policy and the fleet know of the loop that they are a part of; made once a tick.
 struct LoopTiming {
@@ -15,4 +15,4 @@ struct LoopTiming {
   std::size_t subscribers = 0;  ///< proxies that take our weights; 0 where the sink cannot know
 };
 
-}  // namespace ballast::observe
+}  // namespace ballast::spec

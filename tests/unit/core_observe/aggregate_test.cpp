@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/aggregate.h"
+#include "core/observe/aggregate.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <limits>
 #include <random>
 
-#include "node.h"
+#include "telemetry.h"
 
 namespace ballast::observe {
 namespace {
@@ -132,7 +132,7 @@ TEST(Aggregate, AnyTelemetryGivesFiniteNumbersWithinBounds) {
       endpoints.push_back(e);
       offsets.push_back(value());
     }
-    const LoopTiming loop{.now = random(), .tick_s = value(), .loop_delay_s = value()};
+    const spec::LoopTiming loop{.now = random(), .tick_s = value(), .loop_delay_s = value()};
     const auto a = aggregate(kService, endpoints, offsets, loop, persistence);
     for (const double x :
          {a.median_p50_ns, a.median_p99_ns, a.median_in_flight, a.median_wait_share, a.mean_qps,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/persistence.h"
+#include "core/observe/persistence.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/observation.h"
+#include "core/observe/observation.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "agent/observe/aggregate.h"
-#include "node.h"
+#include "core/observe/aggregate.h"
+#include "telemetry.h"
 
 namespace ballast::observe {
 namespace {
@@ -43,7 +43,7 @@ TEST(OwnFeatures, AreTheSpecsLogsAndRatios) {
   e.memory_share = 0.7;
   e.error_rate = 0.2;
   e.speed = 0.5;
-  const LoopTiming loop{.now = 2'750'000'000, .tick_s = 0.25, .loop_delay_s = 0.5};
+  const spec::LoopTiming loop{.now = 2'750'000'000, .tick_s = 0.25, .loop_delay_s = 0.5};
   const auto own = own_features(e, plain(), loop, 0.15);
   const float log2 = std::log(2.0F);
   EXPECT_FLOAT_EQ(own[spec::kLatency], log2);
@@ -110,30 +110,6 @@ TEST(MakeObservation, IsOwnMeanMaxAndLogN) {
   EXPECT_FLOAT_EQ(o[spec::kFeatures + spec::kErrors], 0.5F);
   EXPECT_FLOAT_EQ(o[2 * spec::kFeatures + spec::kErrors], spec::kFeatureBound);
   EXPECT_FLOAT_EQ(o[spec::kObservation - 1], std::log(4.0F));
-}
-
-TEST(Observe, FourToTwoToOneToOneFromKernelSamples) {
-  testing::FakeNode node;
-  node.add("web-0", {.id = 1, .limit_cores = 0.4, .requests = 15});
-  node.add("web-1", {.id = 2, .limit_cores = 0.2, .requests = 15});
-  node.add("web-2", {.id = 3, .limit_cores = 0.1, .requests = 8});
-  node.add("web-3", {.id = 4, .limit_cores = 0.1, .requests = 4});
-  PersistenceEstimator persistence;
-  spec::ServiceAggregate a;
-  std::vector<spec::EndpointTelemetry> e;
-  for (int tick = 0; tick < 5; ++tick) {
-    e = node.tick();
-    a = aggregate({"shop", "web"}, e, {}, {.now = node.now}, persistence);
-  }
-  EXPECT_GE(a.persistence_s, 10) << "within the second tick after one second";
-  const auto o = observe(a, e, std::vector<double>{0.2}, {.now = node.now});
-  ASSERT_EQ(o.endpoints.size(), 4U);
-  const double expected[] = {2, 1, 0.5, 0.5};
-  for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_NEAR(std::exp(o.endpoints[i].log_prior), expected[i], 1e-6);
-    EXPECT_FLOAT_EQ(o.endpoints[i].features[spec::kLogWeight], i == 0 ? 0.2F : 0.0F);
-    EXPECT_EQ(o.endpoints[i].telemetry.id, e[i].id);
-  }
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/fleet/fleet_registry.h"
+#include "model/sync/fleet/fleet_registry.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/fleet/fleet_registry.h"
+#include "model/sync/fleet/fleet_registry.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <cmath>
 #include <utility>
 
-#include "agent/observe/aggregate.h"
-#include "agent/observe/observation.h"
+#include "core/observe/aggregate.h"
+#include "core/observe/observation.h"
 
 namespace ballast::fleet {
 
@@ -64,7 +64,7 @@ struct FleetRegistry::Service {
   std::map<std::string, Row*> rows;  ///< by pod
   observe::PersistenceEstimator persistence;
   spec::ServiceAggregate aggregate;
-  observe::LoopTiming loop;
+  spec::LoopTiming loop;
   MonotonicNs made = 0;    ///< the aggregate; 0: never
   MonotonicNs period = 0;  ///< until it is made anew
 };
@@ -221,7 +221,7 @@ void FleetRegistry::refresh(Service& service, MonotonicNs now) {
   std::vector<double> offsets;
   endpoints.reserve(service.rows.size());
   offsets.reserve(service.rows.size());
-  observe::LoopTiming loop{now, 0, 0};
+  spec::LoopTiming loop{now, 0, 0};
   for (const auto& [pod, row] : service.rows) {
     endpoints.push_back(row->report.telemetry);
     offsets.push_back(row->report.offset);

@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "agent/observe/observation.h"
-#include "agent/observe/persistence.h"
+#include "core/observe/observation.h"
+#include "core/observe/persistence.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::observe {
@@ -18,7 +18,7 @@ namespace ballast::observe {
 /// missing ones are 0. Total.
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopTiming& loop,
+                                 std::span<const double> offsets, const spec::LoopTiming& loop,
                                  PersistenceEstimator& persistence);
 
 }  // namespace ballast::observe

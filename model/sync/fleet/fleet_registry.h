@@ -13,8 +13,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/fleet/report.h"
-#include "agent/observe/persistence.h"
+#include "core/fleet/report.h"
+#include "core/observe/persistence.h"
 
 namespace ballast::fleet {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/persistence.h"
+#include "core/observe/persistence.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <functional>
 #include <random>
 
-#include "node.h"
+#include "telemetry.h"
 
 namespace ballast::observe {
 namespace {

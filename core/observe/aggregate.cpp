@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/aggregate.h"
+#include "core/observe/aggregate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -147,7 +147,7 @@ void fill_capacity(spec::ServiceAggregate& result, std::span<const spec::Endpoin
 }
 
 void fill_features(spec::ServiceAggregate& result, std::span<const spec::EndpointTelemetry> endpoints,
-                   std::span<const double> offsets, const LoopTiming& loop) {
+                   std::span<const double> offsets, const spec::LoopTiming& loop) {
   if (endpoints.empty()) {
     return;
   }
@@ -169,7 +169,7 @@ void fill_features(spec::ServiceAggregate& result, std::span<const spec::Endpoin
 
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopTiming& loop,
+                                 std::span<const double> offsets, const spec::LoopTiming& loop,
                                  PersistenceEstimator& persistence) {
   spec::ServiceAggregate result;
   result.service = service;

@@ -4,7 +4,7 @@
 #include <array>
 #include <span>
 
-#include "agent/observe/loop_timing.h"
+#include "core/spec/loop_timing.h"
 #include "core/spec/spec.h"
 #include "core/spec/telemetry.h"
 
@@ -20,7 +20,7 @@ double log_prior(const spec::EndpointTelemetry& endpoint, const spec::ServiceAgg
 /// but mean and max is used. An endpoint that is not known has 0 in every measured feature.
 /// `offset` is the delta in force. Total.
 OwnFeatures own_features(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate,
-                         const LoopTiming& loop, double offset);
+                         const spec::LoopTiming& loop, double offset);
 
 /// [own][mean][max][log N], clipped; NaN is 0.
 spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAggregate& aggregate);
@@ -29,6 +29,6 @@ spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAg
 /// those that are decided here. `offsets` are parallel to `endpoints`, missing ones are 0.
 spec::ServiceObservation observe(const spec::ServiceAggregate& aggregate,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopTiming& loop);
+                                 std::span<const double> offsets, const spec::LoopTiming& loop);
 
 }  // namespace ballast::observe

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/reward.h"
+#include "core/observe/reward.h"
 
 #include <algorithm>
 #include <cmath>

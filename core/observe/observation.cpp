@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/observe/observation.h"
+#include "core/observe/observation.h"
 
 #include <algorithm>
 #include <cmath>
@@ -29,7 +29,7 @@ double log_ratio_measured(double value, double reference) {
   return value > 0 ? log_ratio(value, reference) : 0;
 }
 
-double age_in_ticks(const spec::EndpointTelemetry& endpoint, const LoopTiming& loop) {
+double age_in_ticks(const spec::EndpointTelemetry& endpoint, const spec::LoopTiming& loop) {
   if (loop.now <= endpoint.taken || !(loop.tick_s > 0)) {
     return 0;
   }
@@ -46,7 +46,7 @@ double log_prior(const spec::EndpointTelemetry& endpoint, const spec::ServiceAgg
 }
 
 OwnFeatures own_features(const spec::EndpointTelemetry& endpoint, const spec::ServiceAggregate& aggregate,
-                         const LoopTiming& loop, double offset) {
+                         const spec::LoopTiming& loop, double offset) {
   OwnFeatures own{};
   if (endpoint.known) {
     own[spec::kLatency] = clip(log_ratio_measured(endpoint.p50_ns, aggregate.median_p50_ns));
@@ -82,7 +82,7 @@ spec::Observation make_observation(const OwnFeatures& own, const spec::ServiceAg
 
 spec::ServiceObservation observe(const spec::ServiceAggregate& aggregate,
                                  std::span<const spec::EndpointTelemetry> endpoints,
-                                 std::span<const double> offsets, const LoopTiming& loop) {
+                                 std::span<const double> offsets, const spec::LoopTiming& loop) {
   spec::ServiceObservation result{aggregate, {}};
   result.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {

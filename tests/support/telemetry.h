@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/spec/telemetry.h"
+
+namespace ballast::testing {
+
+inline constexpr std::uint64_t kMillisecond = 1'000'000;
+inline constexpr std::uint64_t kTick = 250 * kMillisecond;
+
+/// A known endpoint of shop/web with plain values.
+inline spec::EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {
+  spec::EndpointTelemetry e;
+  e.id = {{"shop", "web"}, pod};
+  e.known = true;
+  e.qps = 50;
+  e.p50_ns = 10e6;
+  e.p99_ns = 40e6;
+  e.tick_p50_ns = 10e6;
+  e.cpu_cores = 0.1;
+  e.cpu_limit_cores = 0.2;
+  e.utilisation = 0.5;
+  e.capacity_qps = capacity_qps;
+  return e;
+}
+
+}  // namespace ballast::testing
