@@ -9,6 +9,7 @@
 #include <chrono>
 #include <exception>
 #include <thread>
+#include <tuple>
 
 #include "agent/export/metrics.h"
 #include "core/base/listen_address.h"
@@ -26,13 +27,13 @@ void knock(const ListenAddress& address) {
     name.sin6_family = AF_INET6;
     name.sin6_port = htons(address.port);
     ::inet_pton(AF_INET6, address.host.c_str(), &name.sin6_addr);
-    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+    std::ignore = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
   } else {
     sockaddr_in name{};
     name.sin_family = AF_INET;
     name.sin_port = htons(address.port);
     ::inet_pton(AF_INET, address.host.c_str(), &name.sin_addr);
-    ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+    std::ignore = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
   }
 }
 

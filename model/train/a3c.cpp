@@ -268,10 +268,23 @@ class A3c final : public Learner {
   mutable Cache acting_;
 };
 
+Hyper for_a3c(const std::string& environment) {
+  Hyper h;
+  h.optimiser.rule = Rule::kRmsProp;
+  h.learning_rate = 1e-3;
+  h.environments = 1;
+  h.horizon = 20;
+  h.lambda = 0.95;
+  h.entropy_bonus = environment == "queue" ? 0.001 : 0.01;
+  h.workers = 4;
+  h.optimiser.clip_norm = 0.5;
+  return h;
+}
+
 }  // namespace
 
-std::unique_ptr<Learner> make_a3c(const Job& job) {
-  return std::make_unique<A3c>(job);
-}
+extern const LearnerKind kA3c;
+const LearnerKind kA3c{
+    "a3c", [](const Job& job) -> std::unique_ptr<Learner> { return std::make_unique<A3c>(job); }, for_a3c};
 
 }  // namespace ballast::train

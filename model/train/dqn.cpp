@@ -201,10 +201,35 @@ class Dqn final : public Learner {
   std::vector<std::uint8_t> taken_;
 };
 
+Hyper for_dqn(const std::string& environment) {
+  Hyper h;
+  h.learning_rate = 2.3e-3;
+  h.final_learning_rate = 2.3e-4;
+  h.double_q = true;
+  h.optimiser.clip_norm = 10;
+  if (environment == "acrobot") {
+    h.learning_rate = 6.3e-4;
+    h.final_learning_rate = 6.3e-5;
+    h.train_every = 4;
+    h.gradient_steps = 2;
+    h.target_every = 250;
+    h.exploration_fraction = 0.12;
+    h.final_epsilon = 0.05;
+  }
+  if (environment == "queue") {
+    h.learning_rate = 5e-4;
+    h.final_learning_rate = 5e-5;
+    h.train_every = 16;
+    h.gradient_steps = 8;
+    h.target_every = 500;
+  }
+  return h;
+}
+
 }  // namespace
 
-std::unique_ptr<Learner> make_dqn(const Job& job) {
-  return std::make_unique<Dqn>(job);
-}
+extern const LearnerKind kDqn;
+const LearnerKind kDqn{
+    "dqn", [](const Job& job) -> std::unique_ptr<Learner> { return std::make_unique<Dqn>(job); }, for_dqn};
 
 }  // namespace ballast::train

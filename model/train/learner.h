@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/result.h"
@@ -100,19 +101,21 @@ class Learner {
   virtual const Network* network() const = 0;
 };
 
+/// One learner: its own file defines one of these, and learner.cpp lists it.
+struct LearnerKind {
+  std::string_view name;
+  std::unique_ptr<Learner> (*make)(const Job& job);
+  Hyper (*tuned)(const std::string& environment);
+};
+
 /// Names in the order of the paper's figure 3.
 const std::vector<std::string>& learner_names();
 /// An unknown name is a usage error that lists the known ones. `q` and `reinforce` are
 /// q_learning and pg.
 Result<std::string> canonical_learner(const std::string& name);
-/// REQUIRES a canonical name.
+/// REQUIRES a canonical name; so does tuned().
 std::unique_ptr<Learner> make_learner(const std::string& name, const Job& job);
 /// What this learner is run with in this environment, the same budget of tuning for each.
 Hyper tuned(const std::string& learner, const std::string& environment);
-
-std::unique_ptr<Learner> make_on_policy(const std::string& name, const Job& job);
-std::unique_ptr<Learner> make_a3c(const Job& job);
-std::unique_ptr<Learner> make_dqn(const Job& job);
-std::unique_ptr<Learner> make_q_learning(const Job& job);
 
 }  // namespace ballast::train

@@ -122,10 +122,19 @@ class QLearning final : public Learner {
   std::vector<std::size_t> states_, chosen_;
 };
 
+Hyper for_q_learning(const std::string& /*environment*/) {
+  Hyper h;
+  h.exploration_fraction = 0.5;
+  h.final_epsilon = 0.02;
+  h.final_learning_rate = 0.02;  // least step size
+  return h;
+}
+
 }  // namespace
 
-std::unique_ptr<Learner> make_q_learning(const Job& job) {
-  return std::make_unique<QLearning>(job);
-}
+extern const LearnerKind kQLearning;
+const LearnerKind kQLearning{
+    "q_learning", [](const Job& job) -> std::unique_ptr<Learner> { return std::make_unique<QLearning>(job); },
+    for_q_learning};
 
 }  // namespace ballast::train

@@ -14,7 +14,7 @@ namespace ballast::ctl {
 Result<Json> coverage_json(View& view);
 
 Result<Report> status(View& view, const std::string& target);
-/// JSON of `requests` and `loss` is the contract of design section 10.
+/// JSON of `requests` and `loss` is a contract: what scripts read stays.
 Result<Report> requests(View& view, const std::string& target);
 Result<Report> histogram(View& view, const std::string& target);
 Result<Report> connections(View& view, const std::string& target);
@@ -38,7 +38,23 @@ struct Verb {
 };
 
 /// In the order of the help.
-const std::vector<Verb>& verbs();
+inline const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> kVerbs = {
+      {"status", "is ballastd alive, what is attached, which policy acts", status, false},
+      {"requests", "requests, status classes and latency by cgroup, role and protocol", requests},
+      {"histogram", "latency histograms", histogram},
+      {"connections", "connections by cgroup", connections},
+      {"cpu", "time on CPU and waiting for it by cgroup", cpu},
+      {"calls", "who calls whom, how often and how slowly; also -o dot", calls},
+      {"spans", "sampled requests of late, joined into traces", spans},
+      {"loss", "what could not be measured, by reason", loss, false},
+      {"weights", "the weight of each endpoint", weights},
+      {"explain", "why an endpoint has its weight", explain, true, true},
+      {"global", "a ballast-global; TARGET is the IP:PORT of its --operations", nullptr},
+      {"top", "a live table; q quits", nullptr},
+  };
+  return kVerbs;
+}
 const Verb* find_verb(const std::string& name);
 
 }  // namespace ballast::ctl
