@@ -28,7 +28,7 @@ if [ -z "$screens" ]; then
   tools/build.sh --for demo release ballastd ballastctl ballast-lab
   terminal=(tmux -L "ballast-pictures-$$")
   trap '"${terminal[@]}" kill-server 2>/dev/null || true' EXIT
-  "${terminal[@]}" new-session -d -x 132 -y 60 "tools/demo.sh --seconds $seconds; sleep 600"
+  "${terminal[@]}" new-session -d -x 150 -y 60 "tools/demo.sh --seconds $seconds; sleep 600"
   look() { "${terminal[@]}" capture-pane -p -t 0; }
   limit=$((SECONDS + 120 + 4 * (seconds + 30)))
   until look | grep -q '^report: '; do
