@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools/dev/screens.sh [PAGE...]
+# docs/pictures/screens.sh [PAGE...]
 # Renders pages (default: README.md and docs/) as a browser shows them, 1100 and 390 px wide, to build/screens/*.png:
 # for eyes. Installs Chromium and python3-markdown where they are missing.
 set -euo pipefail

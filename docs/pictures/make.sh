@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools/dev/pictures.sh [--seconds N] [--from FOLDER]
+# docs/pictures/make.sh [--seconds N] [--from FOLDER]
 # Makes the stills of README.md: runs tools/demo.sh in a terminal of tmux, takes the live table in the middle of
 # Ballast's arm and the comparison at the end, and draws both, wide and narrow, into docs/pictures. As root, on an idle
 # machine: what is seen is what was measured. --from draws the screens that an earlier run left in FOLDER.
@@ -43,7 +43,7 @@ if [ -z "$screens" ]; then
   look | awk '/^demo: /{seen = 1} seen' | sed '/^report: /,$d' >"$screens/comparison.txt"
 fi
 
-draw() { tools/dev/terminal_svg.py "${@:3}" <"$screens/$1" >"$pictures/$2.new" && mv "$pictures/$2.new" "$pictures/$2"; }
+draw() { docs/pictures/terminal_svg.py "${@:3}" <"$screens/$1" >"$pictures/$2.new" && mv "$pictures/$2.new" "$pictures/$2"; }
 draw live.txt live.svg
 draw live.txt live-narrow.svg --columns "pod,req/s,p99 ms,CPU/quota,weight"
 draw comparison.txt comparison.svg --mark "ballast  " --columns "policy,requests,p50 ms,p90 ms,p99 ms,failed,p99 / least_request,weights"
