@@ -35,7 +35,7 @@ if [ -z "$screens" ]; then
     # The last arm's table as it stands from here on: the newest still is kept.
     if look | grep -qE "^demo +ballast +$((seconds / 2))" || [ -s "$screens/live.txt" ]; then
       [ "$(look | grep -c '^round ')" -lt 4 ] || [ -s "$screens/live.txt" ] ||
-        look | awk '/^round /{text = ""; next} {text = text $0 "\n"} END {printf "%s", text}' >"$screens/live.txt"
+        look | awk '/^round /{text = ""; next} /^$/{exit} {text = text $0 "\n"} END {printf "%s", text}' >"$screens/live.txt"
     fi
     [ "$SECONDS" -lt "$limit" ] || { echo "pictures: the demo did not end; its screen:" >&2; look >&2; exit 1; }
     sleep 1

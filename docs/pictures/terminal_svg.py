@@ -20,8 +20,9 @@ def keep_columns(lines, wanted):
         sys.exit(f"terminal_svg: no line has all of {wanted}")
     # A column ends where two blanks or the line end; names and cells of numbers are flush right, words left.
     spans = [(m.start(), m.end()) for m in re.finditer(r"\S+(?: \S+)*", lines[header])]
-    rows = [i for i in range(header, len(lines)) if lines[i].strip()]
-    rows = rows[:next((k for k, i in enumerate(rows) if i != header + k), len(rows))]
+    rows = [header]
+    while rows[-1] + 1 < len(lines) and "  " in lines[rows[-1] + 1].strip():
+        rows.append(rows[-1] + 1)
     cells = {i: [(m.start(), m.end(), m[0]) for m in re.finditer(r"\S+(?: \S+)*", lines[i])] for i in rows}
     out = []
     kept = [(a, b) for a, b in spans if lines[header][a:b] in wanted]
