@@ -26,7 +26,7 @@ cd "$(dirname "$0")/../.."
 out=${out:-$PWD/build/bench/lab}
 mkdir -p "$out"
 lab=build/release/bin/ballast-lab
-[ -x "$lab" ] || tools/build.sh
+{ [ -x "$lab" ] && [ -x build/release/bin/ballast-learner ]; } || tools/build.sh
 
 bench() {
   local name=$1 policies=$2 duration=${3:-$seconds}

@@ -14,5 +14,5 @@ case "${1:-}" in
   -h | --help) sed -n '4,10s/^# \{0,1\}//p' tools/bench/soak.sh; exit 0 ;;
 esac
 [ "$(id -u)" -eq 0 ] || { echo "soak: run as root (cgroups, eBPF)" >&2; exit 3; }
-[ -x build/release/bin/ballastd ] || tools/build.sh
+{ [ -x build/release/bin/ballastd ] && [ -x build/release/bin/bench/ballast-bench-telemetry ]; } || tools/build.sh
 exec python3 tools/bench/telemetry/soak.py --bin build/release/bin "$@"
