@@ -239,5 +239,17 @@ TEST_F(BallastTest, ItsPlaceOnTheMachineIsSmall) {
   EXPECT_LE(result["results"][0]["processes"][0]["rss_peak_mb"], 64);
 }
 
+/// What tools/demo.sh shows: no LibTorch is there for it.
+TEST_F(LabTest, WithoutALearnerTheShippedPolicyActsAlone) {
+  const auto file = scenario("learner: true\n");
+  auto lab = start("alone", {"--scenario", file, "--policy", "ballast", "--no-learner", "--duration", "2"});
+  ASSERT_TRUE(lab.ok());
+  const auto report = finished_report("alone", *lab, seconds(60));
+  ASSERT_TRUE(report.contains("arms"));
+  const auto& processes = report["arms"][0]["results"][0]["processes"];
+  ASSERT_EQ(processes.size(), 1U) << processes.dump();
+  EXPECT_EQ(processes[0]["process"], "ballastd");
+}
+
 }  // namespace
 }  // namespace ballast::lab
