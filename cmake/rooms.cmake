@@ -22,6 +22,12 @@ set(BALLAST_ROOM_ORDER
     model/sync/rollouts model/sync/client model/sync/server model/sync/operations agent/config agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
+# Arrows between the houses run one way: core/ knows neither agent/ nor model/, and these two meet in core/.
+# But for the rooms that put rooms of both together: what the options of all rooms are read into, the loop
+# of ballastd, the worlds that put a simulated node into the agent's own turn, and what ballast-global needs
+# of a cluster (agent/kube).
+set(BALLAST_BETWEEN_HOUSES agent/config agent/loop model/sim model/env model/cluster)
+
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast
     -Wcast-qual -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror)
 
@@ -79,6 +85,11 @@ function(ballast_room room)
     list(FIND BALLAST_ROOM_ORDER ${seen} place)
     if(place EQUAL -1 OR NOT place LESS own_place)
       message(FATAL_ERROR "room ${room} may not see ${seen}: it is not to its left in BALLAST_ROOM_ORDER")
+    endif()
+    if("${room} ${seen}" MATCHES "^(core/.* (agent|model|tools)/|agent/.* model/|model/.* agent/)"
+       AND NOT room IN_LIST BALLAST_BETWEEN_HOUSES)
+      message(FATAL_ERROR "room ${room} may not see ${seen}: agent/ and model/ meet in core/, or in a room of "
+                          "BALLAST_BETWEEN_HOUSES (cmake/rooms.cmake)")
     endif()
   endforeach()
   file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${room}/*.h)
