@@ -4,8 +4,11 @@
 # A libFuzzer target under AddressSanitizer: build/<preset>/bin/fuzz/http1, and a test labelled `fuzz`
 # that starts from tests/fuzz/corpus/http1 and runs for a minute. g++ has no libFuzzer, so clang++
 # compiles it whatever compiler the rest is built with. The rooms' walls hold here too.
+# BPF_SOURCES are C files that include programs of bpf/probes, compiled for this machine with the stand-ins for
+# libbpf's headers that INCLUDES names.
 option(BALLAST_FUZZ "Build the fuzz targets (needs clang++ with libFuzzer)" ON)
 find_program(BALLAST_CLANGXX NAMES clang++-14 clang++)
+find_program(BALLAST_FUZZ_CLANG NAMES clang-14 clang)
 if(BALLAST_FUZZ AND BALLAST_SANITIZE)
   set(BALLAST_FUZZ OFF) # the targets bring their own sanitizers
 endif()
@@ -14,7 +17,7 @@ if(BALLAST_FUZZ AND NOT BALLAST_CLANGXX)
 endif()
 
 function(ballast_fuzz name)
-  cmake_parse_arguments(F "" "" "SOURCES;SEES;INCLUDES;LIBS" ${ARGN})
+  cmake_parse_arguments(F "" "" "SOURCES;BPF_SOURCES;SEES;INCLUDES;LIBS" ${ARGN})
   if(NOT BALLAST_FUZZ)
     return()
   endif()
@@ -29,6 +32,18 @@ function(ballast_fuzz name)
   foreach(folder IN LISTS F_INCLUDES)
     list(APPEND includes -I${PROJECT_SOURCE_DIR}/${folder})
   endforeach()
+  set(objects)
+  foreach(source IN LISTS F_BPF_SOURCES)
+    get_filename_component(path ${source} ABSOLUTE)
+    get_filename_component(base ${source} NAME_WE)
+    set(object ${CMAKE_BINARY_DIR}/fuzz/${name}_${base}.o)
+    file(GLOB_RECURSE programs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bpf/*.h ${PROJECT_SOURCE_DIR}/bpf/*.c)
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${BALLAST_FUZZ_CLANG} -D__bpf__ -O1 -g1 -fsanitize=fuzzer-no-link,address -Wno-unknown-attributes
+              -Wno-unknown-pragmas ${includes} -c ${path} -o ${object}
+      DEPENDS ${path} ${programs} COMMENT "fuzz ${name}: ${base}" VERBATIM)
+    list(APPEND objects ${object})
+  endforeach()
   set(sources)
   foreach(source IN LISTS F_SOURCES)
     get_filename_component(path ${source} ABSOLUTE)
@@ -41,8 +56,8 @@ function(ballast_fuzz name)
        ${PROJECT_SOURCE_DIR}/agent/config/*.h ${PROJECT_SOURCE_DIR}/agent/sample/*.h)
   add_custom_command(OUTPUT ${program}
     COMMAND ${BALLAST_CLANGXX} -std=c++20 -O1 -g1 -fsanitize=fuzzer,address,undefined
-            -fno-sanitize-recover=undefined -DSPDLOG_FMT_EXTERNAL ${includes} ${sources} ${F_LIBS} -o ${program}
-    DEPENDS ${sources} ${headers} COMMENT "fuzz ${name}" VERBATIM)
+            -fno-sanitize-recover=undefined -DSPDLOG_FMT_EXTERNAL ${includes} ${sources} ${objects} ${F_LIBS} -o ${program}
+    DEPENDS ${sources} ${objects} ${headers} COMMENT "fuzz ${name}" VERBATIM)
   add_custom_target(fuzz_${name} ALL DEPENDS ${program})
   add_test(NAME fuzz_${name}
     COMMAND ${program} -seed=1 -max_total_time=60 -timeout=60 -rss_limit_mb=2048 -max_len=4096
