@@ -18,6 +18,8 @@ struct Pod {
   std::string address;  ///< IP without port
   std::uint16_t port = 0;
   bool local = true;  ///< false: an endpoint of the service that is not on this node
+  /// Its specification says that it answers at the port. Which container does is for who measures to say.
+  bool declared = true;
 
   bool operator==(const Pod&) const = default;
 };

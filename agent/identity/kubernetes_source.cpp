@@ -44,7 +44,7 @@ void read_containers(const Json& specs, const Json& statuses, bool init, Kuberne
     if (init && !goes_on) {
       continue;
     }
-    container.sidecar = init || container.name == kProxy;
+    container.sidecar = container.name == kProxy;
     if (const Json& ports = at(spec, {"ports"}); ports.is_array()) {
       for (const Json& port : ports) {
         if (const Json& number = at(port, {"containerPort"}); number.is_number_integer()) {
@@ -94,7 +94,8 @@ void put_place(Pod& entry, const Place& place) {
   entry.port = static_cast<std::uint16_t>(place.port);
 }
 
-/// Which container answers at the port; its index, or the count when there is none.
+/// Which container answers at the port as far as the specification tells: ports need not be declared. Its
+/// index, or the count when there is none.
 std::size_t serving(const KubernetesPod& pod, int port) {
   std::size_t first = pod.containers.size();
   for (std::size_t i = 0; i < pod.containers.size(); ++i) {
@@ -164,8 +165,9 @@ std::vector<Pod> join_pods(const std::vector<KubernetesPod>& pods, const std::ve
                 .pod = pod.name,
                 .ns = pod.ns,
                 .container = pod.containers[i].name};
-      if (i == server) {
+      if (place != places.end() && !pod.containers[i].sidecar) {
         put_place(entry, place->second);
+        entry.declared = i == server;
       }
       out.push_back(std::move(entry));
     }

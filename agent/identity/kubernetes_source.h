@@ -21,7 +21,7 @@ namespace ballast::identity {
 struct KubernetesContainer {
   std::string name;
   std::string id;        ///< 64 hex digits; empty while it does not run
-  bool sidecar = false;  ///< istio-proxy, or an init container that goes on: not the application
+  bool sidecar = false;  ///< istio-proxy: not the application
   std::vector<int> ports;
 };
 

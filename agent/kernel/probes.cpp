@@ -239,6 +239,7 @@ Status Probes::State::load_http() {
       skeleton.rodata->tcp_marks_sockets = tcp_marks;
       skeleton.rodata->span_every = span_every;
       skeleton.rodata->parse_in_place = in_place;
+      skeleton.rodata->follow_bounded = closing;
       ::bpf_program__set_autoload(skeleton.progs.http_close, closing);
     });
   };

@@ -125,10 +125,8 @@ void Meter::forget_gone(const sample::Sample& sample) {
       gone.push_back(cgroup.id);
     }
   }
-  for (const sample::CgroupId id : gone_.due(gone, sample.taken)) {
-    if (const Status status = maps_->forget_cgroup(id); !status) {
-      spdlog::warn("gone cgroup not forgotten id={} reason=\"{}\"", id, status.error().message);
-    }
+  if (const Status status = maps_->forget_cgroups(gone_.due(gone, sample.taken)); !status) {
+    spdlog::warn("gone cgroups not forgotten reason=\"{}\"", status.error().message);
   }
   if (sample.taken - calls_looked_at_ >= kLookAtCallsNs && sample.taken > kForgetCallsNs) {
     calls_looked_at_ = sample.taken;

@@ -45,7 +45,8 @@ constexpr double kLeastSuccess = 0.02;
 constexpr double kSuccessErrors = 3;
 
 double went_well(const TickCounts& counts) {
-  return static_cast<double>(counts.responses - std::min(counts.errors, counts.responses));
+  const std::uint64_t failed = counts.errors - std::min(counts.unanswered, counts.errors);
+  return static_cast<double>(counts.responses - std::min(failed, counts.responses));
 }
 
 // What a tick is known again by. Nothing that runs spends the same nanoseconds twice.
@@ -60,7 +61,8 @@ struct TickPrint {
 struct Container {
   std::string name;
   bool sidecar = false;
-  bool served = false;  // answered a request since it came
+  bool declared = true;  // as its specification says
+  bool served = false;   // answered a request since it came
   std::vector<sample::CgroupId> cgroups;
 };
 
@@ -126,7 +128,8 @@ ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& 
     const sample::CgroupSample& s = *found;
     tick.sampled = true;
     tick.first_byte.push_back(&s.first_byte);
-    tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s)});
+    tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s),
+                     s.unanswered, s.unknown});
     tick.in_flight += static_cast<double>(std::max<std::int64_t>(s.in_flight, 0));
     tick.memory_bytes = std::max(tick.memory_bytes, static_cast<double>(s.memory_bytes));
     tick.memory_limit_bytes = std::max(tick.memory_limit_bytes, static_cast<double>(s.memory_limit_bytes));
@@ -139,9 +142,14 @@ ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& 
 }
 
 bool Observer::Endpoint::serving(const Container& container) const {
-  const bool any_served =
-      std::any_of(containers.begin(), containers.end(), [](const Container& c) { return c.served; });
-  return any_served ? container.served : !container.sidecar;
+  const auto any = [this](auto such) { return std::any_of(containers.begin(), containers.end(), such); };
+  if (any([](const Container& c) { return c.served && c.declared; })) {
+    return container.served && container.declared;
+  }
+  if (any([](const Container& c) { return c.served; })) {
+    return container.served;
+  }
+  return container.declared && !container.sidecar;
 }
 
 PodTick Observer::Endpoint::read_pod(const SamplesById& by_id) {
@@ -218,7 +226,7 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   telemetry.p50_ns = window.first_byte().quantile_ns(0.5);
   telemetry.p99_ns = window.first_byte().quantile_ns(0.99);
   telemetry.error_rate =
-      std::min(1.0, ratio(static_cast<double>(sum.errors), static_cast<double>(sum.responses)));
+      std::min(1.0, ratio(static_cast<double>(sum.errors), static_cast<double>(sum.judged())));
   telemetry.cpu_cores = ratio(seconds(sum.on_cpu_ns), window_s);
   telemetry.wait_share = ratio(static_cast<double>(tick.wait_ns),
                                static_cast<double>(tick.on_cpu_ns) + static_cast<double>(tick.wait_ns));
@@ -234,9 +242,9 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
 
 void Observer::Endpoint::judge(const TickCounts& tick, const ObserverOptions& options) {
   const TickCounts& sum = window.sum();
-  double ended = static_cast<double>(tick.responses);
+  double ended = static_cast<double>(tick.judged());
   double failed = std::min(static_cast<double>(tick.errors), ended);
-  if (sum.responses == 0 && static_cast<double>(sum.requests) >= options.min_requests) {
+  if (sum.responses + sum.unanswered == 0 && static_cast<double>(sum.requests) >= options.min_requests) {
     ended = failed = static_cast<double>(tick.requests);
   }
   if (ended > 0) {
@@ -316,7 +324,7 @@ void Observer::plan(const std::vector<identity::Pod>& pods) {
     if (same == containers.end()) {
       const auto& sidecars = options_.sidecars;
       const bool sidecar = std::find(sidecars.begin(), sidecars.end(), pod.container) != sidecars.end();
-      same = containers.insert(containers.end(), Container{pod.container, sidecar, false, {}});
+      same = containers.insert(containers.end(), Container{pod.container, sidecar, pod.declared, false, {}});
     }
     same->cgroups.push_back(pod.cgroup_id);
   }

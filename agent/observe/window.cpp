@@ -28,6 +28,8 @@ void TickCounts::add(const TickCounts& other) {
   on_cpu_ns += other.on_cpu_ns;
   wait_ns += other.wait_ns;
   external_wait_ns += other.external_wait_ns;
+  unanswered += other.unanswered;
+  unknown += other.unknown;
 }
 
 // Only what was added is subtracted, so nothing runs below zero; unsigned sums that wrapped wrap
@@ -40,6 +42,8 @@ void TickCounts::subtract(const TickCounts& other) {
   on_cpu_ns -= other.on_cpu_ns;
   wait_ns -= other.wait_ns;
   external_wait_ns -= other.external_wait_ns;
+  unanswered -= other.unanswered;
+  unknown -= other.unknown;
 }
 
 std::uint64_t external_wait_ns(const sample::CgroupSample& cgroup) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <span>
@@ -20,6 +21,11 @@ struct TickCounts {
   std::uint64_t on_cpu_ns = 0;
   std::uint64_t wait_ns = 0;
   std::uint64_t external_wait_ns = 0;  ///< waiting for others' tasks, see external_wait_ns()
+  std::uint64_t unanswered = 0;        ///< of `errors`: no response
+  std::uint64_t unknown = 0;           ///< of `responses`: how they went was not seen
+
+  /// Requests that ended and of which it is known how.
+  std::uint64_t judged() const { return responses - std::min(unknown, responses) + unanswered; }
 
   void add(const TickCounts& other);
   void subtract(const TickCounts& other);

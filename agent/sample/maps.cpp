@@ -4,11 +4,13 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <numeric>
 #include <string>
+#include <unordered_set>
 
 namespace ballast::sample {
 
@@ -131,6 +133,7 @@ void complete(ballast_request_value& value) {
   complete(value.first_byte);
   complete(value.last_byte);
   value.responses = sum(value.status);
+  value.requests -= value.moved;
   value.in_flight += static_cast<std::int64_t>(value.requests - value.responses);
 }
 
@@ -413,6 +416,19 @@ Status PinnedMaps::forget_calls_before(MonotonicNs then) const {
   return forget_calls([&](const CallRow& row) { return row.value.last_seen_ns < then; });
 }
 
+Status PinnedMaps::forget_cgroups(const std::vector<CgroupId>& gone) const {
+  if (gone.empty()) {
+    return ok();
+  }
+  const std::unordered_set<CgroupId> ids(gone.begin(), gone.end());
+  Status first = forget_calls([&](const CallRow& row) { return ids.contains(row.key.cgroup_id); });
+  for (const CgroupId id : gone) {
+    const Status forgotten = forget_cgroup(id);
+    first = first ? forgotten : first;
+  }
+  return first;
+}
+
 Status PinnedMaps::forget_cgroup(CgroupId id) const {
   for (std::uint8_t role : {BALLAST_ROLE_SERVER, BALLAST_ROLE_CLIENT}) {
     for (std::uint8_t protocol : {BALLAST_PROTOCOL_HTTP1, BALLAST_PROTOCOL_HTTP2, BALLAST_PROTOCOL_GRPC}) {
@@ -433,9 +449,6 @@ Status PinnedMaps::forget_cgroup(CgroupId id) const {
       return erased;
     }
   }
-  if (Status erased = forget_calls([&](const CallRow& row) { return row.key.cgroup_id == id; }); !erased) {
-    return erased;
-  }
   if (Status erased = erase(connections_.get(), BALLAST_MAP_CONNECTIONS, id); !erased) {
     return erased;
   }
@@ -449,6 +462,28 @@ Status PinnedMaps::forget_cgroup(CgroupId id) const {
     }
   }
   return erase(cpu_.get(), BALLAST_MAP_CPU, id);
+}
+
+Outcomes outcomes_of(const RequestRow& row) {
+  const auto& value = row.value;
+  Outcomes outcomes;
+  outcomes.abandoned = value.abandoned;
+  outcomes.no_answer = value.no_answer;
+  outcomes.failed = value.status[5];
+  if (row.key.protocol != BALLAST_PROTOCOL_GRPC) {
+    outcomes.unknown = value.status[0];
+    return outcomes;
+  }
+  // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS: a server's own failures
+  // by OpenTelemetry's semantic conventions (rpc.grpc.status_code). The others are the caller's.
+  for (const int code : {2, 4, 12, 13, 14, 15}) {
+    outcomes.failed += value.grpc_status[code];
+  }
+  // An answer of HTTP's 5xx carries no other status.
+  const std::uint64_t untold = value.grpc_status[BALLAST_GRPC_STATUSES - 1];
+  outcomes.unknown = untold - std::min(untold, value.status[5]);
+  outcomes.failed = std::min(outcomes.failed, value.responses);
+  return outcomes;
 }
 
 const char* loss_reason_name(ballast_loss_reason reason) {
@@ -493,6 +528,8 @@ const char* coverage_name(ballast_coverage_kind kind) {
       return "quic";
     case BALLAST_COVERAGE_UNIX:
       return "unix";
+    case BALLAST_COVERAGE_REFUSED:
+      return "refused";
     case BALLAST_COVERAGE_KINDS:
       break;
   }

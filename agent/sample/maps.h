@@ -21,6 +21,16 @@ struct RequestRow {
   ballast_request_value value{};
 };
 
+/// How the requests of a row ended, of those that did not end well.
+struct Outcomes {
+  std::uint64_t failed = 0;     ///< answered: 5xx, or a gRPC status that is the server's failure
+  std::uint64_t unknown = 0;    ///< answered, by what status was not seen
+  std::uint64_t abandoned = 0;  ///< given up by the end that asked, before an answer began
+  std::uint64_t no_answer = 0;  ///< closed or reset by the end that was asked
+};
+/// REQUIRES: a row of PinnedMaps::requests().
+Outcomes outcomes_of(const RequestRow& row);
+
 struct DecisionRow {
   ballast_decision_key key{};
   ballast_decision_value value{};
@@ -90,11 +100,13 @@ class PinnedMaps {
   Status erase_identity(CgroupId id) const;
   Status put_decision(const DecisionRow& row) const;
   Status erase_decision(const ballast_decision_key& key) const;
-  /// Makes room after a cgroup was removed: its requests, calls, coverage, connections, CPU rows and shares.
-  /// Only for a cgroup that is gone: the kernel adds to a row without looking again.
-  Status forget_cgroup(CgroupId id) const;
+  /// Makes room after cgroups were removed: their requests, calls, coverage, connections, CPU rows and
+  /// shares. Only for cgroups that are gone: the kernel adds to a row without looking again. The calls are
+  /// read once for all of them, however many went at a time. Tries all; the first failure.
+  Status forget_cgroups(const std::vector<CgroupId>& gone) const;
 
  private:
+  Status forget_cgroup(CgroupId id) const;
   template <typename Stale>
   Status forget_calls(Stale stale) const;
   PinnedMaps();

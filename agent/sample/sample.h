@@ -30,10 +30,12 @@ struct Latency {
 /// (map made anew) counts from zero. Server role only; client-side calls are never mixed in.
 struct CgroupSample {
   CgroupId id = 0;
-  std::uint64_t requests = 0;   ///< that began in the tick
-  std::uint64_t responses = 0;  ///< that ended in the tick
-  std::int64_t in_flight = 0;   ///< now
-  std::uint64_t errors = 0;     ///< 5xx, or gRPC status other than 0
+  std::uint64_t requests = 0;    ///< that began in the tick
+  std::uint64_t responses = 0;   ///< that ended in the tick
+  std::int64_t in_flight = 0;    ///< now
+  std::uint64_t errors = 0;      ///< failed answers (Outcomes::failed) and `unanswered`
+  std::uint64_t unanswered = 0;  ///< that ended without an answer, whoever gave up
+  std::uint64_t unknown = 0;     ///< of `responses`: whose status was not seen
   Latency first_byte;
   Latency last_byte;
   std::int64_t connections = 0;  ///< open now; see Reconciler

@@ -19,6 +19,8 @@ struct Counters {
   std::uint64_t requests = 0;
   std::uint64_t responses = 0;
   std::uint64_t errors = 0;
+  std::uint64_t unanswered = 0;
+  std::uint64_t unknown = 0;
   std::int64_t in_flight = 0;
   std::int64_t connections = 0;
   Latency first_byte;
@@ -35,16 +37,6 @@ void add(Latency& to, const ballast_latency& from) {
   for (std::size_t i = 0; i < to.buckets.size(); ++i) {
     to.buckets[i] += from.buckets[i];
   }
-}
-
-std::uint64_t errors_of(const RequestRow& row) {
-  std::uint64_t errors = row.value.status[5];
-  if (row.key.protocol == BALLAST_PROTOCOL_GRPC) {
-    for (std::size_t status = 1; status < BALLAST_GRPC_STATUSES; ++status) {
-      errors += row.value.grpc_status[status];
-    }
-  }
-  return errors;
 }
 
 std::uint64_t grown(std::uint64_t now, std::uint64_t before) {
@@ -69,6 +61,8 @@ void add(CgroupSample& to, const CgroupSample& below) {
   to.responses += below.responses;
   to.in_flight += below.in_flight;
   to.errors += below.errors;
+  to.unanswered += below.unanswered;
+  to.unknown += below.unknown;
   to.first_byte.add(below.first_byte);
   to.last_byte.add(below.last_byte);
   to.connections += below.connections;
@@ -151,10 +145,13 @@ void Sampler::State::gather(const Totals& totals) {
       continue;
     }
     Counters& now = seen(row.key.cgroup_id).now;
-    now.requests += row.value.requests;
+    const Outcomes outcomes = outcomes_of(row);
+    now.requests += row.value.requests + row.value.moved;  // what only grows
     now.responses += row.value.responses;
     now.in_flight += row.value.in_flight;
-    now.errors += errors_of(row);
+    now.errors += outcomes.failed + outcomes.abandoned + outcomes.no_answer;
+    now.unanswered += outcomes.abandoned + outcomes.no_answer;
+    now.unknown += outcomes.unknown;
     add(now.first_byte, row.value.first_byte);
     add(now.last_byte, row.value.last_byte);
   }
@@ -200,6 +197,8 @@ CgroupSample Sampler::State::deltas(CgroupId id, Cgroup& cgroup) const {
   sample.requests = grown(now.requests, before.requests);
   sample.responses = grown(now.responses, before.responses);
   sample.errors = grown(now.errors, before.errors);
+  sample.unanswered = grown(now.unanswered, before.unanswered);
+  sample.unknown = grown(now.unknown, before.unknown);
   sample.first_byte = grown(now.first_byte, before.first_byte);
   sample.last_byte = grown(now.last_byte, before.last_byte);
   sample.on_cpu_ns = on_cpu;

@@ -79,8 +79,9 @@ struct hpack_decoder {
 	u8 naming;   /* the string is the field's name */
 	u8 huffman;  /* the string is coded */
 	u8 shift;    /* of the integer's next group */
-	u8 gathered; /* bytes in text */
-	u8 pad[3];
+	u8 gathered; /* bytes in text, and one more */
+	u8 after;    /* the byte that follows them */
+	u8 pad[2];
 	struct hpack_entry known[HPACK_KNOWN];
 };
 
@@ -269,13 +270,17 @@ HTTP1_INLINE u16 hpack_decimal(struct hpack_decoder *h, u32 digits)
 	return (u16)h->number;
 }
 
-/* "application/grpc", in 16 bytes or Huffman-coded in 11; what follows ("+proto") does not matter.
- */
+/* "application/grpc", in 16 bytes or Huffman-coded in 11, and nothing more than a suffix ("+proto")
+ * or a parameter: gRPC-Web, which goes on with "-web", has its status in the body. */
 HTTP1_INLINE int hpack_is_grpc(const struct hpack_decoder *h)
 {
+	u8 coded = (u8)(h->text[1] >> 32);
+
 	if (!h->huffman)
-		return h->text[0] == 0x6170706c69636174ULL && h->text[1] == 0x696f6e2f67727063ULL;
-	return h->text[0] == 0x1d75d0620d263d4cULL && h->text[1] >> 40 == 0x4d6564ULL;
+		return h->text[0] == 0x6170706c69636174ULL && h->text[1] == 0x696f6e2f67727063ULL &&
+		       (h->size == 16 || h->after == '+' || h->after == ';');
+	return h->text[0] == 0x1d75d0620d263d4cULL && h->text[1] >> 40 == 0x4d6564ULL &&
+	       (h->size == 11 || coded == 0xff || coded == 0xfb);
 }
 
 /* Names that matter, by length: plain in 7, 11 and 12 bytes, Huffman-coded in 5, 8 and 9. */
@@ -353,6 +358,7 @@ HTTP1_INLINE int hpack_length_done(struct hpack_decoder *h)
 	h->text[0] = 0;
 	h->text[1] = 0;
 	h->gathered = 0;
+	h->after = 0;
 	h->state = HPACK_STRING;
 	return h->number ? HPACK_NOTHING : HPACK_STRING_DONE;
 }
@@ -366,6 +372,7 @@ HTTP1_INLINE void hpack_gather(struct hpack_decoder *h, const u8 *p, u32 n)
 	if (n < HPACK_TEXT)
 		second = n > 8 ? second & ~0ULL << (8 * (HPACK_TEXT - n) & 63) : 0;
 	h->text[1] = second;
+	h->after = n > HPACK_TEXT ? p[HPACK_TEXT] : 0;
 }
 
 /* How many of the `n` bytes at `pos`, which are a string's, are eaten at once. */
@@ -375,13 +382,16 @@ HTTP1_INLINE u32 hpack_string_step(struct hpack_decoder *h, const u8 *bytes, u32
 
 	if (n > h->number)
 		n = h->number;
-	if (!wanted || h->gathered >= HPACK_TEXT)
+	if (!wanted || h->gathered > HPACK_TEXT)
 		return n;
 	if (n == h->size && n >= 8 && !h->gathered) {
 		hpack_gather(h, bytes + pos, n);
 		return n;
 	}
-	h->text[(h->gathered >> 3) & 1] |= (u64)bytes[pos] << (56 - 8 * (h->gathered & 7));
+	if (h->gathered < HPACK_TEXT)
+		h->text[(h->gathered >> 3) & 1] |= (u64)bytes[pos] << (56 - 8 * (h->gathered & 7));
+	else
+		h->after = bytes[pos];
 	h->gathered++;
 	return 1;
 }

@@ -13,8 +13,8 @@
  * walks the parser twice then, for which another one may have too little patience. */
 const volatile bool parse_in_place = true;
 
-/* Windows in one packet: 64 KB of heads, more than a packet holds without BIG TCP. */
-#define HTTP1_MAX_WINDOWS 256
+/* Windows in one packet: 64 KB of the smallest chunks, of which one takes 16. */
+#define HTTP1_MAX_WINDOWS 1024
 
 /* The first line of a message is known. false: it runs the wrong way. */
 static __always_inline bool http_opened(struct http_socket *c, struct http_direction *d,
@@ -26,10 +26,8 @@ static __always_inline bool http_opened(struct http_socket *c, struct http_direc
 	u32 left;
 
 	s->flags &= ~HTTP1_OPENED;
-	if (c->class != HTTP_SPOKEN) {
-		c->role = ingress == request ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
-		c->class = HTTP_SPOKEN;
-	}
+	s->resume = 0;
+	http_speaks(c, request, ingress);
 	if (http_carries_requests(c, ingress) != request)
 		return false;
 	if (!request)
@@ -71,30 +69,27 @@ static __always_inline void http_count_answer(struct ballast_request_value *row,
 	counter_add(row->status[class], 1);
 }
 
-/* An answer in doubt, or one to which no request waits: counted where that is right, never timed. A
- * function of its own: it is rare, and the verifier walks it once. */
+/* An answer in doubt, or one to which no request waits: counted where there was a request, never
+ * timed. A function of its own: it is rare, and the verifier walks it once. */
 __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 {
-	struct bpf_sock *sk = skb->sk;
+	struct http_socket *c = http_socket_of(skb);
 	struct ballast_request_value *row;
 	struct http1_pipeline *p;
 	struct http_direction *d;
-	struct http_socket *c;
 	u32 status;
 
-	c = sk ? bpf_sk_storage_get(&http_sockets, sk, NULL, 0) : NULL;
 	if (!c)
 		return 0;
 	d = ingress ? &c->rx : &c->tx;
 	p = &c->pipeline;
 	status = d->stream.status;
 	d->answered_ns = 0;
-	/* In doubt it is for a request that was missed, and counts for both. So it does where no
-	 * request was seen yet: that one came before us, or with the handshake's last segment, when
-	 * there was no socket to see it by. 408 is a server's last word on an idle connection. */
-	if (!http1_waiting(p) && !http1_in_doubt(p) && (p->begun || status == 408)) {
+	/* Only a request that came makes an answer work: whoever answers unasked gains nothing. 408
+	 * is a server's last word on an idle connection. */
+	if (!http1_waiting(p)) {
 		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
-		if (status != 408) {
+		if (status != 408 && p->begun && !http1_in_doubt(p)) {
 			p->manners = HTTP1_PIPELINES;
 			http1_doubt(p);
 		}
@@ -104,12 +99,9 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 	if (row)
 		http_count_answer(row, status / 100);
-	if (row && !http1_waiting(p))
-		counter_add(row->requests, 1);
 	call_answered(skb, &c->call, c->cgroup_id, c->role, BALLAST_PROTOCOL_HTTP1, 0, 0, 0,
 		      http_now(skb, ingress), status);
-	if (http1_waiting(p))
-		p->ended++;
+	p->ended++;
 	return 0;
 }
 
@@ -165,14 +157,16 @@ static __always_inline int http_head(struct http_socket *c, struct http_directio
 	return event;
 }
 
-/* After http_lost(), on a connection that never spoke HTTP: what it may be instead. */
-static __always_inline void http_unknown(struct http_socket *c, const struct http1_window *w)
+/* After http_lost(), on a connection that never spoke HTTP: what it may be instead. It counts once,
+ * when it begins, and again when TLS begins on it. */
+static __always_inline void http_unknown(struct http_socket *c, const struct http1_window *w,
+					 u8 was)
 {
 	bool tls = w->end >= 6 && tls_record(w->bytes);
 
 	if (tls)
 		c->class = HTTP_NOT;
-	if (c->class == HTTP_NOT)
+	if (!c->early && (tls || was == HTTP_NEW || (was == HTTP_ADOPTED && c->class == HTTP_NOT)))
 		coverage_add(c->cgroup_id, tls ? BALLAST_COVERAGE_TLS : BALLAST_COVERAGE_OTHER);
 }
 
@@ -209,6 +203,8 @@ static __always_inline u32 http1_window(struct __sk_buff *skb, struct http_socke
 			    s->first_ns);
 	if (event == HTTP1_HEAD) {
 		event = http_head(c, d, now);
+		if (left)
+			s->flags &= ~HTTP1_EXPECTS;
 		if (event == HTTP1_MORE && left) {
 			skipped = http1_skip(s, left, &event);
 			offset += (u32)skipped;
@@ -222,11 +218,16 @@ static __always_inline u32 http1_window(struct __sk_buff *skb, struct http_socke
 		event = HTTP1_BAD;
 	}
 	if (event == HTTP1_BAD) {
+		u8 was = c->class;
+
+		if (http1_resumes(s))
+			return begin - s->eaten;
 		http_lost(c, left);
 		if (c->class != HTTP_SPOKEN)
-			http_unknown(c, w);
+			http_unknown(c, w, was);
 		return skb->len;
 	}
+	s->eaten += offset - begin;
 	return offset;
 }
 
@@ -274,6 +275,11 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 		count_loss(BALLAST_LOSS_TUNNEL, 1, len);
 		return skb->len;
 	}
+	if (s->flags & HTTP1_EXPECTS && http1_expects(s)) {
+		s->flags &= ~HTTP1_EXPECTS;
+		if (!http1_waiting(&c->pipeline))
+			http1_reconsider(s);
+	}
 	/* The inside of a body, which most bytes are. */
 	if (s->state == HTTP1_UNTIL_CLOSE)
 		return skb->len;
@@ -303,6 +309,7 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 			break;
 		offset = (u32)next;
 	}
+	s->resume = 0;
 	if (offset < skb->len && c->upgrade == HTTP1_TUNNELS) {
 		count_loss(BALLAST_LOSS_TUNNEL, 1, skb->len - offset);
 	} else if (offset < skb->len && i == HTTP1_MAX_WINDOWS) {
@@ -353,15 +360,28 @@ static __always_inline void http1_gap(struct __sk_buff *skb, struct http_socket 
 static __always_inline void http1_abandon(struct http_socket *c)
 {
 	u32 waiting = http1_waiting(&c->pipeline);
+	bool given_up = http_requests_of(c)->finished;
+	struct http1_stream *answers =
+		http_carries_requests(c, true) ? &c->tx.stream : &c->rx.stream;
 	struct ballast_request_value *row;
+	u32 unanswered = waiting;
 
 	if (!waiting || waiting > (1U << 31))
 		return;
 	c->pipeline.ended += waiting;
 	count_loss(BALLAST_LOSS_ABANDONED, waiting, 0);
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
-	if (row)
-		counter_add(row->in_flight, -(s64)waiting);
+	if (!row)
+		return;
+	counter_add(row->in_flight, -(s64)waiting);
+	/* Whose answer is under way was not left without a word. */
+	if (given_up && answers->state != HTTP1_START && answers->kind == HTTP1_RESPONSE)
+		unanswered--;
+	opaque(unanswered);
+	if (given_up)
+		counter_add(row->abandoned, unanswered);
+	else
+		counter_add(row->no_answer, unanswered);
 }
 
 static __always_inline void http1_finish(struct __sk_buff *skb, struct http_socket *c, bool ingress,
@@ -369,7 +389,8 @@ static __always_inline void http1_finish(struct __sk_buff *skb, struct http_sock
 {
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 
-	if (d->stream.state == HTTP1_UNTIL_CLOSE && (flags & TCP_FIN)) {
+	if (d->stream.state == HTTP1_UNTIL_CLOSE && (flags & TCP_FIN) &&
+	    !http_carries_requests(c, ingress)) {
 		d->stream.state = HTTP1_START;
 		http_answered(skb, c, d, ingress, bpf_ktime_get_ns());
 	}

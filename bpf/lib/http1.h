@@ -80,6 +80,9 @@ enum http1_state {
 	HTTP1_LOST,        /* out of step: the next packet may begin a message */
 	HTTP1_PREFACE,     /* in "PRI * HTTP/2.0...", `count` bytes of which were seen */
 	HTTP1_FRAME,       /* in what may be an HTTP/2 frame's header, which begins with a zero */
+	HTTP1_PROXY_LINE,  /* in a PROXY protocol header of version 1, up to its end */
+	HTTP1_PROXY_SIZE,  /* in one of version 2, before its length */
+	HTTP1_PROXY_REST,  /* in one of version 2, `remaining` bytes */
 };
 
 enum http1_kind {
@@ -94,7 +97,8 @@ enum http1_flag {
 	HTTP1_TRAILER = 4, /* in the lines after the last chunk */
 	HTTP1_HEAD_METHOD = 8,
 	HTTP1_CONNECT_METHOD = 16,
-	HTTP1_OPENED = 32, /* first line complete, not yet told to the caller */
+	HTTP1_OPENED = 32,  /* first line complete, not yet told to the caller */
+	HTTP1_EXPECTS = 64, /* the body waits for an answer, and nothing of it came yet */
 };
 
 enum http1_event {
@@ -110,13 +114,16 @@ struct http1_stream {
 	u64 remaining; /* of the body or of the chunk */
 	u64 token;     /* the last bytes gathered, newest lowest */
 	u64 first_ns;  /* when the first byte of this message came */
-	u16 status;    /* of a response */
-	u8 state;      /* enum http1_state */
-	u8 kind;       /* enum http1_kind of this message, once its first line is known */
-	u8 flags;      /* enum http1_flag of this message */
-	u8 count;      /* bytes in token, or matched of a name */
-	u8 which;      /* name that is matched: index into http1_names */
-	u8 pad;
+	u64 held;      /* `remaining` of the body that `resume` goes back to */
+	u32 eaten;     /* bytes since then */
+	u32 pad;
+	u16 status; /* of a response */
+	u8 state;   /* enum http1_state */
+	u8 kind;    /* enum http1_kind of this message, once its first line is known */
+	u8 flags;   /* enum http1_flag of this message */
+	u8 count;   /* bytes in token, or matched of a name */
+	u8 which;   /* name that is matched: index into http1_names */
+	u8 resume;  /* state to go back to if no request begins here; 0: none */
 };
 
 struct http1_window {
@@ -129,16 +136,20 @@ struct http1_window {
 
 /* Lower case with the colon; compared with bytes | 0x20, which leaves '-' and ':' alone. */
 #define HTTP1_NAME_MAX 32
-static const u8 http1_names[2][HTTP1_NAME_MAX] = {"content-length:", "transfer-encoding:"};
+static const u8 http1_names[4][HTTP1_NAME_MAX] = {
+	"content-length:", "transfer-encoding:", "expect:"};
 
 #define HTTP1_ONES 0x0101010101010101ULL
 #define HTTP1_TOP  0x8080808080808080ULL
 
-/* Where `byte` is first found among 8 bytes (lowest address first), or 8. */
-HTTP1_INLINE u32 http1_find(u64 word, u8 byte)
+/* Where the first of 8 bytes (lowest address first) is that is below `below` once it is
+ * exclusive-ored with its byte of `mask`, or 8. So a byte is found by its own value and 1, and
+ * whatever ends a word by 0 and one more than a blank. Both stand in each byte of theirs. REQUIRES:
+ * at most 128. */
+HTTP1_INLINE u32 http1_find(u64 word, u64 mask, u64 below)
 {
-	u64 x = word ^ (HTTP1_ONES * byte);
-	u64 hit = (x - HTTP1_ONES) & ~x & HTTP1_TOP;
+	u64 x = word ^ mask;
+	u64 hit = (x - below) & ~x & HTTP1_TOP;
 
 	if (!hit)
 		return 8;
@@ -153,10 +164,24 @@ HTTP1_INLINE int http1_bad(struct http1_stream *s)
 	return HTTP1_BAD;
 }
 
-/* Characters of a first line before its target, one at a time. */
+/* Characters of a token (RFC 9110, 5.6.2), a bit each: those below 64 and those from 64 on. */
+#define HTTP1_TOKEN_LOW  0x03ff6cfa00000000ULL
+#define HTTP1_TOKEN_HIGH 0x57ffffffc7fffffeULL
+
+HTTP1_INLINE int http1_token_char(u8 c)
+{
+	u64 set = c & 64 ? HTTP1_TOKEN_HIGH : HTTP1_TOKEN_LOW;
+
+	return c < 128 && (set >> (c & 63) & 1);
+}
+
+/* Characters of a first line before its target, one at a time. A method is any token (RFC 9110,
+ * 9.1); `token` holds its last eight characters. */
+#define HTTP1_METHOD_MAX 64
+
 HTTP1_INLINE int http1_word_step(struct http1_stream *s, u8 c)
 {
-	if (c >= 'A' && c <= 'Z' && s->count < 7) {
+	if (http1_token_char(c) && s->count < HTTP1_METHOD_MAX) {
 		s->token = s->token << 8 | c;
 		s->count++;
 		return HTTP1_MORE;
@@ -166,7 +191,11 @@ HTTP1_INLINE int http1_word_step(struct http1_stream *s, u8 c)
 		s->count = 4;
 		return HTTP1_MORE;
 	}
-	if (c == ' ' && s->count >= 3) {
+	if (c == ' ' && s->token == 0x50524f5859) { /* PROXY */
+		s->state = HTTP1_PROXY_LINE;
+		return HTTP1_MORE;
+	}
+	if (c == ' ' && s->count) {
 		if (s->token == 0x48454144) /* HEAD */
 			s->flags = HTTP1_HEAD_METHOD;
 		if (s->token == 0x434f4e4e454354) /* CONNECT */
@@ -218,21 +247,45 @@ HTTP1_INLINE int http1_preface_step(struct http1_stream *s, u8 c)
 	return s->count == HTTP2_PREFACE_SIZE ? HTTP1_SWITCH : HTTP1_MORE;
 }
 
+/* A PROXY protocol header of version 2 begins with an empty line, which was passed over, and what
+ * looks like a frame's header: a zero, this, and its version. */
+#define HTTP1_PROXY_2 0x0d0a515549540aULL
+
 HTTP1_INLINE int http1_frame_step(struct http1_stream *s, u8 c)
 {
 	s->token = s->token << 8 | c;
 	s->count++;
-	return s->count == HTTP2_FRAME_HEADER ? HTTP1_SWITCH : HTTP1_MORE;
+	if (s->count < HTTP2_FRAME_HEADER)
+		return HTTP1_MORE;
+	if (s->token >> 8 != HTTP1_PROXY_2)
+		return HTTP1_SWITCH;
+	s->state = HTTP1_PROXY_SIZE;
+	s->count = 0;
+	return HTTP1_MORE;
+}
+
+/* Address family, then the length of what follows. */
+HTTP1_INLINE int http1_proxy_step(struct http1_stream *s, u8 c)
+{
+	s->token = s->token << 8 | c;
+	s->count++;
+	if (s->count < 3)
+		return HTTP1_MORE;
+	s->remaining = s->token & 0xffff;
+	s->state = s->remaining ? HTTP1_PROXY_REST : HTTP1_START;
+	return HTTP1_MORE;
 }
 
 HTTP1_INLINE int http1_version_step(struct http1_stream *s, u8 c)
 {
-	s->token = s->token << 8 | c;
-	s->count++;
-	if (s->count < 8)
-		return HTTP1_MORE;
-	if (s->token >> 8 != 0x485454502f312eULL) /* HTTP/1. */
+	u8 at = s->count & 7;
+
+	/* "HTTP/1.", then any digit */
+	if (at < 7 && c != (u8)(0x485454502f312eULL >> (8 * (6 - at))))
 		return http1_bad(s);
+	s->count = at + 1;
+	if (at < 7)
+		return HTTP1_MORE;
 	s->flags |= HTTP1_OPENED;
 	s->state = HTTP1_LINE;
 	return HTTP1_MORE;
@@ -276,9 +329,9 @@ HTTP1_INLINE int http1_field_step(struct http1_stream *s, u8 c)
 	if (c == '\n')
 		return http1_head_end(s);
 	s->state = c == '\r' ? HTTP1_HEAD_CR : HTTP1_LINE;
-	if ((lower == 'c' || lower == 't') && !(s->flags & HTTP1_TRAILER)) {
+	if ((lower == 'c' || lower == 't' || lower == 'e') && !(s->flags & HTTP1_TRAILER)) {
 		s->state = HTTP1_NAME;
-		s->which = lower == 't';
+		s->which = lower == 'c' ? 0 : lower == 't' ? 1 : 2;
 		s->count = 1;
 	}
 	return HTTP1_MORE;
@@ -290,7 +343,10 @@ HTTP1_INLINE int http1_name_step(struct http1_stream *s, u8 c)
 
 	if (c == '\n') {
 		s->state = HTTP1_FIELD;
-	} else if (http1_names[s->which & 1][at] != (c | 0x20)) {
+	} else if (http1_names[s->which & 3][at] != (c | 0x20)) {
+		s->state = HTTP1_LINE;
+	} else if (c == ':' && s->which & 2) { /* there is one expectation (RFC 9110, 10.1.1) */
+		s->flags |= HTTP1_EXPECTS;
 		s->state = HTTP1_LINE;
 	} else if (c == ':') {
 		s->token = 0;
@@ -397,7 +453,7 @@ HTTP1_INLINE u64 http1_skip(struct http1_stream *s, u64 left, int *event)
 
 	if (s->state == HTTP1_UNTIL_CLOSE || s->state == HTTP1_TUNNEL)
 		return left;
-	if (s->state != HTTP1_BODY && s->state != HTTP1_CHUNK_DATA)
+	if (s->state != HTTP1_BODY && s->state != HTTP1_CHUNK_DATA && s->state != HTTP1_PROXY_REST)
 		return 0;
 	if (n > s->remaining)
 		n = s->remaining;
@@ -407,7 +463,7 @@ HTTP1_INLINE u64 http1_skip(struct http1_stream *s, u64 left, int *event)
 			s->state = HTTP1_START;
 			*event = HTTP1_END;
 		} else {
-			s->state = HTTP1_CHUNK_END;
+			s->state = s->state == HTTP1_CHUNK_DATA ? HTTP1_CHUNK_END : HTTP1_START;
 		}
 	}
 	return n;
@@ -482,7 +538,40 @@ HTTP1_INLINE u32 http1_name_at_once(struct http1_stream *s, const u8 *p)
 		s->count = 16;
 		return 16;
 	}
+	if ((first & HTTP1_LOW7) == HTTP1_WORD8('e', 'x', 'p', 'e', 'c', 't', ':', 0)) {
+		s->flags |= HTTP1_EXPECTS;
+		return 7;
+	}
 	return 0;
+}
+
+/* A small chunk, all of which lies in the `room` bytes at `pos`, with the line end after its data;
+ * bytes eaten or 0. Servers write such ones by the thousand. */
+HTTP1_INLINE u32 http1_chunk_at_once(const u8 *bytes, u32 pos, u32 room)
+{
+	u64 word = http1_load64(bytes + pos);
+	u32 value = 0, digits, last;
+
+#ifdef __bpf__
+#pragma clang loop unroll(full)
+#endif
+	for (digits = 0; digits < 2; digits++) {
+		u8 c = (u8)word, lower = c | 0x20;
+
+		if (c >= '0' && c <= '9')
+			value = value << 4 | (c - '0');
+		else if (lower >= 'a' && lower <= 'f')
+			value = value << 4 | (lower - 'a' + 10);
+		else
+			break;
+		word >>= 8;
+	}
+	last = digits + 3 + value;
+	if (!value || (word & 0xffff) != ('\r' | '\n' << 8) || last >= room)
+		return 0;
+	pos += last;
+	pos &= HTTP1_WINDOW - 1;
+	return bytes[pos] == '\n' ? last + 1 : 0;
 }
 
 /* " ddd CR LF", up to six digits, as Content-Length's value; bytes eaten or 0. */
@@ -512,20 +601,20 @@ HTTP1_INLINE u32 http1_length_at_once(struct http1_stream *s, const u8 *p)
 	return digits + 3;
 }
 
-/* Where `byte` is first found in the next 32, or 32. May look behind `end`. */
-HTTP1_INLINE u32 http1_find_far(const u8 *p, u8 byte)
+/* The same in the next 32, or 32. May look behind `end`. */
+HTTP1_INLINE u32 http1_find_far(const u8 *p, u64 mask, u64 below)
 {
-	u32 n = http1_find(http1_load64(p), byte);
+	u32 n = http1_find(http1_load64(p), mask, below);
 
 	if (n < 8)
 		return n;
-	n = http1_find(http1_load64(p + 8), byte);
+	n = http1_find(http1_load64(p + 8), mask, below);
 	if (n < 8)
 		return n + 8;
-	n = http1_find(http1_load64(p + 16), byte);
+	n = http1_find(http1_load64(p + 16), mask, below);
 	if (n < 8)
 		return n + 16;
-	return http1_find(http1_load64(p + 24), byte) + 24;
+	return http1_find(http1_load64(p + 24), mask, below) + 24;
 }
 
 /* One byte. */
@@ -561,6 +650,8 @@ HTTP1_INLINE int http1_byte(struct http1_stream *s, u8 c, u64 now)
 		return http1_preface_step(s, c);
 	case HTTP1_FRAME:
 		return http1_frame_step(s, c);
+	case HTTP1_PROXY_SIZE:
+		return http1_proxy_step(s, c);
 	}
 	return http1_bad(s);
 }
@@ -572,6 +663,8 @@ HTTP1_INLINE int http1_line_end(struct http1_stream *s, u8 state)
 		return http1_chunk_line_end(s);
 	if (state == HTTP1_LINE) {
 		s->state = HTTP1_FIELD;
+	} else if (state == HTTP1_PROXY_LINE) {
+		s->state = HTTP1_START;
 	} else {
 		s->state = HTTP1_VERSION;
 		s->token = 0;
@@ -613,6 +706,12 @@ HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 
 			s->state = HTTP1_LINE;
 		} else if (state == HTTP1_LENGTH && !(s->flags & HTTP1_HAS_LENGTH)) {
 			n = http1_length_at_once(s, p);
+		} else if (state == HTTP1_CHUNK_SIZE && !s->count) {
+			n = http1_chunk_at_once(w->bytes, pos, w->end - pos);
+			if (n) {
+				w->pos = pos + n;
+				return event;
+			}
 		}
 	}
 	/* By way of memory: all that was possible up to here is one state to the verifier. */
@@ -620,10 +719,16 @@ HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 
 	http1_forget();
 	n = w->ate & 31;
 	state = s->state;
-	if (state == HTTP1_LINE || state == HTTP1_TARGET || state == HTTP1_CHUNK_EXT) {
+	if (state == HTTP1_LINE || state == HTTP1_TARGET || state == HTTP1_CHUNK_EXT ||
+	    state == HTTP1_PROXY_LINE) {
+		/* A target ends with a blank, and holds nothing below it: many a protocol of lines
+		 * begins like a request. */
 		u8 wanted = state == HTTP1_TARGET ? ' ' : '\n';
 
-		w->ate = n + http1_find_far(p + n, wanted);
+		u64 mask = state == HTTP1_TARGET ? 0 : HTTP1_ONES * '\n';
+		u64 below = state == HTTP1_TARGET ? HTTP1_ONES * (' ' + 1) : HTTP1_ONES;
+
+		w->ate = n + http1_find_far(p + n, mask, below);
 		http1_forget();
 		n = w->ate & 63;
 		/* Beyond the window, or beyond what was searched. */
@@ -632,6 +737,8 @@ HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 
 		} else if (p[n] == wanted) {
 			n++;
 			event = http1_line_end(s, state);
+		} else if (state == HTTP1_TARGET && p[n] < ' ') {
+			event = http1_bad(s);
 		}
 		w->pos = pos + n;
 		return event;
@@ -641,7 +748,7 @@ HTTP1_INLINE int http1_step(struct http1_stream *s, struct http1_window *w, u32 
 		return event;
 	}
 	if (state == HTTP1_BODY || state == HTTP1_CHUNK_DATA || state == HTTP1_UNTIL_CLOSE ||
-	    state == HTTP1_TUNNEL) {
+	    state == HTTP1_TUNNEL || state == HTTP1_PROXY_REST) {
 		w->pos = pos + (u32)http1_skip(s, left - pos, &event);
 		return event;
 	}
@@ -708,6 +815,39 @@ HTTP1_INLINE int http1_begin_body(struct http1_stream *s, u8 request_flags)
 HTTP1_INLINE int http1_interim(const struct http1_stream *s)
 {
 	return s->kind == HTTP1_RESPONSE && s->status / 100 == 1 && s->status != 101;
+}
+
+/* Whether the body that a request announced is still to begin, and waits for a word from the other
+ * side (RFC 9110, 10.1.1). */
+HTTP1_INLINE int http1_expects(const struct http1_stream *s)
+{
+	return (s->flags & HTTP1_EXPECTS) && s->kind == HTTP1_REQUEST &&
+	       (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_SIZE);
+}
+
+/* The request was answered before its body began: clients keep it back then and send their next
+ * request, or send it all the same. What comes next tells which. */
+HTTP1_INLINE void http1_reconsider(struct http1_stream *s)
+{
+	s->resume = s->state;
+	s->held = s->remaining;
+	s->eaten = 0;
+	s->state = HTTP1_START;
+}
+
+/* After HTTP1_BAD in the packet that http1_reconsider() was for: it is the body after all, from
+ * `eaten` bytes before on. The caller adds to those, and forgets `resume` with the packet. */
+HTTP1_INLINE int http1_resumes(struct http1_stream *s)
+{
+	if (!s->resume)
+		return 0;
+	s->kind = HTTP1_REQUEST;
+	s->flags = 0;
+	s->count = 0;
+	s->state = s->resume;
+	s->remaining = s->held;
+	s->resume = 0;
+	return 1;
 }
 
 /* Bytes that a gap in the stream may swallow without harm: the inside of a body. */

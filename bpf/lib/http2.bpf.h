@@ -12,22 +12,27 @@
 
 #include "bpf/lib/calls.bpf.h"
 #include "bpf/lib/http2.h"
-#include "bpf/lib/http_socket.bpf.h"
+#include "bpf/lib/http_follow.bpf.h"
 
-/* Windows in one packet. Small answers come many hundred to a packet when streams are many. */
+/* Windows in one walk, of which each frame that means something takes one, and walks in one packet:
+ * 64 KB of the smallest. A longer loop the verifier does not take. */
 #define HTTP2_MAX_WINDOWS 1024
+#define HTTP2_MAX_WALKS   8
 #define HTTP2_PROTOCOLS   3 /* by enum ballast_protocol; the first is not used */
 
 struct http2_socket {
-	struct bpf_spin_lock lock; /* slots[].id, open, untracked */
-	u32 max_id;                /* of the requests so far */
+	struct bpf_spin_lock lock; /* slots[].id, open, untracked, answering, spilled */
+	u32 pad;
+	u32 max_id; /* of the requests so far */
 	u32 open[HTTP2_PROTOCOLS];
+	u32 answering[HTTP2_PROTOCOLS]; /* those of `open` whose answer has begun */
+	u32 spilled;                    /* those of `open` that are in http_streams */
 	u32 untracked[HTTP2_PROTOCOLS]; /* those of `open` that have no slot */
 	u32 dropped[HTTP2_PROTOCOLS];   /* by the last GOAWAY */
 	u8 adopted;                     /* met in mid-life */
 	u8 upgraded;                    /* stream 1 is the HTTP/1 request that asked for it */
 	u8 gapped;                      /* requests may have been missed */
-	u8 pad;
+	u8 pad2;
 	struct http2_direction rx;
 	struct http2_direction tx;
 	struct http2_slot slots[HTTP2_STREAMS];
@@ -40,19 +45,44 @@ struct {
 	__type(value, struct http2_socket);
 } http2_sockets SEC(".maps");
 
+/* Streams that found no place in their socket's table: those of connections that have very many.
+ * Whoever deletes one closes it. What a closed connection leaves is the first to be overwritten. */
+struct http2_stream_key {
+	u64 socket; /* its cookie */
+	u32 id;
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, BALLAST_MAX_STREAMS);
+	__type(key, struct http2_stream_key);
+	__type(value, struct http2_slot);
+} http_streams SEC(".maps");
+
 static __always_inline u8 http2_protocol(u8 protocol)
 {
 	return protocol == BALLAST_PROTOCOL_GRPC ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
 }
 
+/* A stream that is beyond the table. 1: it is kept. */
+__noinline int http2_spill(struct __sk_buff *skb, u32 id, u64 start_ns, u32 protocol)
+{
+	struct http2_stream_key key = {.socket = bpf_get_socket_cookie(skb), .id = id};
+	struct http2_slot slot = {.start_ns = start_ns, .id = id, .protocol = (u8)protocol};
+
+	return bpf_map_update_elem(&http_streams, &key, &slot, BPF_ANY) == 0;
+}
+
 /* A request's header block is complete. false: they are trailers. */
-static __always_inline bool http2_request(struct http_socket *c, struct http2_socket *h,
-					  struct http2_direction *d)
+static __always_inline bool http2_request(struct __sk_buff *skb, struct http_socket *c,
+					  struct http2_socket *h, struct http2_direction *d)
 {
 	u8 protocol = d->fields.grpc ? BALLAST_PROTOCOL_GRPC : BALLAST_PROTOCOL_HTTP2;
 	struct ballast_request_value *row;
 	struct http2_slot *slot;
 	u32 id = d->stream;
+	bool spilled = false;
 
 	/* What does not open a stream is trailers (RFC 9113, 5.1.1 and 8.1). */
 	if (!(id & 1) || id <= h->max_id || (h->adopted && d->fields.side != HPACK_REQUEST))
@@ -65,12 +95,16 @@ static __always_inline bool http2_request(struct http_socket *c, struct http2_so
 		slot->protocol = protocol;
 		slot->answered = 0;
 	} else {
-		count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
+		spilled = http2_spill(skb, id, d->first_ns, protocol);
+		if (!spilled)
+			count_loss(BALLAST_LOSS_PIPELINE_OVERFLOW, 1, 0);
 	}
 	bpf_spin_lock(&h->lock);
 	h->open[protocol]++;
 	if (slot)
 		slot->id = id;
+	else if (spilled)
+		h->spilled++;
 	else
 		h->untracked[protocol]++;
 	bpf_spin_unlock(&h->lock);
@@ -93,6 +127,8 @@ static __always_inline bool http2_take(struct http2_socket *h, struct http2_slot
 		slot->id = 0;
 		if (h->open[protocol]) {
 			h->open[protocol]--;
+			if (slot->answered && h->answering[protocol])
+				h->answering[protocol]--;
 			taken = true;
 		}
 	}
@@ -138,16 +174,22 @@ static __always_inline void http2_untracked_end(struct http_socket *c, struct ht
 		row = http_row(c, protocol);
 		if (row)
 			http2_count_answer(row, protocol, status, HPACK_GRPC_UNKNOWN);
-	} else if (h->gapped) { /* it counts for the request too, which nobody saw */
-		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
-		row = http_row(c, BALLAST_PROTOCOL_HTTP2);
-		if (row) {
-			counter_add(row->requests, 1);
-			http2_count_answer(row, BALLAST_PROTOCOL_HTTP2, status, HPACK_GRPC_UNKNOWN);
-		}
 	} else if (!(h->upgraded && d->stream == 1)) {
 		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
 	}
+}
+
+/* Of a stream that was taken. */
+static __always_inline void http2_count_end(struct http_socket *c, u8 protocol, u64 start_ns,
+					    u32 statuses, u64 now)
+{
+	struct ballast_request_value *row = http_row(c, protocol);
+
+	if (!row)
+		return;
+	if (now >= start_ns)
+		latency_add(&row->last_byte, now - start_ns);
+	http2_count_answer(row, protocol, statuses & 0xffff, statuses >> 16);
 }
 
 static __always_inline void http2_answered(struct __sk_buff *skb, struct http_socket *c,
@@ -155,30 +197,149 @@ static __always_inline void http2_answered(struct __sk_buff *skb, struct http_so
 					   u32 grpc_status, u64 now)
 {
 	u8 protocol = http2_protocol(slot->protocol);
+	u32 statuses = slot->status | grpc_status << 16;
 	u64 start_ns = slot->start_ns;
-	u32 status = slot->status;
-	struct ballast_request_value *row;
 
 	if (!http2_take(h, slot, id, protocol))
 		return;
+	http2_count_end(c, protocol, start_ns, statuses, now);
+	if (span_every)
+		span_stream_answered(skb, id, now, statuses, protocol);
+}
+
+/* The final head of an answer, of which this is the first byte. */
+static __always_inline void http2_answer_begins(struct __sk_buff *skb, struct http_socket *c,
+						struct http2_socket *h, struct http2_slot *slot,
+						struct http2_direction *d, u64 now)
+{
+	u8 protocol = http2_protocol(slot->protocol);
+	u32 status = d->fields.status;
+	struct ballast_request_value *row;
+
+	slot->answered = 1;
+	slot->status = status;
+	bpf_spin_lock(&h->lock);
+	h->answering[protocol]++;
+	bpf_spin_unlock(&h->lock);
 	row = http_row(c, protocol);
+	if (row && d->first_ns >= slot->start_ns)
+		latency_add(&row->first_byte, d->first_ns - slot->start_ns);
+	call_answered(skb, &c->call, c->cgroup_id, c->role, protocol, 0, slot->start_ns,
+		      d->first_ns, now, status);
+	if (span_every)
+		span_first_byte(skb, d->stream, d->first_ns);
+}
+
+/* `count` requests that will have no answer, of which `unanswered` had not begun to have one.
+ * `given_up`: by the end that asked. */
+static __always_inline void http2_give_back(struct http_socket *c, u8 protocol, u32 count,
+					    u32 unanswered, bool given_up)
+{
+	struct ballast_request_value *row = http_row(c, protocol);
+
 	if (!row)
 		return;
-	if (now >= start_ns)
-		latency_add(&row->last_byte, now - start_ns);
-	http2_count_answer(row, protocol, status, grpc_status);
-	if (span_every)
-		span_stream_answered(skb, id, now, status | grpc_status << 16, protocol);
+	counter_add(row->in_flight, -(s64)count);
+	opaque(unanswered);
+	if (given_up)
+		counter_add(row->abandoned, unanswered);
+	else
+		counter_add(row->no_answer, unanswered);
+}
+
+/* RST_STREAM took a stream. Whoever answers owes the rest, too, of an answer that has begun. */
+static __always_inline void http2_reset(struct http_socket *c, u8 protocol, bool answered,
+					bool given_up)
+{
+	count_loss(BALLAST_LOSS_STREAM_RESET, 1, 0);
+	http2_give_back(c, protocol, 1, !(given_up && answered), given_up);
+}
+
+/* The stream of this direction's frame, where it is in http_streams. */
+static __always_inline struct http2_slot *http2_find_spilled(struct __sk_buff *skb,
+							     struct http2_stream_key *key, u32 id)
+{
+	key->socket = bpf_get_socket_cookie(skb);
+	key->id = id;
+	return bpf_map_lookup_elem(&http_streams, key);
+}
+
+/* The head of an answer to a stream that may be in http_streams, or its trailers. 1: it is there.
+ */
+__noinline int http2_spilled_head(struct __sk_buff *skb, u32 ingress, u64 now)
+{
+	struct http2_stream_key key = {};
+	struct bpf_sock *sk = skb->sk;
+	struct http2_direction *d;
+	struct http2_slot *slot;
+	struct http2_socket *h;
+	struct http_socket *c;
+
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!c || !h)
+		return 0;
+	d = ingress ? &h->rx : &h->tx;
+	slot = http2_find_spilled(skb, &key, d->stream);
+	if (slot && !slot->answered)
+		http2_answer_begins(skb, c, h, slot, d, now);
+	return slot != NULL;
+}
+
+/* The end of one, by END_STREAM or RST_STREAM. A span of it is not published: the stack has no room
+ * left for that. */
+__noinline int http2_spilled_end(struct __sk_buff *skb, u32 ingress, u32 grpc_status, u64 now)
+{
+	struct http2_stream_key key = {};
+	struct bpf_sock *sk = skb->sk;
+	struct http2_slot *slot;
+	struct http2_socket *h;
+	struct http_socket *c;
+	u8 protocol, answered;
+	u64 start_ns;
+	u32 status;
+	bool reset;
+
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!c || !h)
+		return 0;
+	reset = (ingress ? h->rx.type : h->tx.type) == HTTP2_RST_STREAM;
+	slot = http2_find_spilled(skb, &key, ingress ? h->rx.stream : h->tx.stream);
+	if (!slot)
+		return 0;
+	protocol = http2_protocol(slot->protocol);
+	answered = slot->answered;
+	start_ns = slot->start_ns;
+	status = slot->status;
+	if (bpf_map_delete_elem(&http_streams, &key))
+		return 1;
+	bpf_spin_lock(&h->lock);
+	if (h->spilled)
+		h->spilled--;
+	if (h->open[protocol])
+		h->open[protocol]--;
+	if (answered && h->answering[protocol])
+		h->answering[protocol]--;
+	bpf_spin_unlock(&h->lock);
+	if (reset)
+		http2_reset(c, protocol, answered, http_carries_requests(c, ingress));
+	else
+		http2_count_end(c, protocol, start_ns, status | grpc_status << 16, now);
+	return 1;
 }
 
 /* A header block of an answer is complete: interim, final or trailers. */
 static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http_socket *c,
 					      struct http2_socket *h, struct http2_direction *d,
-					      u64 now)
+					      bool ingress, u64 now)
 {
 	bool end = d->block_flags & HTTP2_END_STREAM;
 	u32 status = d->fields.status;
-	struct ballast_request_value *row;
 	struct http2_slot *slot;
 	u32 id = d->stream;
 
@@ -186,38 +347,31 @@ static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http
 		return;
 	slot = http2_find(h->slots, id, id);
 	if (!slot) {
-		if (end)
+		bool known = h->spilled && http2_spilled_head(skb, ingress, now);
+
+		if (end && known)
+			http2_spilled_end(skb, ingress, d->fields.grpc_status, now);
+		else if (end)
 			http2_untracked_end(c, h, d, status);
 		return;
 	}
-	if (!slot->answered) {
-		slot->answered = 1;
-		slot->status = status;
-		row = http_row(c, http2_protocol(slot->protocol));
-		if (row && d->first_ns >= slot->start_ns)
-			latency_add(&row->first_byte, d->first_ns - slot->start_ns);
-		call_answered(skb, &c->call, c->cgroup_id, c->role, http2_protocol(slot->protocol),
-			      0, slot->start_ns, d->first_ns, now, status);
-		if (span_every)
-			span_first_byte(skb, id, d->first_ns);
-	}
+	if (!slot->answered)
+		http2_answer_begins(skb, c, h, slot, d, now);
 	if (end)
 		http2_answered(skb, c, h, slot, id, d->fields.grpc_status, now);
 }
 
-/* `count` requests that will have no answer. */
-static __always_inline void http2_give_back(struct http_socket *c, u8 protocol, u32 count,
-					    u32 reason)
+static __always_inline void http2_abandoned(struct http_socket *c, u8 protocol, u32 count,
+					    u32 unanswered, bool given_up)
 {
-	struct ballast_request_value *row;
-
-	count_loss(reason, count, 0);
-	row = http_row(c, protocol);
-	if (row)
-		counter_add(row->in_flight, -(s64)count);
+	if (!count)
+		return;
+	count_loss(BALLAST_LOSS_ABANDONED, count, 0);
+	http2_give_back(c, protocol, count, unanswered, given_up);
 }
 
-/* After a GOAWAY: the streams above `last_id` will never be answered (RFC 9113, 6.8). */
+/* After a GOAWAY: the streams above `last_id` will never be answered, and were not begun: whoever
+ * asked asks somebody else (RFC 9113, 6.8). */
 __noinline int http2_away(struct __sk_buff *skb, u32 last_id)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -244,32 +398,33 @@ __noinline int http2_away(struct __sk_buff *skb, u32 last_id)
 			h->dropped[protocol]++;
 		http1_forget();
 	}
-	if (h->dropped[BALLAST_PROTOCOL_HTTP2])
-		http2_give_back(c, BALLAST_PROTOCOL_HTTP2, h->dropped[BALLAST_PROTOCOL_HTTP2],
-				BALLAST_LOSS_ABANDONED);
-	if (h->dropped[BALLAST_PROTOCOL_GRPC])
-		http2_give_back(c, BALLAST_PROTOCOL_GRPC, h->dropped[BALLAST_PROTOCOL_GRPC],
-				BALLAST_LOSS_ABANDONED);
+	http2_abandoned(c, BALLAST_PROTOCOL_HTTP2, h->dropped[BALLAST_PROTOCOL_HTTP2], 0, false);
+	http2_abandoned(c, BALLAST_PROTOCOL_GRPC, h->dropped[BALLAST_PROTOCOL_GRPC], 0, false);
 	return 0;
 }
 
 /* Requests that nobody will answer any more. */
 static __always_inline void http2_abandon(struct http_socket *c, struct http2_socket *h)
 {
-	u32 http2, grpc;
+	bool given_up = http_requests_of(c)->finished;
+	u32 http2, grpc, http2_begun, grpc_begun;
 
 	bpf_spin_lock(&h->lock);
 	http2 = h->open[BALLAST_PROTOCOL_HTTP2];
 	grpc = h->open[BALLAST_PROTOCOL_GRPC];
+	http2_begun = h->answering[BALLAST_PROTOCOL_HTTP2];
+	grpc_begun = h->answering[BALLAST_PROTOCOL_GRPC];
 	h->open[BALLAST_PROTOCOL_HTTP2] = 0;
 	h->open[BALLAST_PROTOCOL_GRPC] = 0;
 	h->untracked[BALLAST_PROTOCOL_HTTP2] = 0;
 	h->untracked[BALLAST_PROTOCOL_GRPC] = 0;
+	h->answering[BALLAST_PROTOCOL_HTTP2] = 0;
+	h->answering[BALLAST_PROTOCOL_GRPC] = 0;
+	h->spilled = 0;
 	bpf_spin_unlock(&h->lock);
-	if (http2)
-		http2_give_back(c, BALLAST_PROTOCOL_HTTP2, http2, BALLAST_LOSS_ABANDONED);
-	if (grpc)
-		http2_give_back(c, BALLAST_PROTOCOL_GRPC, grpc, BALLAST_LOSS_ABANDONED);
+	/* Streams whose answer has begun end with their connection: that is how watches end. */
+	http2_abandoned(c, BALLAST_PROTOCOL_HTTP2, http2, http2 - http2_begun, given_up);
+	http2_abandoned(c, BALLAST_PROTOCOL_GRPC, grpc, grpc - grpc_begun, given_up);
 }
 
 /* Of the frame that was read last, with its header. */
@@ -277,15 +432,6 @@ static __always_inline u32 http2_frame_size(const struct http2_direction *d)
 {
 	return HTTP2_FRAME_HEADER +
 	       ((u32)d->header[0] << 16 | (u32)d->header[1] << 8 | d->header[2]);
-}
-
-/* The connection's roles are known once the preface or a header block tells them. */
-static __always_inline void http2_speaks(struct http_socket *c, bool requests, bool ingress)
-{
-	if (c->class == HTTP_SPOKEN)
-		return;
-	c->role = ingress == requests ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
-	c->class = HTTP_SPOKEN;
 }
 
 /* `end`: where in the packet what caused it ends. */
@@ -298,28 +444,35 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 	u32 id = d->stream;
 
 	if (event == HTTP2_STARTED)
-		http2_speaks(c, true, ingress);
+		http_speaks(c, true, ingress);
 	if (event == HTTP2_HEAD && d->fields.side != HPACK_NO_SIDE)
-		http2_speaks(c, d->fields.side == HPACK_REQUEST, ingress);
+		http_speaks(c, d->fields.side == HPACK_REQUEST, ingress);
 	if (c->class != HTTP_SPOKEN)
 		return;
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
 		c->call.inserted = d->fields.before;
-		if (http2_request(c, h, d))
+		if (http2_request(skb, c, h, d))
 			call_opened(skb, &c->call, c->role, ingress, end - http2_frame_size(d), id,
 				    d->first_ns);
 	} else if (event == HTTP2_HEAD) {
-		http2_answer_head(skb, c, h, d, now);
+		http2_answer_head(skb, c, h, d, ingress, now);
 	} else if (event == HTTP2_RESET) {
 		slot = http2_find(h->slots, id, id);
-		if (slot && http2_take(h, slot, id, http2_protocol(slot->protocol)))
-			http2_give_back(c, http2_protocol(slot->protocol), 1,
-					BALLAST_LOSS_STREAM_RESET);
+		if (slot) {
+			u8 protocol = http2_protocol(slot->protocol);
+			bool answered = slot->answered;
+
+			if (http2_take(h, slot, id, protocol))
+				http2_reset(c, protocol, answered,
+					    http_carries_requests(c, ingress));
+		} else if (h->spilled) {
+			http2_spilled_end(skb, ingress, HPACK_GRPC_UNKNOWN, now);
+		}
 	} else if (event == HTTP2_DATA_END && !http_carries_requests(c, ingress) && (id & 1)) {
 		slot = http2_find(h->slots, id, id);
 		if (slot)
 			http2_answered(skb, c, h, slot, id, HPACK_GRPC_UNKNOWN, now);
-		else
+		else if (!h->spilled || !http2_spilled_end(skb, ingress, HPACK_GRPC_UNKNOWN, now))
 			http2_untracked_end(c, h, d, 0);
 	} else if (event == HTTP2_AWAY && !http_carries_requests(c, ingress)) {
 		if (d->last_id < h->max_id)
@@ -391,8 +544,10 @@ __noinline int http2_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return (int)http2_window(skb, c, h, &c->tx_window, false, offset, now);
 }
 
-static __always_inline void http2_walk(struct __sk_buff *skb, struct http_socket *c, bool ingress,
-				       u32 offset)
+/* Gives the offset from which on another walk is needed, or the packet's end. `last`: there will be
+ * none. */
+static __always_inline u32 http2_walk(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+				      u32 offset, u32 last)
 {
 	struct bpf_sock *sk = skb->sk;
 	u32 len = skb->len - offset;
@@ -402,15 +557,15 @@ static __always_inline void http2_walk(struct __sk_buff *skb, struct http_socket
 	u32 i;
 
 	if (!sk)
-		return;
+		return skb->len;
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
 	if (!h)
-		return;
+		return skb->len;
 	d = ingress ? &h->rx : &h->tx;
 	/* The inside of a DATA frame, which most bytes are. */
 	if (d->state == HTTP2_SKIP && len < d->length) {
 		d->length -= len;
-		return;
+		return skb->len;
 	}
 	if (d->state == HTTP2_NEW) {
 		http2_take_over(d, ingress ? &c->rx.stream : &c->tx.stream);
@@ -425,43 +580,45 @@ static __always_inline void http2_walk(struct __sk_buff *skb, struct http_socket
 				   : http2_window_tx(skb, offset, now);
 
 		if (next < 0)
-			break;
+			return skb->len;
 		offset = (u32)next;
 		if (offset >= skb->len)
-			break;
+			return offset;
 	}
-	if (offset < skb->len && i == HTTP2_MAX_WINDOWS) {
+	if (last) {
 		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
 		http2_lose(d);
 	}
+	return offset;
 }
 
-static __always_inline int http2_packet(struct __sk_buff *skb, u32 offset, bool ingress)
+static __always_inline int http2_packet(struct __sk_buff *skb, u32 offset, u32 last, bool ingress)
 {
 	struct http_socket *c = http_socket_of(skb);
 
-	if (c && offset < skb->len)
-		http2_walk(skb, c, ingress, offset);
-	return 0;
+	return c && offset < skb->len ? (int)http2_walk(skb, c, ingress, offset, last)
+				      : (int)skb->len;
 }
 
-__noinline int http2_packet_rx(struct __sk_buff *skb, u32 offset)
+__noinline int http2_packet_rx(struct __sk_buff *skb, u32 offset, u32 last)
 {
-	return http2_packet(skb, offset, true);
+	return http2_packet(skb, offset, last, true);
 }
 
-__noinline int http2_packet_tx(struct __sk_buff *skb, u32 offset)
+__noinline int http2_packet_tx(struct __sk_buff *skb, u32 offset, u32 last)
 {
-	return http2_packet(skb, offset, false);
+	return http2_packet(skb, offset, last, false);
 }
 
 static __always_inline u32 http2_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
 					 u32 offset)
 {
-	if (ingress)
-		http2_packet_rx(skb, offset);
-	else
-		http2_packet_tx(skb, offset);
+	u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 1; i <= HTTP2_MAX_WALKS && offset < skb->len; i++)
+		offset = ingress ? http2_packet_rx(skb, offset, i == HTTP2_MAX_WALKS)
+				 : http2_packet_tx(skb, offset, i == HTTP2_MAX_WALKS);
 	return skb->len;
 }
 
@@ -535,6 +692,15 @@ static __always_inline bool http2_switch(struct __sk_buff *skb, struct http_sock
 	/* Only a connection met in mid-life may begin with another frame than SETTINGS. */
 	if (framed && c->class != HTTP_ADOPTED && (u8)(s->token >> 40) != HTTP2_SETTINGS)
 		return false;
+	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
+	if (!h && !c->early) {
+		if (!http_follow(c->born_in, BALLAST_HTTP2_KB)) {
+			count_loss(BALLAST_LOSS_NO_STORAGE, 1, 0);
+			c->class = HTTP_NOT;
+			return false;
+		}
+		c->kb += BALLAST_HTTP2_KB;
+	}
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!h) /* both directions may come to this at once: one is refused */
 		h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);

@@ -380,9 +380,9 @@ HTTP1_INLINE void http2_resume(struct http2_direction *d)
 	d->count = 0;
 }
 
-/* Streams that wait for their answers, by id. A slot has one writer of `id` != 0, the direction
- * of the requests. */
-#define HTTP2_STREAMS 256 /* a power of two */
+/* Streams that wait for their answers, by id; those that find no place here are kept elsewhere. A
+ * slot has one writer of `id` != 0, the direction of the requests. */
+#define HTTP2_STREAMS 128 /* a power of two */
 #define HTTP2_PROBES  4
 #define HTTP2_STRIDE  37 /* ids are consecutive, so neighbours are no place to look */
 

@@ -9,8 +9,9 @@
 #include "bpf/lib/requests.bpf.h"
 
 enum http_class {
-	HTTP_NEW = 0, /* since its first byte; one that does not begin as HTTP never becomes it */
+	HTTP_NEW = 0, /* since its first byte */
 	HTTP_ADOPTED, /* met in mid-life: any packet may begin a message */
+	HTTP_OTHER,   /* began as something else, and may become HTTP yet */
 	HTTP_SPOKEN,  /* a message was seen: role holds */
 	HTTP_NOT,     /* bytes are counted, not looked at */
 };
@@ -30,6 +31,7 @@ enum http1_upgrade {
 /* Packets of an adopted connection that may pass before we take it for something else. Large,
  * because it may be in the middle of a long body. */
 #define HTTP_ADOPTED_PATIENCE 4096
+#define HTTP_OTHER_PATIENCE   64
 
 struct http_direction {
 	struct http1_stream stream;
@@ -44,7 +46,8 @@ struct http_direction {
 	u32 ahead_seq;
 	u8 has_seq;
 	u8 holed;
-	u8 pad[2];
+	u8 finished; /* FIN or RST was seen */
+	u8 pad;
 };
 
 /* Both ends of a connection, as its packets tell them, and what of it is sampled. */
@@ -60,14 +63,18 @@ struct call_socket {
 };
 
 struct http_socket {
-	u64 cgroup_id;
+	u64 cgroup_id; /* whose requests these are */
+	u64 born_in;   /* the socket's own cgroup, in which it was made */
 	u32 patience;
-	u8 class; /* enum http_class */
-	u8 role;  /* enum ballast_role; holds once class is HTTP_SPOKEN */
-	u8 closed;
+	u8 class;   /* enum http_class */
+	u8 role;    /* enum ballast_role; holds once class is HTTP_SPOKEN */
 	u8 mode;    /* enum http_mode */
 	u8 upgrade; /* enum http1_upgrade */
-	u8 pad[7];
+	u8 early;   /* a listener's: what it holds is not counted yet, see http_early.bpf.h */
+	u8 unseen;  /* who serves it is not known: see http_server.bpf.h */
+	u8 kb;      /* that `followed` counts for it */
+	u8 early_syn;
+	u32 early_seq;
 	struct http_direction rx;
 	struct http_direction tx;
 	struct http1_pipeline pipeline;
@@ -103,12 +110,26 @@ static __always_inline struct http_socket *http_socket_of(struct __sk_buff *skb)
 
 static __always_inline struct ballast_request_value *http_row(struct http_socket *c, u8 protocol)
 {
-	return request_row(c->cgroup_id, c->role, protocol);
+	return c->early ? NULL : request_row(c->cgroup_id, c->role, protocol);
 }
 
 static __always_inline bool http_carries_requests(const struct http_socket *c, bool ingress)
 {
 	return ingress == (c->role == BALLAST_ROLE_SERVER);
+}
+
+/* The first message tells who asks whom. */
+static __always_inline void http_speaks(struct http_socket *c, bool requests, bool ingress)
+{
+	if (c->class == HTTP_SPOKEN)
+		return;
+	c->role = ingress == requests ? BALLAST_ROLE_SERVER : BALLAST_ROLE_CLIENT;
+	c->class = HTTP_SPOKEN;
+}
+
+static __always_inline struct http_direction *http_requests_of(struct http_socket *c)
+{
+	return http_carries_requests(c, true) ? &c->rx : &c->tx;
 }
 
 /* Bytes that begin or go on as no message can. */
@@ -120,10 +141,14 @@ static __always_inline void http_lost(struct http_socket *c, u32 bytes)
 		return;
 	}
 	count_loss(BALLAST_LOSS_NOT_HTTP, 1, bytes);
-	if (c->class == HTTP_NEW || c->patience <= 1)
+	if (c->class == HTTP_NEW) {
+		c->class = HTTP_OTHER;
+		c->patience = HTTP_OTHER_PATIENCE;
+	} else if (c->patience <= 1) {
 		c->class = HTTP_NOT;
-	else
+	} else {
 		c->patience--;
+	}
 }
 
 /* When this packet came or goes. A packet that leaves carries the time at which TCP sent it, on the

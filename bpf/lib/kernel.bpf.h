@@ -32,6 +32,7 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
@@ -42,6 +43,7 @@ enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 #define ETH_P_IPV6      0x86dd
 #define IPPROTO_HOPOPTS 0
 #define IPPROTO_TCP     6
+#define AF_INET6        10
 
 enum { /* net/tcp_states.h; UAPI by way of BPF_TCP_* */
        TCP_ESTABLISHED = 1,
@@ -60,6 +62,7 @@ struct bpf_spin_lock {
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct bpf_sock {
+	__u32 src_port; /* host byte order */
 	__u32 state;
 };
 
@@ -112,13 +115,34 @@ struct sock_cgroup_data___before_5_15 {
 	__u64 val;
 };
 
+struct in6_addr {
+	union {
+		__u32 u6_addr32[4];
+	} in6_u;
+};
+
+struct sock_common {
+	__u32 skc_daddr;
+	__u16 skc_dport; /* network byte order */
+	__u16 skc_num;   /* host byte order */
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+};
+
+typedef struct {
+	int owned; /* by a process, which then is the one that runs */
+} socket_lock_t;
+
 struct sock {
+	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	__u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
 struct tcp_sock {
 	__u32 srtt_us; /* smoothed round trip, in 1/8 us */
+	__u32 rcv_nxt;
 };
 
 #pragma clang attribute pop

@@ -28,9 +28,13 @@ struct {
 	__type(value, struct ballast_connection_value);
 } connections SEC(".maps");
 
-/* A connection that `connections` counts as open, so that only such a one is counted as closed. */
+/* What is kept with every connection. */
 struct counted_socket {
-	u64 cgroup_id;
+	u64 cgroup_id;  /* that `connections` counts it as open for, so that a close is subtracted
+			   from nobody else; 0: it is not counted */
+	u32 unfollowed; /* enum ballast_loss_reason + 1: why its bytes are not looked at; 0: they
+			   are */
+	u32 pad;
 };
 
 struct {

@@ -55,6 +55,8 @@ static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *
 	out->offset = ip_len + (tcp[12] >> 4) * 4;
 	out->len = skb->len > out->offset ? skb->len - out->offset : 0;
 	out->seq = (u32)tcp[4] << 24 | (u32)tcp[5] << 16 | (u32)tcp[6] << 8 | tcp[7];
+	if (out->flags & TCP_SYN) /* which has a number of its own; data with it is Fast Open's */
+		out->seq++;
 	return out->len || (out->flags & (TCP_FIN | TCP_RST));
 }
 

@@ -7,9 +7,13 @@
  * what its loser held counts as a gap. The direction that carries requests writes pipeline.begun,
  * the one that carries answers pipeline.ended.
  */
+#include "bpf/lib/claim.bpf.h"
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/coverage.bpf.h"
+#include "bpf/lib/http_early.bpf.h"
+#include "bpf/lib/http_follow.bpf.h"
 #include "bpf/lib/http_sequence.bpf.h"
+#include "bpf/lib/http_server.bpf.h"
 #include "bpf/lib/packet.bpf.h"
 #include "bpf/lib/protocols.bpf.h"
 
@@ -18,7 +22,8 @@
 /* Whether the tcp probe marks the sockets that it counts (kernels from 5.11). */
 const volatile bool tcp_marks_sockets = true;
 
-#define HTTP_CLAIM_TRIES 1024
+/* Whether the process that sends is told by the packet's programs (CAP_PERFMON). */
+const volatile bool server_is_told = true;
 
 static __always_inline void http_stream(struct __sk_buff *skb, struct http_socket *c,
 					struct http_direction *d, const struct segment *seg,
@@ -40,27 +45,6 @@ static __always_inline void http_stream(struct __sk_buff *skb, struct http_socke
 		http_hole(skb);
 }
 
-/* Waits for another CPU's segment of this direction, some microseconds at most. Adds without
- * fetching are all that kernels before 5.12 have, and enough: of two that both added, the second
- * sees two. The owner ends it by a plain store to `released`. */
-static __always_inline bool http_claim(struct http_direction *d)
-{
-	u32 i;
-
-#pragma clang loop unroll(disable)
-	for (i = 0; i < HTTP_CLAIM_TRIES; i++) {
-		u32 released = *(volatile u32 *)&d->released;
-
-		if (*(volatile u32 *)&d->claims != released)
-			continue;
-		counter_add(d->claims, 1);
-		if (*(volatile u32 *)&d->claims == *(volatile u32 *)&d->released + 1)
-			return true;
-		counter_add(d->claims, -1);
-	}
-	return false;
-}
-
 static __always_inline void http_data(struct __sk_buff *skb, struct http_socket *c,
 				      const struct segment *seg, bool ingress)
 {
@@ -71,27 +55,60 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 		return;
 	}
 	if (!ingress) {
+		if (c->unseen && server_is_told)
+			http_served(skb);
 		http_stream(skb, c, d, seg, ingress);
 		return;
 	}
 	if (d->has_seq && (s32)(seg->seq - d->next_seq) > 0)
 		http_turn(skb, seg->seq);
-	if (!http_claim(d)) {
+	if (!claim(&d->claims, &d->released)) {
 		http1_doubt(&c->pipeline);
 		return;
 	}
 	http_stream(skb, c, d, seg, ingress);
-	*(volatile u32 *)&d->released = d->released + 1;
+	release(&d->released);
 }
 
-/* FIN or RST in the direction of the answers: a body without a length ends here, and there is no
- * answer to come. The other direction may close first and still be answered. */
-__noinline int http_finish(struct __sk_buff *skb, u32 flags, u32 ingress)
+/* Whether TCP will take the FIN or RST that comes with a segment's end: then all before it was
+ * seen. One that does not fit may be anybody's. */
+static __always_inline bool http_ends(struct bpf_sock *sk, struct http_direction *d, u32 end)
 {
-	struct http_socket *c = http_socket_of(skb);
+	struct bpf_tcp_sock *tcp;
+	u32 next;
 
-	if (c && c->class == HTTP_SPOKEN && !http_carries_requests(c, ingress))
-		protocol_finish(skb, c, ingress, flags);
+	next = d->next_seq;
+	opaque(next); /* or the compiler makes one load of two kinds of pointer */
+	if (d->has_seq)
+		return next == end;
+	tcp = bpf_tcp_sock(sk);
+	return tcp && tcp->rcv_nxt == end;
+}
+
+/* FIN or RST. In the direction of the answers a body without a length ends with it, and there is no
+ * answer to come. The other direction may close first and still be answered, if it is no reset. */
+__noinline int http_finish(struct __sk_buff *skb, u32 flags, u32 end, u32 ingress)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http_direction *d;
+	struct http_socket *c;
+
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c)
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	if (ingress && !claim(&d->claims, &d->released))
+		return 0; /* http_close() has the last word */
+	if (!ingress || http_ends(sk, d, end)) {
+		d->finished = 1;
+		if (c->class == HTTP_SPOKEN &&
+		    (!http_carries_requests(c, ingress) || (flags & TCP_RST)))
+			protocol_finish(skb, c, ingress, flags);
+	}
+	if (ingress)
+		release(&d->released);
 	return 0;
 }
 
@@ -116,11 +133,14 @@ static __always_inline void http_adopt_connection(struct bpf_sock *sk, u64 cgrou
 }
 
 /* 1: the socket has its state now. */
-__noinline int http_socket_new(struct __sk_buff *skb, u32 len)
+__noinline int http_socket_new(struct __sk_buff *skb, u32 len, u32 ingress)
 {
+	struct counted_socket *mark;
+	struct early_key key = {};
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
 	struct http_socket *c;
+	u64 cgroup_id;
 	bool fresh;
 
 	if (!sk)
@@ -128,19 +148,40 @@ __noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 0;
-	if (sk->state == TCP_LISTEN) {
-		/* Data in the handshake's last packet: the socket it is for is not made yet. */
-		count_loss(BALLAST_LOSS_GAP, 1, len);
-		return 0;
-	}
+	if (sk->state == TCP_LISTEN)
+		return early_begin(skb, len);
 	tcp = bpf_tcp_sock(sk);
 	if (!tcp)
 		return 0;
+	mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, 0);
+	if (mark && mark->unfollowed) {
+		if (len)
+			count_loss(mark->unfollowed - 1, 1, len);
+		return 0;
+	}
+	cgroup_id = bpf_skb_cgroup_id(skb);
+	if (early_seen && early_packet_key(skb, &key, ingress)) {
+		c = early_take(sk, &key, tcp->rcv_nxt, server_known(sk, cgroup_id));
+		if (c) {
+			http_adopt_connection(sk, cgroup_id, true);
+			return 1;
+		}
+	}
+	if (!len)
+		return 0;
 	/* A SYN counts as a byte. */
 	fresh = !tcp->bytes_received && tcp->bytes_acked <= 1;
+	if (!http_follow(cgroup_id, BALLAST_HTTP_KB)) {
+		http_adopt_connection(sk, cgroup_id, fresh);
+		http_unfollow(sk, BALLAST_LOSS_NO_STORAGE);
+		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
+		return 0;
+	}
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!c) /* of two CPUs that create it at once, one is refused */
+	if (!c) { /* of two CPUs that create it at once, one is refused */
+		http_follow_add(cgroup_id, -BALLAST_HTTP_KB);
 		c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	}
 	if (!c) {
 		count_loss(BALLAST_LOSS_NO_STORAGE, 1, len);
 		return 0;
@@ -152,32 +193,62 @@ __noinline int http_socket_new(struct __sk_buff *skb, u32 len)
 		c->patience = HTTP_ADOPTED_PATIENCE;
 		if (!fresh)
 			c->class = HTTP_ADOPTED;
-		c->cgroup_id = bpf_skb_cgroup_id(skb);
-		http_adopt_connection(sk, c->cgroup_id, fresh);
+		c->kb = BALLAST_HTTP_KB;
+		c->unseen = 1;
+		c->born_in = cgroup_id;
+		c->cgroup_id = server_known(sk, cgroup_id);
+		http_adopt_connection(sk, cgroup_id, fresh);
 	}
 	return 1;
+}
+
+/* A connection that is not HTTP: a mark of it is enough. */
+__noinline int http_drop(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct http_socket *c;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
+	if (!c)
+		return 0;
+	http_unfollow(sk, BALLAST_LOSS_NOT_HTTP);
+	if (follow_bounded)
+		http_follow_add(c->born_in, -(s64)c->kb);
+	bpf_sk_storage_delete(&http_sockets, sk);
+	bpf_sk_storage_delete(&http2_sockets, sk);
+	return 0;
 }
 
 /* Always 1: a packet is never dropped. */
 static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 {
 	struct http_socket *c;
+	struct segment seg = {};
 	struct bpf_sock *sk;
-	struct segment seg;
 
 	if (!segment_read(skb, &seg)) {
-		if (!seg.offset)
+		if (!seg.offset) {
 			coverage_datagram(skb);
-		return 1;
+			return 1;
+		}
+		/* An acknowledgement alone. A request that came with the handshake is counted with
+		 * the first one that goes out, where no tracepoint did it. */
+		if (ingress || !early_seen)
+			return 1;
 	}
 	sk = skb->sk;
 	if (!sk)
 		return 1;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
 	if (!c || !c->cgroup_id) {
-		if (!seg.len || (seg.flags & TCP_SYN))
+		if (!seg.len && !early_seen)
 			return 1;
-		if (!http_socket_new(skb, seg.len))
+		if (!http_socket_new(skb, seg.len, ingress))
 			return 1;
 		c = http_socket_of(skb);
 		if (!c)
@@ -185,8 +256,14 @@ static __always_inline int http_packet(struct __sk_buff *skb, bool ingress)
 	}
 	if (seg.len)
 		http_data(skb, c, &seg, ingress);
+	if (c->early) {
+		early_keep(skb);
+		return 1;
+	}
 	if (seg.flags & (TCP_FIN | TCP_RST))
-		http_finish(skb, seg.flags, ingress);
+		http_finish(skb, seg.flags, seg.seq + seg.len, ingress);
+	if (c->class == HTTP_NOT)
+		http_drop(skb);
 	return 1;
 }
 
@@ -202,21 +279,47 @@ int http_egress(struct __sk_buff *skb)
 	return http_packet(skb, false);
 }
 
-/* Whatever way a connection ends (reset, time-out, its process killed), this is the last of it.
- * Kernels from 5.11; before, only FIN and RST give requests back. */
+/* A socket is born, for which a request may wait already. */
+static __always_inline void http_open(struct sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct sock_common *ends = &sk->__sk_common;
+	struct early_key key = {.cgroup_id = sock_cgroup_id(sk)};
+	struct server_key listener = {.cgroup_id = key.cgroup_id, .port = ends->skc_num};
+	u64 *server = bpf_map_lookup_elem(&servers, &listener);
+
+	if (!tcp)
+		return;
+	key.peer = ends->skc_family == AF_INET6 ? ends->skc_v6_daddr.in6_u.u6_addr32[3]
+						: ends->skc_daddr;
+	key.peer_port = bpf_ntohs(ends->skc_dport);
+	key.local_port = ends->skc_num;
+	early_take(sk, &key, tcp->rcv_nxt, server ? *server : key.cgroup_id);
+}
+
+/* Whatever way a connection ends (reset, time-out, its process killed), this is the last of it, and
+ * the first of the next one on the same socket. Kernels from 5.11; before, only FIN and RST give
+ * requests back. Of two of these programs, while one takes the other's place, the second finds
+ * nothing. */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(http_close, struct sock *sk, int old_state, int new_state)
 {
 	struct http_socket *c;
 
-	if (new_state != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (new_state == TCP_ESTABLISHED && old_state == TCP_SYN_RECV && early_seen)
+		http_open(sk);
+	if (new_state != TCP_CLOSE)
 		return 0;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
-	if (!c || c->closed)
+	if (!c || c->early)
 		return 0;
-	c->closed = 1;
 	if (c->class == HTTP_SPOKEN)
 		protocol_close(sk, c);
+	http_follow_add(c->born_in, -(s64)c->kb);
+	bpf_sk_storage_delete(&http_sockets, sk);
+	bpf_sk_storage_delete(&http2_sockets, sk);
 	return 0;
 }
 

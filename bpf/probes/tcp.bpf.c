@@ -52,6 +52,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
 			return 0;
 		}
 		mark->cgroup_id = cgroup_id;
+		mark->unfollowed = 0; /* a socket may be used again */
 		count_opened(row, old_state);
 	} else if (new_state == TCP_CLOSE) {
 		mark = bpf_sk_storage_get(&tcp_sockets, sk, NULL, 0);

@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 4u
+#define BALLAST_WIRE_VERSION 5u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -61,6 +61,11 @@ typedef long long __ballast_s64;
 	"http2_sockets" /* SK_STORAGE: frames and streams of one HTTP/2 connection */
 #define BALLAST_MAP_TCP_SOCKETS                                                                    \
 	"tcp_sockets" /* SK_STORAGE: connections that were counted as open */
+#define BALLAST_MAP_HTTP_EARLY   "http_early"   /* LRU_HASH: first segments before their sockets */
+#define BALLAST_MAP_HTTP2_EARLY  "http2_early"  /* LRU_HASH: the same, of HTTP/2 */
+#define BALLAST_MAP_HTTP_STREAMS "http_streams" /* LRU_HASH: streams beyond a socket's table */
+#define BALLAST_MAP_SERVERS      "servers"      /* LRU_HASH: who serves sockets made elsewhere */
+#define BALLAST_MAP_FOLLOWED     "followed"     /* ARRAY[1]: ballast_followed_value */
 #define BALLAST_MAP_SPAN_SOCKETS "span_sockets" /* SK_STORAGE: the sampled request of one */
 #define BALLAST_MAP_SPAN_COUNT   "span_count"   /* PERCPU_ARRAY[1]: spans published so far */
 #define BALLAST_MAP_TASKS        "tasks"     /* HASH: thread id -> since when it waits for a CPU */
@@ -77,6 +82,17 @@ typedef long long __ballast_s64;
 #define BALLAST_SPAN_SLOTS       128  /* a CPU; a power of two; the oldest is overwritten */
 #define BALLAST_SPAN_HEAD        256  /* bytes of a sampled request's head; a power of two */
 #define BALLAST_MAX_FEATURES     16
+#define BALLAST_MAX_EARLY        1024  /* connections whose first segment came with the handshake */
+#define BALLAST_MAX_STREAMS      32768 /* HTTP/2 streams of sockets that have very many */
+#define BALLAST_MAX_SERVERS      1024
+
+/* Socket storage is charged to whoever made the maps, not to the pods whose sockets they are. So
+ * it is bounded, in KB as the kernel allocates them: of all connections, and of one cgroup's. A
+ * connection beyond is not followed, and counted as refused. */
+#define BALLAST_HTTP_KB         1
+#define BALLAST_HTTP2_KB        4
+#define BALLAST_FOLLOWED_KB     49152
+#define BALLAST_FOLLOWED_KB_ONE 24576
 
 enum ballast_role {
 	BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
@@ -138,6 +154,11 @@ struct ballast_request_value {
 	__ballast_s64 in_flight; /* in the map those given back: add requests, less responses */
 	__ballast_u64 status[BALLAST_STATUS_CLASSES];
 	__ballast_u64 grpc_status[BALLAST_GRPC_STATUSES];
+	/* Requests that ended without an answer: the end that asked gave up before one began, or
+	 * the end that was asked closed or reset the connection or the stream. */
+	__ballast_u64 abandoned;
+	__ballast_u64 no_answer;
+	__ballast_u64 moved; /* of `requests`: turned out to be another cgroup's */
 	__ballast_u64 last_seen_ns;
 	struct ballast_latency first_byte;
 	struct ballast_latency last_byte;
@@ -147,7 +168,7 @@ struct ballast_request_value {
 BALLAST_ASSERT(sizeof(struct ballast_request_value) <= BALLAST_MAX_ROW, "rows begin as zeros");
 BALLAST_ASSERT(sizeof(struct ballast_latency) == 8 * (3 + BALLAST_HIST_BUCKETS), "latency layout");
 BALLAST_ASSERT(sizeof(struct ballast_request_value) ==
-		       8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 1) +
+		       8 * (3 + BALLAST_STATUS_CLASSES + BALLAST_GRPC_STATUSES + 4) +
 			       2 * sizeof(struct ballast_latency),
 	       "request layout");
 
@@ -176,7 +197,9 @@ enum ballast_coverage_kind {
 	BALLAST_COVERAGE_TLS = 1,   /* TCP connections that are encrypted inside the application */
 	BALLAST_COVERAGE_QUIC = 2,  /* packets that open QUIC connections */
 	BALLAST_COVERAGE_UNIX = 3,  /* AF_UNIX connections that the cgroup's processes open */
-	BALLAST_COVERAGE_KINDS = 4,
+	BALLAST_COVERAGE_REFUSED = 4, /* connections for whose state there is no room:
+					 see BALLAST_FOLLOWED_KB */
+	BALLAST_COVERAGE_KINDS = 5,
 };
 
 struct ballast_coverage_key {
@@ -229,8 +252,14 @@ struct ballast_connection_value {
 	__ballast_u64 adopted; /* were open before the programs were attached */
 	__ballast_u64 retransmits;
 	__ballast_u64 srtt_us_sum; /* smoothed RTT at close, summed over `closed` */
+	__ballast_s64 followed_kb; /* storage of those whose HTTP is followed */
 };
-BALLAST_ASSERT(sizeof(struct ballast_connection_value) == 56, "connection layout");
+BALLAST_ASSERT(sizeof(struct ballast_connection_value) == 64, "connection layout");
+
+/* Of `followed`. */
+struct ballast_followed_value {
+	__ballast_s64 kb;
+};
 
 /* All times in ns, summed over the cgroup's tasks. Only the cgroup that holds the task itself is
  * charged (not its ancestors). */

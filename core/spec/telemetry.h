@@ -40,7 +40,7 @@ struct EndpointTelemetry {
   double p99_ns = 0;
   double tick_p50_ns = 0;  ///< first byte, last tick; 0 when no request ended in it
   double in_flight = 0;
-  double error_rate = 0;  ///< 5xx / responses over the longer window
+  double error_rate = 0;  ///< failed or unanswered / ended, where known, over the longer window
   /// Share of the last requests that went well, in [0,1]; recent, not windowed, so that an endpoint
   /// that gets little traffic keeps its record.
   double success = 1;

@@ -15,7 +15,14 @@
 //   /early            200 before the request's body is read
 //   /h2c              101, then HTTP/2: answers on stream 1, and on stream 3 whatever comes next
 //   /never            no answer at all
+//   /gone             the connection is closed without an answer
+//   /tiny             200, 5000 chunks of a byte in one write
+// A request with an Expect is refused with 417, whatever its path. After "PROXY ... CR LF" or the PROXY
+// protocol's second form (16 bytes and no more) comes the first request. ballast_test_http_server PORT
+// deferred: accepts when the first request has come. PORT fastopen: takes it with the SYN. PORT moves CGROUP:
+// goes into another cgroup once it listens.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -121,6 +128,14 @@ bool answer(int fd, const std::string& method, const std::string& path) {
   } else if (path == "/h2c") {
     switch_to_http2(fd);
     return false;
+  } else if (path == "/gone") {
+    return false;
+  } else if (path == "/tiny") {
+    std::string all = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < 5000; ++i) {
+      all += "1\r\nt\r\n";
+    }
+    send_all(fd, all + "0\r\n\r\n");
   } else if (path != "/never") {
     if (path == "/slow") {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -139,7 +154,12 @@ void serve(int fd) {
   bool open = true;
   bool early = false;  // the head was answered, its body is still to be read
   while (open) {
-    const std::size_t end = buffer.find("\r\n\r\n");
+    if (buffer.starts_with("PROXY ")) {
+      buffer.erase(0, buffer.find("\r\n") + 2);
+    } else if (buffer.starts_with("\r\n\r\n") && buffer.size() >= 16) {
+      buffer.erase(0, 16);
+    }
+    const std::size_t end = buffer.starts_with("\r\n\r\n") ? std::string::npos : buffer.find("\r\n\r\n");
     const bool head = end != std::string::npos;
     const std::string text = head ? buffer.substr(0, end) : "";
     const std::size_t first = text.find(' ');
@@ -147,6 +167,11 @@ void serve(int fd) {
     const std::size_t at = text.find("Content-Length: ");
     const std::size_t body = at == std::string::npos ? 0 : std::strtoul(text.c_str() + at + 16, nullptr, 10);
     const bool whole = head && buffer.size() >= end + 4 + body;
+    if (head && text.find("Expect: ") != std::string::npos) {
+      send_all(fd, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n");
+      buffer.erase(0, end + 4);
+      continue;
+    }
     if (!early && (whole || text.find(" /early ") != std::string::npos)) {
       open = answer(fd, text.substr(0, first), text.substr(first + 1, second - first - 1));
       early = !whole;
@@ -165,10 +190,14 @@ void serve(int fd) {
   ::close(fd);
 }
 
-int listen_on(int family, std::uint16_t port) {
+int listen_on(int family, std::uint16_t port, const std::string& how) {
   const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int one = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  const int seconds = 10;
+  if (how == "deferred") {
+    ::setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+  }
   sockaddr_storage address{};
   socklen_t size = sizeof(sockaddr_in);
   if (family == AF_INET6) {
@@ -186,7 +215,18 @@ int listen_on(int family, std::uint16_t port) {
   if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 128) != 0) {
     return -1;
   }
+  const int waiting = 64;
+  if (how == "fastopen") {
+    ::setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &waiting, sizeof waiting);
+  }
   return fd;
+}
+
+bool move_to(const std::string& cgroup) {
+  const int fd = ::open((cgroup + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
+  const bool done = ::write(fd, "0", 1) == 1;
+  ::close(fd);
+  return done;
 }
 
 void accept_forever(int fd) {
@@ -204,14 +244,15 @@ void accept_forever(int fd) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
+  if (argc < 2) {
     return 2;
   }
+  const std::string how = argc > 2 ? argv[2] : "";
   ::signal(SIGPIPE, SIG_IGN);
   const auto port = static_cast<std::uint16_t>(std::atoi(argv[1]));
-  const int v4 = listen_on(AF_INET, port);
-  const int v6 = listen_on(AF_INET6, port);
-  if (v4 < 0) {
+  const int v4 = listen_on(AF_INET, port, how);
+  const int v6 = listen_on(AF_INET6, port, how);
+  if (v4 < 0 || (how == "moves" && !move_to(argv[3]))) {
     return 1;
   }
   if (v6 >= 0) {

@@ -85,6 +85,18 @@ std::uint64_t TestCgroup::id() const {
 
 Client::Client(std::uint16_t port, Address address) : fd_(connect_to(port, address)) {}
 
+Client::Client(std::uint16_t port, const std::string& first)
+    : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::sendto(fd_.get(), first.data(), first.size(), MSG_FASTOPEN | MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&to), sizeof to) != static_cast<ssize_t>(first.size())) {
+    fd_.reset();
+  }
+}
+
 void Client::send(const std::string& bytes) const {
   std::size_t sent = 0;
   while (sent < bytes.size()) {

@@ -38,6 +38,8 @@ class Client {
  public:
   enum class Address { kV4, kV6, kV4Mapped };
   explicit Client(std::uint16_t port, Address address = Address::kV4);
+  /// TCP Fast Open: `first` goes out with the SYN where the kernel has the server's cookie.
+  Client(std::uint16_t port, const std::string& first);
   bool connected() const { return static_cast<bool>(fd_); }
   void send(const std::string& bytes) const;
   /// Reads until `count` heads and `body` further bytes came, at most two seconds.

@@ -49,6 +49,11 @@ Json row_json(const sample::RequestRow& row, const Name& name) {
   json["in_flight"] = row.value.in_flight;
   json["status"] = status_json(row.value);
   json["grpc_status"] = grpc_json(row.value);
+  const sample::Outcomes outcomes = sample::outcomes_of(row);
+  json["failed"] = outcomes.failed;
+  json["unknown"] = outcomes.unknown;
+  json["abandoned"] = outcomes.abandoned;
+  json["no_answer"] = outcomes.no_answer;
   json["latency_ns"] = {{"first_byte", latency_json(row.value.first_byte)},
                         {"last_byte", latency_json(row.value.last_byte)}};
   return json;
@@ -78,7 +83,8 @@ Result<Report> requests(View& view, const std::string& target) {
                {"IN FLIGHT", Align::kRight},
                {"2xx", Align::kRight},
                {"4xx", Align::kRight},
-               {"5xx", Align::kRight},
+               {"FAILED", Align::kRight},
+               {"UNANSWERED", Align::kRight},
                {"P50", Align::kRight},
                {"P90", Align::kRight},
                {"P99", Align::kRight},
@@ -90,10 +96,12 @@ Result<Report> requests(View& view, const std::string& target) {
     }
     report.json.push_back(row_json(row, name));
     const auto& v = row.value;
+    const sample::Outcomes outcomes = sample::outcomes_of(row);
     const auto time = [&](double q) { return human_duration_ns(quantile_ns(v.first_byte, q)); };
     table.row({service_label(name), label(name), role_name(row.key.role), protocol_name(row.key.protocol),
                std::to_string(v.requests), std::to_string(v.in_flight), std::to_string(v.status[2]),
-               std::to_string(v.status[4]), std::to_string(v.status[5]), time(0.5), time(0.9), time(0.99),
+               std::to_string(v.status[4]), std::to_string(outcomes.failed),
+               std::to_string(outcomes.abandoned + outcomes.no_answer), time(0.5), time(0.9), time(0.99),
                human_duration_ns(static_cast<double>(v.first_byte.max_ns))});
   }
   report.text = table.empty()

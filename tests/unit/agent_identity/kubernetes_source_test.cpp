@@ -73,7 +73,7 @@ TEST(ParsePod, TellsSidecarsInitContainersAndHostNetwork) {
   EXPECT_FALSE(pod.containers[2].sidecar);
   EXPECT_EQ(pod.containers[2].id, "a");
   EXPECT_EQ(pod.containers[3].name, "mesh");
-  EXPECT_TRUE(pod.containers[3].sidecar) << "a sidecar of Kubernetes' own kind";
+  EXPECT_FALSE(pod.containers[3].sidecar) << "one of Kubernetes' own kind may serve";
   EXPECT_EQ(pod.containers[3].id, "m");
 }
 
@@ -100,10 +100,14 @@ TEST(JoinPods, TheContainerThatAnswersCarriesTheService) {
   EXPECT_EQ(app->service, "web");
   EXPECT_EQ(app->address, "10.0.0.1");
   EXPECT_EQ(app->port, 8080);
-  for (const char* other : {"istio-proxy", "log", "mesh"}) {
+  EXPECT_TRUE(app->declared);
+  for (const char* other : {"log", "mesh"}) {  // ports need not be declared: what is measured decides
     ASSERT_NE(find(pods, other), nullptr) << other;
-    EXPECT_EQ(find(pods, other)->service, "") << other;
+    EXPECT_EQ(find(pods, other)->service, "web") << other;
+    EXPECT_FALSE(find(pods, other)->declared) << other;
   }
+  ASSERT_NE(find(pods, "istio-proxy"), nullptr);
+  EXPECT_EQ(find(pods, "istio-proxy")->service, "");
 }
 
 TEST(JoinPods, ReadyEndpointsElsewhereAreListedAsNotLocal) {

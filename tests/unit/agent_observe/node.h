@@ -24,14 +24,19 @@ struct Load {
   std::uint64_t wait_ns = 0;
   std::uint64_t self_wait_ns = 0;
   std::uint64_t throttled_ns = 0;
-  bool swallows = false;  ///< requests come in, nothing is done and nothing goes out
+  std::uint64_t unanswered = 0;  ///< of the requests: closed or reset instead of answered
+  std::uint64_t unknown = 0;     ///< of the answers: status not seen
+  bool swallows = false;         ///< requests come in, nothing is done and nothing goes out
 };
 
 inline sample::CgroupSample cgroup_sample(const Load& load) {
   sample::CgroupSample s;
   s.id = load.id;
   s.requests = s.responses = load.requests;
-  s.errors = load.errors;
+  s.responses -= load.unanswered;
+  s.unanswered = load.unanswered;
+  s.unknown = load.unknown;
+  s.errors = load.errors + load.unanswered;
   s.first_byte.count = load.requests;
   s.first_byte.sum_ns = load.requests * load.latency_ns;
   s.first_byte.buckets[ballast_hist_bucket(load.latency_ns)] = load.requests;

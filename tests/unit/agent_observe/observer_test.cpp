@@ -280,6 +280,45 @@ TEST(Observer, SwallowedRequestsCountAsFailed) {
   EXPECT_NEAR(node.tick(100)[3].capacity_qps, 50, 1);
 }
 
+TEST(Observer, ClosingInsteadOfAnsweringIsFailing) {
+  auto node = four_pods();
+  node.tick(20);
+  node.loads[1].requests = 20;
+  node.loads[1].unanswered = 18;
+  const auto& e = node.tick(40);
+  EXPECT_NEAR(e[1].error_rate, 0.9, 1e-9);
+  EXPECT_LT(e[1].success, 0.15);
+  EXPECT_LT(e[1].capacity_qps, 0.3 * 100);
+}
+
+TEST(Observer, WhatIsNotKnownIsNoFailure) {
+  auto node = four_pods();
+  node.tick(20);
+  node.loads[1].requests = 20;
+  node.loads[1].unknown = 15;
+  node.loads[1].errors = 1;
+  const auto& e = node.tick(40);
+  EXPECT_NEAR(e[1].error_rate, 0.2, 1e-9) << "one of the five that are known";
+  node.loads[1].unknown = 20;
+  node.loads[1].errors = 0;
+  EXPECT_EQ(node.tick(40)[1].error_rate, 0);
+}
+
+TEST(Observer, WhichContainerServesIsMeasuredAndNotBelieved) {
+  FakeNode node;
+  node.add("web-0", {.id = 1, .limit_cores = 0.1}, "declared");
+  node.add("web-0", {.id = 2, .limit_cores = 0.3, .requests = 10}, "other");
+  node.pods[1].declared = false;
+  auto e = node.tick(8);
+  ASSERT_EQ(e.size(), 1U);
+  EXPECT_DOUBLE_EQ(e[0].qps, 40) << "the one that was declared never answered";
+  EXPECT_DOUBLE_EQ(e[0].cpu_limit_cores, 0.3);
+  node.loads[0].requests = 20;
+  e = node.tick(30);
+  EXPECT_DOUBLE_EQ(e[0].qps, 80) << "it does: the other's answers are something else's";
+  EXPECT_DOUBLE_EQ(e[0].cpu_limit_cores, 0.1);
+}
+
 TEST(Observer, PodWithoutQuotaMayUseTheMachine) {
   FakeNode node;
   node.add("web-0", {.id = 1, .limit_cores = 64, .requests = 25});

@@ -152,6 +152,40 @@ TEST_F(SamplerTest, ProtocolsOfACgroupAddUp) {
   EXPECT_EQ(sample.errors, 1U);
 }
 
+// rpc.grpc.status_code of OpenTelemetry: what is a server's failure, and what its caller's.
+TEST_F(SamplerTest, UnknownIsNotFailedAndSilenceIsNotSuccess) {
+  tick();
+  auto& grpc = row(7, BALLAST_ROLE_SERVER, BALLAST_PROTOCOL_GRPC);
+  answer(grpc, 40, 1'000'000);
+  for (int code = 0; code <= 17; ++code) {
+    grpc.value.grpc_status[code] = 2;
+  }
+  auto& http = row(7);
+  answer(http, 10, 1'000'000);
+  http.value.status[2] -= 3;
+  http.value.status[0] += 3;
+  http.value.abandoned = 5;
+  http.value.no_answer = 7;
+  const auto sample = of(tick(), 7);
+  EXPECT_EQ(sample.unanswered, 12U);
+  EXPECT_EQ(sample.unknown, 5U) << "two of gRPC, three of HTTP";
+  EXPECT_EQ(sample.errors, 6U * 2 + 12)
+      << "UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS";
+}
+
+// The rows of two cgroups, of which one was told the other's requests first: neither runs backwards.
+TEST_F(SamplerTest, RequestsThatWereAnothersMove) {
+  tick();
+  row(7).value.requests = 10;
+  tick();
+  row(7).value.moved = 10;
+  row(7).value.requests -= 10;  // as PinnedMaps::requests() gives it
+  row(8).value.requests = 10;
+  const Sample now = tick();
+  EXPECT_EQ(of(now, 7).requests, 0U);
+  EXPECT_EQ(of(now, 8).requests, 10U);
+}
+
 TEST_F(SamplerTest, ATaskThatIsNeverSwitchedOutIsSeenRunning) {
   totals_.cpu = {{7, {1'000'000, 0, 0, 1}}};
   totals_.running = {{totals_.taken, 7, {}}, {0, 0, {}}};

@@ -120,6 +120,11 @@ TEST(Hpack, GrpcByContentType) {
     for (int round = 0; round < 3; ++round) {
       EXPECT_TRUE(grpc("application/grpc"));
       EXPECT_TRUE(grpc("application/grpc+proto"));
+      EXPECT_TRUE(grpc("application/grpc;charset=utf-8"));
+      for (const char* web :
+           {"application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text"}) {
+        EXPECT_FALSE(grpc(web)) << "its status is in the body";
+      }
       EXPECT_FALSE(grpc("application/json"));
       EXPECT_FALSE(grpc("application/grp"));
       EXPECT_FALSE(grpc("text/plain"));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bpf/lib/http1.h"
@@ -24,13 +25,23 @@ class Http1Driver {
   };
 
   /// `request_flags` are those of the request that a response answers.
-  void packet(std::string_view bytes, u8 request_flags = 0) {
+  /// `answered`: so was the request whose body is still to begin.
+  void packet(std::string_view bytes, u8 request_flags = 0, bool answered = false) {
     if (stream_.state == HTTP1_LOST) {
       stream_.state = HTTP1_START;
     }
+    if (http1_expects(&stream_) != 0) {
+      stream_.flags &= static_cast<u8>(~HTTP1_EXPECTS);
+      if (answered) {
+        http1_reconsider(&stream_);
+      }
+    }
+    const std::string_view whole = bytes;
     while (!bytes.empty()) {
       bytes.remove_prefix(window(bytes, request_flags));
+      bytes = std::exchange(resumed_, false) ? whole : bytes;
     }
+    stream_.resume = 0;
   }
   /// The same stream in packets of `size` bytes.
   void packets(std::string_view bytes, std::size_t size, u8 request_flags = 0) {
@@ -45,12 +56,15 @@ class Http1Driver {
         std::count_if(messages_.begin(), messages_.end(), [](const Message& m) { return m.complete; }));
   }
   int bad() const { return bad_; }
+  /// Runs of the parser so far.
+  int windows() const { return windows_; }
   int state() const { return stream_.state; }
   http1_stream& stream() { return stream_; }
 
  private:
   std::size_t window(std::string_view bytes, u8 request_flags) {
     const auto left = static_cast<u32>(bytes.size());
+    ++windows_;
     window_->pos = 0;
     window_->end = std::min<u32>(left, HTTP1_WINDOW);
     std::memset(window_->bytes, 0x0a, sizeof window_->bytes);  // what lies behind must not matter
@@ -59,11 +73,15 @@ class Http1Driver {
     std::size_t eaten = window_->pos;
     if ((stream_.flags & HTTP1_OPENED) != 0 && event != HTTP1_BAD) {
       stream_.flags &= static_cast<u8>(~HTTP1_OPENED);
+      stream_.resume = 0;
       messages_.push_back(
           {stream_.kind, stream_.status, stream_.flags & (HTTP1_HEAD_METHOD | HTTP1_CONNECT_METHOD), false});
     }
     if (event == HTTP1_HEAD) {
       event = http1_begin_body(&stream_, request_flags);
+      if (left > eaten) {
+        stream_.flags &= static_cast<u8>(~HTTP1_EXPECTS);
+      }
       if (event == HTTP1_MORE) {
         eaten += http1_skip(&stream_, left - eaten, &event);
       }
@@ -72,6 +90,10 @@ class Http1Driver {
       messages_.back().complete = true;
     }
     if (event == HTTP1_BAD) {
+      if (http1_resumes(&stream_) != 0) {
+        resumed_ = true;
+        return 0;
+      }
       ++bad_;
       return bytes.size();
     }
@@ -83,6 +105,8 @@ class Http1Driver {
   std::unique_ptr<http1_window> window_ = std::make_unique<http1_window>();
   std::vector<Message> messages_;
   int bad_ = 0;
+  int windows_ = 0;
+  bool resumed_ = false;
   u64 now_ = 0;
 };
 

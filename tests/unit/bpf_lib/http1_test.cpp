@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <random>
 #include <string>
 
@@ -134,9 +135,10 @@ TEST(Http1, BareLineFeedsAndEmptyLinesBefore) {
 TEST(Http1, WhatIsNotHttpIsSaidSo) {
   for (const std::string& bytes :
        {std::string("\x16\x03\x01\x02\x00\x01\x00\x01", 8), std::string("PRI * HTTP/1.1\r\n\r\n"),
-        std::string("get key\r\n"), std::string("*1\r\n$4\r\nPING\r\n"),
-        std::string("EHLO mail example x\r\n"), std::string("HTTP/2 200\r\n"),
-        std::string("GETGETGETGET / HTTP/1.1\r\n"), std::string("A / HTTP/1.1\r\n"),
+        std::string("get key\r\n"), std::string("get key\r\nvalue x HTTP/1.1\r\n\r\n"),
+        std::string("*1\r\n$4\r\nPING\r\n"), std::string("EHLO mail example x\r\n"),
+        std::string("HTTP/2 200\r\n"), std::string("GE(T / HTTP/1.1\r\n"), std::string(" / HTTP/1.1\r\n"),
+        std::string("G\x80T / HTTP/1.1\r\n"), std::string(HTTP1_METHOD_MAX + 1, 'G') + " / HTTP/1.1\r\n",
         std::string("HTTP/1.1 2x0 OK\r\n"), std::string("220 smtp ready\r\n")}) {
     Http1Driver driver;
     driver.packet(bytes);
@@ -144,6 +146,113 @@ TEST(Http1, WhatIsNotHttpIsSaidSo) {
     EXPECT_EQ(driver.bad(), 1) << bytes;
     driver.packet(kGet);
     EXPECT_EQ(driver.complete(), 1U) << "the next packet may begin a message";
+  }
+}
+
+// RFC 9110, 9.1 and 5.6.2.
+TEST(Http1, AMethodIsAnyToken) {
+  for (const std::string method : {"A", "PROPFIND", "M-SEARCH", "VERSION-CONTROL", "GET_SETTINGS", "get",
+                                   "UPDATEREDIRECTREF", "!#$%&'*+-.^_`|~09azAZ", "HEADS", "XHEAD", "PRIX"}) {
+    Http1Driver driver;
+    const std::string stream = method + " /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + kGet;
+    driver.packet(stream);
+    EXPECT_EQ(driver.complete(), 2U) << method;
+    EXPECT_EQ(driver.messages()[0].flags, 0) << method;
+    Http1Driver cut;
+    cut.packets(stream, 1);
+    EXPECT_EQ(cut.messages(), driver.messages()) << method;
+  }
+  Http1Driver head;
+  head.packet("HEAD / HTTP/1.1\r\n\r\nCONNECT a:1 HTTP/1.1\r\n\r\n");
+  ASSERT_EQ(head.messages().size(), 2U);
+  EXPECT_EQ(head.messages()[0].flags, HTTP1_HEAD_METHOD);
+  EXPECT_EQ(head.messages()[1].flags, HTTP1_CONNECT_METHOD);
+}
+
+// What load balancers put before the first request (the PROXY protocol's specification, 2.1 and 2.2).
+TEST(Http1, AProxyHeaderBeforeTheFirstRequest) {
+  const std::string magic("\r\n\r\n\0\r\nQUIT\n", 12);
+  const std::string first = "PROXY TCP4 192.0.2.1 192.0.2.2 56324 8080\r\n";
+  const std::string unknown = "PROXY UNKNOWN\r\n";
+  const std::string second = magic + std::string("\x21\x11\0\x0c", 4) + std::string(12, '\x01');
+  const std::string local = magic + std::string("\x20\0\0\0", 4);
+  const std::string extras = magic + std::string("\x20\x11\x01\x54", 4) + std::string(0x154, '\n');
+  for (const std::string& header : {first, unknown, second, local, extras}) {
+    for (const std::size_t size : {1U, 7U, 100U, 1500U}) {
+      Http1Driver driver;
+      driver.packets(header + kGet + kPost, size);
+      EXPECT_EQ(driver.complete(), 2U) << size;
+      EXPECT_EQ(driver.bad(), 0) << size;
+    }
+    Http1Driver apart;
+    apart.packet(header);
+    EXPECT_EQ(apart.messages().size(), 0U);
+    apart.packet(kGet);
+    EXPECT_EQ(apart.complete(), 1U);
+    EXPECT_GT(apart.stream().first_ns, 1U) << "a request's time is not its connection's";
+  }
+}
+
+// RFC 9110, 10.1.1: a final answer to an expectation, and the client keeps the body.
+TEST(Http1, ABodyThatWasRefusedIsNotWaitedFor) {
+  for (const std::string framing : {"Content-Length: 2000", "Transfer-Encoding: chunked"}) {
+    for (const std::string name : {"Expect", "expect", "EXPECT"}) {
+      const std::string post = "POST / HTTP/1.1\r\n" + name + ": 100-continue\r\n" + framing + "\r\n\r\n";
+      Http1Driver kept;
+      kept.packet(post);
+      kept.packet(kGet, 0, true);
+      EXPECT_EQ(kept.messages().size(), 2U) << post;
+      EXPECT_EQ(kept.bad(), 0);
+
+      Http1Driver went_on;  // no answer yet, or an interim one: this is the body, whatever it looks like
+      went_on.packet(post);
+      went_on.packet("5\r\nGET /" + kGet);
+      EXPECT_EQ(went_on.messages().size(), 1U) << post;
+    }
+  }
+  const std::string post = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2000\r\n\r\n";
+  for (const std::string& body :
+       {std::string(2000, 'x'), "{" + std::string(1999, 'y'), "GET /" + std::string(1995, ' ')}) {
+    Http1Driver all_the_same;
+    all_the_same.packet(post);
+    all_the_same.packet(body, 0, true);
+    all_the_same.packet(kGet);
+    EXPECT_EQ(all_the_same.complete(), 2U) << body.substr(0, 9);
+    EXPECT_EQ(all_the_same.bad(), 0) << body.substr(0, 9);
+  }
+  Http1Driver begun;  // its first byte settles it
+  begun.packet(post + "x");
+  begun.packet(kGet, 0, true);
+  EXPECT_EQ(begun.messages().size(), 1U);
+}
+
+// One step a chunk, whatever its neighbours: thousands of them come in one packet.
+TEST(Http1, SmallChunksTakeAStepEach) {
+  std::string body;
+  for (int i = 0; i < 5000; ++i) {
+    const int size = i % 23 + 1;
+    char line[16];
+    std::snprintf(line, sizeof line, i % 2 == 0 ? "%x\r\n" : "%X\r\n", static_cast<unsigned>(size));
+    body += line + std::string(static_cast<std::size_t>(size), i % 3 == 0 ? '\n' : 'd') + "\r\n";
+  }
+  const std::string stream =
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + "0\r\n\r\n" + kOk;
+  Http1Driver whole;
+  whole.packet(stream);
+  EXPECT_EQ(whole.complete(), 2U);
+  EXPECT_EQ(whole.bad(), 0);
+  std::string smallest = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+  while (smallest.size() < (1U << 16)) {
+    smallest += "1\r\nd\r\n";
+  }
+  Http1Driver driver;
+  driver.packet(smallest);
+  EXPECT_LE(driver.windows(), 1024) << "HTTP1_MAX_WINDOWS of bpf/lib/http1.bpf.h";
+  for (const std::size_t size : {1U, 3U, 100U, 255U, 1448U}) {
+    Http1Driver cut;
+    cut.packets(stream, size);
+    EXPECT_EQ(cut.complete(), 2U) << size;
+    EXPECT_EQ(cut.bad(), 0) << size;
   }
 }
 
@@ -209,7 +318,12 @@ TEST(Http1, FindIsExact) {
     while (expected < 8 && bytes[expected] != '\n') {
       ++expected;
     }
-    ASSERT_EQ(http1_find(word, '\n'), expected);
+    ASSERT_EQ(http1_find(word, HTTP1_ONES * '\n', HTTP1_ONES), expected);
+    expected = 0;
+    while (expected < 8 && bytes[expected] > ' ') {
+      ++expected;
+    }
+    ASSERT_EQ(http1_find(word, 0, HTTP1_ONES * (' ' + 1)), expected);
   }
 }
 

@@ -53,10 +53,11 @@ TEST(Btf, Requests) {
   expect_layout("http.bpf.o", "ballast_request_key", sizeof(Key),
                 {MEMBER(Key, cgroup_id), MEMBER(Key, role), MEMBER(Key, protocol), MEMBER(Key, pad)});
   using Value = ballast_request_value;
-  expect_layout("http.bpf.o", "ballast_request_value", sizeof(Value),
-                {MEMBER(Value, requests), MEMBER(Value, responses), MEMBER(Value, in_flight),
-                 MEMBER(Value, status), MEMBER(Value, grpc_status), MEMBER(Value, last_seen_ns),
-                 MEMBER(Value, first_byte), MEMBER(Value, last_byte)});
+  expect_layout(
+      "http.bpf.o", "ballast_request_value", sizeof(Value),
+      {MEMBER(Value, requests), MEMBER(Value, responses), MEMBER(Value, in_flight), MEMBER(Value, status),
+       MEMBER(Value, grpc_status), MEMBER(Value, abandoned), MEMBER(Value, no_answer), MEMBER(Value, moved),
+       MEMBER(Value, last_seen_ns), MEMBER(Value, first_byte), MEMBER(Value, last_byte)});
   using Latency = ballast_latency;
   expect_layout(
       "http.bpf.o", "ballast_latency", sizeof(Latency),
@@ -93,10 +94,10 @@ TEST(Btf, Calls) {
 TEST(Btf, Connections) {
   using Value = ballast_connection_value;
   for (const char* object : {"http.bpf.o", "tcp.bpf.o"}) {
-    expect_layout(
-        object, "ballast_connection_value", sizeof(Value),
-        {MEMBER(Value, open), MEMBER(Value, accepted), MEMBER(Value, connected), MEMBER(Value, closed),
-         MEMBER(Value, adopted), MEMBER(Value, retransmits), MEMBER(Value, srtt_us_sum)});
+    expect_layout(object, "ballast_connection_value", sizeof(Value),
+                  {MEMBER(Value, open), MEMBER(Value, accepted), MEMBER(Value, connected),
+                   MEMBER(Value, closed), MEMBER(Value, adopted), MEMBER(Value, retransmits),
+                   MEMBER(Value, srtt_us_sum), MEMBER(Value, followed_kb)});
   }
 }
 

@@ -115,7 +115,8 @@ TEST_F(VerbsTest, RequestsIsTheContract) {
   row.erase("latency_ns");
   EXPECT_EQ(row, Json::parse(R"({"cgroup_id":1001,"cgroup":"/lab/web-0","pod":"web-0","namespace":"shop",
       "container":"app","service":"web","role":"server","protocol":"http1","requests":103,"responses":100,
-      "in_flight":1,"status":{"1xx":0,"2xx":97,"3xx":0,"4xx":0,"5xx":3,"unknown":0},"grpc_status":{}})"));
+      "in_flight":1,"status":{"1xx":0,"2xx":97,"3xx":0,"4xx":0,"5xx":3,"unknown":0},"grpc_status":{},
+      "failed":3,"unknown":0,"abandoned":0,"no_answer":0})"));
   for (const char* which : {"first_byte", "last_byte"}) {
     std::vector<std::string> keys;
     for (const auto& [key, value] : latency.at(which).items()) {
@@ -149,6 +150,8 @@ TEST_F(VerbsTest, GrpcStatusesAreThoseSeen) {
   EXPECT_EQ(row["role"], "client");
   EXPECT_EQ(row["protocol"], "grpc");
   EXPECT_EQ(row["grpc_status"], Json::parse(R"({"0":5,"14":2,"unknown":1})"));
+  EXPECT_EQ(row["failed"], 2);
+  EXPECT_EQ(row["unknown"], 1);
   EXPECT_EQ(row["latency_ns"]["first_byte"]["p99"], 0);
 }
 
