@@ -50,11 +50,14 @@ progress() {
     stdbuf -o0 tr '\n' '\r'
     echo
   else
-    stdbuf -oL awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ {
-      tenth = int(10 * $2 / $3)
-      if (tenth > last && $3 > 20) print "build: " $2 " of " $3 " steps"
-      last = tenth
-    }'
+    local tenth last=0
+    while IFS= read -r line; do
+      if [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]] && [ "${BASH_REMATCH[2]}" -gt 20 ]; then
+        tenth=$((10 * BASH_REMATCH[1] / BASH_REMATCH[2]))
+        [ "$tenth" -le "$last" ] || echo "build: ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} steps"
+        last=$tenth
+      fi
+    done
   fi
 }
 echo "build: $preset (log: $log)"
