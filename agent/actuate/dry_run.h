@@ -13,6 +13,9 @@ class DryRunSink final : public WeightSink {
   std::string name() const override { return "dry-run"; }
   bool in_charge() const override { return false; }
   Status publish(const guard::GuardedWeights& weights) override;
+  guard::Answer answer(const spec::ServiceId&) const override {
+    return {guard::Outcome::kHeldBack, "dry run: nothing is written"};
+  }
   Status withdraw(const spec::ServiceId& service) override;
 };
 

@@ -19,6 +19,19 @@ class WeightSink {
   virtual Status publish(const guard::GuardedWeights& weights) = 0;
   /// The service is not managed any more.
   virtual Status withdraw(const spec::ServiceId& service) = 0;
+  /// What became of the weights of this service that publish() took last; `written` where the sink cannot
+  /// tell more.
+  virtual guard::Answer answer(const spec::ServiceId& service) const {
+    static_cast<void>(service);
+    return {guard::Outcome::kWritten, ""};
+  }
+  /// What an operator said about this Service where the sink looks; nothing where it does not.
+  virtual guard::Word word(const spec::ServiceId& service) const {
+    static_cast<void>(service);
+    return {};
+  }
+  /// Who writes now, where there is a choice; empty where there is none.
+  virtual std::string leader() const { return {}; }
   /// Whether it is this process whose weights reach proxies; false for one of many that only stands by.
   virtual bool in_charge() const { return true; }
   /// Returns when all that was published has left (bounded by a few seconds), then stops.

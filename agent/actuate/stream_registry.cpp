@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/actuate/stream_registry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -145,6 +147,31 @@ std::size_t StreamRegistry::subscribers() const {
   return static_cast<std::size_t>(std::ranges::count_if(streams_, [](const StreamReactor* stream) {
     return !stream->closing_ && stream->state_.subscribed();
   }));
+}
+
+guard::Answer StreamRegistry::answer(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = resources_.find(name);
+  if (found == resources_.end()) {
+    return {};
+  }
+  std::size_t asked = 0;
+  std::size_t acknowledged = 0;
+  for (const StreamReactor* stream : streams_) {
+    const XdsStream::Taken taken = stream->state_.taken(name);
+    if (!taken.rejected.empty()) {
+      return {guard::Outcome::kRefused, stream->peer_ + ": " + taken.rejected};
+    }
+    asked += taken.subscribed ? 1 : 0;
+    acknowledged += taken.subscribed && taken.version == found->second->version ? 1 : 0;
+  }
+  if (asked == 0) {
+    return {guard::Outcome::kHeldBack, "no proxy asks for it"};
+  }
+  return acknowledged == asked
+             ? guard::Answer{guard::Outcome::kAcknowledged, ""}
+             : guard::Answer{guard::Outcome::kWritten, fmt::format("{} of {} proxies have acknowledged it",
+                                                                   acknowledged, asked)};
 }
 
 double StreamRegistry::acknowledgement_delay_s() const {

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "agent/actuate/xds_stream.h"
+#include "agent/guard/guard.h"
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 
 namespace ballast::actuate {
@@ -70,6 +71,8 @@ class StreamRegistry : public std::enable_shared_from_this<StreamRegistry> {
   /// Stops writing; the server then may be shut down.
   void stop();
 
+  /// Of the resource's last publication, over the streams that named it.
+  guard::Answer answer(const std::string& name) const;
   std::size_t subscribers() const;
   double acknowledgement_delay_s() const;
 

@@ -203,6 +203,10 @@ void XdsSink::flush() {
   state_->stop();
 }
 
+guard::Answer XdsSink::answer(const spec::ServiceId& service) const {
+  return state_->registry->answer(resource_name(service));
+}
+
 std::size_t XdsSink::subscribers() const {
   return state_->registry->subscribers();
 }

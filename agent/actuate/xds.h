@@ -81,6 +81,8 @@ class XdsSink final : public WeightSink {
   /// Waits until every proxy has answered the latest, a second at most; then stops listening and
   /// closes the streams. publish() fails from then on.
   void flush() override;
+  /// Acknowledged when every stream that named the service has.
+  guard::Answer answer(const spec::ServiceId& service) const override;
   std::size_t subscribers() const override;
   double acknowledgement_delay_s() const override;
 

@@ -36,7 +36,14 @@ XdsStream::Answer XdsStream::on_request(const envoy::service::discovery::v3::Dis
   }
   if (awaiting_) {
     awaiting_ = false;
-    if (request.has_error_detail()) {
+    const bool rejected = request.has_error_detail();
+    for (const auto& [name, version] : sent_versions_) {
+      Taken& taken = taken_[name];
+      taken.version = rejected ? taken.version : version;
+      taken.rejected = rejected ? request.error_detail().message() : "";
+    }
+    sent_versions_.clear();
+    if (rejected) {
       answer.rejected = request.error_detail().message();
     } else if (live_published_ != 0) {
       answer.acknowledged_s = static_cast<double>(now - live_published_) * 1e-9;
@@ -50,8 +57,16 @@ XdsStream::Answer XdsStream::on_request(const envoy::service::discovery::v3::Dis
     }
   }
   subscriptions_ = std::move(names);
+  std::erase_if(taken_, [&](const auto& entry) { return !subscriptions_.contains(entry.first); });
   std::erase_if(pending_, [&](const auto& entry) { return !subscriptions_.contains(entry.first); });
   return answer;
+}
+
+XdsStream::Taken XdsStream::taken(const std::string& name) const {
+  const auto found = taken_.find(name);
+  Taken taken = found == taken_.end() ? Taken() : found->second;
+  taken.subscribed = subscriptions_.contains(name);
+  return taken;
 }
 
 void XdsStream::on_publish(const ResourcePtr& resource) {
@@ -71,6 +86,7 @@ std::optional<Push> XdsStream::next(MonotonicNs now, MonotonicNs patience) {
     if (pending.live) {
       live_published_ = std::max(live_published_, pending.resource->published);
     }
+    sent_versions_[name] = pending.resource->version;
     push.resources.push_back(std::move(pending.resource));
   }
   pending_.clear();

@@ -60,6 +60,14 @@ class XdsStream {
   /// `patience` ns have gone by: a proxy that never answers is still sent what is new.
   std::optional<Push> next(MonotonicNs now, MonotonicNs patience);
 
+  /// What the proxy has of one resource.
+  struct Taken {
+    bool subscribed = false;
+    std::uint64_t version = 0;  ///< acknowledged last; 0: none
+    std::string rejected;       ///< its message, until it takes a later one
+  };
+  Taken taken(const std::string& name) const;
+
   bool subscribed() const { return !subscriptions_.empty(); }
   bool waiting() const { return !pending_.empty(); }               ///< something is to be sent
   bool settled() const { return pending_.empty() && !awaiting_; }  ///< all is sent and answered
@@ -73,6 +81,8 @@ class XdsStream {
 
   std::set<std::string> subscriptions_;
   std::map<std::string, Pending> pending_;
+  std::map<std::string, std::uint64_t> sent_versions_;  ///< since the last answer
+  std::map<std::string, Taken> taken_;
   std::uint64_t nonce_ = 0;  ///< of the last response; 0 before the first
   bool awaiting_ = false;    ///< the last response is not answered
   MonotonicNs sent_ = 0;

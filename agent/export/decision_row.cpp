@@ -16,11 +16,6 @@ std::int64_t e6(double value) {
   return std::isfinite(value) ? std::llround(std::clamp(value, -kBound, kBound) * 1e6) : 0;
 }
 
-double wanted(const decide::Proposal& proposal) {
-  const double weight = std::exp(proposal.log_prior + proposal.offset);
-  return std::isfinite(weight) ? weight : 0;
-}
-
 const std::string& pod_of(const spec::EndpointObservation& endpoint) {
   return endpoint.telemetry.id.pod;
 }
@@ -89,46 +84,42 @@ ballast_decision_key decision_key(const spec::ServiceId& service, const std::str
   return key;
 }
 
-DecisionRows::DecisionRows(const ServiceTick& service, const TickState& tick)
+DecisionRows::DecisionRows(const turn::Decision& service, const TickState& tick)
     : service_(service), tick_(tick) {
-  const auto& endpoints = service.weights->endpoints();
+  const auto& endpoints = service.weights.endpoints();
   for (const guard::WeightedEndpoint& endpoint : endpoints) {
     weight_sum_ += endpoint.weight;
   }
-  if (service.observation != nullptr) {
-    observed_ = index_if_needed(service.observation->endpoints, endpoints);
-  }
-  if (service.proposal != nullptr) {
-    proposed_ = index_if_needed(service.proposal->endpoints, endpoints);
-    for (const decide::Proposal& proposal : service.proposal->endpoints) {
-      wanted_sum_ += wanted(proposal);
-    }
-  }
+  observed_ = index_if_needed(service.observation.endpoints, endpoints);
+  proposed_ = index_if_needed(service.proposal.endpoints, endpoints);
 }
 
 const decide::Proposal* DecisionRows::proposal(std::size_t index) const {
-  return service_.proposal == nullptr ? nullptr
-                                      : look_up(service_.proposal->endpoints, proposed_, index,
-                                                service_.weights->endpoints()[index].id.pod);
+  return look_up(service_.proposal.endpoints, proposed_, index, service_.weights.endpoints()[index].id.pod);
 }
 
 const spec::EndpointObservation* DecisionRows::observation(std::size_t index) const {
-  return service_.observation == nullptr ? nullptr
-                                         : look_up(service_.observation->endpoints, observed_, index,
-                                                   service_.weights->endpoints()[index].id.pod);
+  return look_up(service_.observation.endpoints, observed_, index, service_.weights.endpoints()[index].id.pod);
 }
 
 sample::DecisionRow DecisionRows::row(std::size_t index) const {
-  const guard::WeightedEndpoint& endpoint = service_.weights->endpoints()[index];
+  const guard::GuardedWeights& weights = service_.weights;
+  const guard::WeightedEndpoint& endpoint = weights.endpoints()[index];
   sample::DecisionRow row;
-  row.key = decision_key(service_.weights->service(), endpoint.id.pod);
+  row.key = decision_key(weights.service(), endpoint.id.pod);
   ballast_decision_value& value = row.value;
   value.decided_ns = tick_.now;
-  value.weight = service_.published ? endpoint.weight : 0;
-  value.mode = static_cast<std::uint32_t>(tick_.mode);
-  value.neutral = service_.weights->neutral() ? 1 : 0;
+  value.weight = endpoint.weight;
+  value.in_force = index < service_.in_force.size() ? service_.in_force[index] : 0;
+  value.outcome = static_cast<std::uint32_t>(service_.answer.outcome);
+  value.mode = static_cast<std::uint32_t>(weights.mode());
+  value.neutral = weights.neutral() ? 1 : 0;
+  value.asked_neutral = weights.asked_neutral() ? 1 : 0;
   value.guard_reasons = endpoint.reasons;
+  value.proposed_e6 = e6(endpoint.proposed_share);
   value.guarded_e6 = e6(weight_sum_ > 0 ? endpoint.weight / weight_sum_ : 0);
+  value.shadow_e6 = e6(endpoint.guarded_share);
+  value.blend_e6 = e6(weights.blend());
   value.action = static_cast<std::uint32_t>(spec::kKeep);
   if (const spec::EndpointObservation* seen = observation(index)) {
     fill_measured(value, *seen, tick_.now);
@@ -137,16 +128,12 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
     value.log_prior_e6 = e6(proposed->log_prior);
     value.offset_e6 = e6(proposed->offset);
     value.action = static_cast<std::uint32_t>(proposed->action);
-    if (service_.proposal->neutral) {
-      value.proposed_e6 = e6(1.0 / static_cast<double>(service_.proposal->endpoints.size()));
-    } else if (wanted_sum_ > 0) {
-      value.proposed_e6 = e6(wanted(*proposed) / wanted_sum_);
-    }
   }
   value.policy_epoch = tick_.policy_epoch;
   value.policy_version = tick_.policy_version;
   copy_text(value.policy, tick_.policy);
-  copy_text(value.why, service_.weights->why());
+  copy_text(value.why, weights.why());
+  copy_text(value.outcome_detail, service_.answer.detail);
   const bool ipv6 = endpoint.address.find(':') != std::string::npos;
   copy_text(value.address,
             (ipv6 ? "[" + endpoint.address + "]" : endpoint.address) + ":" + std::to_string(endpoint.port));

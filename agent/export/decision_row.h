@@ -12,21 +12,20 @@ ballast_decision_key decision_key(const spec::ServiceId& service, const std::str
 /// references: `service` and `tick` must outlive it.
 class DecisionRows {
  public:
-  DecisionRows(const ServiceTick& service, const TickState& tick);
+  DecisionRows(const turn::Decision& service, const TickState& tick);
 
   const decide::Proposal* proposal(std::size_t index) const;
-  /// The row of weights->endpoints()[index].
+  /// The row of weights.endpoints()[index].
   sample::DecisionRow row(std::size_t index) const;
 
  private:
   const spec::EndpointObservation* observation(std::size_t index) const;
 
-  const ServiceTick& service_;
+  const turn::Decision& service_;
   const TickState& tick_;
   std::unordered_map<std::string_view, std::size_t> observed_;
   std::unordered_map<std::string_view, std::size_t> proposed_;
   double weight_sum_ = 0;
-  double wanted_sum_ = 0;
 };
 
 }  // namespace ballast::telemetry

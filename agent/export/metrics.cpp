@@ -132,15 +132,16 @@ void Metrics::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
   spans_lost_ = lost;
 }
 
-void Metrics::set_weights(const guard::GuardedWeights& weights) {
-  ServiceWeights service;
-  service.neutral = weights.neutral();
-  service.endpoints.reserve(weights.endpoints().size());
-  for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
-    service.endpoints.push_back({endpoint.id.pod, endpoint.weight});
+void Metrics::set_decision(const turn::Decision& decision) {
+  const auto& endpoints = decision.weights.endpoints();
+  ServiceWeights service{decision.weights.neutral(), decision.answer.outcome, {}};
+  service.endpoints.reserve(endpoints.size());
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    service.endpoints.push_back({endpoints[i].id.pod, endpoints[i].weight,
+                                 i < decision.in_force.size() ? decision.in_force[i] : 0});
   }
   const std::lock_guard lock(mutex_);
-  weights_[weights.service()] = std::move(service);
+  weights_[decision.weights.service()] = std::move(service);
 }
 
 void Metrics::withdraw(const spec::ServiceId& service) {
@@ -221,15 +222,26 @@ void Metrics::collect_weights(std::vector<MetricFamily>& families) const {
   auto weight = family("ballast_weight", "Weight in force; a fair share is 1000.", MetricType::Gauge);
   auto neutral =
       family("ballast_service_neutral", "1 while all endpoints have equal weights.", MetricType::Gauge);
+  auto decided = family("ballast_decided_weight", "Weight as decided, in force or not.", MetricType::Gauge);
+  auto outcome = family("ballast_decision_outcome", "What became of the decided weights.", MetricType::Gauge);
   for (const auto& [service, weights] : weights_) {
-    gauge(neutral, {{"namespace", service.ns}, {"service", service.name}}, weights.neutral ? 1 : 0);
+    const Labels of_service = {{"namespace", service.ns}, {"service", service.name}};
+    gauge(neutral, of_service, weights.neutral ? 1 : 0);
+    Labels labels = of_service;
+    labels.push_back({"outcome", guard::to_string(weights.outcome)});
+    gauge(outcome, labels, 1);
     for (const EndpointWeight& endpoint : weights.endpoints) {
-      gauge(weight, {{"namespace", service.ns}, {"service", service.name}, {"pod", endpoint.pod}},
-            endpoint.weight);
+      labels = of_service;
+      labels.push_back({"pod", endpoint.pod});
+      gauge(decided, labels, endpoint.decided);
+      if (endpoint.in_force != 0) {
+        gauge(weight, labels, endpoint.in_force);
+      }
     }
   }
-  families.push_back(std::move(weight));
-  families.push_back(std::move(neutral));
+  for (auto* each : {&weight, &neutral, &decided, &outcome}) {
+    families.push_back(std::move(*each));
+  }
 }
 
 void Metrics::collect_agent(std::vector<MetricFamily>& families) const {

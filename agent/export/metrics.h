@@ -22,7 +22,7 @@ class Metrics final : public prometheus::Collectable {
  public:
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
-  void set_weights(const guard::GuardedWeights& weights);
+  void set_decision(const turn::Decision& decision);
   void withdraw(const spec::ServiceId& service);
   std::vector<prometheus::MetricFamily> Collect() const override;
 
@@ -47,10 +47,12 @@ class Metrics final : public prometheus::Collectable {
   };
   struct EndpointWeight {
     std::string pod;
-    std::uint32_t weight = 0;
+    std::uint32_t decided = 0;
+    std::uint32_t in_force = 0;
   };
   struct ServiceWeights {
     bool neutral = true;
+    guard::Outcome outcome = guard::Outcome::kNone;
     std::vector<EndpointWeight> endpoints;
   };
 

@@ -108,8 +108,8 @@ void PrometheusExporter::set_spans(const OtlpCounts& counts, std::uint64_t lost)
   state_->metrics->set_spans(counts, lost);
 }
 
-void PrometheusExporter::set_weights(const guard::GuardedWeights& weights) {
-  state_->metrics->set_weights(weights);
+void PrometheusExporter::set_decision(const turn::Decision& decision) {
+  state_->metrics->set_decision(decision);
 }
 
 void PrometheusExporter::withdraw(const spec::ServiceId& service) {

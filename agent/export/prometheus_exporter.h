@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "agent/export/otlp.h"
-#include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
+#include "agent/turn/decision.h"
 #include "core/base/result.h"
 
 namespace ballast::telemetry {
@@ -41,7 +41,8 @@ struct ExporterOptions {
 ///   container_cpu_time_seconds_total, ballast_run_queue_wait_seconds_total,
 ///   container_memory_usage_bytes, and where the kernel has PSI cAdvisor's
 ///   container_pressure_{cpu,memory,io}_{waiting,stalled}_seconds_total
-/// Of an endpoint and of a service: ballast_weight, ballast_service_neutral (1: equal weights).
+/// Of an endpoint: ballast_weight (in force by us; missing where nothing is), ballast_decided_weight. Of a
+/// service: ballast_service_neutral (1: equal weights), ballast_decision_outcome{outcome} (1).
 /// Of the agent: ballast_samples_total, ballast_reconcile_failures_total, ballast_tick_duration_seconds
 /// (histogram),
 ///   ballast_spans_exported_total, ballast_spans_dropped_total, ballast_spans_lost_total,
@@ -70,8 +71,8 @@ class PrometheusExporter {
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   /// Spans handed to a collector so far, and those that the kernel overwrote before.
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
-  /// The weights in force of one service.
-  void set_weights(const guard::GuardedWeights& weights);
+  /// One service's record.
+  void set_decision(const turn::Decision& decision);
   /// The service has no weights any more.
   void withdraw(const spec::ServiceId& service);
 

@@ -88,11 +88,11 @@ Status StateWriter::write_identity(const std::vector<identity::Pod>& pods, Monot
   return status;
 }
 
-Status StateWriter::write_decisions(const std::vector<ServiceTick>& services, const TickState& tick) {
+Status StateWriter::write_decisions(const std::vector<turn::Decision>& services, const TickState& tick) {
   ++generation_;
   Status status = ok();
   std::size_t refreshed = 0;
-  for (const ServiceTick& service : services) {
+  for (const turn::Decision& service : services) {
     keep_first(status, write_service(service, tick, refreshed));
   }
   keep_first(status, erase_gone());
@@ -103,21 +103,23 @@ Status StateWriter::write_decisions(const std::vector<ServiceTick>& services, co
   return status;
 }
 
-Status StateWriter::write_service(const ServiceTick& service, const TickState& tick, std::size_t& refreshed) {
+Status StateWriter::write_service(const turn::Decision& service, const TickState& tick, std::size_t& refreshed) {
   Status status = ok();
   const DecisionRows made(service, tick);
-  const auto& endpoints = service.weights->endpoints();
-  Rows& rows = rows_[service.weights->service()];
+  const auto& endpoints = service.weights.endpoints();
+  Rows& rows = rows_[service.weights.service()];
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     Row& row = rows[endpoints[i].id.pod];
     row.seen_at = generation_;
     const decide::Proposal* const proposal = made.proposal(i);
     const Pressing pressing = {
-        .weight = service.published ? endpoints[i].weight : 0,
+        .weight = endpoints[i].weight,
+        .in_force = i < service.in_force.size() ? service.in_force[i] : 0,
+        .outcome = service.answer.outcome,
         .guard_reasons = endpoints[i].reasons,
         .action = static_cast<std::uint32_t>(proposal != nullptr ? proposal->action : spec::kKeep),
-        .mode = static_cast<std::uint32_t>(tick.mode),
-        .neutral = service.weights->neutral(),
+        .mode = service.weights.mode(),
+        .neutral = service.weights.neutral(),
         .policy_epoch = tick.policy_epoch,
         .policy_version = tick.policy_version};
     const bool at_once = row.written_at == 0 || !(row.pressing == pressing);
@@ -167,6 +169,7 @@ Status StateWriter::heartbeat(const TickState& tick) {
   meta->policy_crc32 = tick.policy_crc32;
   copy_text(meta->policy, tick.policy);
   copy_text(meta->sink, tick.sink);
+  copy_text(meta->leader, tick.leader);
   copy_text(meta->trouble, tick.trouble);
   return maps_.put_meta(*meta);
 }

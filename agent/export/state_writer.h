@@ -7,23 +7,14 @@
 #include <unordered_map>
 #include <vector>
 
-#include "agent/decide/policy.h"
-#include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/gone.h"
 #include "agent/sample/maps.h"
+#include "agent/turn/decision.h"
 #include "core/base/result.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::telemetry {
-
-/// One service's tick, from what was seen to what was written. Any pointer but `weights` may be null.
-struct ServiceTick {
-  const spec::ServiceObservation* observation = nullptr;
-  const decide::ServiceProposal* proposal = nullptr;
-  const guard::GuardedWeights* weights = nullptr;
-  bool published = false;  ///< a sink has these weights; else the row says weight 0
-};
 
 /// What holds for every row of a tick, and for the heartbeat.
 struct TickState {
@@ -36,14 +27,15 @@ struct TickState {
   std::uint64_t policy_version = 0;
   std::uint32_t policy_crc32 = 0;
   std::string sink;
+  std::string leader;   ///< WeightSink::leader()
   std::string trouble;  ///< what is in the way now; empty when nothing is
 };
 
 /// Keeps what ballastctl shows in the pinned maps: names of cgroups, the last decision of each
 /// endpoint, the heartbeat. It is all there when ballastd is dead.
 ///
-/// A row is written at once when its weight, its guard reasons, its action, its state or its policy
-/// changes. Measured quantities change in every tick: their rows are written in turn, at most
+/// A row is written at once when its weight, what became of it, its guard reasons, its action, its state or
+/// its policy changes. Measured quantities change in every tick: their rows are written in turn, at most
 /// kRefresh of them a tick, so the cost of a tick is bounded; decided_ns tells a row's age. Rows of
 /// cgroups and endpoints that have gone are erased, also those that a former ballastd left.
 class StateWriter {
@@ -57,7 +49,7 @@ class StateWriter {
   /// container that restarted are read under its name.
   Status write_identity(const std::vector<identity::Pod>& pods, MonotonicNs now = SystemClock().now());
   /// `services` is all of the tick: endpoints that are in none of them are erased.
-  Status write_decisions(const std::vector<ServiceTick>& services, const TickState& tick);
+  Status write_decisions(const std::vector<turn::Decision>& services, const TickState& tick);
   /// What the loader wrote into meta stays.
   Status heartbeat(const TickState& tick);
 
@@ -65,9 +57,11 @@ class StateWriter {
   /// The part of a row whose change is written at once.
   struct Pressing {
     std::uint32_t weight = 0;
+    std::uint32_t in_force = 0;
+    guard::Outcome outcome = guard::Outcome::kNone;
     std::uint32_t guard_reasons = 0;
     std::uint32_t action = 0;
-    std::uint32_t mode = 0;
+    guard::Mode mode = guard::Mode::kOff;
     bool neutral = true;
     std::uint64_t policy_epoch = 0;
     std::uint64_t policy_version = 0;
@@ -81,7 +75,7 @@ class StateWriter {
   using Rows = std::unordered_map<std::string, Row>;  ///< by pod
 
   explicit StateWriter(sample::PinnedMaps maps) : maps_(std::move(maps)) {}
-  Status write_service(const ServiceTick& service, const TickState& tick, std::size_t& refreshed);
+  Status write_service(const turn::Decision& service, const TickState& tick, std::size_t& refreshed);
   Status erase_gone();
 
   sample::PinnedMaps maps_;

@@ -87,23 +87,25 @@ std::vector<double> within(const std::vector<double>& weights, double floor, dou
 
 }  // namespace
 
+const char* to_string(Outcome outcome) {
+  static constexpr const char* kNames[] = {"none",      "written",    "acknowledged",
+                                           "held_back", "not_leader", "refused"};
+  const auto i = static_cast<std::size_t>(outcome);
+  return i < std::size(kNames) ? kNames[i] : "unknown";
+}
+
 struct Guard::State {
   struct Service {
     std::vector<WeightedEndpoint> endpoints;  ///< in force
     std::map<Key, std::uint32_t> weights;     ///< in force, by endpoint
     bool neutral = true;                      ///< in force
+    Mode mode = Mode::kOff;
     TripWatch trip;
-  };
-  /// An operator's word on one service outlives its endpoints.
-  struct Override {
-    std::optional<Mode> mode;
-    std::optional<double> blend;
   };
 
   explicit State(const GuardOptions& o) : options(o) {}
 
-  GuardOptions options_for(const spec::ServiceId& service) const;
-  std::optional<Target> forbidden(std::size_t n, const TripWatch& trip, bool tripped,
+  std::optional<Target> forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
   static Target wanted(const ServiceView& view, const GuardOptions& o);
   static bool bound_step(const ServiceView& view, const Service& service, Target& target,
@@ -111,19 +113,8 @@ struct Guard::State {
   static std::vector<std::uint32_t> units_of(Target& target, const GuardOptions& o);
 
   GuardOptions options;
-  bool kill_switch = false;
   std::map<spec::ServiceId, Service> services;
-  std::map<spec::ServiceId, Override> overrides;
 };
-
-GuardOptions Guard::State::options_for(const spec::ServiceId& service) const {
-  GuardOptions o = options;
-  if (const auto it = overrides.find(service); it != overrides.end()) {
-    o.mode = it->second.mode.value_or(o.mode);
-    o.blend = it->second.blend.value_or(o.blend);
-  }
-  return o;
-}
 
 /// What the policy wants, made safe: garbage, staleness, blend, floor and cap.
 Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
@@ -157,15 +148,16 @@ Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
 }
 
 /// Why nothing the policy says may be followed now; nullopt when it may.
-std::optional<Target> Guard::State::forbidden(std::size_t n, const TripWatch& trip, bool tripped,
+std::optional<Target> Guard::State::forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                               const GuardOptions& o) const {
-  if (kill_switch) {
-    return neutral_target(n, kKillSwitch, true, "neutral: the kill switch is on");
+  const std::size_t n = view.endpoints.size();
+  const std::string said = view.word.why.empty() ? "" : " (" + view.word.why + ")";
+  if (view.word.released) {
+    return neutral_target(n, kKillSwitch, true, "neutral: released by hand" + said);
   }
   if (o.mode != Mode::kActive) {
-    return neutral_target(
-        n, 0, true,
-        o.mode == Mode::kShadow ? "neutral: mode shadow, nothing is acted on" : "neutral: mode off");
+    const std::string mode = o.mode == Mode::kShadow ? "mode shadow, nothing is acted on" : "mode off";
+    return neutral_target(n, 0, true, "neutral: " + mode + (o.mode == options.mode ? "" : said));
   }
   if (tripped) {
     return neutral_target(n, kTripped, true, trip.why());
@@ -247,7 +239,8 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
     out.why_ = "no endpoints";
     return out;
   }
-  const GuardOptions o = state_->options_for(view.service);
+  GuardOptions o = state_->options;
+  o.mode = std::min(o.mode, view.word.mode.value_or(o.mode));
   const bool first = !state_->services.contains(view.service);
   State::Service& service = state_->services[view.service];
   const bool tripped = service.trip.update(view.p99_ns, view.error_rate, view.qps, service.neutral, now,
@@ -259,7 +252,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .max_hold_s = kTripMaxHoldS});
   Target target = State::wanted(view, o);
   const std::vector<double> guarded = target.weights;
-  if (auto forbidden = state_->forbidden(view.endpoints.size(), service.trip, tripped, o)) {
+  if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {
     target = std::move(*forbidden);
   }
   const bool members_changed = State::bound_step(view, service, target, o);
@@ -275,6 +268,9 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                  (!target.neutral && moved > 0 && moved >= o.deadband);
   out.neutral_ = target.neutral;
   out.why_ = target.why;
+  out.mode_ = service.mode = o.mode;
+  out.blend_ = o.blend;
+  out.asked_neutral_ = view.neutral;
   out.endpoints_.reserve(n);
   for (std::size_t i = 0; i < n; ++i) {
     const EndpointView& e = view.endpoints[i];
@@ -295,7 +291,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
 GuardedWeights Guard::release(const spec::ServiceId& id) {
   GuardedWeights out;
   out.service_ = id;
-  out.why_ = "released: equal weights";
+  out.why_ = "shutdown: equal weights";
   const auto it = state_->services.find(id);
   if (it == state_->services.end()) {
     return out;
@@ -304,12 +300,14 @@ GuardedWeights Guard::release(const spec::ServiceId& id) {
   out.changed_ = !service.neutral;
   for (WeightedEndpoint& e : service.endpoints) {
     e.weight = GuardedWeights::kWeightScale;
-    e.reasons = kKillSwitch;
+    e.reasons = kShutdown;
   }
   for (auto& [key, weight] : service.weights) {
     weight = GuardedWeights::kWeightScale;
   }
   service.neutral = true;
+  out.mode_ = service.mode;
+  out.blend_ = state_->options.blend;
   out.endpoints_ = service.endpoints;
   return out;
 }
@@ -320,18 +318,6 @@ std::vector<spec::ServiceId> Guard::services() const {
     out.push_back(id);
   }
   return out;
-}
-
-void Guard::set_kill_switch(bool on) {
-  state_->kill_switch = on;
-}
-
-void Guard::set_mode(const spec::ServiceId& service, Mode mode) {
-  state_->overrides[service].mode = mode;
-}
-
-void Guard::set_blend(const spec::ServiceId& service, double blend) {
-  state_->overrides[service].blend = std::isfinite(blend) ? std::clamp(blend, 0.0, 1.0) : 0.0;
 }
 
 }  // namespace ballast::guard

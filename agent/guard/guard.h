@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,33 @@ enum GuardReason : std::uint32_t {
   kGarbage = 1U << 5,     ///< NaN, infinite, negative or all-zero proposal: neutral
   kTripped = 1U << 6,     ///< p99 or errors worse than under neutral for three windows
   kBlend = 1U << 7,       ///< only a part of the change is let through (1, 10, 50, 100 %)
-  kKillSwitch = 1U << 8,  ///< an operator said so
+  kKillSwitch = 1U << 8,  ///< an operator took the service back by hand (`ballastctl release`)
   kNeutral = 1U << 9,     ///< the policy itself asked for equal weights
+  kShutdown = 1U << 10,   ///< the agent ends, and leaves equal weights behind
+};
+
+/// What an operator said about one Service itself, beside the options, which hold for all.
+struct Word {
+  std::optional<Mode> mode;  ///< the lesser of this and the options' is in force
+  bool released = false;     ///< taken back by hand: equal weights
+  std::string why;           ///< where it was said, for people; empty: nothing was
+};
+
+/// What became of a service's weights at the sink that they were handed to.
+enum class Outcome : std::uint32_t {
+  kNone = 0,          ///< not handed to a sink
+  kWritten = 1,       ///< in force as far as the sink can tell
+  kAcknowledged = 2,  ///< and every proxy that asked for them has acknowledged them
+  kHeldBack = 3,      ///< waits, or is not meant to be written; those before stay in force
+  kNotLeader = 4,     ///< another process writes
+  kRefused = 5,       ///< by what they were written to; those before stay in force
+};
+/// "none", "written", "acknowledged", "held_back", "not_leader", "refused".
+const char* to_string(Outcome outcome);
+struct Answer {
+  Outcome outcome = Outcome::kNone;
+  std::string detail;  ///< why, in the words of who said it; empty: nothing to add
+  bool in_force() const { return outcome == Outcome::kWritten || outcome == Outcome::kAcknowledged; }
 };
 
 struct GuardOptions {
@@ -91,6 +117,7 @@ struct ServiceView {
   double p99_ns = 0;  ///< of the whole service in the longer window
   double error_rate = 0;
   double qps = 0;
+  Word word;
   std::vector<EndpointView> endpoints;
 };
 
@@ -101,13 +128,14 @@ struct WeightedEndpoint {
   std::uint32_t weight = 1;   ///< never 0
   std::uint32_t reasons = 0;  ///< GuardReason bits
   double proposed_share = 0;  ///< the policy's, as it came (0 for NaN and infinities); for explain
-  double guarded_share = 0;  ///< after floor, cap, staleness and blend, before the step; what shadow would do
+  /// After floor, cap, staleness and blend, before mode, trip and step: what mode active would go towards.
+  double guarded_share = 0;
 };
 
 class Guard;
 
-/// One service's weights, checked. Only Guard can make one, and a sink accepts nothing else, so
-/// there is no way from a policy to a proxy around the guard.
+/// One service's weights, checked, and the record of how they came about. Only Guard can make one, and a
+/// sink accepts nothing else, so there is no way from a policy to a proxy around the guard.
 ///
 /// Invariants: every weight is in [1, kWeightScale * cap + 1]; the weights of a neutral service
 /// are all equal (Envoy then balances by P2C as if Ballast were not there); the weights sum to
@@ -122,6 +150,11 @@ class GuardedWeights {
   /// false: nothing worth a push has changed since the last weights of this service.
   bool changed() const { return changed_; }
   const std::string& why() const { return why_; }
+  /// In force for this service: the options', unless its own word is less.
+  Mode mode() const { return mode_; }
+  double blend() const { return blend_; }
+  /// The policy itself asked for equal weights; what else made them so is in the reasons and in why().
+  bool asked_neutral() const { return asked_neutral_; }
 
  private:
   friend class Guard;
@@ -131,6 +164,9 @@ class GuardedWeights {
   bool neutral_ = true;
   bool changed_ = false;
   std::string why_;
+  Mode mode_ = Mode::kOff;
+  double blend_ = 1;
+  bool asked_neutral_ = false;
 };
 
 /// Holds against a garbage model and a garbage node. Keeps the weights in force by service.
@@ -146,18 +182,13 @@ class Guard {
   /// in pod, address and port only the first is kept.
   ///
   /// The step is bounded against the weights in force, also on the way to a neutral that the policy
-  /// asked for. Neutral for cause (mode, kill switch, trip, garbage, stale telemetry) is reached in
+  /// asked for. Neutral for cause (mode, release by hand, trip, garbage, stale telemetry) is reached in
   /// one tick. Weights that are not neutral differ by a unit at least, since Envoy reads equal
   /// weights as none.
   GuardedWeights apply(const ServiceView& view, MonotonicNs now);
-  /// Equal weights for what is in force: at shutdown, by the kill switch.
+  /// Equal weights for what is in force, at shutdown.
   GuardedWeights release(const spec::ServiceId& service);
   std::vector<spec::ServiceId> services() const;
-  /// While on, every service is neutral from its next apply().
-  void set_kill_switch(bool on);
-  /// Mode and blend of one service from its next apply(), in place of the options'.
-  void set_mode(const spec::ServiceId& service, Mode mode);
-  void set_blend(const spec::ServiceId& service, double blend);
 
  private:
   struct State;

@@ -183,6 +183,12 @@ void Catalog::on_change(std::function<void()> call) {
   listeners_.push_back(std::move(call));
 }
 
+std::optional<Service> Catalog::service(const std::string& key) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = services_.find(key);
+  return found == services_.end() ? std::nullopt : std::optional(found->second);
+}
+
 std::vector<Service> Catalog::services() const {
   const std::lock_guard lock(mutex_);
   std::map<std::string, std::map<std::string, Endpoint>> found;

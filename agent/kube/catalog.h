@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,8 @@ class Catalog {
   std::string trouble() const;
   /// All Services with the label, in order of namespace and name.
   std::vector<Service> services() const;
+  /// One of them, by NAMESPACE/NAME, without its endpoints.
+  std::optional<Service> service(const std::string& key) const;
   /// Grows with every change.
   std::uint64_t version() const;
   /// `call` is told of changes from a watch's thread; it must not call back into the catalog.

@@ -41,6 +41,7 @@ Loop::Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors)
     : options_(options),
       policy_(std::move(policy)),
       doors_(std::move(doors)),
+      handover_(*doors_.sink),
       observer_(options.observer),
       turn_(options.guard),
       recorder_(options.rollout_steps) {
@@ -54,28 +55,27 @@ void Loop::tick(const sample::Sample& sample) {
   take_parameters();
   const std::vector<identity::Pod>& pods = doors_.identity->pods();
   const spec::LoopTiming now = timing(sample.taken);
-  const auto decisions =
-      turn_.decide(doors_.fleet->exchange(turn_.report(members(observer_.endpoints(sample, pods), pods), now,
-                                                       doors_.sink->in_charge())),
-                   now, policy_.policy());
-  std::vector<telemetry::ServiceTick> ticks;
-  for (const turn::Decision& decision : decisions) {
-    const guard::GuardedWeights& weights = decision.weights;
-    if (weights.endpoints().empty()) {
-      withdraw(weights.service());
-      continue;
+  handover_.settle();
+  auto decisions = turn_.decide(
+      doors_.fleet->exchange(
+          turn_.report(members(observer_.endpoints(sample, pods), pods), now, doors_.sink->in_charge())),
+      now, policy_.policy(), [this](const spec::ServiceId& service) { return doors_.sink->word(service); });
+  std::erase_if(decisions, [this](const turn::Decision& decision) {
+    const bool gone = decision.weights.endpoints().empty();
+    if (gone) {
+      withdraw(decision.weights.service());
     }
-    Service& service = services_[weights.service()];
+    return gone;
+  });
+  for (turn::Decision& decision : decisions) {
+    Service& service = services_[decision.weights.service()];
     learn(service, decision, now);
-    publish(service, weights);
-    ticks.push_back({.observation = &decision.observation,
-                     .proposal = &decision.proposal,
-                     .weights = &weights,
-                     .published = service.published});
+    service.churn = churn_of(service.log_weights, decision.weights);
+    hand_over(decision);
   }
   complain("identity", trouble_of(doors_.identity->trouble()));
   complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
-  write_state(pods, ticks, now);
+  write_state(pods, decisions, now);
   if (doors_.learner != nullptr) {
     doors_.learner->offer(recorder_.take());
   }
@@ -144,37 +144,26 @@ void Loop::learn(Service& service, const turn::Decision& decision, const spec::L
                    now.now);
 }
 
-void Loop::publish(Service& service, const guard::GuardedWeights& weights) {
-  service.churn = churn_of(service.log_weights, weights);
-  if (!weights.changed() && !service.waiting) {
-    return;
-  }
-  const Status status = doors_.sink->publish(weights);
-  service.waiting = !status;
-  complain("publishing weights of " + text(weights.service()), status);
-  if (!status) {
-    return;
-  }
-  service.published = true;
+void Loop::hand_over(turn::Decision& decision) {
+  complain("publishing weights of " + text(decision.weights.service()), handover_.take(decision));
   if (doors_.metrics != nullptr) {
-    doors_.metrics->set_weights(weights);
+    doors_.metrics->set_decision(decision);
   }
-  spdlog::debug("weights published service={} endpoints={} neutral={} why=\"{}\"", text(weights.service()),
-                weights.endpoints().size(), weights.neutral(), weights.why());
 }
 
 void Loop::withdraw(const spec::ServiceId& id) {
   complain("withdrawing " + text(id), doors_.sink->withdraw(id));
   recorder_.forget(id);
   services_.erase(id);
+  handover_.forget(id);
   if (doors_.metrics != nullptr) {
     doors_.metrics->withdraw(id);
   }
   spdlog::info("service withdrawn service={}", text(id));
 }
 
-void Loop::write_state(const std::vector<identity::Pod>& pods,
-                       const std::vector<telemetry::ServiceTick>& services, const spec::LoopTiming& now) {
+void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
+                       const spec::LoopTiming& now) {
   if (!doors_.state) {
     return;
   }
@@ -187,9 +176,10 @@ void Loop::write_state(const std::vector<identity::Pod>& pods,
                                    .policy_version = policy_.version(),
                                    .policy_crc32 = policy_.crc32(),
                                    .sink = doors_.sink->name(),
+                                   .leader = doors_.sink->leader(),
                                    .trouble = trouble()};
   complain("writing identities to their map", doors_.state->write_identity(pods));
-  complain("writing decisions to their map", doors_.state->write_decisions(services, state));
+  complain("writing decisions to their map", doors_.state->write_decisions(decisions, state));
   complain("writing the heartbeat", doors_.state->heartbeat(state));
 }
 
@@ -199,15 +189,17 @@ std::string Loop::trouble() const {
 }
 
 void Loop::release() {
-  const auto decisions = turn_.release();
-  std::vector<telemetry::ServiceTick> ticks;
-  for (const turn::Decision& decision : decisions) {
-    complain("publishing equal weights of " + text(decision.weights.service()),
-             doors_.sink->publish(decision.weights));
-    ticks.push_back({.weights = &decision.weights, .published = true});
+  auto decisions = turn_.release();
+  for (turn::Decision& decision : decisions) {
+    hand_over(decision);
   }
-  write_state(doors_.identity->pods(), ticks, timing(SystemClock().now()));
+  // Told before and after: flush() may take longer than we are given.
+  write_state(doors_.identity->pods(), decisions, timing(SystemClock().now()));
   doors_.sink->flush();
+  for (turn::Decision& decision : decisions) {
+    handover_.complete(decision);
+  }
+  write_state(doors_.identity->pods(), decisions, timing(SystemClock().now()));
   spdlog::info("equal weights published services={}", decisions.size());
 }
 

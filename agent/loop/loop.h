@@ -17,6 +17,7 @@
 #include "agent/guard/guard.h"
 #include "agent/identity/identity.h"
 #include "agent/loop/acting_policy.h"
+#include "agent/loop/handover.h"
 #include "agent/observe/observer.h"
 #include "agent/sample/sample.h"
 #include "agent/turn/turn.h"
@@ -72,23 +73,22 @@ class Loop {
     std::map<spec::EndpointId, double> log_weights;
     observe::RunningReference reference;
     double churn = 0;  ///< sum of |delta log w| that the last tick brought
-    bool published = false;
-    bool waiting = false;  ///< the sink refused the latest weights
   };
 
   void take_parameters();
   spec::LoopTiming timing(MonotonicNs now) const;
   void learn(Service& service, const turn::Decision& decision, const spec::LoopTiming& now);
-  void publish(Service& service, const guard::GuardedWeights& weights);
+  void hand_over(turn::Decision& decision);
   void withdraw(const spec::ServiceId& id);
-  void write_state(const std::vector<identity::Pod>& pods,
-                   const std::vector<telemetry::ServiceTick>& services, const spec::LoopTiming& now);
+  void write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
+                   const spec::LoopTiming& now);
   std::string trouble() const;
   void complain(const std::string& what, const Status& status);
 
   LoopOptions options_;
   ActingPolicy policy_;
   LoopDoors doors_;
+  Handover handover_;
   observe::Observer observer_;
   turn::Turn turn_;
   decide::RolloutRecorder recorder_;

@@ -43,8 +43,10 @@ const std::vector<spec::ServiceObservation>& Turn::observe(std::vector<fleet::Se
   return observations_;
 }
 
-guard::GuardedWeights Turn::apply(const fleet::Service& service, const decide::ServiceProposal& proposal) {
-  const guard::ServiceView view = join(service, proposal, loop_.now);
+guard::GuardedWeights Turn::apply(const fleet::Service& service, const decide::ServiceProposal& proposal,
+                                  const WordOf& word_of) {
+  guard::ServiceView view = join(service, proposal, loop_.now);
+  view.word = word_of ? word_of(view.service) : guard::Word();
   Offsets& offsets = offsets_[service.aggregate.service];
   Offsets next;
   for (const decide::Proposal& p : proposal.endpoints) {
@@ -57,7 +59,7 @@ guard::GuardedWeights Turn::apply(const fleet::Service& service, const decide::S
   return guard_.apply(view, loop_.now);
 }
 
-std::vector<Decision> Turn::act(std::vector<decide::ServiceProposal> proposals) {
+std::vector<Decision> Turn::act(std::vector<decide::ServiceProposal> proposals, const WordOf& word_of) {
   std::vector<Decision> decisions;
   for (std::size_t i = 0; i < std::min(proposals.size(), services_.size()); ++i) {
     spec::ServiceObservation& seen = observations_[i];
@@ -69,7 +71,7 @@ std::vector<Decision> Turn::act(std::vector<decide::ServiceProposal> proposals) 
                                  .offset = seen.endpoints[e].offset};
       }
     }
-    guard::GuardedWeights weights = apply(services_[i], proposal);
+    guard::GuardedWeights weights = apply(services_[i], proposal, word_of);
     decisions.push_back({std::move(seen), std::move(proposal), std::move(weights)});
   }
   for (auto known = offsets_.begin(); known != offsets_.end();) {
@@ -85,12 +87,12 @@ std::vector<Decision> Turn::act(std::vector<decide::ServiceProposal> proposals) 
 }
 
 std::vector<Decision> Turn::decide(std::vector<fleet::Service> services, const spec::LoopTiming& loop,
-                                   decide::Policy& policy) {
+                                   decide::Policy& policy, const WordOf& word_of) {
   std::vector<decide::ServiceProposal> proposals;
   for (const spec::ServiceObservation& seen : observe(std::move(services), loop)) {
     proposals.push_back(policy.decide(seen, loop));
   }
-  return act(std::move(proposals));
+  return act(std::move(proposals), word_of);
 }
 
 std::vector<Decision> Turn::release() {

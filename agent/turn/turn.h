@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <vector>
 
 #include "agent/decide/policy.h"
 #include "agent/fleet/fleet.h"
 #include "agent/guard/guard.h"
+#include "agent/turn/decision.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::turn {
 
-/// One service in one tick: what was seen, what a policy wanted, what the guard made of it.
-struct Decision {
-  spec::ServiceObservation observation;
-  decide::ServiceProposal proposal;
-  guard::GuardedWeights weights;  ///< without endpoints: the service is gone
-};
+/// What an operator said about a Service itself.
+using WordOf = std::function<guard::Word(const spec::ServiceId&)>;
 
 /// The one turn from telemetry and the fleet's view to guarded weights, for the agent's loop, the simulator
 /// and the learner's environment alike. It measures nothing, waits for nobody and writes nothing: the same
@@ -42,10 +40,10 @@ class Turn {
                                                        const spec::LoopTiming& loop);
   /// A proposal for each service that observe() gave, in its order. Of another node's endpoints what that
   /// node decided holds. In order of service; those that were there before and are not now among them.
-  std::vector<Decision> act(std::vector<decide::ServiceProposal> proposals);
+  std::vector<Decision> act(std::vector<decide::ServiceProposal> proposals, const WordOf& word_of = {});
 
   std::vector<Decision> decide(std::vector<fleet::Service> services, const spec::LoopTiming& loop,
-                               decide::Policy& policy);
+                               decide::Policy& policy, const WordOf& word_of = {});
 
   /// Equal weights for all services that are in force, at shutdown.
   std::vector<Decision> release();
@@ -56,7 +54,8 @@ class Turn {
     double in_force = 0;  ///< 0 while the endpoint is not measured or its service level
   };
   using Offsets = std::map<spec::EndpointId, Offset>;
-  guard::GuardedWeights apply(const fleet::Service& service, const decide::ServiceProposal& proposal);
+  guard::GuardedWeights apply(const fleet::Service& service, const decide::ServiceProposal& proposal,
+                              const WordOf& word_of);
 
   guard::Guard guard_;
   std::map<spec::ServiceId, Offsets> offsets_;

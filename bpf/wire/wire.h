@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 5u
+#define BALLAST_WIRE_VERSION 6u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -324,17 +324,23 @@ BALLAST_ASSERT(sizeof(struct ballast_decision_key) == 384, "decision key layout"
 
 #define BALLAST_DECISION_FEATURES 48
 
-/* One endpoint's last decision, for `weights` and `explain`. Fixed point: x1e6. */
+/* The record of one endpoint's last decision, for `weights` and `explain`. Fixed point: x1e6. */
 struct ballast_decision_value {
 	__ballast_u64 decided_ns;
-	__ballast_u32 weight;        /* as handed to the sink; 0 before the first publication */
-	__ballast_u32 mode;          /* 0 off, 1 shadow, 2 active */
+	__ballast_u32 weight;        /* as decided; whether it is in force, `outcome` says */
+	__ballast_u32 in_force;      /* weight that proxies have by us; 0: none */
+	__ballast_u32 outcome;       /* Outcome of agent/guard/guard.h */
+	__ballast_u32 mode;          /* in force for this service: 0 off, 1 shadow, 2 active */
 	__ballast_u32 neutral;       /* 1 while the service is in the neutral state */
+	__ballast_u32 asked_neutral; /* 1: the policy itself asked for equal weights */
 	__ballast_u32 guard_reasons; /* bit set, GuardReason of agent/guard/guard.h */
+	__ballast_u32 pad;           /* zero */
 	__ballast_s64 log_prior_e6;
 	__ballast_s64 offset_e6;   /* delta of design section 5 */
 	__ballast_s64 proposed_e6; /* share proposed by the policy, x1e6 of the service */
-	__ballast_s64 guarded_e6;  /* share after the guard */
+	__ballast_s64 guarded_e6;  /* share by `weight` */
+	__ballast_s64 shadow_e6;   /* share that mode active would go towards */
+	__ballast_s64 blend_e6;    /* of the guard, 0 to 1 */
 	__ballast_s64 features_e6[BALLAST_DECISION_FEATURES];
 	__ballast_u32 feature_count;
 	__ballast_u32 action; /* index into core/spec's action table */
@@ -342,6 +348,7 @@ struct ballast_decision_value {
 	__ballast_u64 policy_version;
 	char policy[32];  /* neutral, prior, learned */
 	char why[160];    /* one sentence for people */
+	char outcome_detail[160];
 	char address[64]; /* ip:port */
 	double raw[12];   /* measured quantities, see BALLAST_RAW_* */
 };
@@ -386,11 +393,12 @@ struct ballast_meta {
 	char build[64];
 	char policy[32];
 	char sink[64];
+	char leader[64];   /* who writes, where one of many does; empty where there is no choice */
 	char trouble[256]; /* what is in the way now: the API server's own words; empty: nothing */
 };
 #define BALLAST_META_HTTP 1u
 #define BALLAST_META_TCP  2u
 #define BALLAST_META_CPU  4u
-BALLAST_ASSERT(sizeof(struct ballast_meta) == 488, "meta layout");
+BALLAST_ASSERT(sizeof(struct ballast_meta) == 552, "meta layout");
 
 #endif

@@ -27,6 +27,7 @@ constexpr Reason kReasons[] = {
     {guard::kBlend, "blend", "let only a part of the change through"},
     {guard::kKillSwitch, "kill_switch", "was told by an operator to keep weights equal"},
     {guard::kNeutral, "neutral", "kept the equal weights that the policy asked for"},
+    {guard::kShutdown, "shutdown", "made them equal, because ballastd ended"},
 };
 
 }  // namespace
@@ -61,6 +62,10 @@ std::vector<Reason> reasons(std::uint32_t bits) {
   return found;
 }
 
+const char* outcome_name(const ballast_decision_value& v) {
+  return guard::to_string(static_cast<guard::Outcome>(v.outcome));
+}
+
 Json decision_json(const sample::DecisionRow& row, MonotonicNs now) {
   const auto& v = row.value;
   Json names = Json::array();
@@ -75,8 +80,14 @@ Json decision_json(const sample::DecisionRow& row, MonotonicNs now) {
           {"weight", v.weight},
           {"neutral", v.neutral != 0},
           {"mode", mode_name(v.mode)},
+          {"in_force", v.in_force},
+          {"outcome", outcome_name(v)},
+          {"outcome_detail", field(v.outcome_detail)},
+          {"proposed_neutral", v.asked_neutral != 0},
           {"proposed_share", e6(v.proposed_e6)},
           {"guarded_share", e6(v.guarded_e6)},
+          {"shadow_share", e6(v.shadow_e6)},
+          {"blend", e6(v.blend_e6)},
           {"log_prior", e6(v.log_prior_e6)},
           {"offset", e6(v.offset_e6)},
           {"guard", names},
@@ -98,6 +109,8 @@ Result<Report> weights(View& view, const std::string& target) {
                {"POD"},
                {"ADDRESS"},
                {"WEIGHT", Align::kRight},
+               {"IN FORCE", Align::kRight},
+               {"OUTCOME"},
                {"SHARE", Align::kRight},
                {"PROPOSED", Align::kRight},
                {"MODE"},
@@ -113,7 +126,7 @@ Result<Report> weights(View& view, const std::string& target) {
     }
     const Name name = name_of(row.key);
     table.row({service_label(name), name.pod, field(v.address), std::to_string(v.weight),
-               human_percent(e6(v.guarded_e6)), human_percent(e6(v.proposed_e6)), mode_name(v.mode),
+               v.in_force == 0 ? "-" : std::to_string(v.in_force), outcome_name(v), human_percent(e6(v.guarded_e6)), human_percent(e6(v.proposed_e6)), mode_name(v.mode),
                field(v.policy), guard.empty() ? "-" : guard, field(v.why)});
   }
   report.text =

@@ -22,6 +22,9 @@ struct Reason {
 /// The guard's reasons in `bits` (GuardReason of agent/guard/guard.h).
 std::vector<Reason> reasons(std::uint32_t bits);
 
+/// What became of it, as guard::to_string(Outcome) has it.
+const char* outcome_name(const ballast_decision_value& v);
+
 Json decision_json(const sample::DecisionRow& row, MonotonicNs now);
 
 inline double e6(std::int64_t fixed) {

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <string>
 
+#include "agent/guard/guard.h"
 #include "core/base/human.h"
 #include "core/base/table.h"
 #include "core/spec/spec.h"
@@ -75,15 +77,31 @@ Json explain_json(const sample::DecisionRow& row, MonotonicNs now) {
 std::string weight_sentence(const sample::DecisionRow& row, std::size_t endpoints, MonotonicNs now) {
   const auto& v = row.value;
   const double age_ns = v.decided_ns > now ? 0 : static_cast<double>(now - v.decided_ns);
-  const std::string share = human_percent(e6(v.guarded_e6));
   const std::string where = fmt::format("{} at {}", field(row.key.pod), field(v.address));
+  const std::string weight = fmt::format("weight {}, {} of the traffic of {} endpoint{}", v.weight,
+                                         human_percent(e6(v.guarded_e6)), endpoints, endpoints == 1 ? "" : "s");
   const std::string when =
       fmt::format("decided {} ago, mode {}", human_duration_ns(age_ns), mode_name(v.mode));
-  if (v.weight == 0) {
-    return fmt::format("{} has no weight yet: nothing was published ({}).\n", where, when);
+  if (v.in_force == v.weight) {
+    return fmt::format("{} has {} ({}).\n", where, weight, when);
   }
-  return fmt::format("{} has weight {}, {} of the traffic of {} endpoint{} ({}).\n", where, v.weight, share,
-                     endpoints, endpoints == 1 ? "" : "s", when);
+  return fmt::format("{} would have {} ({}), but {}.\n", where, weight, when,
+                     v.in_force == 0 ? std::string("no weight of ours is in force")
+                                     : fmt::format("weight {} is in force", v.in_force));
+}
+
+std::string outcome_sentence(const ballast_decision_value& v) {
+  static const std::map<guard::Outcome, const char*> kSentences = {
+      {guard::Outcome::kNone, "it was not handed to a sink yet"},
+      {guard::Outcome::kWritten, "it was written"},
+      {guard::Outcome::kAcknowledged, "every proxy that asked for it has acknowledged it"},
+      {guard::Outcome::kHeldBack, "it is held back"},
+      {guard::Outcome::kNotLeader, "it is not written here, for another process writes"},
+      {guard::Outcome::kRefused, "it was refused"}};
+  const auto found = kSentences.find(static_cast<guard::Outcome>(v.outcome));
+  const std::string detail = field(v.outcome_detail);
+  return fmt::format("  Outcome: {}{}{}.\n", found == kSentences.end() ? "unknown" : found->second,
+                     detail.empty() ? "" : ": ", detail);
 }
 
 std::string measured_sentences(const ballast_decision_value& v) {
@@ -117,7 +135,7 @@ std::string decision_sentences(const ballast_decision_value& v) {
       fmt::format("  Policy {} (epoch {}, version {}): offset {:+.3f}, {}; it proposed {}.\n",
                   field(v.policy), v.policy_epoch, v.policy_version, e6(v.offset_e6),
                   step == 0 ? "kept in this tick" : fmt::format("moved by {:+.2f} in this tick", step),
-                  v.neutral != 0 ? "equal weights" : human_percent(e6(v.proposed_e6)));
+                  v.asked_neutral != 0 ? "equal weights" : human_percent(e6(v.proposed_e6)));
   const auto done = reasons(v.guard_reasons);
   if (done.empty()) {
     out += "  Guard: it changed nothing.\n";
@@ -128,10 +146,14 @@ std::string decision_sentences(const ballast_decision_value& v) {
     }
     out += ".\n";
   }
+  if (v.mode != static_cast<std::uint32_t>(guard::Mode::kActive) && v.asked_neutral == 0) {
+    out += fmt::format("  Mode {}: active, it would go towards {}.\n", mode_name(v.mode),
+                       human_percent(e6(v.shadow_e6)));
+  }
   if (const std::string why = field(v.why); !why.empty()) {
     out += "  Why: " + why + "\n";
   }
-  return out;
+  return out + outcome_sentence(v);
 }
 
 std::string feature_table(const ballast_decision_value& v) {

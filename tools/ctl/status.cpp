@@ -77,6 +77,7 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"policy_version", meta.policy_version},
                  {"policy_crc32", fmt::format("{:08x}", meta.policy_crc32)},
                  {"sink", field(meta.sink)},
+                 {"leader", field(meta.leader)},
                  {"trouble", field(meta.trouble)},
                  {"subscribers", meta.subscribers},
                  {"tick_ms", meta.tick_ms},
@@ -106,6 +107,9 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   table.row({"policy", fmt::format("{}, epoch {}, version {}, crc32 {:08x}", field(meta.policy),
                                    meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
   table.row({"sink", field(meta.sink)});
+  if (meta.leader[0] != 0) {
+    table.row({"leader", field(meta.leader)});
+  }
   table.row({"trouble", meta.trouble[0] == 0 ? "none" : field(meta.trouble)});
   table.row({"subscribers", std::to_string(meta.subscribers)});
   table.row({"tick", std::to_string(meta.tick_ms) + " ms"});

@@ -86,17 +86,24 @@ struct IstioSink::State {
   bool weights_news = false;
   bool membership_news = false;
   std::map<std::string, istio::Weights> weights;
+  std::map<std::string, std::string> tripped;
+  struct Taken {
+    istio::Weights weights;  ///< that the last burst had
+    guard::Answer answer;    ///< what it did with them
+  };
+  std::map<std::string, Taken> taken;
   MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
   std::unique_ptr<LeaderWatches> leader_watches;  ///< null while we do not lead; set by the thread alone
   std::map<std::string, istio::ConflictingRoute> conflicting_routes;
   std::map<std::string, Json> seen;
+  std::set<std::string> released;
+  std::string leader;
   std::string lease_trouble;
   std::string write_trouble;
 
   // The thread's own.
   kube::LeaderLease lease;
   istio::ServiceReconciler reconciler;
-  std::set<std::string> released;
   std::string swept;  ///< the lapsed holder whose overrides were removed
   bool sweep_due = false;
   std::atomic<bool> leads{false};
@@ -198,7 +205,11 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   const Result<kube::LeaseView> view = lease.step(now, options.active);
   complain(lease_trouble, view ? "" : view.error().message);
   if (view) {
-    released = istio::released(view->annotations);
+    {
+      const std::lock_guard lock(mutex);
+      released = istio::released(view->annotations);
+      leader = view->leading ? options.lease.holder : view->lapsed ? "" : view->holder;
+    }
     if (view->took) {
       spdlog::info("leading holder={} before={}", options.lease.holder, view->holder);
       // Where nobody has held it since we did, what we know of the cluster still holds: an API server
@@ -260,9 +271,10 @@ std::string IstioSink::State::trouble() const {
 istio::Wanted IstioSink::State::wanted() {
   istio::Wanted out;
   out.services = catalog->services();
-  out.released = released;
   const std::lock_guard lock(mutex);
+  out.released = released;
   out.weights = weights;
+  out.tripped = tripped;
   for (const auto& [key, conflicting_route] : conflicting_routes) {
     out.conflicting_routes.push_back(conflicting_route);
   }
@@ -286,7 +298,14 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
       return now + 100 * kMs;
     }
     // The Lease has to be renewed between two bursts.
-    next = reconciler.reconcile(wanted(), now, std::min(lease.valid_until(), now + kBurstTime));
+    const istio::Wanted given = wanted();
+    next = reconciler.reconcile(given, now, std::min(lease.valid_until(), now + kBurstTime));
+    std::map<std::string, Taken> answers;
+    for (const auto& [service, of_service] : given.weights) {
+      answers[service] = {of_service, reconciler.answer(service, of_service)};
+    }
+    const std::lock_guard lock(mutex);
+    taken = std::move(answers);
   } else if (!options.active && reconciler.managed() > 0) {
     next = reconciler.hand_back(now) ? 0 : now + 500 * kMs;
   }
@@ -364,12 +383,19 @@ IstioSink::~IstioSink() {
 
 Status IstioSink::publish(const guard::GuardedWeights& weights) {
   istio::Weights by_address;
+  bool tripped = false;
   for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
     by_address[endpoint.address] = endpoint.weight;
+    tripped = tripped || (endpoint.reasons & guard::kTripped) != 0;
   }
+  const std::string key = weights.service().ns + "/" + weights.service().name;
   {
     const std::lock_guard lock(state_->mutex);
-    state_->weights[weights.service().ns + "/" + weights.service().name] = std::move(by_address);
+    state_->weights[key] = std::move(by_address);
+    state_->tripped.erase(key);
+    if (tripped) {
+      state_->tripped[key] = weights.why();
+    }
     state_->published_at = state_->published_at == 0 ? SystemClock().now() : state_->published_at;
   }
   state_->wake(false);
@@ -380,6 +406,7 @@ Status IstioSink::withdraw(const spec::ServiceId& service) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->weights.erase(service.ns + "/" + service.name);
+    state_->tripped.erase(service.ns + "/" + service.name);
   }
   state_->wake(false);
   return ok();
@@ -404,6 +431,50 @@ void IstioSink::flush() {
     spdlog::warn("lease not given up reason=\"{}\"", done.error().message);
   }
   state.leads = false;
+}
+
+guard::Word IstioSink::word(const spec::ServiceId& id) const {
+  const std::string key = id.ns + "/" + id.name;
+  guard::Word word{.mode = guard::Mode::kOff,
+                   .why = state_->catalog->synced() ? std::string("no label ") + kube::kModeLabel
+                                                    : "Services are not read yet"};
+  if (const auto service = state_->catalog->service(key)) {
+    word.mode = service->mode == "active"   ? guard::Mode::kActive
+                : service->mode == "shadow" ? guard::Mode::kShadow
+                                            : guard::Mode::kOff;
+    word.why = std::string("label ") + kube::kModeLabel + "=" + service->mode;
+  }
+  const std::lock_guard lock(state_->mutex);
+  if (state_->released.contains("*") || state_->released.contains(key)) {
+    word.released = true;
+    word.why = "ballastctl release";
+  }
+  return word;
+}
+
+guard::Answer IstioSink::answer(const spec::ServiceId& id) const {
+  const std::string key = id.ns + "/" + id.name;
+  const std::lock_guard lock(state_->mutex);
+  if (!state_->options.active) {
+    return {guard::Outcome::kHeldBack, "this agent's mode writes nothing"};
+  }
+  if (!state_->leads) {
+    return {guard::Outcome::kNotLeader, state_->leader.empty() ? "nobody leads" : state_->leader + " leads"};
+  }
+  const auto handed = state_->weights.find(key);
+  const auto taken = state_->taken.find(key);
+  if (handed == state_->weights.end()) {
+    return {};
+  }
+  if (taken == state_->taken.end() || taken->second.weights != handed->second) {
+    return {guard::Outcome::kHeldBack, "its turn to be written has not come yet"};
+  }
+  return taken->second.answer;
+}
+
+std::string IstioSink::leader() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->leader;
 }
 
 double IstioSink::acknowledgement_delay_s() const {

@@ -73,6 +73,10 @@ class IstioSink final : public WeightSink {
   /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;
   bool in_charge() const override { return leading(); }
+  /// By the Service's label, and by what was released by hand.
+  guard::Word word(const spec::ServiceId& service) const override;
+  guard::Answer answer(const spec::ServiceId& service) const override;
+  std::string leader() const override;
   /// istiod's quiet time and how long weights waited for their write of late, an estimate: istiod does not
   /// tell when proxies acknowledged.
   double acknowledgement_delay_s() const override;

@@ -336,6 +336,11 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       continue;
     }
     if (wanted.weights.contains(service.key())) {
+      if (const auto trip = wanted.tripped.find(service.key()); trip != wanted.tripped.end()) {
+        say(service, true, "Tripped", trip->second);
+      } else if (said_[service.key()] == "Tripped") {
+        say(service, false, "Recovered", "the guard lets weights through again");
+      }
       kept.insert(service.key());
       by_subset(service) ? keep_subsets(service, wanted, now) : keep(service, wanted, now);
     }
@@ -355,6 +360,26 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   }
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
   return next_;
+}
+
+guard::Answer ServiceReconciler::answer(const std::string& service, const Weights& weights) const {
+  if (const auto failed = troubles_.find("write " + service); failed != troubles_.end()) {
+    return {guard::Outcome::kRefused, failed->second};
+  }
+  const auto found = held_.find(service);
+  if (found == held_.end() || found->second.phase == Phase::kLeaving) {
+    const auto said = said_.find(service);
+    return {guard::Outcome::kHeldBack, said == said_.end() ? "the Service is not managed" : said->second};
+  }
+  const Held& held = found->second;
+  const bool same = std::ranges::all_of(held.endpoints, [&](const Json& endpoint) {
+    const auto weight = weights.find(endpoint.at("address").get<std::string>());
+    return weight == weights.end() || endpoint.at("weight") == weight->second;
+  });
+  if (held.phase != Phase::kRouted || !same) {
+    return {guard::Outcome::kHeldBack, "it waits for its time: Envoy merges what comes within a second"};
+  }
+  return {guard::Outcome::kWritten, ""};
 }
 
 Status ServiceReconciler::sweep(MonotonicNs now) {

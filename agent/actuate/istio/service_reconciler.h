@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/actuate/istio/writer.h"
+#include "agent/guard/guard.h"
 #include "agent/kube/catalog.h"
 #include "core/base/clock.h"
 
@@ -18,8 +19,9 @@ namespace ballast::actuate::istio {
 struct Wanted {
   std::vector<kube::Service> services;  ///< all that carry the label
   std::vector<ConflictingRoute> conflicting_routes;
-  std::map<std::string, Weights> weights;  ///< by NAMESPACE/NAME; who is missing is not managed
-  std::set<std::string> released;          ///< by hand; "*" is all
+  std::map<std::string, Weights> weights;      ///< by NAMESPACE/NAME; who is missing is not managed
+  std::set<std::string> released;              ///< by hand; "*" is all
+  std::map<std::string, std::string> tripped;  ///< whose weights did harm, and how: for an Event
   /// Our VirtualServices and ServiceEntries as the API server shows them, "KIND NS/NAME" to spec.
   std::map<std::string, Json> seen;
 };
@@ -71,6 +73,8 @@ class ServiceReconciler {
   /// After reconcile(): does a change of weights that is not small wait for its time or for the budget?
   bool hurry() const { return hurry_; }
   std::uint64_t writes() const { return writes_; }
+  /// What became of these weights of a Service (NAMESPACE/NAME).
+  guard::Answer answer(const std::string& service, const Weights& weights) const;
   /// What failed last and has not worked since, with the call; empty when all does.
   std::string trouble() const;
 

@@ -160,6 +160,35 @@ TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) 
   EXPECT_THAT(log(), ElementsAre("MERGE entry", "MERGE entry")) << "membership has no budget";
 }
 
+TEST_F(ServiceReconcilerTest, ItTellsWhatBecameOfTheWeights) {
+  using guard::Outcome;
+  ServiceReconciler reconciler(*client_, {.apart_ns = 2 * kSecond});
+  const auto outcome = [&](const Wanted& given) {
+    return reconciler.answer("shop/web", given.weights.at("shop/web")).outcome;
+  };
+  EXPECT_EQ(outcome(wanted()), Outcome::kHeldBack) << "nothing was done yet";
+  reconciler.reconcile(wanted(), 100 * kSecond);
+  EXPECT_EQ(outcome(wanted()), Outcome::kHeldBack) << "no route leads to it yet";
+  reconciler.reconcile(wanted(), 101 * kSecond);
+  EXPECT_EQ(outcome(wanted()), Outcome::kWritten);
+  reconciler.reconcile(wanted(1100), 102 * kSecond);
+  EXPECT_EQ(outcome(wanted(1100)), Outcome::kHeldBack) << "Envoy would hold it back longer";
+  reconciler.reconcile(wanted(1100), 103 * kSecond);
+  EXPECT_EQ(outcome(wanted(1100)), Outcome::kWritten);
+}
+
+TEST_F(ServiceReconcilerTest, ATripIsAnEventAndSoIsItsEnd) {
+  ServiceReconciler reconciler(*client_, {});
+  reconciler.reconcile(wanted(), 100 * kSecond);
+  reconciler.reconcile(wanted(), 101 * kSecond);
+  Wanted tripped = wanted();
+  tripped.tripped["shop/web"] = "p99 was 5 s under weights and 1 s without";
+  reconciler.reconcile(tripped, 102 * kSecond);
+  reconciler.reconcile(tripped, 103 * kSecond);
+  reconciler.reconcile(wanted(), 104 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed", "Tripped", "Recovered"));
+}
+
 TEST_F(ServiceReconcilerTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
   ServiceReconciler reconciler(*client_, {.apart_ns = 2 * kSecond});
   reconciler.reconcile(wanted(), 100 * kSecond);

@@ -181,5 +181,31 @@ TEST_F(XdsStreamTest, TooManyNamesAreRefused) {
   EXPECT_TRUE(stream_.subscribed());
 }
 
+TEST_F(XdsStreamTest, ItKnowsWhatTheProxyHasTaken) {
+  publish("shop/web");
+  request({"shop/web"}, "");
+  EXPECT_TRUE(stream_.taken("shop/web").subscribed);
+  EXPECT_FALSE(stream_.taken("shop/cart").subscribed);
+  sent();
+  EXPECT_EQ(stream_.taken("shop/web").version, 0U) << "sent, not answered";
+  request({"shop/web"}, "1");
+  EXPECT_EQ(stream_.taken("shop/web").version, 1U);
+  publish("shop/web");
+  sent();
+  request({"shop/web"}, "2", "no such cluster");
+  EXPECT_EQ(stream_.taken("shop/web").version, 1U) << "it keeps what it had";
+  EXPECT_EQ(stream_.taken("shop/web").rejected, "no such cluster");
+  publish("shop/web");
+  sent();
+  now_ += kPatience;
+  publish("shop/web");
+  sent();  // without an answer to the one before
+  request({"shop/web"}, "4");
+  EXPECT_EQ(stream_.taken("shop/web").version, 4U);
+  EXPECT_EQ(stream_.taken("shop/web").rejected, "");
+  request({}, "4");
+  EXPECT_FALSE(stream_.taken("shop/web").subscribed);
+}
+
 }  // namespace
 }  // namespace ballast::actuate

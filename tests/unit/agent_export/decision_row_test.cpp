@@ -16,7 +16,7 @@ class DecisionRowTest : public ::testing::Test {
  protected:
   void SetUp() override {
     tick_.now = 9'000'000'000;
-    tick_.mode = guard::Mode::kActive;
+    tick_.mode = guard::Mode::kShadow;  // the service's own is what counts
     tick_.policy = "learned";
     tick_.policy_epoch = 3;
     tick_.policy_version = 14;
@@ -36,8 +36,8 @@ class DecisionRowTest : public ::testing::Test {
   }
 
   sample::DecisionRow row(std::size_t index) {
-    const ServiceTick service{&observation_, &proposal_, &weights_, published_};
-    return DecisionRows(service, tick_).row(index);
+    const turn::Decision decision{observation_, proposal_, weights_, answer_, in_force_};
+    return DecisionRows(decision, tick_).row(index);
   }
 
   Weigher weigher_;
@@ -45,7 +45,8 @@ class DecisionRowTest : public ::testing::Test {
   spec::ServiceObservation observation_;
   decide::ServiceProposal proposal_;
   TickState tick_;
-  bool published_ = true;
+  guard::Answer answer_ = {guard::Outcome::kAcknowledged, "by all"};
+  std::vector<std::uint32_t> in_force_ = {1500, 500};
 };
 
 TEST_F(DecisionRowTest, HoldsWhatWasSeenWantedAndDone) {
@@ -55,7 +56,13 @@ TEST_F(DecisionRowTest, HoldsWhatWasSeenWantedAndDone) {
   EXPECT_STREQ(made.key.pod, "web-0");
   EXPECT_EQ(made.value.decided_ns, 9'000'000'000U);
   EXPECT_EQ(made.value.weight, weights_.endpoints()[0].weight);
+  EXPECT_EQ(made.value.in_force, 1500U);
+  EXPECT_EQ(made.value.outcome, static_cast<unsigned>(guard::Outcome::kAcknowledged));
+  EXPECT_STREQ(made.value.outcome_detail, "by all");
   EXPECT_EQ(made.value.mode, 2U);
+  EXPECT_EQ(made.value.asked_neutral, 0U);
+  EXPECT_EQ(made.value.blend_e6, 1'000'000);
+  EXPECT_NEAR(static_cast<double>(made.value.shadow_e6), 750'000, 1);
   EXPECT_EQ(made.value.neutral, 0U);
   EXPECT_EQ(made.value.guard_reasons, weights_.endpoints()[0].reasons);
   EXPECT_NEAR(static_cast<double>(made.value.log_prior_e6), std::log(3.0) * 1e6, 1);
@@ -78,7 +85,8 @@ TEST_F(DecisionRowTest, EndpointsAreMatchedByPodNotByPlace) {
   std::reverse(observation_.endpoints.begin(), observation_.endpoints.end());
   std::reverse(proposal_.endpoints.begin(), proposal_.endpoints.end());
   EXPECT_EQ(row(0).value.raw[BALLAST_RAW_QPS], 30);
-  EXPECT_NEAR(static_cast<double>(row(1).value.proposed_e6), 250'000, 1);
+  EXPECT_EQ(row(0).value.raw[BALLAST_RAW_QPS], 30);
+  EXPECT_EQ(row(1).value.raw[BALLAST_RAW_QPS], 10);
 }
 
 TEST_F(DecisionRowTest, EndpointThatNobodyMeasuredHasItsWeightAlone) {
@@ -88,18 +96,20 @@ TEST_F(DecisionRowTest, EndpointThatNobodyMeasuredHasItsWeightAlone) {
   EXPECT_EQ(made.value.weight, weights_.endpoints()[1].weight);
   EXPECT_EQ(made.value.feature_count, 0U);
   EXPECT_EQ(made.value.action, spec::kKeep);
-  EXPECT_EQ(made.value.proposed_e6, 0);
 }
 
-TEST_F(DecisionRowTest, BeforeAPublicationTheWeightIsZero) {
-  published_ = false;
-  EXPECT_EQ(row(0).value.weight, 0U);
-  EXPECT_GT(row(0).value.guarded_e6, 0);
+TEST_F(DecisionRowTest, NothingIsInForceThatNobodySaidIs) {
+  answer_ = {};
+  in_force_ = {};
+  EXPECT_EQ(row(0).value.in_force, 0U);
+  EXPECT_EQ(row(0).value.outcome, 0U);
+  EXPECT_EQ(row(0).value.weight, weights_.endpoints()[0].weight) << "what was decided stays readable";
 }
 
 TEST_F(DecisionRowTest, NeutralProposalIsAnEqualShare) {
-  proposal_.neutral = true;
+  weights_ = weigher_.weights("web", {1, 1}, true);
   EXPECT_EQ(row(0).value.proposed_e6, 500'000);
+  EXPECT_EQ(row(0).value.asked_neutral, 1U);
 }
 
 TEST_F(DecisionRowTest, GarbageStaysReadable) {
@@ -110,7 +120,6 @@ TEST_F(DecisionRowTest, GarbageStaysReadable) {
   const sample::DecisionRow made = row(0);
   EXPECT_EQ(made.value.log_prior_e6, 0);
   EXPECT_EQ(made.value.features_e6[0], 0);
-  EXPECT_EQ(made.value.proposed_e6, 0);
   EXPECT_EQ(std::string(made.value.policy), std::string(31, 'x'));
   EXPECT_EQ(row(1).value.offset_e6, 0);
 }

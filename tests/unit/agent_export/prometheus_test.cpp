@@ -182,12 +182,20 @@ TEST_F(PrometheusTest, LossNeverGoesBackWhenTheMapsAreMadeAnew) {
 
 TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
   const guard::GuardedWeights weights = weigher_.weights("web", {3, 1});
-  exporter_->set_weights(weights);
+  turn::Decision decision{{}, {}, weights, {guard::Outcome::kNotLeader, "node-1 leads"}};
+  exporter_->set_decision(decision);
+  EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U) << "standing by, nothing of ours is in force";
+  EXPECT_EQ(scrape().at("ballast_decided_weight" + kWeb0 + "}"), weights.endpoints()[0].weight);
+  EXPECT_EQ(scrape().at(R"(ballast_decision_outcome{namespace="shop",service="web",outcome="not_leader"})"),
+            1);
+  decision.answer = {guard::Outcome::kWritten, ""};
+  decision.in_force = {weights.endpoints()[0].weight, weights.endpoints()[1].weight};
+  exporter_->set_decision(decision);
   Series series = scrape();
   EXPECT_EQ(series.at("ballast_weight" + kWeb0 + "}"), weights.endpoints()[0].weight);
   EXPECT_GT(weights.endpoints()[0].weight, weights.endpoints()[1].weight);
   EXPECT_EQ(series.at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 0);
-  exporter_->set_weights(weigher_.weights("web", {1, 1}, true));
+  exporter_->set_decision({{}, {}, weigher_.weights("web", {1, 1}, true)});
   EXPECT_EQ(scrape().at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 1);
   exporter_->withdraw({"shop", "web"});
   EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U);

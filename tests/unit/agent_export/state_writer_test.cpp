@@ -141,9 +141,9 @@ class StateWriterTest : public ::testing::Test {
   }
 
   void write(const std::vector<guard::GuardedWeights>& weights) {
-    std::vector<ServiceTick> services;
+    std::vector<turn::Decision> services;
     for (const guard::GuardedWeights& one : weights) {
-      services.push_back({nullptr, nullptr, &one, true});
+      services.push_back({{}, {}, one, {guard::Outcome::kWritten, ""}});
     }
     tick_.now += 250'000'000;
     const Status written = writer_->write_decisions(services, tick_);
@@ -209,6 +209,23 @@ TEST_F(StateWriterTest, DecisionsAreWrittenAndGoneEndpointsErased) {
   EXPECT_EQ(rows.begin()->first, "web/web-0");
 }
 
+TEST_F(StateWriterTest, WhatBecameOfADecisionIsWrittenAtOnce) {
+  std::vector<double> shares(1000, 1.0);
+  turn::Decision decision{{}, {}, weigher_.weights("web", shares), {guard::Outcome::kHeldBack, "waits"}};
+  const auto write_one = [&] {
+    tick_.now += 250'000'000;
+    EXPECT_TRUE(writer_->write_decisions({decision}, tick_).ok());
+  };
+  write_one();
+  EXPECT_EQ(decisions()["web/web-7"].in_force, 0U);
+  EXPECT_STREQ(decisions()["web/web-7"].outcome_detail, "waits");
+  decision.answer = {guard::Outcome::kWritten, ""};
+  decision.in_force.assign(1000, 1000);
+  write_one();
+  EXPECT_EQ(fresh(), 1000U);
+  EXPECT_EQ(decisions()["web/web-7"].in_force, 1000U);
+}
+
 TEST_F(StateWriterTest, SmallFleetIsFreshInEveryTick) {
   const std::vector<guard::GuardedWeights> weights = {weigher_.weights("web", {3, 1})};
   for (int i = 0; i < 4; ++i) {
@@ -255,6 +272,7 @@ TEST_F(StateWriterTest, HeartbeatKeepsWhatTheLoaderWrote) {
   tick_.subscribers = 5;
   tick_.policy_crc32 = 0xabcd;
   tick_.sink = "xds:127.0.0.1:15010";
+  tick_.leader = "node-1";
   tick_.trouble = std::string(400, 'x');
   ASSERT_TRUE(writer_->heartbeat(tick_).ok());
   const auto meta = maps_->meta();
@@ -267,6 +285,7 @@ TEST_F(StateWriterTest, HeartbeatKeepsWhatTheLoaderWrote) {
   EXPECT_EQ(meta->policy_crc32, 0xabcdU);
   EXPECT_STREQ(meta->policy, "prior");
   EXPECT_STREQ(meta->sink, "xds:127.0.0.1:15010");
+  EXPECT_STREQ(meta->leader, "node-1");
   EXPECT_EQ(meta->loaded_ns, 42U);
   EXPECT_EQ(meta->flags, BALLAST_META_HTTP);
 }

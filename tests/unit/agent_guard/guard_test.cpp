@@ -182,37 +182,47 @@ TEST(Guard, BlendGoesPartOfTheWay) {
   const GuardedWeights g = guard.apply(view({3, 2, 1}), 1);
   EXPECT_EQ(weights(g), (Weights{1250, 1000, 750}));
   EXPECT_TRUE(reasons(g) & kBlend);
-  guard.set_blend(kWeb, 1);
-  EXPECT_EQ(weights(guard.apply(view({3, 2, 1}), 2)), (Weights{1500, 1000, 500}));
-  guard.set_blend(kWeb, std::numeric_limits<double>::quiet_NaN());
-  EXPECT_TRUE(guard.apply(view({3, 2, 1}), 3).neutral());
 }
 
 TEST(Guard, ShadowAndOffWriteEqualWeightsAndSayWhatTheyWould) {
   for (const Mode mode : {Mode::kShadow, Mode::kOff}) {
     Bench bench;
     bench.apply(view({3, 1}), 5);
-    bench.guard.set_mode(kWeb, mode);
-    const GuardedWeights g = bench.apply(view({3, 1}));
+    auto labelled = view({3, 1});
+    labelled.word = {.mode = mode, .why = "its label"};
+    const GuardedWeights g = bench.apply(labelled);
+    EXPECT_EQ(g.mode(), mode);
+    EXPECT_THAT(g.why(), ::testing::HasSubstr("its label"));
     EXPECT_TRUE(g.neutral());
     EXPECT_TRUE(g.changed());
     EXPECT_EQ(weights(g), (Weights{1000, 1000}));
     EXPECT_THAT(g.why(), ::testing::HasSubstr("mode"));
     EXPECT_NEAR(g.endpoints()[0].guarded_share, 0.75, 1e-9);
-    bench.guard.set_mode(kWeb, Mode::kActive);
-    EXPECT_FALSE(bench.apply(view({3, 1})).neutral());
+    labelled.word.mode = Mode::kActive;
+    EXPECT_FALSE(bench.apply(labelled).neutral());
   }
 }
 
-TEST(Guard, KillSwitch) {
+TEST(Guard, AServiceReleasedByHandIsNeutral) {
   Bench bench;
   bench.apply(view({3, 1}), 5);
-  bench.guard.set_kill_switch(true);
-  const GuardedWeights g = bench.apply(view({3, 1}));
+  auto released = view({3, 1});
+  released.word = {.released = true, .why = "ballastctl release"};
+  const GuardedWeights g = bench.apply(released);
   EXPECT_TRUE(g.neutral());
   EXPECT_TRUE(reasons(g) & kKillSwitch);
-  bench.guard.set_kill_switch(false);
+  EXPECT_THAT(g.why(), ::testing::HasSubstr("ballastctl release"));
   EXPECT_FALSE(bench.apply(view({3, 1})).neutral());
+}
+
+TEST(Guard, AServicesOwnWordIsNeverMoreThanTheOptions) {
+  Guard guard(GuardOptions{.mode = Mode::kShadow});
+  auto labelled = view({3, 1});
+  labelled.word = {.mode = Mode::kActive, .why = "its label"};
+  const GuardedWeights g = guard.apply(labelled, kTick);
+  EXPECT_TRUE(g.neutral());
+  EXPECT_EQ(g.mode(), Mode::kShadow);
+  EXPECT_EQ(g.why(), "neutral: mode shadow, nothing is acted on") << "the label is not the cause";
 }
 
 TEST(Guard, ReleaseGivesEqualWeightsForWhatIsInForce) {

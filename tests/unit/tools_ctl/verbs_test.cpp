@@ -81,7 +81,8 @@ class VerbsTest : public ::testing::Test {
     set(row.key.service, "web");
     set(row.key.pod, pod);
     row.value.decided_ns = SystemClock().now();
-    row.value.weight = weight;
+    row.value.weight = row.value.in_force = weight;
+    row.value.outcome = static_cast<std::uint32_t>(guard::Outcome::kAcknowledged);
     row.value.mode = 2;
     row.value.guard_reasons = guard::kCap | guard::kStep;
     row.value.log_prior_e6 = 693'147;
