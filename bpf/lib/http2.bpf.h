@@ -226,8 +226,6 @@ static __always_inline void http2_answer_begins(struct __sk_buff *skb, struct ht
 		latency_add(&row->first_byte, d->first_ns - slot->start_ns);
 	call_answered(skb, &c->call, c->cgroup_id, c->role, protocol, 0, slot->start_ns,
 		      d->first_ns, now, status);
-	if (span_every)
-		span_first_byte(skb, d->stream, d->first_ns);
 }
 
 /* `count` requests that will have no answer, of which `unanswered` had not begun to have one.
@@ -355,8 +353,11 @@ static __always_inline void http2_answer_head(struct __sk_buff *skb, struct http
 			http2_untracked_end(c, h, d, status);
 		return;
 	}
-	if (!slot->answered)
+	if (!slot->answered) {
 		http2_answer_begins(skb, c, h, slot, d, now);
+		if (span_every)
+			span_first_byte(skb, id, d->first_ns);
+	}
 	if (end)
 		http2_answered(skb, c, h, slot, id, d->fields.grpc_status, now);
 }
