@@ -24,7 +24,7 @@ Places make_places() {
 
 }  // namespace
 
-void DurationHistogram::add(const sample::Latency& latency) {
+void DurationHistogram::add(const spec::Latency& latency) {
   static const Places kPlaces = make_places();
   if (latency.count == 0) {
     return;

@@ -19,7 +19,7 @@ struct DurationHistogram {
 
   /// Adds a tick's kernel buckets. One that a bound cuts is counted, whole, where its middle lies,
   /// so a request is at most 6.25 % from its place.
-  void add(const sample::Latency& latency);
+  void add(const spec::Latency& latency);
 };
 
 }  // namespace ballast::telemetry

@@ -71,7 +71,7 @@ struct Container {
 struct ContainerTick {
   TickCounts counts;
   bool sampled = false;
-  std::vector<const sample::Latency*> first_byte;
+  std::vector<const spec::Latency*> first_byte;
   double limit_cores = 0;
   double memory_bytes = 0;
   double memory_limit_bytes = 0;
@@ -194,8 +194,8 @@ void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& 
     return;
   }
   tick.counts.interval_ns = sample.interval_ns;
-  sample::Latency merged;
-  const sample::Latency* latency = tick.first_byte.front();  // nearly always the only one
+  spec::Latency merged;
+  const spec::Latency* latency = tick.first_byte.front();  // nearly always the only one
   if (tick.first_byte.size() > 1) {
     for (const auto* part : tick.first_byte) {
       merged.add(*part);
@@ -223,6 +223,7 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   const double window_s = seconds(sum.interval_ns);
   telemetry.qps = ratio(static_cast<double>(sum.requests), window_s);
   telemetry.tick_requests = static_cast<double>(tick.requests);
+  window.first_byte().store(telemetry.latency);
   telemetry.p50_ns = window.first_byte().quantile_ns(0.5);
   telemetry.p99_ns = window.first_byte().quantile_ns(0.99);
   telemetry.error_rate =

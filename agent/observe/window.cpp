@@ -74,7 +74,7 @@ void Window::clear() {
   first_byte_ = {};
 }
 
-void Window::push(const TickCounts& counts, const sample::Latency& latency) {
+void Window::push(const TickCounts& counts, const spec::Latency& latency) {
   const auto& buckets = latency.buckets;
   Tick tick{counts, latency.count, latency.sum_ns, {}};
   tick.buckets.reserve(std::min<std::uint64_t>(latency.count, kUsualBuckets));

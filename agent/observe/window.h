@@ -53,11 +53,11 @@ class Window {
   explicit Window(std::uint64_t length_ns) : length_ns_(length_ns) {}
   void clear();
   /// `latency` holds the first-byte histograms of the tick.
-  void push(const TickCounts& counts, const sample::Latency& latency);
+  void push(const TickCounts& counts, const spec::Latency& latency);
 
   bool empty() const { return ticks_.empty(); }
   const TickCounts& sum() const { return sum_; }
-  const sample::Latency& first_byte() const { return first_byte_; }
+  const spec::Latency& first_byte() const { return first_byte_; }
 
  private:
   // A tick fills few of the 218 buckets, so those alone are kept for the day it leaves.
@@ -72,7 +72,7 @@ class Window {
   std::uint64_t length_ns_;
   std::deque<Tick> ticks_;
   TickCounts sum_;
-  sample::Latency first_byte_;
+  spec::Latency first_byte_;
 };
 
 }  // namespace ballast::observe

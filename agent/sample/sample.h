@@ -10,21 +10,11 @@
 #include "agent/sample/pressure.h"
 #include "bpf/wire/wire.h"
 #include "core/base/clock.h"
+#include "core/spec/latency.h"
 
 namespace ballast::sample {
 
 using CgroupId = std::uint64_t;
-
-/// A latency histogram's growth over one tick, or its total. Buckets as in bpf/wire/histogram.h.
-struct Latency {
-  std::uint64_t count = 0;
-  std::uint64_t sum_ns = 0;
-  std::array<std::uint64_t, BALLAST_HIST_BUCKETS> buckets{};
-
-  void add(const Latency& other);
-  /// Quantile q in [0,1] in ns, linear inside the bucket; 0 when empty.
-  double quantile_ns(double q) const;
-};
 
 /// What one cgroup did in one tick. Deltas are wrap and restart safe: a counter that went back
 /// (map made anew) counts from zero. Server role only; client-side calls are never mixed in.
@@ -36,8 +26,8 @@ struct CgroupSample {
   std::uint64_t errors = 0;      ///< failed answers (Outcomes::failed) and `unanswered`
   std::uint64_t unanswered = 0;  ///< that ended without an answer, whoever gave up
   std::uint64_t unknown = 0;     ///< of `responses`: whose status was not seen
-  Latency first_byte;
-  Latency last_byte;
+  spec::Latency first_byte;
+  spec::Latency last_byte;
   std::int64_t connections = 0;  ///< open now; see Reconciler
   /// Open connections by the kernel's socket table less those that the programs counted, at the
   /// last reconcile. None: the table does not speak for this cgroup.

@@ -23,15 +23,15 @@ struct Counters {
   std::uint64_t unknown = 0;
   std::int64_t in_flight = 0;
   std::int64_t connections = 0;
-  Latency first_byte;
-  Latency last_byte;
+  spec::Latency first_byte;
+  spec::Latency last_byte;
   std::uint64_t on_cpu_ns = 0;
   std::uint64_t running_ns = 0;  ///< turns on a CPU that are not over
   std::uint64_t wait_ns = 0;
   std::uint64_t self_wait_ns = 0;
 };
 
-void add(Latency& to, const ballast_latency& from) {
+void add(spec::Latency& to, const ballast_latency& from) {
   to.count += from.count;
   to.sum_ns += from.sum_ns;
   for (std::size_t i = 0; i < to.buckets.size(); ++i) {
@@ -43,11 +43,11 @@ std::uint64_t grown(std::uint64_t now, std::uint64_t before) {
   return now >= before ? now - before : now;
 }
 
-Latency grown(const Latency& now, const Latency& before) {
+spec::Latency grown(const spec::Latency& now, const spec::Latency& before) {
   if (now.count < before.count || now.sum_ns < before.sum_ns) {
     return now;
   }
-  Latency delta;
+  spec::Latency delta;
   delta.count = now.count - before.count;
   delta.sum_ns = now.sum_ns - before.sum_ns;
   for (std::size_t i = 0; i < delta.buckets.size(); ++i) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/spec/latency.h"
+
 namespace ballast::observe {
 namespace {
 
@@ -72,55 +74,15 @@ class Column {
   std::vector<double> values_;
 };
 
-// Latency of one endpoint's requests as a log-logistic through its p50 and p99, the two that
-// telemetry carries.
-struct LatencyShape {
-  double share;  // of the service's requests
-  double middle;
-  double scale;
-};
-
-std::vector<LatencyShape> latency_shapes(std::span<const spec::EndpointTelemetry> endpoints) {
-  static const double kLogit99 = std::log(99.0);
-  std::vector<LatencyShape> shapes;
-  double qps = 0;
-  for (const auto& e : endpoints) {
-    if (!e.known || !sane(e.qps) || !sane(e.p50_ns) || !sane(e.p99_ns) || e.qps <= 0 || e.p50_ns <= 0) {
-      continue;
+// All requests together, as each endpoint's kernel counted them.
+spec::Latency pooled_latency(std::span<const spec::EndpointTelemetry> endpoints) {
+  spec::Latency pooled;
+  for (const auto& endpoint : endpoints) {
+    if (endpoint.known) {
+      pooled.add(endpoint.latency);
     }
-    const double middle = std::log(e.p50_ns);
-    const double scale = (std::log(std::max(e.p99_ns, e.p50_ns)) - middle) / kLogit99;
-    shapes.push_back({e.qps, middle, std::max(scale, 1e-3)});
-    qps += e.qps;
   }
-  for (auto& shape : shapes) {
-    shape.share /= qps;
-  }
-  return shapes;
-}
-
-// Quantile of all requests together, by bisection of the mixture's distribution in log latency.
-double pooled_quantile(const std::vector<LatencyShape>& shapes, double q) {
-  constexpr int kHalvings = 20;  // of a range of at most a few octaves: far below a bucket's width
-  if (shapes.empty()) {
-    return 0;
-  }
-  const double logit = std::log(q / (1 - q));
-  double low = shapes.front().middle + logit * shapes.front().scale;
-  double high = low;
-  for (const auto& shape : shapes) {
-    low = std::min(low, shape.middle + logit * shape.scale);
-    high = std::max(high, shape.middle + logit * shape.scale);
-  }
-  for (int i = 0; i < kHalvings && high - low > 1e-4; ++i) {
-    const double x = (low + high) / 2;
-    double below = 0;
-    for (const auto& shape : shapes) {
-      below += shape.share / (1 + std::exp((shape.middle - x) / shape.scale));
-    }
-    (below < q ? low : high) = x;
-  }
-  return std::exp((low + high) / 2);
+  return pooled;
 }
 
 double error_rate(std::span<const spec::EndpointTelemetry> endpoints) {
@@ -187,9 +149,9 @@ spec::ServiceAggregate aggregate(const spec::ServiceId& service,
   result.cpu_imbalance = utilisation.coefficient_of_variation();
   result.memory_imbalance =
       Column(endpoints, &spec::EndpointTelemetry::memory_share, false).coefficient_of_variation();
-  const auto shapes = latency_shapes(endpoints);
-  result.p50_ns = pooled_quantile(shapes, 0.5);
-  result.p99_ns = pooled_quantile(shapes, 0.99);
+  const spec::Latency latency = pooled_latency(endpoints);
+  result.p50_ns = latency.quantile_ns(0.5);
+  result.p99_ns = latency.quantile_ns(0.99);
   result.error_rate = error_rate(endpoints);
   fill_capacity(result, endpoints);
   result.persistence_s = persistence.update(endpoints, loop.now);

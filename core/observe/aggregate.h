@@ -12,10 +12,10 @@ namespace ballast::observe {
 /// The whole service from its endpoints' latest telemetry, of all nodes. Called once a tick and
 /// service; `persistence` is that service's own and takes one step.
 ///
-/// Medians, means and spreads are over known endpoints, and each over those whose value makes
-/// sense (finite, not negative; latencies, speeds and capacities above 0). mean and max are over
-/// all endpoints' own features. `offsets`, the deltas in force, are parallel to `endpoints`;
-/// missing ones are 0. Total.
+/// p50 and p99 are of the endpoints' latency histograms added up; 0 while none has any. Medians, means and
+/// spreads are over known endpoints, and each over those whose value makes sense (finite, not negative;
+/// latencies, speeds and capacities above 0). mean and max are over all endpoints' own features. `offsets`,
+/// the deltas in force, are parallel to `endpoints`; missing ones are 0. Total.
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,
                                  std::span<const double> offsets, const spec::LoopTiming& loop,

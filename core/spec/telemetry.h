@@ -25,6 +25,16 @@ struct EndpointId {
   auto operator<=>(const EndpointId&) const = default;
 };
 
+/// One bucket of bpf/wire/histogram.h that is not empty.
+struct LatencyBucket {
+  std::uint16_t index = 0;
+  std::uint32_t count = 0;
+  auto operator<=>(const LatencyBucket&) const = default;
+};
+
+/// In rising order of their index.
+using LatencyBuckets = std::vector<LatencyBucket>;
+
 /// What is known of one endpoint at one tick, in units. `known` says which of it could be
 /// measured: a value that was not measured must not be used.
 struct EndpointTelemetry {
@@ -57,6 +67,8 @@ struct EndpointTelemetry {
   /// Requests a second this endpoint can carry well: qps / utilisation (gRFC A58), cut by a success
   /// below the service's; 0 where unknown.
   double capacity_qps = 0;
+  /// First byte, longer window: what p50_ns and p99_ns are quantiles of. To be added up over endpoints.
+  LatencyBuckets latency;
 };
 
 /// The service as a whole, made from all nodes' telemetry by the fleet.
@@ -73,7 +85,7 @@ struct ServiceAggregate {
   double median_speed = 1;
   double median_capacity_qps = 0;  ///< over known endpoints; stands in for the unknown
   double mean_capacity_qps = 0;    ///< unknown ones counted with the median
-  double p50_ns = 0;               ///< of the service, requests pooled (weighted by qps)
+  double p50_ns = 0;  ///< of the service, of all its requests: the endpoints' histograms added up
   double p99_ns = 0;
   double error_rate = 0;
   double cpu_imbalance = 0;  ///< coefficient of variation of utilisation

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "agent/sample/sample.h"
+#include "core/spec/latency.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::uint64_t ns = 0;
@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::abort();
   }
   // Each pair of bytes is a bucket and what is in it.
-  ballast::sample::Latency latency;
+  ballast::spec::Latency latency;
   for (std::size_t i = sizeof ns; i + 1 < size; i += 2) {
     latency.buckets[data[i] % BALLAST_HIST_BUCKETS] += data[i + 1];
     latency.count += data[i + 1];

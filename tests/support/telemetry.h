@@ -3,13 +3,26 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "core/spec/latency.h"
 #include "core/spec/telemetry.h"
 
 namespace ballast::testing {
 
 inline constexpr std::uint64_t kMillisecond = 1'000'000;
 inline constexpr std::uint64_t kTick = 250 * kMillisecond;
+
+/// The histogram of these requests.
+inline spec::LatencyBuckets latencies(const std::vector<double>& ns) {
+  spec::Latency dense;
+  for (const double each : ns) {
+    ++dense.buckets[ballast_hist_bucket(static_cast<unsigned long long>(each))];
+  }
+  spec::LatencyBuckets out;
+  dense.store(out);
+  return out;
+}
 
 /// A known endpoint of shop/web with plain values.
 inline spec::EndpointTelemetry endpoint(const std::string& pod, double capacity_qps = 100) {

@@ -7,8 +7,8 @@
 
 namespace ballast::ctl {
 
-inline sample::Latency latency_of(const ballast_latency& wire) {
-  sample::Latency latency;
+inline spec::Latency latency_of(const ballast_latency& wire) {
+  spec::Latency latency;
   latency.count = wire.count;
   latency.sum_ns = wire.sum_ns;
   std::copy(std::begin(wire.buckets), std::end(wire.buckets), latency.buckets.begin());

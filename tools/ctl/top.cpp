@@ -29,11 +29,11 @@ std::uint64_t grown(std::uint64_t before, std::uint64_t now) {
   return now >= before ? now - before : now;
 }
 
-sample::Latency grown(const sample::Latency& before, const sample::Latency& now) {
+spec::Latency grown(const spec::Latency& before, const spec::Latency& now) {
   if (now.count < before.count) {
     return now;
   }
-  sample::Latency delta;
+  spec::Latency delta;
   delta.count = now.count - before.count;
   delta.sum_ns = grown(before.sum_ns, now.sum_ns);
   for (std::size_t i = 0; i < delta.buckets.size(); ++i) {
@@ -58,7 +58,7 @@ Row measured_row(const TopSample::Cgroup& before, const TopSample::Cgroup& now, 
   Row row;
   row.name = now.name;
   row.measured = true;
-  const sample::Latency delta = grown(before.first_byte, now.first_byte);
+  const spec::Latency delta = grown(before.first_byte, now.first_byte);
   row.qps = seconds > 0 ? static_cast<double>(grown(before.responses, now.responses)) / seconds : 0;
   row.p50_ns = delta.quantile_ns(0.5);
   row.p99_ns = delta.quantile_ns(0.99);

@@ -20,7 +20,7 @@ struct TopSample {
     std::uint64_t requests = 0;
     std::int64_t in_flight = 0;
     std::uint64_t on_cpu_ns = 0;
-    sample::Latency first_byte;
+    spec::Latency first_byte;
   };
   std::map<sample::CgroupId, Cgroup> cgroups;
 };

@@ -15,8 +15,8 @@ std::uint64_t cgroup_id(const std::filesystem::path& folder) {
   return ::stat(folder.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_ino) : 0;
 }
 
-sample::Latency to_latency(const ballast_latency& from) {
-  sample::Latency out;
+spec::Latency to_latency(const ballast_latency& from) {
+  spec::Latency out;
   out.count = from.count;
   out.sum_ns = from.sum_ns;
   std::copy(std::begin(from.buckets), std::end(from.buckets), out.buckets.begin());
@@ -24,11 +24,11 @@ sample::Latency to_latency(const ballast_latency& from) {
 }
 
 /// What came since; all of it when the counter went back.
-sample::Latency since(const sample::Latency& now, const sample::Latency& before) {
+spec::Latency since(const spec::Latency& now, const spec::Latency& before) {
   if (now.count < before.count) {
     return now;
   }
-  sample::Latency out = now;
+  spec::Latency out = now;
   out.count -= before.count;
   out.sum_ns -= before.sum_ns;
   for (std::size_t i = 0; i < out.buckets.size(); ++i) {

@@ -15,8 +15,8 @@ namespace ballast::lab {
 struct KernelPod {
   std::uint64_t requests = 0;  ///< since the maps were made
   std::int64_t in_flight = 0;
-  sample::Latency first_byte;  ///< totals
-  sample::Latency last_byte;
+  spec::Latency first_byte;  ///< totals
+  spec::Latency last_byte;
   double rps = 0;     ///< since the reading before
   double p50_ms = 0;  ///< first byte, since the reading before
   double p99_ms = 0;
@@ -35,7 +35,7 @@ class KernelView {
  private:
   struct Before {
     std::uint64_t requests = 0;
-    sample::Latency first_byte;
+    spec::Latency first_byte;
   };
   std::filesystem::path bpffs_;
   std::filesystem::path v2_root_;

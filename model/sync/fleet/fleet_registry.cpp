@@ -109,6 +109,12 @@ ReportVerdict FleetRegistry::judge(const NodeReport& report, MonotonicNs now, st
   return ReportVerdict::kAccepted;
 }
 
+ReportVerdict FleetRegistry::refuse(ReportVerdict verdict) {
+  const std::lock_guard lock(mutex_);
+  ++counts_.verdicts[static_cast<std::size_t>(verdict)];
+  return verdict;
+}
+
 ReportVerdict FleetRegistry::report(NodeReport report, MonotonicNs now, std::string* why) {
   std::string reason;
   const std::lock_guard lock(mutex_);

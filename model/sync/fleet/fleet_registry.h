@@ -60,6 +60,8 @@ class FleetRegistry {
   FleetRegistry(const FleetRegistry&) = delete;
   FleetRegistry& operator=(const FleetRegistry&) = delete;
 
+  /// Counts a report that is refused before it could be read.
+  ReportVerdict refuse(ReportVerdict verdict);
   /// Takes the report in, or changes nothing and says why.
   ReportVerdict report(NodeReport report, MonotonicNs now, std::string* why = nullptr);
   /// For a node that reported before: its services, or with `whole` all of them with their endpoints.

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
 #include <grpcpp/support/proto_buffer_reader.h>
+
+#include <utility>
 
 #include "ballast_sync.pb.h"
 #include "model/sync/server/worker_stream.h"
@@ -17,32 +20,52 @@ class FleetStream final : public StreamHandler {
   grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) override;
 };
 
+std::size_t count(grpc::ByteBuffer& in) {
+  grpc::ProtoBufferReader reader(&in);
+  return endpoints_in(reader);
+}
+
 grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
   thread_local v1::NodeReport message;
+  fleet::FleetRegistry& registry = state().registry;
   const std::size_t length = in.Length();
   if (length > ServerState::kLongestReport) {
     return too_large(length, ServerState::kLongestReport);
   }
-  bool parsed = false;
-  {
-    grpc::ProtoBufferReader reader(&in);
-    parsed = message.ParseFromZeroCopyStream(&reader);
+  v1::FleetAnswer reply;
+  const auto refuse = [&](fleet::ReportVerdict verdict, const std::string& why) {
+    reply.set_verdict(static_cast<v1::FleetAnswer::Verdict>(registry.refuse(verdict)));
+    reply.set_reason(why);
+  };
+  // An empty endpoint is two bytes on the wire and some 200 in memory, so they are counted before they are
+  // made.
+  if (const std::size_t endpoints = count(in); endpoints > registry.most_endpoints()) {
+    refuse(fleet::ReportVerdict::kTooMany,
+           fmt::format("too_many: {} endpoints where {} are the most", endpoints, registry.most_endpoints()));
+  } else {
+    bool parsed = false;
+    {
+      grpc::ProtoBufferReader reader(&in);
+      parsed = message.ParseFromZeroCopyStream(&reader);
+    }
+    if (!parsed) {
+      return {grpc::INVALID_ARGUMENT, "not a ballast.sync.v1.NodeReport"};
+    }
+    if (auto status = check_identity(message.node_id(), "node_id"); !status.ok()) {
+      return status;
+    }
+    const MonotonicNs now = SystemClock().now();
+    if (auto report = from_wire(message)) {
+      std::string why;
+      const auto verdict = registry.report(std::move(*report), now, &why);
+      reply.set_verdict(static_cast<v1::FleetAnswer::Verdict>(verdict));
+      reply.set_reason(why);
+    } else {
+      refuse(fleet::ReportVerdict::kMalformed, report.error().message);
+    }
+    to_wire(registry.view(id(), message.whole(), now), now, &reply);
   }
   in.Clear();
-  if (!parsed) {
-    return {grpc::INVALID_ARGUMENT, "not a ballast.sync.v1.NodeReport"};
-  }
-  if (auto status = check_identity(message.node_id(), "node_id"); !status.ok()) {
-    return status;
-  }
-  const MonotonicNs now = SystemClock().now();
-  std::string why;
-  const auto verdict =
-      state().registry.report(from_wire(message, state().registry.most_endpoints()), now, &why);
-  v1::FleetAnswer reply;
-  reply.set_verdict(static_cast<v1::FleetAnswer::Verdict>(verdict));
-  reply.set_reason(why);
-  to_wire(state().registry.view(id(), message.whole(), now), now, &reply);
   const grpc::Slice bytes(reply.SerializeAsString());
   out = grpc::ByteBuffer(&bytes, 1);
   state().count_answer(length, out.Length(), false);

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sync/wire/fleet_wire.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+
 #include <algorithm>
 #include <string>
+#include <utility>
 
+#include "bpf/wire/histogram.h"
 #include "core/spec/spec.h"
 
 namespace ballast::sync {
@@ -14,113 +19,96 @@ float narrow(double value) {
   return static_cast<float>(value);
 }
 
-void put(const fleet::EndpointReport& e, MonotonicNs now, v1::EndpointReport* out) {
-  const spec::EndpointTelemetry& t = e.telemetry;
-  out->set_namespace_(t.id.service.ns);
-  out->set_service(t.id.service.name);
-  out->set_pod(t.id.pod);
-  out->set_address(t.address);
-  out->set_port(t.port);
-  out->set_age_ns(now > t.taken ? now - t.taken : 0);
-  out->set_qps(narrow(t.qps));
-  out->set_tick_requests(narrow(t.tick_requests));
-  out->set_p50_ns(narrow(t.p50_ns));
-  out->set_p99_ns(narrow(t.p99_ns));
-  out->set_tick_p50_ns(narrow(t.tick_p50_ns));
-  out->set_in_flight(narrow(t.in_flight));
-  out->set_error_rate(narrow(t.error_rate));
-  out->set_success(narrow(t.success));
-  out->set_cpu_cores(narrow(t.cpu_cores));
-  out->set_cpu_limit_cores(narrow(t.cpu_limit_cores));
-  out->set_wait_share(narrow(t.wait_share));
-  out->set_speed(narrow(t.speed));
-  out->set_utilisation(narrow(t.utilisation));
-  out->set_memory_bytes(narrow(t.memory_bytes));
-  out->set_memory_share(narrow(t.memory_share));
-  out->set_capacity_qps(narrow(t.capacity_qps));
-  out->set_offset(narrow(e.offset));
+// The numbers that travel as floats, each by the name that it has on both sides.
+// clang-format off
+#define BALLAST_ENDPOINT_NUMBERS(NUMBER) \
+  NUMBER(qps) NUMBER(tick_requests) NUMBER(p50_ns) NUMBER(p99_ns) NUMBER(tick_p50_ns) NUMBER(in_flight) \
+  NUMBER(error_rate) NUMBER(success) NUMBER(cpu_cores) NUMBER(cpu_limit_cores) NUMBER(wait_share) \
+  NUMBER(speed) NUMBER(utilisation) NUMBER(memory_bytes) NUMBER(memory_share) NUMBER(capacity_qps)
+#define BALLAST_SERVICE_NUMBERS(NUMBER) \
+  NUMBER(median_p50_ns) NUMBER(median_p99_ns) NUMBER(median_in_flight) NUMBER(median_wait_share) \
+  NUMBER(mean_qps) NUMBER(mean_utilisation) NUMBER(median_speed) NUMBER(median_capacity_qps) \
+  NUMBER(mean_capacity_qps) NUMBER(p50_ns) NUMBER(p99_ns) NUMBER(error_rate) NUMBER(cpu_imbalance) \
+  NUMBER(memory_imbalance) NUMBER(persistence_s) NUMBER(capacity_spread)
+#define BALLAST_PUT(name) to->set_##name(static_cast<float>(ours.name));
+#define BALLAST_GET(name) ours.name = static_cast<double>(from.name());
+// clang-format on
+
+void put(const fleet::EndpointReport& e, MonotonicNs now, v1::EndpointReport* to) {
+  const spec::EndpointTelemetry& ours = e.telemetry;
+  to->set_namespace_(ours.id.service.ns);
+  to->set_service(ours.id.service.name);
+  to->set_pod(ours.id.pod);
+  to->set_address(ours.address);
+  to->set_port(ours.port);
+  to->set_age_ns(now > ours.taken ? now - ours.taken : 0);
+  BALLAST_ENDPOINT_NUMBERS(BALLAST_PUT)
+  to->set_offset(narrow(e.offset));
+  std::uint32_t before = 0;
+  for (const spec::LatencyBucket& bucket : ours.latency) {
+    to->add_latency_gaps(bucket.index - before);
+    to->add_latency_counts(bucket.count);
+    before = bucket.index;
+  }
 }
 
-fleet::EndpointReport get(const v1::EndpointReport& from, MonotonicNs now) {
+// False for what is no histogram; nothing is reserved before its size is known to be one's.
+bool get(const v1::EndpointReport& from, spec::LatencyBuckets& out) {
+  const auto& gaps = from.latency_gaps();
+  const auto& counts = from.latency_counts();
+  if (gaps.size() != counts.size() || gaps.size() > BALLAST_HIST_BUCKETS) {
+    return false;
+  }
+  out.reserve(static_cast<std::size_t>(gaps.size()));
+  std::uint64_t index = 0;
+  for (int i = 0; i < gaps.size(); ++i) {
+    index += gaps[i];
+    if (index >= BALLAST_HIST_BUCKETS || counts[i] == 0 || (i > 0 && gaps[i] == 0)) {
+      return false;
+    }
+    out.push_back({static_cast<std::uint16_t>(index), counts[i]});
+  }
+  return true;
+}
+
+std::optional<fleet::EndpointReport> get(const v1::EndpointReport& from, MonotonicNs now) {
   fleet::EndpointReport out;
-  spec::EndpointTelemetry& t = out.telemetry;
-  t.id = {{from.namespace_(), from.service()}, from.pod()};
-  t.address = from.address();
-  t.port = static_cast<std::uint16_t>(from.port());
-  t.known = true;
-  t.taken = now - std::min<MonotonicNs>(now, from.age_ns());
-  t.qps = static_cast<double>(from.qps());
-  t.tick_requests = static_cast<double>(from.tick_requests());
-  t.p50_ns = static_cast<double>(from.p50_ns());
-  t.p99_ns = static_cast<double>(from.p99_ns());
-  t.tick_p50_ns = static_cast<double>(from.tick_p50_ns());
-  t.in_flight = static_cast<double>(from.in_flight());
-  t.error_rate = static_cast<double>(from.error_rate());
-  t.success = static_cast<double>(from.success());
-  t.cpu_cores = static_cast<double>(from.cpu_cores());
-  t.cpu_limit_cores = static_cast<double>(from.cpu_limit_cores());
-  t.wait_share = static_cast<double>(from.wait_share());
-  t.speed = static_cast<double>(from.speed());
-  t.utilisation = static_cast<double>(from.utilisation());
-  t.memory_bytes = static_cast<double>(from.memory_bytes());
-  t.memory_share = static_cast<double>(from.memory_share());
-  t.capacity_qps = static_cast<double>(from.capacity_qps());
+  if (!get(from, out.telemetry.latency)) {
+    return std::nullopt;
+  }
+  spec::EndpointTelemetry& ours = out.telemetry;
+  ours.id = {{from.namespace_(), from.service()}, from.pod()};
+  ours.address = from.address();
+  ours.port = static_cast<std::uint16_t>(from.port());
+  ours.known = true;
+  ours.taken = now - std::min<MonotonicNs>(now, from.age_ns());
+  BALLAST_ENDPOINT_NUMBERS(BALLAST_GET)
   out.offset = static_cast<double>(from.offset());
   return out;
 }
 
-void put(const spec::ServiceAggregate& a, v1::ServiceReport* out) {
-  out->set_namespace_(a.service.ns);
-  out->set_name(a.service.name);
-  out->set_endpoints(static_cast<std::uint32_t>(a.endpoints));
-  out->set_known(static_cast<std::uint32_t>(a.known));
-  out->set_median_p50_ns(narrow(a.median_p50_ns));
-  out->set_median_p99_ns(narrow(a.median_p99_ns));
-  out->set_median_in_flight(narrow(a.median_in_flight));
-  out->set_median_wait_share(narrow(a.median_wait_share));
-  out->set_mean_qps(narrow(a.mean_qps));
-  out->set_mean_utilisation(narrow(a.mean_utilisation));
-  out->set_median_speed(narrow(a.median_speed));
-  out->set_median_capacity_qps(narrow(a.median_capacity_qps));
-  out->set_mean_capacity_qps(narrow(a.mean_capacity_qps));
-  out->set_p50_ns(narrow(a.p50_ns));
-  out->set_p99_ns(narrow(a.p99_ns));
-  out->set_error_rate(narrow(a.error_rate));
-  out->set_cpu_imbalance(narrow(a.cpu_imbalance));
-  out->set_memory_imbalance(narrow(a.memory_imbalance));
-  out->set_persistence_s(narrow(a.persistence_s));
-  out->set_capacity_spread(narrow(a.capacity_spread));
-  out->set_spec_version(spec::kVersion);
-  out->mutable_mean()->Add(a.mean.begin(), a.mean.end());
-  out->mutable_max()->Add(a.max.begin(), a.max.end());
+void put(const spec::ServiceAggregate& ours, v1::ServiceReport* to) {
+  to->set_namespace_(ours.service.ns);
+  to->set_name(ours.service.name);
+  to->set_endpoints(static_cast<std::uint32_t>(ours.endpoints));
+  to->set_known(static_cast<std::uint32_t>(ours.known));
+  BALLAST_SERVICE_NUMBERS(BALLAST_PUT)
+  to->set_spec_version(spec::kVersion);
+  to->mutable_mean()->Add(ours.mean.begin(), ours.mean.end());
+  to->mutable_max()->Add(ours.max.begin(), ours.max.end());
 }
 
-bool get(const v1::ServiceReport& from, spec::ServiceAggregate& a) {
-  if (from.spec_version() != spec::kVersion || from.mean_size() != static_cast<int>(a.mean.size()) ||
-      from.max_size() != static_cast<int>(a.max.size())) {
+bool get(const v1::ServiceReport& from, spec::ServiceAggregate& ours) {
+  if (from.spec_version() != spec::kVersion || from.mean_size() != static_cast<int>(ours.mean.size()) ||
+      from.max_size() != static_cast<int>(ours.max.size())) {
     return false;
   }
-  a.service = {from.namespace_(), from.name()};
-  a.endpoints = from.endpoints();
-  a.known = from.known();
-  a.median_p50_ns = static_cast<double>(from.median_p50_ns());
-  a.median_p99_ns = static_cast<double>(from.median_p99_ns());
-  a.median_in_flight = static_cast<double>(from.median_in_flight());
-  a.median_wait_share = static_cast<double>(from.median_wait_share());
-  a.mean_qps = static_cast<double>(from.mean_qps());
-  a.mean_utilisation = static_cast<double>(from.mean_utilisation());
-  a.median_speed = static_cast<double>(from.median_speed());
-  a.median_capacity_qps = static_cast<double>(from.median_capacity_qps());
-  a.mean_capacity_qps = static_cast<double>(from.mean_capacity_qps());
-  a.p50_ns = static_cast<double>(from.p50_ns());
-  a.p99_ns = static_cast<double>(from.p99_ns());
-  a.error_rate = static_cast<double>(from.error_rate());
-  a.cpu_imbalance = static_cast<double>(from.cpu_imbalance());
-  a.memory_imbalance = static_cast<double>(from.memory_imbalance());
-  a.persistence_s = static_cast<double>(from.persistence_s());
-  a.capacity_spread = static_cast<double>(from.capacity_spread());
-  std::copy(from.mean().begin(), from.mean().end(), a.mean.begin());
-  std::copy(from.max().begin(), from.max().end(), a.max.begin());
+  ours.service = {from.namespace_(), from.name()};
+  ours.endpoints = from.endpoints();
+  ours.known = from.known();
+  BALLAST_SERVICE_NUMBERS(BALLAST_GET)
+  std::copy(from.mean().begin(), from.mean().end(), ours.mean.begin());
+  std::copy(from.max().begin(), from.max().end(), ours.max.begin());
   return true;
 }
 
@@ -139,7 +127,20 @@ void to_wire(const fleet::NodeReport& report, v1::NodeReport* out) {
   }
 }
 
-fleet::NodeReport from_wire(const v1::NodeReport& from, std::size_t most) {
+std::size_t endpoints_in(google::protobuf::io::ZeroCopyInputStream& report) {
+  using google::protobuf::internal::WireFormatLite;
+  constexpr std::uint32_t kEndpoints = WireFormatLite::MakeTag(v1::NodeReport::kEndpointsFieldNumber,
+                                                               WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+  google::protobuf::io::CodedInputStream in(&report);
+  std::size_t count = 0;
+  for (std::uint32_t tag = in.ReadTag(); tag != 0 && WireFormatLite::SkipField(&in, tag);
+       tag = in.ReadTag()) {
+    count += tag == kEndpoints ? 1 : 0;
+  }
+  return count;
+}
+
+Result<fleet::NodeReport> from_wire(const v1::NodeReport& from) {
   fleet::NodeReport out;
   out.node = from.node_id();
   out.session = from.session();
@@ -148,11 +149,13 @@ fleet::NodeReport from_wire(const v1::NodeReport& from, std::size_t most) {
   out.tick_s = static_cast<double>(from.tick_s());
   out.loop_delay_s = static_cast<double>(from.loop_delay_s());
   out.whole = from.whole();
-  const auto count = static_cast<std::size_t>(from.endpoints_size());
-  out.endpoints.resize(count);
-  if (count <= most) {
-    std::transform(from.endpoints().begin(), from.endpoints().end(), out.endpoints.begin(),
-                   [&](const v1::EndpointReport& e) { return get(e, out.sent); });
+  out.endpoints.reserve(static_cast<std::size_t>(from.endpoints_size()));
+  for (const v1::EndpointReport& e : from.endpoints()) {
+    auto endpoint = get(e, out.sent);
+    if (!endpoint) {
+      return Error::failed("malformed: the latencies of " + e.pod() + " are no histogram");
+    }
+    out.endpoints.push_back(std::move(*endpoint));
   }
   return out;
 }
@@ -181,7 +184,9 @@ fleet::FleetView from_wire(const v1::FleetAnswer& from, MonotonicNs now) {
     }
     joined.others.reserve(static_cast<std::size_t>(service.others_size()));
     for (const v1::EndpointReport& e : service.others()) {
-      joined.others.push_back(get(e, now));
+      if (auto other = get(e, now)) {
+        joined.others.push_back(std::move(*other));
+      }
     }
     out.services.push_back(std::move(joined));
   }

@@ -251,7 +251,7 @@ TEST(PrometheusListen, RefusesWhatIsNoAddressOrBeyondLoopback) {
 
 TEST(LatencyFold, EveryRequestIsCountedOnceAndNearItsPlace) {
   for (unsigned int bucket = 0; bucket < BALLAST_HIST_BUCKETS; ++bucket) {
-    sample::Latency latency;
+    spec::Latency latency;
     latency.count = 2;
     latency.buckets[bucket] = 2;
     DurationHistogram histogram;

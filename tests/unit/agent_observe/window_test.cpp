@@ -119,8 +119,8 @@ TEST(Speed, StaysAboveZeroAndAtMostOne) {
   EXPECT_DOUBLE_EQ(speed_of(counts, 1), 1);
 }
 
-sample::Latency one_at(std::size_t bucket) {
-  sample::Latency latency;
+spec::Latency one_at(std::size_t bucket) {
+  spec::Latency latency;
   latency.count = 1;
   latency.sum_ns = 7;
   latency.buckets[bucket] = 1;

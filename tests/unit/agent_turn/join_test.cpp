@@ -24,6 +24,7 @@ spec::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps) {
   t.qps = 50;
   t.p50_ns = 1e6;
   t.p99_ns = 2e7;
+  t.latency = {{100, 40}, {120, 1}};
   t.capacity_qps = capacity_qps;
   return t;
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -54,26 +55,57 @@ TEST(Aggregate, MediansMeansAndSpreadsAreOverKnownEndpoints) {
   EXPECT_NEAR(a.capacity_spread, log2 * std::sqrt((1.25 * 1.25 + .0625 + 2 * .5625) / 4), 1e-12);
 }
 
-TEST(Aggregate, PooledQuantilesOfLikeEndpointsAreTheirs) {
-  const auto a = aggregate_of({endpoint("a"), endpoint("b"), endpoint("c")});
-  EXPECT_NEAR(a.p50_ns, 10e6, 0.001 * 10e6);
-  EXPECT_NEAR(a.p99_ns, 40e6, 0.001 * 40e6);
+double exact(std::vector<double> all, double q) {
+  std::sort(all.begin(), all.end());
+  return all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))];
 }
 
-TEST(Aggregate, PooledQuantilesWeighByRequests) {
-  std::vector<spec::EndpointTelemetry> e = {endpoint("fast"), endpoint("slow")};
-  e[0].qps = 90;
-  e[0].p50_ns = 10e6;
-  e[0].p99_ns = 11e6;
-  e[1].qps = 10;
-  e[1].p50_ns = 1000e6;
-  e[1].p99_ns = 1100e6;
+TEST(Aggregate, QuantilesAreThoseOfAllRequestsWithinABucket) {
+  std::mt19937_64 random(7);
+  std::vector<double> all;
+  std::vector<spec::EndpointTelemetry> e;
+  // A cache in front of a disk: 19 in 20 requests are quick, and the third pod has another disk.
+  for (const double slow_ns : {80e6, 80e6, 900e6}) {
+    std::lognormal_distribution<double> quick(std::log(1e6), 0.3);
+    std::lognormal_distribution<double> slow(std::log(slow_ns), 0.2);
+    std::vector<double> own;
+    for (int i = 0; i < 4000; ++i) {
+      own.push_back(i % 20 == 0 ? slow(random) : quick(random));
+    }
+    all.insert(all.end(), own.begin(), own.end());
+    e.push_back(endpoint("web-" + std::to_string(e.size())));
+    e.back().latency = testing::latencies(own);
+  }
   const auto a = aggregate_of(e);
-  EXPECT_NEAR(a.p50_ns, 10e6, 1e6);
-  EXPECT_GT(a.p99_ns, 1000e6) << "one request in ten is slow";
-  EXPECT_LT(a.p99_ns, 1100e6);
-  e[1].qps = 0;
-  EXPECT_NEAR(aggregate_of(e).p99_ns, 11e6, 0.02e6) << "who gets no requests makes none slow";
+  EXPECT_NEAR(a.p50_ns, exact(all, 0.5), 0.125 * exact(all, 0.5));
+  EXPECT_NEAR(a.p99_ns, exact(all, 0.99), 0.125 * exact(all, 0.99));
+  EXPECT_GT(a.p99_ns, 500e6) << "one request in sixty waits for the slow disk";
+}
+
+TEST(Aggregate, QuantilesWeighByRequestsAndLeaveOutWhoHasNone) {
+  std::vector<spec::EndpointTelemetry> e = {endpoint("fast"), endpoint("slow"), endpoint("older"),
+                                            endpoint("gone")};
+  e[0].latency = testing::latencies(std::vector<double>(90, 10e6));
+  e[1].latency = testing::latencies(std::vector<double>(10, 1000e6));
+  e[3].latency = testing::latencies(std::vector<double>(900, 1e9));
+  e[3].known = false;
+  const auto a = aggregate_of(e);
+  EXPECT_NEAR(a.p50_ns, 10e6, 1.25e6);
+  EXPECT_NEAR(a.p99_ns, 1000e6, 125e6) << "one request in ten is slow";
+  e[1].latency.clear();
+  EXPECT_NEAR(aggregate_of(e).p99_ns, 10e6, 1.25e6) << "who gets no requests makes none slow";
+  e[0].latency = {{BALLAST_HIST_BUCKETS, 5}, {65535, 5}};
+  EXPECT_DOUBLE_EQ(aggregate_of(e).p99_ns, 0) << "no such buckets";
+}
+
+TEST(Aggregate, OneEndpointsQuantilesAreItsOwn) {
+  spec::Latency latency;
+  latency.buckets[90] = 17;
+  latency.buckets[120] = 3;
+  std::vector<spec::EndpointTelemetry> e = {endpoint("a")};
+  latency.store(e[0].latency);
+  EXPECT_DOUBLE_EQ(aggregate_of(e).p50_ns, latency.quantile_ns(0.5));
+  EXPECT_DOUBLE_EQ(aggregate_of(e).p99_ns, latency.quantile_ns(0.99));
 }
 
 TEST(Aggregate, ErrorsWeighByRequests) {
@@ -129,6 +161,7 @@ TEST(Aggregate, AnyTelemetryGivesFiniteNumbersWithinBounds) {
                             &e.utilisation, &e.memory_bytes, &e.memory_share, &e.capacity_qps}) {
         *field = value();
       }
+      e.latency = {{static_cast<std::uint16_t>(random()), static_cast<std::uint32_t>(random())}};
       endpoints.push_back(e);
       offsets.push_back(value());
     }

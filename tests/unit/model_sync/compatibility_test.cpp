@@ -2,10 +2,12 @@
 //
 // Messages as they are on the wire, byte by byte: a side that is one version behind or ahead still
 // understands the other. These bytes are never changed; a new field gets a new case.
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "model/sync/wire/fleet_wire.h"
 #include "model/sync/wire/wire.h"
@@ -83,7 +85,9 @@ const std::string kReportOfFirstVersion =
 TEST(Compatibility, ANodeOneVersionBehindIsUnderstood) {
   v1::NodeReport message;
   ASSERT_TRUE(message.ParseFromString(kReportOfFirstVersion));
-  const fleet::NodeReport report = from_wire(message, 10);
+  const auto read = from_wire(message);
+  ASSERT_TRUE(read);
+  const fleet::NodeReport& report = *read;
   EXPECT_EQ(report.session, 7U);
   EXPECT_EQ(report.sequence, 9U);
   EXPECT_EQ(report.tick_s, 0.25);
@@ -93,6 +97,56 @@ TEST(Compatibility, ANodeOneVersionBehindIsUnderstood) {
   EXPECT_EQ(endpoint.id, (spec::EndpointId{{"s", "w"}, "p"}));
   EXPECT_EQ(endpoint.taken, 90U);
   EXPECT_EQ(endpoint.capacity_qps, 1.0);
+  EXPECT_TRUE(endpoint.latency.empty()) << "it tells no histogram";
+}
+
+// An endpoint with its latencies: buckets 70, 71 and 90 with 3, 200 and 1 requests.
+const std::string kLatenciesOfFirstVersion = "\xca\x01\x03\x46\x01\x13\xd2\x01\x04\x03\xc8\x01\x01"s;
+
+TEST(Compatibility, LatenciesTravelAsGapsAndCounts) {
+  fleet::NodeReport report;
+  report.endpoints.emplace_back().telemetry.latency = {{70, 3}, {71, 200}, {90, 1}};
+  v1::NodeReport message;
+  to_wire(report, &message);
+  EXPECT_NE(message.SerializeAsString().find(kLatenciesOfFirstVersion), std::string::npos);
+  const auto read = from_wire(message);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->endpoints[0].telemetry.latency, report.endpoints[0].telemetry.latency);
+}
+
+TEST(Compatibility, WhatIsNoHistogramIsRefused) {
+  const auto refused = [](const std::vector<std::uint32_t>& gaps, const std::vector<std::uint32_t>& counts) {
+    v1::NodeReport message;
+    v1::EndpointReport* endpoint = message.add_endpoints();
+    endpoint->set_pod("web-0");
+    endpoint->mutable_latency_gaps()->Add(gaps.begin(), gaps.end());
+    endpoint->mutable_latency_counts()->Add(counts.begin(), counts.end());
+    const auto read = from_wire(message);
+    return !read && read.error().message.find("web-0") != std::string::npos;
+  };
+  EXPECT_FALSE(refused({0, 217}, {1, 1}));
+  EXPECT_TRUE(refused({0, 218}, {1, 1})) << "no such bucket";
+  EXPECT_TRUE(refused({1, 0xFFFFFFFF}, {1, 1}));
+  EXPECT_TRUE(refused({5, 0}, {1, 1})) << "the same bucket again";
+  EXPECT_TRUE(refused({5}, {0})) << "an empty bucket";
+  EXPECT_TRUE(refused({5, 1}, {1})) << "a bucket without a count";
+  EXPECT_TRUE(refused(std::vector<std::uint32_t>(100'000, 1), std::vector<std::uint32_t>(100'000, 1)));
+}
+
+TEST(Compatibility, EndpointsAreCountedWithoutBeingMade) {
+  v1::NodeReport message;
+  message.set_node_id("n1");
+  for (int i = 0; i < 300; ++i) {
+    message.add_endpoints()->set_pod(i % 2 == 0 ? "" : "web");
+  }
+  const auto count = [](const std::string& bytes) {
+    google::protobuf::io::ArrayInputStream in(bytes.data(), static_cast<int>(bytes.size()));
+    return endpoints_in(in);
+  };
+  EXPECT_EQ(count(message.SerializeAsString()), 300U);
+  EXPECT_EQ(count(kReportOfFirstVersion), 1U);
+  EXPECT_EQ(count(""), 0U);
+  EXPECT_EQ(count("\x42\x7f"), 0U) << "cut";
 }
 
 TEST(Compatibility, AWorkerThatDoesNotTellItsObjectiveTellsNone) {

@@ -3,6 +3,8 @@
 // Nodes that report to the fleet over a real socket.
 #include <grpcpp/grpcpp.h>
 
+#include <fstream>
+
 #include "ballast_sync.grpc.pb.h"
 #include "core/base/clock.h"
 #include "model/sync/client/fleet_client.h"
@@ -137,6 +139,55 @@ TEST_F(FleetStream, RepeatedAndEarlierReportsAreRefusedAndTheStreamGoesOn) {
   stream->Write(message);
   EXPECT_FALSE(stream->Read(&answer));
   EXPECT_EQ(stream->Finish().error_code(), grpc::INVALID_ARGUMENT);
+}
+
+std::size_t resident_kb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) {
+      return std::stoul(line.substr(6));
+    }
+  }
+  return 0;
+}
+
+TEST_F(FleetStream, AReportOfManyEmptyEndpointsTakesNoMemory) {
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  const auto stub = v1::Fleet::NewStub(channel);
+  v1::NodeReport message;
+  message.set_node_id("a");
+  for (int i = 0; i < 250'000; ++i) {
+    message.add_endpoints();
+  }
+  grpc::ClientContext context;
+  const auto stream = stub->Report(&context);
+  const std::size_t before = resident_kb();
+  for (int i = 0; i < 3; ++i) {
+    v1::FleetAnswer answer;
+    ASSERT_TRUE(stream->Write(message));
+    ASSERT_TRUE(stream->Read(&answer));
+    EXPECT_EQ(answer.verdict(), v1::FleetAnswer::TOO_MANY);
+    EXPECT_NE(answer.reason().find("250000"), std::string::npos);
+    EXPECT_EQ(answer.services_size(), 0);
+  }
+  // Parsed they were 50 MB, and as much again once read.
+  EXPECT_LT(resident_kb(), before + 16'000);
+  EXPECT_EQ(refused(fleet::ReportVerdict::kTooMany), 3U);
+}
+
+TEST_F(FleetStream, LatenciesThatAreNoHistogramAreMalformed) {
+  const auto channel = grpc::CreateChannel(address_, grpc::InsecureChannelCredentials());
+  const auto stub = v1::Fleet::NewStub(channel);
+  grpc::ClientContext context;
+  const auto stream = stub->Report(&context);
+  v1::NodeReport message;
+  message.set_node_id("a");
+  message.add_endpoints()->add_latency_gaps(3);
+  v1::FleetAnswer answer;
+  ASSERT_TRUE(stream->Write(message));
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.verdict(), v1::FleetAnswer::MALFORMED);
+  EXPECT_EQ(refused(fleet::ReportVerdict::kMalformed), 1U);
 }
 
 TEST_F(FleetStream, AReportTooLargeIsExhaustedAndWorkersGoOn) {

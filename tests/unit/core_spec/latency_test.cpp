@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/spec/latency.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,9 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "agent/sample/sample.h"
-
-namespace ballast::sample {
+namespace ballast::spec {
 namespace {
 
 void record(Latency& latency, std::uint64_t ns) {
@@ -65,5 +65,24 @@ TEST(Latency, AddPools) {
   EXPECT_GT(one.quantile_ns(0.99), 8'000'000);
 }
 
+TEST(Latency, WhatIsStoredAddsUpToTheSame) {
+  Latency latency;
+  record(latency, 500);
+  record(latency, 3'000'000);
+  record(latency, 3'000'000);
+  latency.buckets.back() = 1ULL << 40;
+  LatencyBuckets stored = {{1, 1}};
+  latency.store(stored);
+  EXPECT_EQ(stored, (LatencyBuckets{{0, 1},
+                                    {static_cast<std::uint16_t>(ballast_hist_bucket(3'000'000)), 2},
+                                    {BALLAST_HIST_BUCKETS - 1, 0xFFFFFFFF}}));
+  Latency sum;
+  sum.add(stored);
+  sum.add(stored);
+  EXPECT_EQ(sum.buckets[0], 2U);
+  EXPECT_EQ(sum.buckets.back(), 2ULL * 0xFFFFFFFF);
+  EXPECT_EQ(sum.count, 2 * (3ULL + 0xFFFFFFFF));
+}
+
 }  // namespace
-}  // namespace ballast::sample
+}  // namespace ballast::spec

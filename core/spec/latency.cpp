@@ -1,15 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/spec/latency.h"
+
 #include <algorithm>
+#include <limits>
 
-#include "agent/sample/sample.h"
-
-namespace ballast::sample {
+namespace ballast::spec {
 
 void Latency::add(const Latency& other) {
   count += other.count;
   sum_ns += other.sum_ns;
   for (std::size_t i = 0; i < buckets.size(); ++i) {
     buckets[i] += other.buckets[i];
+  }
+}
+
+void Latency::add(const LatencyBuckets& other) {
+  for (const LatencyBucket& bucket : other) {
+    if (bucket.index < buckets.size()) {
+      buckets[bucket.index] += bucket.count;
+      count += bucket.count;
+    }
+  }
+}
+
+void Latency::store(LatencyBuckets& out) const {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  out.clear();
+  for (std::size_t i = 0; i < buckets.size(); ++i) {
+    if (buckets[i] > 0) {
+      out.push_back({static_cast<std::uint16_t>(i), static_cast<std::uint32_t>(std::min(buckets[i], kMost))});
+    }
   }
 }
 
@@ -42,4 +62,4 @@ double Latency::quantile_ns(double q) const {
   return upper;
 }
 
-}  // namespace ballast::sample
+}  // namespace ballast::spec
