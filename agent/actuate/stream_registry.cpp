@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/log.h"
+#include "core/base/statistics.h"
 
 namespace ballast::actuate {
 
@@ -180,12 +181,7 @@ double StreamRegistry::acknowledgement_delay_s() const {
     const std::lock_guard lock(mutex_);
     delays.assign(delays_.begin(), delays_.end());
   }
-  if (delays.empty()) {
-    return 0;
-  }
-  const auto middle = delays.begin() + static_cast<std::ptrdiff_t>(delays.size() / 2);
-  std::nth_element(delays.begin(), middle, delays.end());
-  return *middle;
+  return median_in_place(delays);
 }
 
 bool StreamRegistry::add(StreamReactor* stream) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/statistics.h"
+
 namespace ballast::decide {
 
 namespace {
@@ -15,18 +17,6 @@ constexpr double kMaxLogPrior = 4.0;
 
 double sane(double log_prior) {
   return std::isfinite(log_prior) ? std::clamp(log_prior, -kMaxLogPrior, kMaxLogPrior) : 0;
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) {
-    return 0;
-  }
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) {
-    return *middle;
-  }
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
 /// Seconds since the last call, from the clock; the nominal tick where that says nothing.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/base/statistics.h"
 #include "core/spec/latency.h"
 
 namespace ballast::observe {
@@ -50,17 +51,7 @@ class Column {
 
   double coefficient_of_variation() const { return mean() > 0 ? standard_deviation() / mean() : 0; }
 
-  double median(double otherwise) {
-    if (values_.empty()) {
-      return otherwise;
-    }
-    const auto middle = values_.begin() + static_cast<std::ptrdiff_t>(values_.size() / 2);
-    std::nth_element(values_.begin(), middle, values_.end());
-    if (values_.size() % 2 == 1) {
-      return *middle;
-    }
-    return (*middle + *std::max_element(values_.begin(), middle)) / 2;
-  }
+  double median(double otherwise) { return values_.empty() ? otherwise : median_in_place(values_); }
 
   void take_logs() {
     for (double& value : values_) {

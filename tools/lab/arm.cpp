@@ -11,10 +11,10 @@
 #include <thread>
 
 #include "core/base/file.h"
+#include "core/base/statistics.h"
 #include "tools/lab/envoy.h"
 #include "tools/lab/kernel_view.h"
 #include "tools/lab/plane.h"
-#include "tools/lab/quantile.h"
 
 namespace ballast::lab {
 

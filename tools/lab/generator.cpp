@@ -14,7 +14,7 @@
 #include <optional>
 #include <string>
 
-#include "tools/lab/quantile.h"
+#include "core/base/statistics.h"
 
 namespace ballast::lab {
 

@@ -7,8 +7,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/base/statistics.h"
 #include "core/base/table.h"
-#include "tools/lab/quantile.h"
 
 namespace ballast::lab {
 

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tools/lab/quantile.h"
+#include "core/base/statistics.h"
 #include "tools/lab/report.h"
 #include "tools/lab/timeline.h"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/lab/quantile.h"
+#include "core/base/statistics.h"
 
 #include <algorithm>
 #include <cmath>
 
-namespace ballast::lab {
+namespace ballast {
 
 double quantile_of_sorted(const std::vector<double>& values, double q) {
   if (values.empty()) {
@@ -25,9 +25,20 @@ double nearest_rank_of_sorted(const std::vector<double>& values, double q) {
   return values[static_cast<std::size_t>(std::max(rank, 1.0)) - 1];
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return quantile_of_sorted(values, 0.5);
+double median_in_place(std::span<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) {
+    return *middle;
+  }
+  return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
-}  // namespace ballast::lab
+double median(std::vector<double> values) {
+  return median_in_place(values);
+}
+
+}  // namespace ballast

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
 #include <vector>
 
-namespace ballast::lab {
+namespace ballast {
 
 /// Quantile q in [0, 1] by linear interpolation between the two nearest ranks (numpy's default);
 /// 0 when empty. REQUIRES values sorted upwards.
@@ -13,7 +14,8 @@ double quantile_of_sorted(const std::vector<double>& values, double q);
 /// 0 when empty. REQUIRES values sorted upwards.
 double nearest_rank_of_sorted(const std::vector<double>& values, double q);
 
-/// The middle value, or the mean of the two; 0 when empty.
+/// The middle value, or the mean of the two; 0 when empty. The first leaves `values` in another order.
+double median_in_place(std::span<double> values);
 double median(std::vector<double> values);
 
-}  // namespace ballast::lab
+}  // namespace ballast
