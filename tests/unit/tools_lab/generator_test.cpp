@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/base/statistics.h"
 #include "tools/lab/pod_server.h"
-#include "tools/lab/quantile.h"
 
 namespace ballast::lab {
 namespace {
