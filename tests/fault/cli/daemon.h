@@ -16,6 +16,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "eventually.h"
 
 namespace ballast {
 
@@ -82,16 +83,6 @@ class DaemonTest : public ::testing::Test {
     const Ended ended = run({(bin_ / "ballastctl").string(), "--bpffs", bpffs_, verb, "-o", "json"});
     EXPECT_EQ(ended.code, 0) << ended.output;
     return nlohmann::json::parse(ended.output, nullptr, false);
-  }
-  template <typename Condition>
-  static bool eventually(Condition condition) {
-    for (int i = 0; i < 1500; ++i) {
-      if (condition()) {
-        return true;
-      }
-      std::this_thread::sleep_for(10ms);
-    }
-    return false;
   }
   fs::path write(const std::string& name, const std::string& bytes) const {
     std::ofstream(dir_->path() / name, std::ios::binary) << bytes;

@@ -16,22 +16,12 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "eventually.h"
 #include "model/sync/client/worker_client.h"
 
 namespace ballast::sync {
 
 using namespace std::chrono_literals;
-
-inline bool eventually(const std::function<bool()>& holds, std::chrono::seconds patience = 30s) {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
 
 /// A real ballast-global and what it said.
 struct Replica {

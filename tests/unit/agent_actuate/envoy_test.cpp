@@ -18,6 +18,7 @@
 #include "core/base/file.h"
 #include "core/base/listen_address.h"
 #include "core/base/process.h"
+#include "eventually.h"
 #include "weights.h"
 
 namespace ballast::actuate {
@@ -160,17 +161,6 @@ class EnvoyTest : public ::testing::Test {
   }
 
   std::string log() const { return read_file(dir_->path() / "envoy.log").value(); }
-
-  static bool eventually(const std::function<bool()>& condition) {
-    for (const auto until = std::chrono::steady_clock::now() + 15s;
-         std::chrono::steady_clock::now() < until;) {
-      if (condition()) {
-        return true;
-      }
-      std::this_thread::sleep_for(1ms);
-    }
-    return condition();
-  }
 
   guard::GuardedWeights shares(double first, double second) {
     return weigher_.weights("web", {{"web-0", "127.1.0.10", first_.port(), first},

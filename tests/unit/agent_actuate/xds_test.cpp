@@ -17,6 +17,7 @@
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 #include "envoy/service/endpoint/v3/eds.grpc.pb.h"
+#include "eventually.h"
 #include "weights.h"
 
 namespace ballast::actuate {
@@ -110,13 +111,6 @@ Weights weights_of(const guard::GuardedWeights& weights) {
     all[endpoint.address + ":" + std::to_string(endpoint.port)] = endpoint.weight;
   }
   return all;
-}
-
-bool eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 5000 && !condition(); ++i) {
-    std::this_thread::sleep_for(1ms);
-  }
-  return condition();
 }
 
 std::unique_ptr<XdsSink> listen(const std::string& address = "127.0.0.1:0",

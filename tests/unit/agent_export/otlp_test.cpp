@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/base/unique_fd.h"
+#include "eventually.h"
 
 namespace ballast::telemetry {
 namespace {
@@ -120,14 +121,6 @@ std::string attribute(const json& attributes, const std::string& key) {
     }
   }
   return "";
-}
-
-template <typename Condition>
-bool eventually(Condition condition) {
-  for (int i = 0; i < 2000 && !condition(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return condition();
 }
 
 TEST(OtlpJson, AsTheProtocolSpellsIt) {

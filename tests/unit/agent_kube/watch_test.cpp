@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "eventually.h"
 #include "scripted_server.h"
 
 namespace ballast::kube {
@@ -75,13 +76,6 @@ class WatchTest : public ::testing::Test {
   std::map<std::string, std::string> known() {
     const std::lock_guard lock(mutex_);
     return known_;
-  }
-  template <typename Condition>
-  bool eventually(Condition condition) {
-    for (int i = 0; i < 2000 && !condition(); ++i) {
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return condition();
   }
   std::vector<std::string> targets() {
     std::vector<std::string> all;

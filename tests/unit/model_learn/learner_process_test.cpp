@@ -14,6 +14,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "eventually.h"
 #include "model/policy/forward.h"
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/client/worker_client.h"
@@ -26,17 +27,6 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 constexpr std::size_t kPaid = 3;
-
-bool eventually(const std::function<bool()>& holds, std::chrono::seconds within = 60s) {
-  const auto deadline = std::chrono::steady_clock::now() + within;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
 
 fs::path binary(const std::string& name) {
   const char* bin = std::getenv("BALLAST_BIN_DIR");

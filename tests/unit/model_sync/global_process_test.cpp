@@ -11,6 +11,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "eventually.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/client/worker_client.h"
@@ -21,17 +22,6 @@ namespace {
 
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
 
 Gradient gradient_at(Version acted) {
   Gradient gradient{acted, 20, 1, std::vector<float>(spec::kParameters, 0.0F)};

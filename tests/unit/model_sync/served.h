@@ -13,20 +13,10 @@
 #include <vector>
 
 #include "core/base/file.h"
+#include "eventually.h"
 #include "model/sync/server/global_server.h"
 
 namespace ballast::sync {
-
-inline bool eventually(const std::function<bool()>& holds) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
-}
 
 /// A global network and its server on a socket in a folder of its own.
 class Served : public ::testing::Test {
