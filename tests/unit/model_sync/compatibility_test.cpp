@@ -5,12 +5,15 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "model/sync/wire/fleet_wire.h"
 #include "model/sync/wire/wire.h"
+#include "telemetry.h"
 
 namespace ballast::sync {
 namespace {
@@ -112,6 +115,39 @@ TEST(Compatibility, LatenciesTravelAsGapsAndCounts) {
   const auto read = from_wire(message);
   ASSERT_TRUE(read);
   EXPECT_EQ(read->endpoints[0].telemetry.latency, report.endpoints[0].telemetry.latency);
+}
+
+TEST(Compatibility, LatenciesOfThirtyPodsAddTwoKilobytesToAReport) {
+  std::mt19937_64 random(3);
+  std::lognormal_distribution<double> ns(std::log(8e6), 0.6);
+  fleet::NodeReport report{.node = "worker-7.eu-central.example", .session = 1, .sequence = 1};
+  for (int pod = 0; pod < 30; ++pod) {
+    spec::EndpointTelemetry& t = report.endpoints.emplace_back().telemetry;
+    t.id = {{"shop", "checkout"}, "checkout-6d5f7c9b8d-" + std::to_string(10'000 + pod)};
+    t.address = "10.244.7." + std::to_string(10 + pod);
+    t.port = 8080;
+    for (double* number : {&t.qps, &t.tick_requests, &t.p50_ns, &t.p99_ns, &t.tick_p50_ns, &t.in_flight,
+                           &t.cpu_cores, &t.cpu_limit_cores, &t.utilisation, &t.memory_bytes, &t.memory_share,
+                           &t.capacity_qps, &t.wait_share, &t.error_rate}) {
+      *number = ns(random);
+    }
+    std::vector<double> window(500);  // 100 requests a second
+    std::generate(window.begin(), window.end(), [&] { return ns(random); });
+    t.latency = ballast::testing::latencies(window);
+  }
+  const auto bytes = [](const fleet::NodeReport& of) {
+    v1::NodeReport message;
+    to_wire(of, &message);
+    return message.ByteSizeLong();
+  };
+  const std::size_t with = bytes(report);
+  for (auto& endpoint : report.endpoints) {
+    endpoint.telemetry.latency.clear();
+  }
+  const std::size_t without = bytes(report);
+  RecordProperty("bytes_with", static_cast<int>(with));
+  RecordProperty("bytes_without", static_cast<int>(without));
+  EXPECT_LT(with - without, 30U * 80U) << with << " bytes where " << without << " were";
 }
 
 TEST(Compatibility, WhatIsNoHistogramIsRefused) {
