@@ -44,6 +44,21 @@ constexpr double kLeastSuccess = 0.02;
 // A success is believed to be worse than the service's beyond so many standard errors.
 constexpr double kSuccessErrors = 3;
 
+// How long the most CPUs that a pod was seen to want are remembered.
+constexpr double kPeakS = 300;
+
+// CPU limits a service whose requests spend their time running or ready to run, or that uses up what its
+// pods may use. Requests that wait behind a single thread do not run, so neither is asked for in full:
+// a FIFO server at load u that has nothing but CPU work shows 1 - u and u.
+constexpr double kLeastRunning = 0.4;
+constexpr double kFullRunning = 0.7;
+constexpr double kLeastUsed = 0.25;
+constexpr double kFullUsed = 0.45;
+
+double between(double value, double low, double high) {
+  return std::clamp((value - low) / (high - low), 0.0, 1.0);
+}
+
 double went_well(const TickCounts& counts) {
   const std::uint64_t failed = counts.errors - std::min(counts.unanswered, counts.errors);
   return static_cast<double>(counts.responses - std::min(failed, counts.responses));
@@ -90,6 +105,10 @@ struct Observer::ServiceDemand {
   double responses = 0;
   double pooled_ns = 0;  // CPU per request, the last that was known; 0: never known
   double success = 1;    // mean over the endpoints here
+  double ready_ns = 0;   // in the window, as the next three
+  double latency_ns = 0;
+  double used_cores = 0;
+  double allowed_cores = 0;
   double endpoints = 0;
 };
 
@@ -116,6 +135,7 @@ struct Observer::Endpoint {
   double relative_success(const ServiceDemand& demand, const ObserverOptions& options) const;
 
   TickPrint last_tick_;
+  double peak_ready_ = 0;  // CPUs that it used or wanted in one tick, the most of the last minutes
 };
 
 ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& by_id) {
@@ -129,7 +149,7 @@ ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& 
     tick.sampled = true;
     tick.first_byte.push_back(&s.first_byte);
     tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s),
-                     s.unanswered, s.unknown});
+                     s.unanswered, s.unknown, s.on_cpu_ns + s.wait_ns + s.quota_wait_ns});
     tick.in_flight += static_cast<double>(std::max<std::int64_t>(s.in_flight, 0));
     tick.memory_bytes = std::max(tick.memory_bytes, static_cast<double>(s.memory_bytes));
     tick.memory_limit_bytes = std::max(tick.memory_limit_bytes, static_cast<double>(s.memory_limit_bytes));
@@ -238,6 +258,11 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   const double limit = telemetry.cpu_limit_cores;
   telemetry.speed = evidence(tick) ? speed_of(tick, limit) : evidence(sum) ? speed_of(sum, limit) : 1;
   telemetry.utilisation = ratio(telemetry.cpu_cores, limit * telemetry.speed);
+  const double latency_ns = static_cast<double>(window.first_byte().sum_ns);
+  telemetry.running_share = std::min(1.0, ratio(static_cast<double>(sum.ready_ns), latency_ns));
+  const double ready = ratio(static_cast<double>(tick.ready_ns), static_cast<double>(tick.interval_ns));
+  peak_ready_ = std::max(ready, peak_ready_ * std::exp(-seconds(tick.interval_ns) / kPeakS));
+  telemetry.usable_cores = std::min(limit, std::max(1.0, peak_ready_));
   judge(tick, options);
 }
 
@@ -264,6 +289,9 @@ double Observer::Endpoint::relative_success(const ServiceDemand& pool, const Obs
 
 void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions& options) {
   telemetry.known = present && !window.empty() && telemetry.cpu_limit_cores > 0 && pool.pooled_ns > 0;
+  telemetry.cpu_evidence =
+      std::max(between(ratio(pool.ready_ns, pool.latency_ns), kLeastRunning, kFullRunning),
+               between(ratio(pool.used_cores, pool.allowed_cores), kLeastUsed, kFullUsed));
   telemetry.capacity_qps = 0;
   if (!telemetry.known) {
     return;
@@ -352,6 +380,7 @@ void Observer::pool_demand() {
     demand.cpu_ns = 0;
     demand.responses = 0;
     demand.success = 0;
+    demand.ready_ns = demand.latency_ns = demand.used_cores = demand.allowed_cores = 0;
     demand.endpoints = 0;
   }
   for (const auto& [id, endpoint] : endpoints_) {
@@ -359,6 +388,10 @@ void Observer::pool_demand() {
     endpoint->demand->responses += went_well(endpoint->window.sum());
     endpoint->demand->success += endpoint->telemetry.success;
     endpoint->demand->endpoints += 1;
+    endpoint->demand->ready_ns += static_cast<double>(endpoint->window.sum().ready_ns);
+    endpoint->demand->latency_ns += static_cast<double>(endpoint->window.first_byte().sum_ns);
+    endpoint->demand->used_cores += endpoint->telemetry.cpu_cores;
+    endpoint->demand->allowed_cores += endpoint->telemetry.cpu_limit_cores * endpoint->telemetry.speed;
   }
   for (auto& [service, demand] : demand_) {
     demand.success /= std::max(demand.endpoints, 1.0);

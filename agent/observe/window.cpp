@@ -30,6 +30,7 @@ void TickCounts::add(const TickCounts& other) {
   external_wait_ns += other.external_wait_ns;
   unanswered += other.unanswered;
   unknown += other.unknown;
+  ready_ns += other.ready_ns;
 }
 
 // Only what was added is subtracted, so nothing runs below zero; unsigned sums that wrapped wrap
@@ -44,6 +45,7 @@ void TickCounts::subtract(const TickCounts& other) {
   external_wait_ns -= other.external_wait_ns;
   unanswered -= other.unanswered;
   unknown -= other.unknown;
+  ready_ns -= other.ready_ns;
 }
 
 std::uint64_t external_wait_ns(const sample::CgroupSample& cgroup) {

@@ -23,6 +23,7 @@ struct TickCounts {
   std::uint64_t external_wait_ns = 0;  ///< waiting for others' tasks, see external_wait_ns()
   std::uint64_t unanswered = 0;        ///< of `errors`: no response
   std::uint64_t unknown = 0;           ///< of `responses`: how they went was not seen
+  std::uint64_t ready_ns = 0;          ///< running or ready to run, all tasks together
 
   /// Requests that ended and of which it is known how.
   std::uint64_t judged() const { return responses - std::min(unknown, responses) + unanswered; }

@@ -36,6 +36,8 @@ struct CgroupSample {
   std::uint64_t on_cpu_ns = 0;
   std::uint64_t wait_ns = 0;  ///< runnable, not running; throttled time included (CpuSource: or it alone)
   std::uint64_t self_wait_ns = 0;  ///< the part of it in which the cgroup itself had the CPU
+  /// Waiting for its own quota that is not in wait_ns: none from a kernel, the simulator's.
+  std::uint64_t quota_wait_ns = 0;
   std::uint64_t throttled_ns = 0;  ///< from the cgroup's cpu.stat; 0 where there is no quota
   /// CPUs' worth the cgroup may use: the tightest quota from it to the root, and no more than the
   /// machine has. 0 when it could not be read.

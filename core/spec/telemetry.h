@@ -62,6 +62,14 @@ struct EndpointTelemetry {
   /// traffic we send, and a weight that follows them would chase itself.
   double speed = 1;
   double utilisation = 0;  ///< cpu_cores / (cpu_limit_cores * speed)
+  /// Part of the requests' time, over the longer window, in which tasks of the pod ran or were
+  /// ready to run; 1: they never waited for anything but a CPU.
+  double running_share = 0;
+  /// CPUs' worth that the pod was seen to use or want at once, at least 1 and within its limit: a
+  /// single thread cannot use more than one whatever its limit is.
+  double usable_cores = 0;
+  /// How far CPU is what limits the service's pods, in [0, 1]: 0 where the CPU limit says nothing.
+  double cpu_evidence = 0;
   double memory_bytes = 0;
   double memory_share = 0;  ///< of the limit; 0 where there is none
   /// Requests a second this endpoint can carry well: qps / utilisation (gRFC A58), cut by a success

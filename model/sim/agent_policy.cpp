@@ -29,6 +29,7 @@ sample::CgroupSample kernel_sample(const ServerTelemetry& t) {
   s.on_cpu_ns = ns(t.on_cpu_s);
   s.wait_ns = ns(t.wait_s);
   s.self_wait_ns = ns(t.self_wait_s);
+  s.quota_wait_ns = ns(t.ready_s - t.on_cpu_s - t.wait_s);
   s.cpu_limit_cores = t.limit_cores;
   s.first_byte.count = std::accumulate(t.latency.begin(), t.latency.end(), std::uint64_t{0});
   s.first_byte.sum_ns = ns(t.latency_sum_s);

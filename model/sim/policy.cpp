@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sim/policy.h"
 
+#include <fmt/format.h>
+
 #include "agent/decide/prior.h"
+#include "agent/decide/queue_rule.h"
 #include "model/policy/forward.h"
 #include "model/policy/shipped.h"
 #include "model/sim/agent_policy.h"
+#include "model/sim/balancers/controllers.h"
 #include "model/sim/balancers/envoy.h"
 #include "model/sim/balancers/hashing.h"
 #include "model/sim/balancers/latency.h"
@@ -55,6 +59,14 @@ Policy plain(std::string name, std::string rule,
   return policy;
 }
 
+template <typename C>
+Policy controlled(std::string name, std::string rule, Weights weights) {
+  Policy policy = plain(std::move(name), std::move(rule), fleet_of<RoundRobin>(weights));
+  policy.measured = true;
+  policy.make_controller = [](const Scenario&, const LoopOptions&) { return std::make_unique<C>(); };
+  return policy;
+}
+
 void add_envoys(std::vector<Policy>& all) {
   LeastRequestOptions full_scan;
   full_scan.full_scan = true;
@@ -96,6 +108,11 @@ void add_researched(std::vector<Policy>& all) {
   all.push_back(plain("prequal", "Prequal, hot-cold lexicographic (NSDI 2024)", fleet_of<Prequal>()));
   all.push_back(plain("l3", "L3 TrafficSplit controller (Middleware 2024)",
                       [](const Scenario&, std::span<const ClientView> clients) { return make_l3(clients); }));
+  all.push_back(controlled<KnapsackController>(
+      "knapsack", "KnapsackLB: latency over weight learned by trying, then a knapsack (2024)",
+      Weights::kEds));
+  all.push_back(controlled<RobinhoodController>(
+      "robinhood", "Dropbox's Robinhood: a PID controller of each server's CPU utilisation", Weights::kEds));
   all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", fleet_of<LocalityAware>()));
 }
 
@@ -112,6 +129,9 @@ void add_agents(std::vector<Policy>& all) {
   all.push_back(agent_policy("prior_square_root",
                              "the same, tilted by the square-root rule of the service's load",
                              [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
+  all.push_back(agent_policy("queue_rule",
+                             "capacity by what limits the pod, square-root tilt, feedback from the queues",
+                             [] { return std::make_unique<decide::QueueRule>(); }));
   all.push_back(ballast_policy(shipped_network()));
   Policy warmed = ballast_policy(shipped_network());
   warmed.name = "ballast_slow_start";
@@ -121,7 +141,25 @@ void add_agents(std::vector<Policy>& all) {
   all.push_back(std::move(warmed));
 }
 
+/// True capacities, by the square-root rule, through the loop that a weight controller has.
+Policy true_capacity(std::string name, std::string rule, bool foresight) {
+  Policy policy = steered_policy();
+  policy.name = std::move(name);
+  policy.rule = std::move(rule);
+  policy.oracle = true;
+  policy.foresight = foresight;
+  policy.make_controller = [](const Scenario& scenario, const LoopOptions&) {
+    return std::make_unique<TrueCapacityController>(base_rate(scenario) * mean_envelope(scenario) *
+                                                    mean_work(scenario.service));
+  };
+  return policy;
+}
+
 void add_oracles(std::vector<Policy>& all) {
+  all.push_back(
+      true_capacity("oracle_loop", "true capacities by the square-root rule through the same loop", false));
+  all.push_back(
+      true_capacity("oracle_foresight", "the same, of the moment at which the weights arrive", true));
   all.push_back(plain("oracle_static", "optimal static split (square-root rule), weighted round robin",
                       loaded_fleet_of<RoundRobin>(Weights::kStatic)));
   all.back().oracle = true;
@@ -156,6 +194,21 @@ const std::vector<Policy>& policies() {
     return list;
   }();
   return all;
+}
+
+const std::vector<std::string>& loop_names() {
+  static const std::vector<std::string> names = {"eds", "istio_fast", "istio"};
+  return names;
+}
+
+Result<LoopOptions> find_loop(const std::string& name) {
+  static const std::vector<LoopOptions> loops = {{0.047, 0.016}, {0.25, 0.115}, {1.1, 0.12}};
+  for (std::size_t i = 0; i < loops.size(); ++i) {
+    if (loop_names()[i] == name) {
+      return loops[i];
+    }
+  }
+  return Error::usage(fmt::format("there is no loop '{}'; known: {}", name, fmt::join(loop_names(), ", ")));
 }
 
 Result<const Policy*> find_policy(const std::string& name) {

@@ -20,6 +20,7 @@ enum class Cause : std::uint64_t {
   kRouting,
   kProbes,
   kTelemetry,
+  kWaits,
 };
 
 /// SplitMix64 (Steele, Lea, Flood 2014): seeds the generator and hashes keys.

@@ -11,17 +11,50 @@
 namespace ballast::sim {
 namespace {
 
+/// What is left of one server's capacity while it is slow.
+double left_while_slow(const Slowness& slow, const ServerSpec& server, const Scenario& scenario) {
+  const bool io = slow.shows == Slowness::Shows::kIo;
+  if (scenario.wait.mean_s <= 0 || !holds_workers(server, scenario.discipline)) {
+    return io ? 1 : slow.factor;
+  }
+  if (slow.factor <= 0) {
+    return 0;
+  }
+  return (io ? carried_work(server, scenario, 1, 1 / slow.factor)
+             : carried_work(server, scenario, slow.factor)) /
+         carried_work(server, scenario);
+}
+
+/// The same, averaged over the servers that it may touch.
+double left_while_slow(const Slowness& slow, const Scenario& scenario) {
+  if (scenario.wait.mean_s <= 0) {
+    return left_while_slow(slow, scenario.servers.front(), scenario);
+  }
+  double sum = 0;
+  double touched = 0;
+  for (std::size_t i = 0; i < scenario.servers.size(); ++i) {
+    if (slow.servers.empty() ||
+        std::find(slow.servers.begin(), slow.servers.end(), i) != slow.servers.end()) {
+      sum += left_while_slow(slow, scenario.servers[i], scenario);
+      touched += 1;
+    }
+  }
+  return touched > 0 ? sum / touched : 1;
+}
+
 /// Share of all servers' capacity that rotating slowness or pauses leave, averaged over time.
 double mean_factor(const Slowness& slow, const Scenario& scenario, double duration) {
   const double total = static_cast<double>(scenario.servers.size());
   const double until = slow.until_s > 0 ? std::min(slow.until_s, duration) : duration;
   const double active = duration > 0 ? std::clamp((until - slow.at_s) / duration, 0.0, 1.0) : 1.0;
   double touched = slow.servers.empty() ? total : static_cast<double>(slow.servers.size());
-  double factor = slow.factor;
+  double factor = left_while_slow(slow, scenario);
   if (slow.kind == Slowness::Kind::kRotate) {
     touched = slow.count;
+  } else if (slow.kind == Slowness::Kind::kPeriodic) {
+    factor = 1 - (1 - factor) * slow.duration_s / slow.every_s;
   } else {
-    factor = 1 - (1 - slow.factor) * slow.duration_s / (slow.duration_s + slow.every_s);
+    factor = 1 - (1 - factor) * slow.duration_s / (slow.duration_s + slow.every_s);
   }
   return 1 - active * (touched / total) * (1 - factor);
 }
@@ -29,7 +62,7 @@ double mean_factor(const Slowness& slow, const Scenario& scenario, double durati
 double static_capacity(const Scenario& scenario) {
   double sum = 0;
   for (const auto& server : scenario.servers) {
-    sum += server.capacity();
+    sum += carried_work(server, scenario);
   }
   return sum;
 }
@@ -44,10 +77,10 @@ bool holds(const Slowness& slow, std::size_t server, double at_s) {
 double set_capacity(const Scenario& scenario, double at_s) {
   double sum = 0;
   for (std::size_t server = 0; server < scenario.servers.size(); ++server) {
-    double capacity = scenario.servers[server].capacity();
+    double capacity = carried_work(scenario.servers[server], scenario);
     for (const auto& slow : scenario.slowness) {
       if (slow.kind == Slowness::Kind::kSet && holds(slow, server, at_s)) {
-        capacity *= slow.factor;
+        capacity *= left_while_slow(slow, scenario.servers[server], scenario);
       }
     }
     sum += capacity;
@@ -78,6 +111,19 @@ double capacity_over(const Scenario& scenario, double duration) {
 }
 
 }  // namespace
+
+bool holds_workers(const ServerSpec& server, Discipline discipline) {
+  return discipline == Discipline::kFifo || server.serial;
+}
+
+double carried_work(const ServerSpec& server, const Scenario& scenario, double speed, double wait) {
+  if (scenario.wait.mean_s <= 0 || !holds_workers(server, scenario.discipline)) {
+    return server.capacity() * speed;
+  }
+  const double work = mean_work(scenario.service);
+  return server.workers * work /
+         (work / (server.speed * speed) + scenario.wait.mean_s * server.wait_factor * wait);
+}
 
 double mean_capacity(const Scenario& scenario) {
   if (scenario.duration_s > 0) {

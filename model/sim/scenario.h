@@ -14,15 +14,27 @@ namespace ballast::sim {
 /// Times are seconds since the start of the run unless the name says otherwise.
 
 struct ServerSpec {
-  double speed = 1;           ///< work a second of each worker
-  std::uint32_t workers = 1;  ///< requests served at full speed at the same time
+  double speed = 1;  ///< work a second of each worker
+  /// Requests served at full speed at the same time. In FIFO a request holds its worker while it
+  /// waits too (a thread, a connection of a pool); in processor sharing a waiting one holds none.
+  std::uint32_t workers = 1;
   std::uint32_t zone = 0;
-  double weight = 0;  ///< what a diligent operator would set; 0: speed * workers
+  double weight = 0;       ///< what a diligent operator would set; 0: carried_work()
+  double limit = 0;        ///< the CPU limit that telemetry shows; 0: speed * workers
+  bool serial = false;     ///< one request at a time, in order, whatever the discipline
+  double wait_factor = 1;  ///< on the waiting of its requests: a slow zone, shard or backend
   double capacity() const { return speed * workers; }
-  double operator_weight() const { return weight > 0 ? weight : capacity(); }
+  double shown_limit() const { return limit > 0 ? limit : capacity(); }
 };
 
 enum class Discipline { kProcessorSharing, kFifo };
+
+/// What a request waits for outside the pod's CPU (a database, a downstream call), after its work:
+/// lognormal. A mean of 0: nothing.
+struct WaitSpec {
+  double mean_s = 0;
+  double cv = 1;
+};
 
 struct Point {
   double at_s = 0;
@@ -57,18 +69,22 @@ struct ArrivalSpec {
 
 /// A change of speed. What the scheduler shows decides whether an agent in the kernel can see it.
 struct Slowness {
-  enum class Kind { kSet, kRotate, kPause };
+  enum class Kind { kSet, kRotate, kPause, kPeriodic };
   enum class Shows {
     kWait,  ///< another tenant takes the CPU: runnable wait
     kWork,  ///< the pod itself is slow: on-CPU without progress
+    kIo,    ///< what its requests wait for is slow: they wait 1 / factor as long, off the CPU
   };
   Kind kind = Kind::kSet;
   Shows shows = Shows::kWait;
   double factor = 1;
-  std::vector<std::uint32_t> servers;  ///< set, pause: which; empty: all
+  std::vector<std::uint32_t> servers;  ///< set, pause, periodic: which; empty: all
   std::uint32_t count = 0;             ///< rotate: how many at a time
-  double every_s = 0;                  ///< rotate: period; pause: mean time between pauses of one server
-  double duration_s = 0;               ///< pause
+  double every_s = 0;     ///< rotate, periodic: period; pause: mean time between pauses of one server
+  double duration_s = 0;  ///< pause, periodic
+  double phase_s = 0;     ///< periodic: of the first time, after at_s; all its servers together
+  double jitter_s = 0;    ///< periodic: every time begins up to so much later, at random
+  double stagger_s = 0;   ///< periodic: each of `servers` so much after the one before
   double at_s = 0;
   double until_s = 0;  ///< 0: to the end
 };
@@ -115,6 +131,7 @@ struct Scenario {
   Discipline discipline = Discipline::kProcessorSharing;
   std::vector<ServerSpec> servers;
   LawSpec service;
+  WaitSpec wait;
   ArrivalSpec arrivals;
   double deadline_s = 0;     ///< of a request with all its tries; 0: none
   double try_timeout_s = 0;  ///< of one try; 0: none
@@ -132,6 +149,12 @@ struct Scenario {
   TelemetrySpec telemetry;
 };
 
+/// Does a request hold one of the server's workers while it waits?
+bool holds_workers(const ServerSpec& server, Discipline discipline);
+/// Work a second that a server carries at most, whichever of CPU, workers and serial part is least:
+/// with waiting that holds workers, workers / (mean work / speed + mean wait * wait_factor) requests.
+/// `speed` and `wait` are factors on its speed and on its waiting.
+double carried_work(const ServerSpec& server, const Scenario& scenario, double speed = 1, double wait = 1);
 /// Work a second that the servers at the start can do, slowness averaged over the run's length.
 double mean_capacity(const Scenario& scenario);
 /// Base rate of arrivals (envelope 1), requests a second.
@@ -160,7 +183,11 @@ struct BuiltinScenario {
 /// tools/bench/scenarios/*.yaml, compiled in, in order of their file names.
 const std::vector<BuiltinScenario>& builtin_scenarios();
 
-/// NAME, NAME:VARIANT, FILE or FILE:VARIANT. An unknown one is refused with the list of names.
+/// A world drawn at random, of every kind: CPU, single threads, pools, things outside; equal or not, slow
+/// at times or not, limits that lie or not. `random:SEED` for load_scenario().
+Scenario random_world(std::uint64_t seed);
+
+/// NAME, NAME:VARIANT, FILE, FILE:VARIANT or random:SEED. An unknown one is refused with the list of names.
 Result<Scenario> load_scenario(const std::string& reference);
 
 }  // namespace ballast::sim

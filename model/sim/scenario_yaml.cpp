@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <sstream>
 
@@ -59,6 +60,12 @@ ServerSpec read_server(YamlSection& section) {
   spec.workers = static_cast<std::uint32_t>(section.whole("workers", 1, 1, 100'000));
   spec.zone = static_cast<std::uint32_t>(section.whole("zone", 0, 0, 1000));
   spec.weight = section.number("weight", 0);
+  spec.limit = section.number("limit", 0, 1e-6, 1e6);
+  spec.serial = section.flag("serial", false);
+  spec.wait_factor = section.number("wait_factor", 1, 1e-3, 1e3);
+  if (spec.serial && spec.workers > 1) {
+    section.fail("serial", fmt::format("one request at a time, and workers: {}", spec.workers));
+  }
   return spec;
 }
 
@@ -86,6 +93,11 @@ void read_service(YamlSection& root, const std::string& file, Scenario& scenario
   law.shape = section->number("shape", 1.5, 1.01, 100);
   law.long_share = section->number("long_share", 0.05, 0, 1);
   law.long_factor = section->number("long_factor", 20, 1);
+  scenario.wait.mean_s = section->number("wait_ms", 0, 0, 1e6) / 1000;
+  scenario.wait.cv = section->number("wait_cv", 1, 1e-6, 100);
+  if (scenario.wait.mean_s <= 0 && section->has("wait_cv")) {
+    section->fail("wait_cv", "says nothing without wait_ms");
+  }
   law.trace_s = section->numbers("trace_ms", 1e-6);
   for (const double work : read_trace(*section, "trace_file", file)) {
     law.trace_s.push_back(work);
@@ -200,16 +212,38 @@ std::size_t servers_ever(const Scenario& scenario) {
   return n;
 }
 
+void check_periodic(YamlSection& section, const Slowness& slow) {
+  if (slow.kind != Slowness::Kind::kPeriodic) {
+    for (const char* key : {"phase_s", "jitter_s", "stagger_s"}) {
+      if (section.has(key)) {
+        section.fail(key, "only kind: periodic takes it");
+      }
+    }
+    return;
+  }
+  if (slow.every_s <= 0 || slow.duration_s <= 0) {
+    section.fail("kind", "periodic asks for every_s and duration_s");
+  } else if (slow.duration_s + slow.jitter_s >= slow.every_s) {
+    section.fail(slow.duration_s >= slow.every_s ? "duration_s" : "jitter_s",
+                 fmt::format("{} s long and up to {} s late do not fit into every_s: {}", slow.duration_s,
+                             slow.jitter_s, slow.every_s));
+  }
+}
+
 void read_slowness(YamlSection& root, Scenario& scenario) {
   for (auto& section : root.list("slowness")) {
     Slowness slow;
-    slow.kind = static_cast<Slowness::Kind>(section.choice("kind", {"set", "rotate", "pause"}, 0));
-    slow.shows = static_cast<Slowness::Shows>(section.choice("shows", {"wait", "work"}, 0));
+    slow.kind =
+        static_cast<Slowness::Kind>(section.choice("kind", {"set", "rotate", "pause", "periodic"}, 0));
+    slow.shows = static_cast<Slowness::Shows>(section.choice("shows", {"wait", "work", "io"}, 0));
     slow.factor = section.number("factor", slow.kind == Slowness::Kind::kPause ? 0 : 0.5, 0, 100);
     slow.servers = section.indices("servers");
     slow.count = static_cast<std::uint32_t>(section.whole("count", 0, 0, 100'000));
     slow.every_s = section.number("every_s", 0, 1e-3);
     slow.duration_s = section.number("duration_s", 0, 1e-6);
+    slow.phase_s = section.number("phase_s", 0);
+    slow.jitter_s = section.number("jitter_s", 0);
+    slow.stagger_s = section.number("stagger_s", 0);
     slow.at_s = section.number("at_s", 0);
     slow.until_s = section.number("until_s", 0);
     check_servers(section, "servers", slow.servers, servers_ever(scenario));
@@ -218,6 +252,10 @@ void read_slowness(YamlSection& root, Scenario& scenario) {
     }
     if (slow.kind == Slowness::Kind::kPause && (slow.duration_s <= 0 || slow.every_s <= 0)) {
       section.fail("kind", "pause asks for every_s and duration_s");
+    }
+    check_periodic(section, slow);
+    if (slow.shows == Slowness::Shows::kIo && scenario.wait.mean_s <= 0) {
+      section.fail("shows", "io asks for service.wait_ms");
     }
     if (slow.shows == Slowness::Shows::kWait && slow.factor > 1) {
       section.fail("factor",
@@ -313,6 +351,22 @@ void read_client_side(YamlSection& root, Scenario& scenario) {
   }
 }
 
+/// Keys of the servers that the service contradicts; the file's list is gone through once more for
+/// their lines.
+void check_limits(YamlSection& root, const Scenario& scenario) {
+  for (auto& section : root.list("servers")) {
+    const ServerSpec server = read_server(section);
+    const double used = carried_work(server, scenario);
+    if (server.limit > 0 && server.limit < used * (1 - 1e-9)) {
+      section.fail("limit",
+                   fmt::format("{} CPUs, and at full load its requests use {:.3g}", server.limit, used));
+    }
+    if (server.wait_factor != 1 && scenario.wait.mean_s <= 0) {
+      section.fail("wait_factor", "says nothing without service.wait_ms");
+    }
+  }
+}
+
 void check_load(YamlSection& root, const Scenario& scenario) {
   const double load = mean_load(scenario);
   if (load >= 1 && scenario.deadline_s <= 0 && !scenario.overload) {
@@ -354,6 +408,9 @@ Scenario read(YamlSection& root, const std::string& file, YamlErrors& errors) {
   read_zones(root, scenario);
   read_telemetry(root, scenario);
   root.refuse_unknown();
+  if (!errors.first()) {
+    check_limits(root, scenario);
+  }
   if (!errors.first()) {
     check_load(root, scenario);
   }
@@ -426,6 +483,11 @@ Result<Scenario> load_scenario(const std::string& reference) {
   const std::size_t colon = reference.rfind(':');
   const std::string name = reference.substr(0, colon);
   const std::string variant = colon == std::string::npos ? "" : reference.substr(colon + 1);
+  std::uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(variant.data(), variant.data() + variant.size(), seed);
+  if (name == "random" && !variant.empty() && error == std::errc() && *end == '\0') {
+    return random_world(seed);
+  }
   std::string known;
   for (const auto& builtin : builtin_scenarios()) {
     if (builtin.name == name) {

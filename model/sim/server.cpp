@@ -15,23 +15,32 @@ struct LaterFinish {
 }  // namespace
 
 Server::Server(const ServerSpec& spec, Discipline discipline)
-    : spec_(spec), sharing_(discipline == Discipline::kProcessorSharing), speed_(spec.speed) {}
+    : spec_(spec),
+      sharing_(!holds_workers(spec, discipline)),
+      speed_(spec.speed),
+      wait_rate_(1 / spec.wait_factor) {}
 
 void Server::advance(double now) {
   const double elapsed = now - last_;
   last_ = now;
-  if (running_.empty() || elapsed <= 0) {
+  if (elapsed <= 0 || in_flight() == 0) {
+    return;
+  }
+  wait_virtual_ += elapsed * wait_rate_;
+  const double workers = static_cast<double>(spec_.workers);
+  cpu_.busy += std::min(static_cast<double>(held()), workers) * elapsed;
+  if (running_.empty()) {
     return;
   }
   virtual_ += elapsed * rate_;
-  const double here = static_cast<double>(in_flight());
-  const double workers = static_cast<double>(spec_.workers);
-  const double busy = std::min(here, workers) * elapsed;
-  cpu_.busy += busy;
+  // In processor sharing every request is a thread, in FIFO a worker is; one that waits outside or
+  // in the queue sleeps.
+  const double threads = static_cast<double>(running_.size());
+  const double busy = std::min(threads, workers) * elapsed;
   // A request in service is a thread, `speed` the part of a core that its pod may use. While other
   // tenants have the CPU every one of the threads waits; while the pod has it, all but one a worker.
   // Waiting for the pod's own quota is left out, as the observer takes it out.
-  const double threads = sharing_ ? here : std::min(here, workers);
+  cpu_.ready += threads * elapsed;
   const double behind = std::max(0.0, threads - workers) * elapsed * spec_.speed * share_;
   cpu_.on_cpu += busy * spec_.speed * share_;
   cpu_.wait += threads * elapsed * spec_.speed * (1 - share_) + behind;
@@ -58,6 +67,11 @@ void Server::set_capacity(double now, double speed) {
   set_rate();
 }
 
+void Server::set_wait_rate(double now, double rate) {
+  advance(now);
+  wait_rate_ = rate / spec_.wait_factor;
+}
+
 void Server::start(Job job) {
   if (running_.empty()) {
     virtual_ = 0;  // keeps the clock small, so that its last digit stays far below a microsecond
@@ -71,7 +85,7 @@ void Server::admit(double now, Job job) {
   advance(now);
   job.arrived = now;
   job.rif = static_cast<std::uint32_t>(in_flight());
-  if (!sharing_ && running_.size() >= spec_.workers) {
+  if (!sharing_ && held() >= spec_.workers) {
     waiting_.push_back(job);
     return;
   }
@@ -79,24 +93,52 @@ void Server::admit(double now, Job job) {
   set_rate();
 }
 
-double Server::next_completion() const {
-  if (running_.empty() || rate_ <= 0) {
-    return std::numeric_limits<double>::infinity();
-  }
-  return last_ + std::max(0.0, running_.front().finish - virtual_) / rate_;
+double Server::work_ends() const {
+  return running_.empty() || rate_ <= 0 ? std::numeric_limits<double>::infinity()
+                                        : last_ + std::max(0.0, running_.front().finish - virtual_) / rate_;
 }
 
-Job Server::complete(double now) {
+double Server::wait_ends() const {
+  return outside_.empty() || wait_rate_ <= 0
+             ? std::numeric_limits<double>::infinity()
+             : last_ + std::max(0.0, outside_.front().finish - wait_virtual_) / wait_rate_;
+}
+
+double Server::next_completion() const {
+  return std::min(work_ends(), wait_ends());
+}
+
+std::optional<Job> Server::complete(double now) {
+  const bool works = work_ends() <= wait_ends();
   advance(now);
-  std::pop_heap(running_.begin(), running_.end(), LaterFinish{});
-  const Job done = running_.back();
-  running_.pop_back();
-  virtual_ = done.finish;  // takes the rounding of `now` out
-  if (!waiting_.empty()) {
+  std::vector<Job>& heap = works ? running_ : outside_;
+  std::pop_heap(heap.begin(), heap.end(), LaterFinish{});
+  Job done = heap.back();
+  heap.pop_back();
+  (works ? virtual_ : wait_virtual_) = done.finish;  // takes the rounding of `now` out
+  if (works && done.wait > 0) {
+    if (outside_.empty()) {
+      wait_virtual_ = 0;
+    }
+    done.finish = wait_virtual_ + done.wait;
+    outside_.push_back(done);
+    std::push_heap(outside_.begin(), outside_.end(), LaterFinish{});
+    set_rate();
+    return std::nullopt;
+  }
+  start_next();
+  set_rate();
+  return finished(done, now);
+}
+
+void Server::start_next() {
+  if (!waiting_.empty() && held() < spec_.workers) {
     start(waiting_.front());
     waiting_.pop_front();
   }
-  set_rate();
+}
+
+Job Server::finished(const Job& done, double now) {
   recent_[recorded_++ % kRecent] = {done.rif, static_cast<float>(now - done.arrived), now};
   return done;
 }
@@ -108,19 +150,18 @@ bool Server::cancel(double now, std::uint32_t slot, std::uint32_t serial) {
     waiting_.erase(it);
     return true;
   }
-  const auto it = std::find_if(running_.begin(), running_.end(), is_it);
-  if (it == running_.end()) {
-    return false;
+  for (std::vector<Job>* heap : {&running_, &outside_}) {
+    const auto it = std::find_if(heap->begin(), heap->end(), is_it);
+    if (it != heap->end()) {
+      *it = heap->back();
+      heap->pop_back();
+      std::make_heap(heap->begin(), heap->end(), LaterFinish{});
+      start_next();
+      set_rate();
+      return true;
+    }
   }
-  *it = running_.back();
-  running_.pop_back();
-  std::make_heap(running_.begin(), running_.end(), LaterFinish{});
-  if (!waiting_.empty()) {
-    start(waiting_.front());
-    waiting_.pop_front();
-  }
-  set_rate();
-  return true;
+  return false;
 }
 
 double Server::backlog(double now) const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "model/sim/scenario.h"
@@ -15,6 +16,7 @@ struct Job {
   double finish = 0;   ///< in the server's virtual time
   double arrived = 0;  ///< at the server
   double work = 0;
+  double wait = 0;           ///< outside, after the work; 0: none
   std::uint32_t slot = 0;    ///< the request's place in the simulation
   std::uint32_t serial = 0;  ///< of the try; another one at that place: the client has given up
   std::uint32_t rif = 0;     ///< requests that were in flight here when it came
@@ -26,19 +28,24 @@ struct CpuTime {
   double wait = 0;       ///< of all its threads: runnable, not running, self wait included
   double self_wait = 0;  ///< of it while the pod itself had the CPU
   double busy = 0;       ///< workers that had something to do
+  double ready = 0;      ///< of all its threads: running or ready to run, its own quota's wait included
 };
 
 /// A pod. Processor sharing: n requests on k workers run at speed * min(1, k/n) each. FIFO: k run
-/// at full speed, the others wait in order.
+/// at full speed, the others wait in order. A request that has done its work may have to wait for
+/// something outside (ServerSpec::workers says whether it holds a worker meanwhile).
 ///
 /// All requests in service progress at one rate, so a virtual clock that runs at this rate gives
-/// every one a fixed finish: an arrival or a departure costs O(log n) whatever the speed does.
+/// every one a fixed finish: an arrival or a departure costs O(log n) whatever the speed does. Those
+/// that wait outside have a second clock of the same kind.
 class Server {
  public:
   Server(const ServerSpec& spec, Discipline discipline);
 
   /// The share of the CPU that other tenants leave, and the progress a CPU second makes.
   void set_speed(double now, double share, double efficiency);
+  /// The rate at which waiting outside passes, over that of the spec.
+  void set_wait_rate(double now, double rate);
   /// Work a second, all workers busy.
   double effective_capacity() const { return spec_.capacity() * share_ * efficiency_; }
   /// The rate of an unshared worker; the pooled oracle sets it beyond the spec.
@@ -47,12 +54,12 @@ class Server {
   void admit(double now, Job job);
   /// Time of the next completion if nothing changes; infinity when there is none.
   double next_completion() const;
-  /// REQUIRES now == next_completion().
-  Job complete(double now);
+  /// REQUIRES now == next_completion(). Nullopt: a request has done its work and now waits outside.
+  std::optional<Job> complete(double now);
   /// Drops a job that its client has given up; false when it is not here (any more).
   bool cancel(double now, std::uint32_t slot, std::uint32_t serial);
 
-  std::size_t in_flight() const { return running_.size() + waiting_.size(); }
+  std::size_t in_flight() const { return running_.size() + waiting_.size() + outside_.size(); }
   /// Work that is left, all requests here together.
   double backlog(double now) const;
   /// Up to `now`.
@@ -75,7 +82,13 @@ class Server {
 
   void advance(double now);
   void set_rate();
+  double work_ends() const;  ///< of the first in service; infinity when there is none
+  double wait_ends() const;  ///< of the first outside
   void start(Job job);
+  void start_next();
+  Job finished(const Job& job, double now);
+  /// Workers that have a request; in processor sharing a request outside holds none.
+  std::size_t held() const { return running_.size() + (sharing_ ? 0 : outside_.size()); }
 
   ServerSpec spec_;
   bool sharing_;
@@ -86,6 +99,9 @@ class Server {
   double virtual_ = 0;
   double last_ = 0;           ///< when virtual_ was right
   std::vector<Job> running_;  ///< a heap, earliest finish in front
+  double wait_rate_ = 1;      ///< of the clock of those outside
+  double wait_virtual_ = 0;
+  std::vector<Job> outside_;  ///< a heap by the second clock
   std::deque<Job> waiting_;
   CpuTime cpu_;
   std::array<Recent, kRecent> recent_{};

@@ -19,6 +19,13 @@ std::size_t servers_ever(const Scenario& scenario) {
   return n;
 }
 
+LawSpec wait_law(const WaitSpec& wait) {
+  LawSpec law;
+  law.mean_s = wait.mean_s > 0 ? wait.mean_s : law.mean_s;
+  law.cv = wait.cv;
+  return law;
+}
+
 }  // namespace
 
 double quantile(std::vector<float>& sample, double q) {
@@ -44,12 +51,14 @@ Simulation::Simulation(const Scenario& scenario, const Policy& policy, std::uint
       seed_(seed),
       arrivals_(scenario, seed),
       law_(scenario.service),
+      wait_law_(wait_law(scenario.wait)),
       sizes_(seed, Cause::kSizes),
       client_choice_(seed, Cause::kClients),
       keys_(seed, Cause::kKeys),
       slowness_(seed, Cause::kSlowness),
       faults_(seed, Cause::kFaults),
       telemetry_rng_(seed, Cause::kTelemetry),
+      waits_(seed, Cause::kWaits),
       completions_(servers_ever(scenario)) {
   client_sum_.assign(scenario.clients, 0);
   client_count_.assign(scenario.clients, 0);
@@ -133,6 +142,9 @@ void Simulation::handle(const Event& event) {
     case Kind::kPause:
       pause(event.a, event.b);
       return;
+    case Kind::kPeriodic:
+      recur(event.a, event.b, event.on);
+      return;
     case Kind::kCold:
       set_pod_speed(event.a);
       return;
@@ -186,6 +198,7 @@ void Simulation::arrive() {
   Request& request = requests_[slot];
   request.start = now_;
   request.work = law_.sample(sizes_);
+  request.wait = scenario_.wait.mean_s > 0 ? wait_law_.sample(waits_) : 0;
   request.client = scenario_.clients > 1 ? client_choice_.below(scenario_.clients) : 0;
   request.tries = 0;
   request.counted = now_ >= scenario_.warmup_s;
@@ -270,6 +283,7 @@ void Simulation::deliver(std::uint32_t slot, std::uint32_t serial, std::uint32_t
   }
   Job job;
   job.work = request.work;
+  job.wait = request.wait;
   job.slot = slot;
   job.serial = serial;
   servers_[server].admit(now_, job);
@@ -282,8 +296,12 @@ void Simulation::touch(std::uint32_t server) {
 
 void Simulation::complete(std::uint32_t place) {
   Server& server = servers_[place];
-  const Job job = server.complete(now_);
+  const auto done = server.complete(now_);
   touch(place);
+  if (!done) {
+    return;
+  }
+  const Job& job = *done;
   if (!counters_.empty()) {
     Counters& counters = counters_[place];
     const double latency = now_ - job.arrived;
@@ -314,6 +332,8 @@ void Simulation::reply(std::uint32_t slot, std::uint32_t serial, bool ok) {
     const double speed = capacity / servers_[request.server].spec().workers;
     response.queue = static_cast<double>(servers_[request.server].in_flight());
     response.service_s = speed > 0 ? request.work / speed : response.latency_s;
+    const double waits = pods_[request.server].wait_rate;
+    response.service_s += waits > 0 ? request.wait * servers_[request.server].spec().wait_factor / waits : 0;
   }
   try_ended(slot, response);
 }

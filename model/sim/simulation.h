@@ -68,6 +68,7 @@ class Simulation final : public World {
   struct Request {
     double start = 0;
     double work = 0;
+    double wait = 0;
     double sent = 0;
     Keys keys;
     std::uint32_t client = 0;
@@ -91,6 +92,7 @@ class Simulation final : public World {
     kRotate,    ///< a: slowness
     kSwitch,    ///< a: slowness, on
     kPause,     ///< a: slowness, b: server; begins or ends
+    kPeriodic,  ///< a: slowness, b: server, on: it begins
     kCold,      ///< a: server
     kFault,     ///< a: fault, on
     kChurn,     ///< a: churn
@@ -115,6 +117,7 @@ class Simulation final : public World {
   struct Pod {
     double share = 1;       ///< of the CPU, by slowness that shows as wait
     double efficiency = 1;  ///< by slowness that shows as work
+    double wait_rate = 1;   ///< by slowness that shows as io
     bool present = false;
     double joined_s = 0;
     double left_s = -1;
@@ -160,6 +163,9 @@ class Simulation final : public World {
   void start_world();
   void set_pod_speed(std::uint32_t server);
   void rotate_slowness(std::uint32_t index);
+  void recur(std::uint32_t index, std::uint32_t server, bool on);
+  double recurs_at(std::uint32_t index, std::uint32_t server) const;
+  double carried(std::uint32_t server, const ServerSpec& spec) const;
   void switch_slowness(std::uint32_t index, bool on);
   void pause(std::uint32_t index, std::uint32_t server);
   void switch_fault(std::uint32_t index, bool on);
@@ -183,8 +189,8 @@ class Simulation final : public World {
   bool over_ = false;
 
   Arrivals arrivals_;
-  Law law_;
-  Rng sizes_, client_choice_, keys_, slowness_, faults_, telemetry_rng_;
+  Law law_, wait_law_;
+  Rng sizes_, client_choice_, keys_, slowness_, faults_, telemetry_rng_, waits_;
   double next_arrival_ = 0;
   double last_arrival_ = 0;
   std::uint64_t arrived_ = 0;
@@ -206,7 +212,8 @@ class Simulation final : public World {
   std::priority_queue<Event> events_;
   std::uint64_t order_ = 0;
 
-  std::vector<std::vector<bool>> slow_on_;  ///< [slowness][server]
+  std::vector<std::vector<bool>> slow_on_;            ///< [slowness][server]
+  std::vector<std::vector<std::uint32_t>> recurred_;  ///< periodic: how often, [slowness][server]
   std::deque<WeightPush> pushes_;
   std::vector<Counters> counters_;
   std::vector<Counters> read_;      ///< by take_telemetry

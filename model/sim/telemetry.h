@@ -23,8 +23,10 @@ struct ServerTelemetry {
   double on_cpu_s = 0;
   double wait_s = 0;  ///< runnable, not running; self wait included
   double self_wait_s = 0;
+  double ready_s = 0;  ///< running or ready to run, waiting for its own quota included
   double limit_cores = 0;
   double latency_sum_s = 0;
+  double true_capacity = 0;                                   ///< work a second, now; only oracles may look
   std::array<std::uint64_t, BALLAST_HIST_BUCKETS> latency{};  ///< server side, by bpf/wire's buckets
 };
 

@@ -35,6 +35,7 @@ void Simulation::start_world() {
   active_.assign(scenario_.clients * specs.size(), 0);
   metrics_.requests_by_server.assign(specs.size(), 0);
   slow_on_.assign(scenario_.slowness.size(), std::vector<bool>(specs.size(), false));
+  recurred_.assign(scenario_.slowness.size(), std::vector<std::uint32_t>(specs.size(), 0));
   if (policy_.measured) {
     counters_.resize(specs.size());
     read_.resize(specs.size());
@@ -69,7 +70,9 @@ void Simulation::start_world() {
       for (std::uint32_t server = 0; server < specs.size(); ++server) {
         const bool meant = slow.servers.empty() ||
                            std::find(slow.servers.begin(), slow.servers.end(), server) != slow.servers.end();
-        if (meant) {
+        if (meant && slow.kind == Slowness::Kind::kPeriodic) {
+          schedule(recurs_at(i, server), Kind::kPeriodic, i, server, true);
+        } else if (meant) {
           schedule(slow.at_s + slow.every_s * slowness_.exponential(), Kind::kPause, i, server);
         }
       }
@@ -97,19 +100,24 @@ void Simulation::set_pod_speed(std::uint32_t server) {
   Pod& pod = pods_[server];
   pod.share = 1;
   pod.efficiency = 1;
+  pod.wait_rate = 1;
   for (std::size_t i = 0; i < slow_on_.size(); ++i) {
     if (slow_on_[i][server]) {
       const Slowness& slow = scenario_.slowness[i];
-      (slow.shows == Slowness::Shows::kWait ? pod.share : pod.efficiency) *= slow.factor;
+      (slow.shows == Slowness::Shows::kWait   ? pod.share
+       : slow.shows == Slowness::Shows::kWork ? pod.efficiency
+                                              : pod.wait_rate) *= slow.factor;
     }
   }
   if (pod.cold_decay_s > 0 && now_ - pod.joined_s < pod.cold_decay_s) {
     const double left = 1 - (now_ - pod.joined_s) / pod.cold_decay_s;
     pod.efficiency /= 1 + (pod.cold_factor - 1) * left;
+    pod.wait_rate /= 1 + (pod.cold_factor - 1) * left;
     schedule(now_ + kColdStep, Kind::kCold, server);
   }
   if (!policy_.pooled) {
     servers_[server].set_speed(now_, pod.share, pod.efficiency);
+    servers_[server].set_wait_rate(now_, pod.wait_rate);
     touch(server);
     return;
   }
@@ -119,7 +127,7 @@ void Simulation::set_pod_speed(std::uint32_t server) {
   }
   double sum = 0;
   for (std::size_t i = 0; i < pods_.size(); ++i) {
-    sum += pods_[i].present ? specs[i].capacity() * pods_[i].share * pods_[i].efficiency : 0;
+    sum += pods_[i].present ? carried(static_cast<std::uint32_t>(i), specs[i]) : 0;
   }
   servers_[0].set_capacity(now_, sum);
   touch(0);
@@ -144,6 +152,46 @@ void Simulation::rotate_slowness(std::uint32_t index) {
     if (on[server] != next[server]) {
       set_pod_speed(server);
     }
+  }
+}
+
+/// Work a second that a pod carries as it is now.
+double Simulation::carried(std::uint32_t server, const ServerSpec& spec) const {
+  const Pod& pod = pods_[server];
+  if (scenario_.wait.mean_s <= 0 || !holds_workers(spec, scenario_.discipline)) {
+    return spec.capacity() * pod.share * pod.efficiency;
+  }
+  const double speed = pod.share * pod.efficiency;
+  return speed > 0 && pod.wait_rate > 0 ? carried_work(spec, scenario_, speed, 1 / pod.wait_rate) : 0;
+}
+
+/// When this server's next time of a periodic slowness begins. Servers that are slow together share
+/// the jitter; it does not draw from the run's stream, so other slowness stays as it is.
+double Simulation::recurs_at(std::uint32_t index, std::uint32_t server) const {
+  const Slowness& slow = scenario_.slowness[index];
+  const std::uint32_t time = recurred_[index][server];
+  const auto place = std::find(slow.servers.begin(), slow.servers.end(), server);
+  const double rank = slow.servers.empty() ? server : static_cast<double>(place - slow.servers.begin());
+  double at = slow.at_s + slow.phase_s + time * slow.every_s + rank * slow.stagger_s;
+  if (slow.jitter_s > 0) {
+    const std::uint64_t own = slow.stagger_s > 0 ? server + 1ULL : 0;
+    at += slow.jitter_s * Rng(seed_, Cause::kSlowness, mix(index + 1ULL) ^ mix(own << 32 | time)).uniform();
+  }
+  return at;
+}
+
+void Simulation::recur(std::uint32_t index, std::uint32_t server, bool on) {
+  const Slowness& slow = scenario_.slowness[index];
+  if (on && slow.until_s > 0 && now_ >= slow.until_s) {
+    return;
+  }
+  slow_on_[index][server] = on;
+  set_pod_speed(server);
+  if (on) {
+    schedule(now_ + slow.duration_s, Kind::kPeriodic, index, server, false);
+  } else {
+    ++recurred_[index][server];
+    schedule(std::max(now_, recurs_at(index, server)), Kind::kPeriodic, index, server, true);
   }
 }
 
@@ -228,6 +276,9 @@ std::vector<std::uint32_t> Simulation::members() const {
 }
 
 void Simulation::publish_endpoints() {
+  const auto operator_weight = [this](const ServerSpec& spec) {
+    return spec.weight > 0 ? spec.weight : carried_work(spec, scenario_);
+  };
   std::vector<Endpoint> next;
   for (const std::uint32_t server : members()) {
     const auto known = std::find_if(endpoints_.begin(), endpoints_.end(),
@@ -235,7 +286,7 @@ void Simulation::publish_endpoints() {
     // A weight of 1 is a fair share: pushed weights have a mean of 1.
     next.push_back(known != endpoints_.end()
                        ? *known
-                       : Endpoint{server, 1, servers_[server].spec().operator_weight(), now_});
+                       : Endpoint{server, 1, operator_weight(servers_[server].spec()), now_});
   }
   endpoints_ = std::move(next);
   for (auto& balancer : fleet_) {
@@ -245,7 +296,7 @@ void Simulation::publish_endpoints() {
 
 void Simulation::push_weights(const std::vector<std::uint32_t>& servers, const std::vector<double>& weights) {
   pushes_.push_back({servers, weights});
-  schedule(now_ + loop_.apply_delay_s, Kind::kWeights);
+  schedule(now_ + (policy_.foresight ? 0 : loop_.apply_delay_s), Kind::kWeights);
 }
 
 void Simulation::apply_weights() {
@@ -293,7 +344,7 @@ void Simulation::refresh_reports() {
     report.eps = static_cast<double>(is.errors - was.errors) / kReportPeriod;
     report.application = (is.cpu.busy - was.cpu.busy) / (servers_[server].spec().workers * kReportPeriod);
     report.utilization =
-        (is.cpu.on_cpu - was.cpu.on_cpu) / (servers_[server].spec().capacity() * kReportPeriod);
+        (is.cpu.on_cpu - was.cpu.on_cpu) / (servers_[server].spec().shown_limit() * kReportPeriod);
     was = is;
   }
   schedule(now_ + kReportPeriod, Kind::kReports);
@@ -314,7 +365,9 @@ ServerTelemetry Simulation::measure(std::uint32_t server) {
   sample.on_cpu_s = is.cpu.on_cpu - was.cpu.on_cpu;
   sample.wait_s = is.cpu.wait - was.cpu.wait;
   sample.self_wait_s = is.cpu.self_wait - was.cpu.self_wait;
-  sample.limit_cores = servers_[server].spec().capacity();
+  sample.true_capacity = capacity(server);
+  sample.ready_s = is.cpu.ready - was.cpu.ready;
+  sample.limit_cores = servers_[server].spec().shown_limit();
   sample.latency_sum_s = is.latency_sum_s - was.latency_sum_s;
   for (std::size_t bucket = 0; bucket < sample.latency.size(); ++bucket) {
     sample.latency[bucket] = is.latency[bucket] - was.latency[bucket];
@@ -383,7 +436,10 @@ std::vector<ServerTelemetry> Simulation::take_telemetry() {
 }
 
 double Simulation::capacity(std::uint32_t server) const {
-  return pods_[server].present ? servers_[server].effective_capacity() : 0;
+  if (!pods_[server].present) {
+    return 0;
+  }
+  return policy_.pooled ? servers_[server].effective_capacity() : carried(server, servers_[server].spec());
 }
 
 double Simulation::in_flight(std::uint32_t server) const {

@@ -39,6 +39,7 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
   sim->add_option("--apply-delay", options.loop.apply_delay_s, "weight controllers: seconds to the proxies")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  sim->add_option("--loop", options.loop_name, "eds, istio_fast or istio: tick and delay as measured");
   sim->add_option("--jobs", options.jobs, "runs at the same time")
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();

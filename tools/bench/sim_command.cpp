@@ -104,6 +104,13 @@ Result<std::string> sim_rows(const SimOptions& options) {
     return seeds.error();
   }
   sim::LoopOptions loop = options.loop;
+  if (!options.loop_name.empty()) {
+    const auto profile = sim::find_loop(options.loop_name);
+    if (!profile) {
+      return profile.error();
+    }
+    loop = {options.tick_given ? loop.tick_s : profile->tick_s, profile->apply_delay_s};
+  }
   if (scenario->telemetry.tick_s > 0 && !options.tick_given) {
     loop.tick_s = scenario->telemetry.tick_s;
   }

@@ -19,6 +19,7 @@ struct SimOptions {
   std::string parameters;      ///< file that `ballast` acts with; empty: the shipped one
   std::string output;          ///< JSON; "-" is stdout
   sim::LoopOptions loop;       ///< of the weight controllers
+  std::string loop_name;       ///< a profile (sim::find_loop) in place of it; a tick that is given beats it
   bool tick_given = false;     ///< the flag beats the scenario's own tick
   unsigned jobs = 1;           ///< runs at the same time
   bool timeline = false;       ///< adds goodput by second to each row

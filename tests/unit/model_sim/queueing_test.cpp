@@ -122,6 +122,28 @@ TEST_P(AtLoad, MMcIsErlangC) {
 
 INSTANTIATE_TEST_SUITE_P(Loads, AtLoad, ::testing::Values(0.5, 0.8, 0.95));
 
+// Waiting that holds the worker is service: M/G/1 by Pollaczek and Khinchine over work and wait together.
+TEST(Queueing, WaitingThatHoldsTheWorkerIsPartOfTheService) {
+  auto scenario = one_pod(Discipline::kProcessorSharing, LawSpec::Kind::kConstant, 0.7);
+  scenario.servers[0].serial = true;
+  scenario.service.mean_s = 0.002;
+  scenario.wait = {.mean_s = 0.008, .cv = 0.75};
+  scenario.warmup_s = 20'000 / base_rate(scenario);
+  const double service = 0.010;
+  const double squares = service * service + 0.006 * 0.006;
+  const double rate = 0.7 / service;
+  expect_agrees(estimate(scenario, "least_request", mean_of),
+                1000 * (service + rate * squares / (2 * (1 - 0.7))));
+}
+
+// In processor sharing it holds none: the work's sojourn and then the wait.
+TEST(Queueing, WaitingThatHoldsNoWorkerIsAddedToTheSojourn) {
+  auto scenario = one_pod(Discipline::kProcessorSharing, LawSpec::Kind::kLognormal, 0.6);
+  scenario.wait = {.mean_s = 0.030, .cv = 1};
+  scenario.servers[0].wait_factor = 2;
+  expect_agrees(estimate(scenario, "least_request", mean_of), 1000 * (kMean / (1 - 0.6) + 0.060));
+}
+
 TEST(ProcessorSharing, SeveralWorkersAreOneBirthDeathProcess) {
   // With exponential works the number of requests of M/M/c does not depend on the discipline, so
   // by Little the mean is the same.

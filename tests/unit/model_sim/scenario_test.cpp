@@ -122,8 +122,62 @@ TEST(Scenario, TracesAreReadBesideTheFile) {
   EXPECT_THAT(missing.error().message, AllOf(HasSubstr(":7: arrivals.trace_file"), HasSubstr("none.txt")));
 }
 
+// What a server carries at most, by whichever limits it: CPU, workers that waiting holds, or its serial part.
+TEST(Scenario, RhoCountsAgainstWhatTheServersCarry) {
+  const std::string wait =
+      "requests: 1000\n"
+      "discipline: fifo\n"
+      "servers: [{workers: 4, speed: 0.5, wait_factor: 2}, {serial: true, limit: 8}]\n"
+      "service: {mean_ms: 1, wait_ms: 9}\n"
+      "arrivals: {rho: 0.5}\n";
+  const auto fifo = parse_scenario(wait, "x.yaml");
+  ASSERT_TRUE(fifo.ok()) << fifo.error().message;
+  EXPECT_NEAR(base_rate(*fifo), 0.5 * (4 / 0.020 + 1 / 0.010), 1e-9);
+  std::string text = wait;
+  text.replace(text.find("fifo"), 4, "ps");
+  const auto ps = parse_scenario(text, "x.yaml");
+  ASSERT_TRUE(ps.ok()) << ps.error().message;
+  EXPECT_NEAR(base_rate(*ps), 0.5 * (4 * 0.5 / 0.001 + 1 / 0.010), 1e-9);
+}
+
+TEST(Scenario, PeriodicSlownessCountsByItsShareOfTime) {
+  const auto scenario = parse_scenario(
+      "duration_s: 1000\n"
+      "discipline: fifo\n"
+      "servers: [{count: 4}]\n"
+      "service: {mean_ms: 1, wait_ms: 9}\n"
+      "arrivals: {rho: 0.5}\n"
+      "slowness: [{kind: periodic, servers: [0, 1], every_s: 20, duration_s: 5, factor: 0.5, shows: io}]\n",
+      "x.yaml");
+  ASSERT_TRUE(scenario.ok()) << scenario.error().message;
+  // Slow: 1 + 18 ms in place of 10; half of the servers, a quarter of the time.
+  EXPECT_NEAR(base_rate(*scenario), 0.5 * 400 * (1 - 0.5 * 0.25 * (1 - 10. / 19)), 1e-9);
+}
+
+TEST(Scenario, RefusesWhatContradictsItself) {
+  expect_refused(with("{count: 2, speed: 1}", "{count: 2, serial: true, workers: 3}"),
+                 "x.yaml:4: servers[0].serial", "workers: 3");
+  expect_refused(with("{count: 2, speed: 1}", "{count: 2, limit: 0.5}"), "x.yaml:4: servers[0].limit",
+                 "its requests use 1");
+  expect_refused(with("{count: 2, speed: 1}", "{count: 2, wait_factor: 2}"),
+                 "x.yaml:4: servers[0].wait_factor", "service.wait_ms");
+  expect_refused(with("mean_ms: 10", "mean_ms: 10, wait_cv: 1"), "x.yaml:6: service.wait_cv", "wait_ms");
+  const auto slow = [](const std::string& entry) {
+    return with("variants:\n", "slowness: [{kind: " + entry + "}]\nvariants:\n");
+  };
+  expect_refused(slow("periodic, every_s: 5, duration_s: 6"), "x.yaml:8: slowness[0].duration_s",
+                 "every_s: 5");
+  expect_refused(slow("periodic, every_s: 5, duration_s: 3, jitter_s: 2"), "x.yaml:8: slowness[0].jitter_s",
+                 "do not fit");
+  expect_refused(slow("periodic, every_s: 5"), "x.yaml:8: slowness[0].kind", "duration_s");
+  expect_refused(slow("pause, every_s: 5, duration_s: 1, phase_s: 2"), "x.yaml:8: slowness[0].phase_s",
+                 "periodic");
+  expect_refused(slow("set, shows: io"), "x.yaml:8: slowness[0].shows", "wait_ms");
+  expect_refused(with("rho: 0.5", "trace_s: [1, 3, 2]"), "x.yaml:7: arrivals.trace_s", "have to rise");
+}
+
 TEST(Scenario, AllBuiltInsAndTheirVariantsAreGood) {
-  ASSERT_EQ(builtin_scenarios().size(), 13U);
+  ASSERT_EQ(builtin_scenarios().size(), 26U);
   for (const auto& builtin : builtin_scenarios()) {
     const auto plain = load_scenario(builtin.name);
     ASSERT_TRUE(plain.ok()) << plain.error().message;

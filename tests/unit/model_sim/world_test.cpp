@@ -49,6 +49,85 @@ TEST(Telemetry, TenantsShowAsWaitAndTheOwnQueueDoesNot) {
   EXPECT_EQ(samples[0].interval_s, 30);
 }
 
+// A request that waits outside is in flight, and neither runs nor is ready to.
+TEST(Telemetry, WaitingOutsideIsNeitherRunningNorReady) {
+  auto scenario = steady(1, 0.5);
+  scenario.clients = 1;
+  scenario.discipline = Discipline::kFifo;
+  scenario.servers[0].workers = 4;
+  scenario.servers[0].limit = 9;
+  scenario.service = {.kind = LawSpec::Kind::kConstant, .mean_s = 0.002};
+  scenario.wait = {.mean_s = 0.018, .cv = 0.5};
+  Simulation simulation(scenario, steered_policy(), 1);
+  simulation.run_until(30);
+  const ServerTelemetry t = simulation.take_telemetry()[0];
+  const double rate = static_cast<double>(t.responses) / 30;
+  EXPECT_NEAR(rate, 0.5 * 4 / 0.020, 5);
+  EXPECT_NEAR(t.on_cpu_s / 30, rate * 0.002, 0.002);
+  EXPECT_NEAR(t.ready_s, t.on_cpu_s, 1e-6) << "workers share nothing: nobody waits for a CPU";
+  EXPECT_GT(t.latency_sum_s / 30, rate * 0.0195);
+  EXPECT_EQ(t.limit_cores, 9);
+}
+
+std::vector<std::pair<double, double>> slow_times(const Slowness& slow, std::uint32_t server) {
+  auto scenario = steady(3, 0.3);
+  scenario.slowness = {slow};
+  Simulation simulation(scenario, steered_policy(), 1);
+  std::vector<std::pair<double, double>> times;
+  bool was = false;
+  for (double now = 0.005; now < 39; now += 0.01) {
+    simulation.run_until(now);
+    const bool is = simulation.capacity(server) < 1;
+    if (is && !was) {
+      times.emplace_back(now, now);
+    } else if (is) {
+      times.back().second = now;
+    }
+    was = is;
+  }
+  return times;
+}
+
+TEST(Slowness, ComesBackByPeriodPhaseAndStagger) {
+  Slowness slow;
+  slow.kind = Slowness::Kind::kPeriodic;
+  slow.factor = 0.5;
+  slow.servers = {0, 2};
+  slow.every_s = 10.3;
+  slow.duration_s = 2;
+  slow.phase_s = 1;
+  slow.stagger_s = 3;
+  slow.until_s = 30;
+  const auto first = slow_times(slow, 0);
+  ASSERT_EQ(first.size(), 3U);
+  EXPECT_NEAR(first[1].first, 11.3, 0.011);
+  EXPECT_NEAR(first[1].second, 13.3, 0.011);
+  const auto second = slow_times(slow, 2);
+  ASSERT_EQ(second.size(), 3U);
+  EXPECT_NEAR(second[0].first, 4, 0.011);
+  EXPECT_TRUE(slow_times(slow, 1).empty());
+}
+
+TEST(Slowness, JitterIsLateByUpToItAndSharedByThoseThatAreSlowTogether) {
+  Slowness slow;
+  slow.kind = Slowness::Kind::kPeriodic;
+  slow.factor = 0.5;
+  slow.every_s = 8;
+  slow.duration_s = 1;
+  slow.jitter_s = 4;
+  const auto first = slow_times(slow, 0);
+  ASSERT_EQ(first.size(), 5U);
+  bool moved = false;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    const double late = first[i].first - 8. * static_cast<double>(i);
+    EXPECT_GE(late, -0.011);
+    EXPECT_LE(late, 4.011);
+    moved = moved || late > 0.1;
+  }
+  EXPECT_TRUE(moved);
+  EXPECT_EQ(slow_times(slow, 1), first);
+}
+
 TEST(Telemetry, APodThatIsSlowByItselfShowsNoWait) {
   auto scenario = steady(2, 0.4);
   scenario.slowness = {slowed(0.5, Slowness::Shows::kWork)};

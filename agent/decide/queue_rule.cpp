@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/decide/queue_rule.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace ballast::decide {
+namespace {
+
+constexpr double kMaxLogCapacity = 4;  ///< as in PriorFilter: beyond lies a broken counter
+constexpr double kMostLoad = 0.95;     ///< of a target: beyond, queues say more than models
+constexpr double kMemoryS = 10;        ///< of QueueMemory
+constexpr double kMemoryTicks = 40;    ///< or so many ticks, if that is longer
+constexpr double kMemoryLags = 16;     ///< or so many lags: four periods of what swings by the delay
+constexpr std::size_t kLongestLag = 64;
+constexpr double kFastLoopS = 0.1;  ///< a loop that reacts about as fast as the proxies themselves
+constexpr double kSlowLoopDelayS = 0.3;
+constexpr double kLastingS = 90;
+constexpr double kMostError = 0.7;  ///< that the slow part takes in: an episode is the fast part's
+constexpr double kRunningS = 10;    ///< a pod that comes to a service this old is new
+constexpr double kColdS = 3;        ///< until which its own measurements have taken over
+constexpr double kLearnColdS = 4;
+constexpr double kColdRate = 0.5;
+constexpr double kLeastColdLog = -1.5;
+
+double finite_or(double value, double otherwise) {
+  return std::isfinite(value) ? value : otherwise;
+}
+
+double seconds_between(MonotonicNs from, MonotonicNs to) {
+  return to > from ? static_cast<double>(to - from) * 1e-9 : 0;
+}
+
+double age_s(const spec::EndpointTelemetry& endpoint, MonotonicNs now) {
+  return endpoint.taken == 0 ? 0 : seconds_between(endpoint.taken, now);
+}
+
+double queue_of(const spec::EndpointTelemetry& endpoint) {
+  return std::clamp(finite_or(endpoint.in_flight, 0), 0.0, 1e6);
+}
+
+double rate_of(const spec::EndpointTelemetry& endpoint) {
+  return std::clamp(finite_or(endpoint.qps, 0), 0.0, 1e9);
+}
+
+/// Requests a second that the CPU lets the pod carry, no more CPUs counted than it was ever seen to use.
+double cpu_capacity(const spec::EndpointTelemetry& endpoint) {
+  const double limit = endpoint.cpu_limit_cores;
+  const double usable =
+      limit > 0 && endpoint.usable_cores > 0 ? std::min(1.0, endpoint.usable_cores / limit) : 1;
+  return std::max(0.0, finite_or(endpoint.capacity_qps * usable, 0));
+}
+
+double log_mean_exp(const std::vector<double>& logs) {
+  double sum = 0;
+  for (const double each : logs) {
+    sum += std::exp(each);
+  }
+  return logs.empty() ? 0 : std::log(sum / static_cast<double>(logs.size()));
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// The observation with capacities as far as the CPU is known to limit them.
+std::vector<spec::EndpointObservation> believed(const spec::ServiceObservation& observation) {
+  std::vector<spec::EndpointObservation> endpoints = observation.endpoints;
+  std::vector<double> logs;
+  std::vector<double> known;
+  for (const auto& endpoint : endpoints) {
+    const double capacity = endpoint.telemetry.known ? cpu_capacity(endpoint.telemetry) : 0;
+    const double evidence = std::clamp(finite_or(endpoint.telemetry.cpu_evidence, 0), 0.0, 1.0);
+    logs.push_back(capacity > 0 ? evidence * std::log(capacity) : std::nan(""));
+    if (capacity > 0) {
+      known.push_back(logs.back());
+    }
+  }
+  const double middle = median(known);
+  for (double& each : logs) {
+    each = std::isnan(each) ? middle : each;
+  }
+  const double mean = log_mean_exp(logs);
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    endpoints[i].log_prior = std::clamp(finite_or(logs[i] - mean, 0), -kMaxLogCapacity, kMaxLogCapacity);
+  }
+  return endpoints;
+}
+
+double deviation_of(const std::vector<double>& values) {
+  double sum = 0;
+  double squares = 0;
+  for (const double each : values) {
+    sum += each;
+    squares += each * each;
+  }
+  const double n = static_cast<double>(values.size());
+  return n > 0 ? std::sqrt(std::max(0.0, squares / n - sum / n * (sum / n))) : 0;
+}
+
+double spread_of(const std::vector<spec::EndpointObservation>& endpoints) {
+  std::vector<double> known;
+  for (const auto& endpoint : endpoints) {
+    if (endpoint.telemetry.known) {
+      known.push_back(endpoint.log_prior);
+    }
+  }
+  return deviation_of(known);
+}
+
+/// Of the CPU, as far as it is believed; used for the tilt and the targets alone.
+double load_of(const spec::ServiceObservation& observation) {
+  double qps = 0;
+  double capacity = 0;
+  for (const auto& endpoint : observation.endpoints) {
+    if (endpoint.telemetry.known) {
+      qps += rate_of(endpoint.telemetry);
+      capacity += cpu_capacity(endpoint.telemetry);
+    }
+  }
+  return capacity > 0 ? qps / capacity : 0;
+}
+
+std::vector<double> normalised(std::vector<double> logs) {
+  const double mean = log_mean_exp(logs);
+  for (double& each : logs) {
+    each = std::exp(each - mean);
+  }
+  return logs;
+}
+
+/// What each endpoint's part of all requests in flight would be by rho / (1 - rho), mean 1.
+std::vector<double> queue_shape(const std::vector<double>& log_capacities, const std::vector<double>& shares,
+                                double load) {
+  const std::vector<double> capacities = normalised(log_capacities);
+  std::vector<double> shape(shares.size(), 1);
+  if (!(load > 0)) {
+    return shape;
+  }
+  double sum = 0;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    const double used = std::min(load * shares[i] / capacities[i], kMostLoad);
+    shape[i] = used / (1 - used);
+    sum += shape[i];
+  }
+  for (double& each : shape) {
+    each *= static_cast<double>(shape.size()) / sum;
+  }
+  return shape;
+}
+
+double usable_tick(const LoopContext& loop) {
+  return std::isfinite(loop.tick_s) && loop.tick_s > 0 ? loop.tick_s : 0.25;
+}
+
+double usable_delay(const LoopContext& loop) {
+  const double tick = usable_tick(loop);
+  return std::isfinite(loop.loop_delay_s) && loop.loop_delay_s > tick ? loop.loop_delay_s : tick;
+}
+
+}  // namespace
+
+void QueueMemory::update(const std::map<spec::EndpointId, double>& deviations, std::size_t lag, double dt_s) {
+  lag = std::clamp<std::size_t>(lag, 1, kLongestLag);
+  double product = 0;
+  double power = 0;
+  for (const auto& [id, now] : deviations) {
+    std::deque<double>& past = past_[id];
+    if (past.size() >= lag) {
+      const double before = past[past.size() - lag];
+      product += now * before;
+      power += (now * now + before * before) / 2;
+    }
+    past.push_back(now);
+    while (past.size() > kLongestLag) {
+      past.pop_front();
+    }
+  }
+  std::erase_if(past_, [&](const auto& entry) { return !deviations.contains(entry.first); });
+  const double ticks =
+      std::max({kMemoryS / std::max(dt_s, 1e-3), kMemoryTicks, kMemoryLags * static_cast<double>(lag)});
+  const double alpha = 1 - std::exp(-1 / ticks);
+  product_ += alpha * (product - product_);
+  power_ += alpha * (power - power_);
+}
+
+double QueueMemory::left() const {
+  return power_ > 0 ? std::clamp(product_ / power_, 0.0, 1.0) : 0;
+}
+
+ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
+  // KNOB auto E=[](const char*n,double d){const char*v=std::getenv(n);return v?std::atof(v):d;};
+  // options_.bound=E("QB",options_.bound); options_.horizon=E("QH",options_.horizon);
+  // options_.leave_memory=E("QL",options_.leave_memory);
+  // options_.leave_lasting=E("QLL",options_.leave_lasting); options_.return_lasting=options_.leave_lasting/2;
+  // options_.leave_memory_slow=E("QLS",options_.leave_memory_slow);
+  // options_.gate.leave_ratio=E("QG",options_.gate.leave_ratio);
+  // options_.gate.return_ratio=options_.gate.leave_ratio*.6; options_.integral_s=E("QI",options_.integral_s);
+  ServiceProposal proposal;
+  proposal.service = observation.aggregate.service;
+  const std::size_t n = observation.endpoints.size();
+  ServiceState& state = services_.of(proposal.service, loop.now);
+  if (state.began == 0) {
+    state.began = loop.now;
+  }
+  const double tick = usable_tick(loop);
+  const double dt = state.last != 0 && loop.now > state.last ? seconds_between(state.last, loop.now) : tick;
+  state.last = loop.now;
+
+  const auto endpoints = believed(observation);
+  const std::vector<double> capacities = state.filter.update(endpoints, dt, options_.filter);
+  const double load = std::clamp(load_of(observation), 0.0, kMostLoad);
+  const std::vector<double> tilt = square_root_tilt(state.filter.lasting(), load);
+
+  std::map<spec::EndpointId, Track> tracks;
+  std::vector<double> base(n);
+  double in_flight = 0;
+  double qps = 0;
+  std::vector<double> ages;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto& telemetry = endpoints[i].telemetry;
+    const auto known = state.tracks.find(telemetry.id);
+    Track track;
+    if (known != state.tracks.end()) {
+      track = known->second;
+    } else {
+      track.seen_first = loop.now;
+      track.joined = seconds_between(state.began, loop.now) > kRunningS;
+    }
+    base[i] = capacities[i] + tilt[i];
+    const double age = seconds_between(track.seen_first, loop.now);
+    if (track.joined) {
+      base[i] += state.cold_log * std::exp(-age / kColdS);
+      if (!track.learned && age > kLearnColdS && telemetry.known) {
+        track.learned = true;
+        const double seen = std::clamp(capacities[i] - median(capacities), kLeastColdLog, 0.0);
+        state.cold_log += kColdRate * (seen - state.cold_log);
+      }
+    }
+    tracks[telemetry.id] = track;
+    if (telemetry.known) {
+      in_flight += queue_of(telemetry);
+      qps += rate_of(telemetry);
+      ages.push_back(age_s(telemetry, loop.now));
+    }
+  }
+  const double known = static_cast<double>(ages.size());
+  const std::vector<double> shares = normalised(base);
+  const std::vector<double> shape = queue_shape(capacities, shares, load);
+  // Where only some of the service's endpoints are decided here, the service's median stands in.
+  const bool all_here = observation.aggregate.endpoints <= n;
+  const double mean_queue = all_here || known == 0 ? in_flight / std::max(known, 1.0)
+                                                   : finite_or(observation.aggregate.median_in_flight, 0);
+  const double mean_rate = qps / std::max(known, 1.0);
+
+  std::map<spec::EndpointId, double> deviations;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (endpoints[i].telemetry.known) {
+      deviations[endpoints[i].telemetry.id] = queue_of(endpoints[i].telemetry) - shape[i] * mean_queue;
+    }
+  }
+  const double delay = usable_delay(loop);
+  // In force, a weight answers what was seen this long ago on average.
+  const double until = delay - tick / 2 + median(ages);
+  state.memory.update(deviations, static_cast<std::size_t>(std::lround(std::min(until / tick, 1e3))), dt);
+  const double memory = state.memory.left();
+
+  spec::ServiceAggregate aggregate = observation.aggregate;
+  aggregate.capacity_spread = spread_of(endpoints);
+  LoopContext aged = loop;
+  aged.loop_delay_s = delay > kSlowLoopS ? delay + median(ages) : delay;
+  GateOptions gate = options_.gate;
+  if (delay <= kSlowLoopS) {
+    gate.return_ratio *= options_.fast_leave_ratio / gate.leave_ratio;
+    gate.leave_ratio = options_.fast_leave_ratio;
+  }
+  const bool neutral = state.gate.neutral(aggregate, state.filter.lasting_spread(), aged, gate);
+  const double slowness = std::clamp((delay - kFastLoopS) / (kSlowLoopDelayS - kFastLoopS), 0.0, 1.0);
+  const double leave =
+      options_.leave_memory + slowness * (options_.leave_memory_slow - options_.leave_memory);
+  state.open = memory >= (state.open ? leave - options_.memory_band : leave);
+  std::vector<double> wanted;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto& telemetry = endpoints[i].telemetry;
+    if (telemetry.known) {
+      Track& track = tracks[telemetry.id];
+      const double error = std::clamp(std::log((queue_of(telemetry) + 1) / (shape[i] * mean_queue + 1)),
+                                      -kMostError, kMostError);
+      track.error += (1 - std::exp(-dt / kLastingS)) * (error - track.error);
+      wanted.push_back(track.slow - track.error);
+    }
+  }
+  const double lasting = deviation_of(wanted);
+  state.lasting = lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting) &&
+                  seconds_between(state.began, loop.now) > kRunningS;
+  state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
+  state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options_.even : options_.uneven);
+  const bool level = state.gate.level() && !state.uneven;
+  const bool possible = aggregate.endpoints >= 2 && aggregate.known > 0;
+  const bool differ = !neutral && !state.gate.level();
+  proposal.neutral = !possible || !(differ || level || state.open || state.lasting);
+  // KNOB if (std::getenv("QRDBG")) { static int c=0; if (++c % std::max(1,(int)(10/tick))==0)
+  // fprintf(stderr,"t %.0f mem %.3f open %d gate %d lasting %.3f L%d spread %.3f load %.2f q %.2f ev %.2f
+  // pers %.1f\n", loop.now*1e-9, memory, (int)state.open, (int)neutral, lasting, (int)state.lasting,
+  // aggregate.capacity_spread, load, mean_queue, endpoints[0].telemetry.cpu_evidence,
+  // aggregate.persistence_s); } // QRDBG
+  proposal.why =
+      fmt::format("{}; {:.2f} of a queue is left after the loop's delay", state.gate.why(), memory);
+
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto& telemetry = endpoints[i].telemetry;
+    Track& track = tracks[telemetry.id];
+    double offset = 0;
+    if (telemetry.known) {
+      const double target = shape[i] * mean_queue;
+      const double queue = queue_of(telemetry);
+      if (proposal.neutral) {
+        track.slow = -track.error;  // where it will begin
+      } else {
+        const double error = std::clamp(std::log((queue + 1) / (target + 1)), -kMostError, kMostError);
+        track.slow += -dt / options_.integral_s * error - dt / options_.leak_s * track.slow;
+      }
+      track.slow = std::clamp(track.slow, -options_.integral_bound, options_.integral_bound);
+      const double horizon = options_.horizon * (delay + age_s(telemetry, loop.now));
+      const double arrivals = mean_rate * shares[i] * horizon;
+      const double answer = 1 - memory * (queue - target) / (arrivals + target + 1);
+      offset = track.slow + std::clamp(std::log(std::max(answer, 1e-3)), -options_.bound, options_.bound);
+    }
+    Proposal endpoint{.id = telemetry.id};
+    constexpr double kMost = spec::kMaxOffset;
+    endpoint.offset = std::clamp(offset, -kMost, kMost);
+    endpoint.log_prior = base[i] + offset - endpoint.offset;
+    proposal.endpoints.push_back(std::move(endpoint));
+  }
+  state.tracks = std::move(tracks);
+  tilt_if_equal(proposal);
+  return proposal;
+}
+
+}  // namespace ballast::decide

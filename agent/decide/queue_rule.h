@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/decide/neutral_gate.h"
+#include "agent/decide/policy.h"
+#include "agent/decide/prior.h"
+#include "agent/decide/service_memory.h"
+
+namespace ballast::decide {
+
+/// Of these only gate and filter are the operator's.
+struct QueueRuleOptions {
+  GateOptions gate;
+  PriorFilterOptions filter;
+  /// Horizon of the feedback over the loop's delay (tick, way to the proxies, age of the sample).
+  double horizon = 2;
+  double bound = 1.39;  ///< most of it, in log weight (a factor of four)
+  /// The slow part: time constant of its integral, of its leak, and its bound in log weight.
+  double integral_s = 20;
+  double leak_s = 60;
+  double integral_bound = 1.1;
+  /// Of the gate, in a loop of at most kSlowLoopS: differences of capacity that last so many delays are
+  /// worth a weight, since the feedback mends what they miss.
+  double fast_leave_ratio = 5;
+  /// Part of a queue's deviation that is left after the loop's delay (QueueMemory) from which it alone is
+  /// worth leaving neutral, in a loop of kFastLoopS or less; in a slower one up to leave_memory_slow, since
+  /// there P2C, which reacts at once, does better with what is short. Less by memory_band: back.
+  double leave_memory = 0.5;
+  double leave_memory_slow = 0.92;
+  double memory_band = 0.2;
+  /// Mean square of the queues' deviations over their mean + 1, from which they differ by episodes (a stall,
+  /// a convoy), and below which they do not any more: then P2C, which answers them at once, is better than
+  /// weights that are level, with one proxy too.
+  double uneven = 2;
+  double even = 1;
+  /// Spread over the endpoints of what their queues ask for on average from which it is worth leaving
+  /// neutral, and below which it is not any more.
+  double leave_lasting = 0.28;
+  double return_lasting = 0.14;
+};
+
+/// How much of the deviations of a service's queues is left when a weight that answers them arrives:
+/// their autocorrelation at the loop's delay, pooled over the endpoints, in [0, 1]. Exponential mean
+/// over 10 s, 40 ticks or 16 lags, whichever is longest.
+class QueueMemory {
+ public:
+  /// One tick: each endpoint's deviation. `lag` in ticks, at least 1.
+  void update(const std::map<spec::EndpointId, double>& deviations, std::size_t lag, double dt_s);
+  double left() const;
+  /// Mean square of the deviations.
+  double power() const { return power_; }
+
+ private:
+  std::map<spec::EndpointId, std::deque<double>> past_;
+  double product_ = 0;
+  double power_ = 0;
+};
+
+/// The rule that acts without parameters: capacity by what limits the pod, the square-root tilt, and
+/// feedback from the queues. docs/deciding.md says why it is stable.
+///
+/// log w = capacity (the CPU's only as far as the telemetry's cpu_evidence goes) + tilt + slow + fast.
+///   fast = log(1 - m (n - n*) / (x H + n* + 1)), within +-bound
+///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound
+/// n: requests in flight; n*: what the service's requests in flight would be here if they were spread as
+/// rho / (1 - rho) of the intended split; x: arrivals a second intended; H = horizon * delay;
+/// m: QueueMemory. Pure, total.
+class QueueRule final : public Policy {
+ public:
+  explicit QueueRule(QueueRuleOptions options = {}) : options_(options) {}
+  std::string name() const override { return "queue_rule"; }
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
+
+ private:
+  struct Track {
+    double slow = 0;
+    double error = 0;  ///< mean log of its queue over the target, over kLastingS
+    MonotonicNs seen_first = 0;
+    bool joined = false;   ///< came when the service was running already
+    bool learned = false;  ///< its cold share was taken into the service's
+  };
+  struct ServiceState {
+    NeutralGate gate;
+    PriorFilter filter;
+    QueueMemory memory;
+    std::map<spec::EndpointId, Track> tracks;
+    bool open = false;       ///< what the queues do is worth leaving neutral
+    bool lasting = false;    ///< so is what they ask for on average
+    bool uneven = false;     ///< they differ by episodes
+    double queue = 0;        ///< mean requests in flight of an endpoint, over kMemoryS
+    double cold_log = -0.5;  ///< a new pod's log capacity beside the others', until it is measured
+    MonotonicNs began = 0;
+    MonotonicNs last = 0;
+  };
+  QueueRuleOptions options_;
+  ServiceMemory<ServiceState> services_;
+};
+
+}  // namespace ballast::decide

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/decide/queue_rule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <random>
+
+#include "observations.h"
+
+namespace ballast::decide {
+namespace {
+
+using testing::Loop;
+
+/// Pods with these capacities by CPU, believed as far as `evidence`, and these requests in flight.
+spec::ServiceObservation service(const std::vector<double>& capacities, const std::vector<double>& queues,
+                                 double evidence) {
+  std::vector<double> logs;
+  for (const double c : capacities) {
+    logs.push_back(std::log(c / 100));
+  }
+  auto o = testing::observation(logs);
+  for (std::size_t i = 0; i < queues.size(); ++i) {
+    auto& t = o.endpoints[i].telemetry;
+    t.in_flight = queues[i];
+    t.qps = 50;
+    t.cpu_limit_cores = t.usable_cores = 1;
+    t.cpu_evidence = evidence;
+  }
+  return o;
+}
+
+std::vector<double> log_weights(const ServiceProposal& proposal) {
+  std::vector<double> out;
+  double mean = 0;
+  for (const auto& e : proposal.endpoints) {
+    out.push_back(e.log_prior + e.offset);
+    mean += out.back() / static_cast<double>(proposal.endpoints.size());
+  }
+  for (double& each : out) {
+    each -= mean;
+  }
+  return out;
+}
+
+TEST(QueueRule, ACpuLimitThatLimitsNothingSaysNothing) {
+  QueueRule rule;
+  Loop loop;
+  ServiceProposal proposal;
+  for (int i = 0; i < 400; ++i) {
+    proposal = rule.decide(service({400, 200, 100, 100}, {3, 3, 3, 3}, 0), loop.next());
+  }
+  EXPECT_TRUE(proposal.neutral) << proposal.why;
+  for (const double w : log_weights(proposal)) {
+    EXPECT_NEAR(w, 0, 0.01);
+  }
+}
+
+TEST(QueueRule, ACpuLimitThatLimitsSplitsByCapacityAndTilt) {
+  QueueRule rule;
+  Loop loop;
+  ServiceProposal proposal;
+  // Queues as rho / (1 - rho) of the rule's own split would have them: nothing for the feedback to do.
+  const std::vector<double> capacities = {400, 200, 100, 100};
+  const auto tilt = square_root_tilt({std::log(4), std::log(2), 0, 0}, 0.5);
+  std::vector<double> queues;
+  for (std::size_t i = 0; i < 4; ++i) {
+    const double used = 0.5 * std::exp(tilt[i]);
+    queues.push_back(100 * used / (1 - used));
+  }
+  for (int i = 0; i < 400; ++i) {
+    auto o = service(capacities, queues, 1);
+    for (auto& e : o.endpoints) {
+      e.telemetry.qps = 100;
+    }
+    proposal = rule.decide(o, loop.next());
+  }
+  EXPECT_FALSE(proposal.neutral);
+  const auto w = log_weights(proposal);
+  EXPECT_NEAR(w[0] - w[2], std::log(4) + tilt[0] - tilt[2], 0.1);
+  EXPECT_NEAR(w[1] - w[2], std::log(2) + tilt[1] - tilt[2], 0.1);
+}
+
+TEST(QueueRule, NoMoreCpusAreCountedThanAPodCanUse) {
+  QueueRule rule;
+  Loop loop;
+  ServiceProposal proposal;
+  for (int i = 0; i < 100; ++i) {
+    auto o = service({400, 200, 100, 100}, {3, 3, 3, 3}, 1);
+    const std::array<double, 4> limits = {4, 2, 1, 1};
+    for (std::size_t p = 0; p < 4; ++p) {
+      o.endpoints[p].telemetry.cpu_limit_cores = limits[p];  // one thread each
+    }
+    proposal = rule.decide(o, loop.next());
+  }
+  for (const double w : log_weights(proposal)) {
+    EXPECT_NEAR(w, 0, 0.01);
+  }
+}
+
+TEST(QueueRule, ALongQueueThatStaysLosesWeight) {
+  QueueRule rule;
+  Loop loop;
+  loop.context.subscribers = 1;
+  ServiceProposal proposal;
+  for (int i = 0; i < 40; ++i) {
+    proposal = rule.decide(service({100, 100, 100, 100}, {20, 4, 4, 4}, 1), loop.next());
+  }
+  EXPECT_FALSE(proposal.neutral);
+  const auto w = log_weights(proposal);
+  EXPECT_LT(w[0], w[1] - 0.4);
+  EXPECT_NEAR(w[1], w[3], 1e-9);
+}
+
+TEST(QueueRule, TheOlderTheSampleTheLessItMoves) {
+  std::vector<double> moved;
+  for (const std::uint64_t age_ms : {0, 400, 4000}) {
+    QueueRuleOptions options;
+    options.integral_bound = 0;
+    QueueRule rule(options);
+    Loop loop;
+    loop.context.subscribers = 1;
+    ServiceProposal proposal;
+    for (int i = 0; i < 100; ++i) {
+      const auto& context = loop.next();
+      auto o = service({100, 100, 100, 100}, {20, 4, 4, 4}, 1);
+      o.endpoints[0].telemetry.taken = context.now - std::min(context.now - 1, age_ms * 1'000'000);
+      proposal = rule.decide(o, context);
+    }
+    moved.push_back(log_weights(proposal)[1] - log_weights(proposal)[0]);
+  }
+  EXPECT_GT(moved[0], 1.15 * moved[1]);
+  EXPECT_GT(moved[1], 2 * moved[2]);
+}
+
+TEST(QueueRule, APodThatComesBeginsWithLessAndIsBelievedWhenMeasured) {
+  QueueRuleOptions options;
+  options.integral_bound = 0;  // its queue here is told, whatever it gets
+  QueueRule rule(options);
+  Loop loop;
+  loop.context.subscribers = 1;
+  for (int i = 0; i < 100; ++i) {
+    rule.decide(service({100, 100}, {4, 4}, 1), loop.next());
+  }
+  auto w = log_weights(rule.decide(service({100, 100, 100}, {4, 4, 4}, 1), loop.next()));
+  EXPECT_LT(w[2], w[0] - 0.3);
+  for (int i = 0; i < 60; ++i) {
+    w = log_weights(rule.decide(service({100, 100, 100}, {4, 4, 4}, 1), loop.next()));
+  }
+  EXPECT_NEAR(w[2], w[0], 0.05);
+}
+
+TEST(QueueRule, IsTotal) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  QueueRule rule;
+  Loop loop;
+  for (const double bad : {nan, infinity, -infinity, -5.0, 1e300, 0.0}) {
+    auto o = service({bad, 200, 100}, {bad, 3, 3}, bad);
+    o.endpoints[1].telemetry.qps = bad;
+    o.endpoints[1].telemetry.usable_cores = bad;
+    o.endpoints[2].telemetry.known = false;
+    o.endpoints[0].log_prior = bad;
+    loop.context.tick_s = bad;
+    loop.context.loop_delay_s = bad;
+    const auto proposal = rule.decide(o, loop.next());
+    ASSERT_EQ(proposal.endpoints.size(), 3U);
+    for (const auto& e : proposal.endpoints) {
+      EXPECT_TRUE(std::isfinite(e.log_prior) && std::isfinite(e.offset)) << bad;
+      EXPECT_LE(std::abs(e.offset), static_cast<double>(spec::kMaxOffset) + 1e-9);
+    }
+  }
+  EXPECT_TRUE(rule.decide({}, loop.next()).endpoints.empty());
+}
+
+std::map<spec::EndpointId, double> one(double value) {
+  return {{{{"shop", "web"}, "web-0"}, value}};
+}
+
+TEST(QueueMemory, KnowsNoiseFromWhatStays) {
+  QueueMemory noise;
+  QueueMemory stays;
+  std::mt19937 random(1);
+  std::normal_distribution<double> normal;
+  for (int i = 0; i < 5000; ++i) {
+    noise.update(one(normal(random)), 1, 0.25);
+    stays.update(one(5 + normal(random)), 1, 0.25);
+  }
+  EXPECT_LT(noise.left(), 0.4);
+  EXPECT_GT(stays.left(), 0.9);
+}
+
+// What a loop makes that answers too strongly: a period of four delays. It is not answered any more.
+TEST(QueueMemory, OfAnOscillationOfFourDelaysNothingIsLeft) {
+  for (const std::size_t lag : {1U, 2U, 5U, 16U}) {
+    QueueMemory memory;
+    for (int i = 0; i < 4000; ++i) {
+      memory.update(one(std::sin(2 * M_PI * i / (4. * static_cast<double>(lag)))), lag, 0.25);
+    }
+    EXPECT_LT(memory.left(), 0.05) << lag;
+  }
+}
+
+/// Pods as integrators (a pod that is always busy: the worst plant for a delayed loop) under the rule, with
+/// telemetry that is late, noisy and lost, and weights that arrive late.
+struct Plant {
+  std::uint64_t seed;
+  double delay_s, jitter_s, noise, loss;
+  bool base_wrong;
+
+  /// Root mean square of the log weights, by quarter of ten minutes.
+  std::array<double, 4> run() const {
+    constexpr std::size_t kPods = 4;
+    constexpr double kStep = 0.01;
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> normal;
+    std::uniform_real_distribution<double> uniform;
+    QueueRule rule;
+    Loop loop;
+    loop.context.subscribers = 1;
+    loop.context.tick_s = 0.25;
+    loop.context.loop_delay_s = 0.25 + delay_s;
+    std::array<double, kPods> queue{5, 5, 5, 5};
+    std::array<double, kPods> weight{1, 1, 1, 1};
+    std::deque<std::pair<double, std::array<double, kPods>>> pushes;
+    std::array<double, 4> squares{};
+    std::array<double, 4> counts{};
+    auto seen = service({base_wrong ? 400. : 100., 100, 100, 100}, {5, 5, 5, 5}, 1);
+    double next_tick = 0.25;
+    for (double now = 0; now < 600; now += kStep) {
+      while (!pushes.empty() && pushes.front().first <= now) {
+        weight = pushes.front().second;
+        pushes.pop_front();
+      }
+      double sum = 0;
+      for (const double w : weight) {
+        sum += w;
+      }
+      for (std::size_t i = 0; i < kPods; ++i) {
+        const double arrivals = 0.9 * 400 * weight[i] / sum + 10 * normal(random);
+        queue[i] = std::max(0.0, queue[i] + (arrivals - (queue[i] > 0.5 ? 100 : 90)) * kStep);
+      }
+      if (now < next_tick) {
+        continue;
+      }
+      next_tick += 0.25;
+      loop.next();
+      for (std::size_t i = 0; i < kPods; ++i) {
+        auto& t = seen.endpoints[i].telemetry;
+        if (uniform(random) >= loss) {
+          t.in_flight = std::max(0.0, queue[i] * std::exp(noise * normal(random)));
+          t.qps = 90;
+          t.taken = loop.context.now;
+        }
+      }
+      const auto logs = log_weights(rule.decide(seen, loop.context));
+      std::array<double, kPods> push{};
+      const auto quarter = static_cast<std::size_t>(now / 150);
+      for (std::size_t i = 0; i < kPods; ++i) {
+        push[i] = std::exp(std::clamp(logs[i], -2.3, 1.4));
+        squares[quarter] += logs[i] * logs[i];
+        counts[quarter] += 1;
+      }
+      const double at = now + delay_s + jitter_s * uniform(random);
+      pushes.emplace_back(std::max(at, pushes.empty() ? 0 : pushes.back().first), push);
+    }
+    for (std::size_t q = 0; q < 4; ++q) {
+      squares[q] = std::sqrt(squares[q] / counts[q]);
+    }
+    return squares;
+  }
+};
+
+// No telemetry makes the weights swing with growing amplitude, however late, noisy or lost it is, within
+// the delay that the rule was told or up to three times as late.
+TEST(QueueRuleProperty, NothingMakesItSwingMoreAndMore) {
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    std::mt19937_64 random(seed);
+    std::uniform_real_distribution<double> uniform;
+    Plant plant{.seed = seed,
+                .delay_s = 0.02 + 0.6 * uniform(random),
+                .jitter_s = uniform(random),
+                .noise = 0.8 * uniform(random),
+                .loss = 0.6 * uniform(random),
+                .base_wrong = seed % 3 == 0};
+    const auto quarters = plant.run();
+    EXPECT_LE(quarters[3], 1.15 * std::max({quarters[0], quarters[1], quarters[2]}) + 0.05)
+        << "seed " << seed << " delay " << plant.delay_s << " jitter " << plant.jitter_s << ": "
+        << quarters[0] << " " << quarters[1] << " " << quarters[2] << " " << quarters[3];
+    if (!plant.base_wrong) {
+      EXPECT_LT(quarters[3], 0.6) << "seed " << seed;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ballast::decide
