@@ -100,6 +100,7 @@ struct Guard::State {
     std::map<Key, std::uint32_t> weights;     ///< in force, by endpoint
     bool neutral = true;                      ///< in force
     Mode mode = Mode::kOff;
+    bool asked_neutral = false;
     TripWatch trip;
   };
 
@@ -270,7 +271,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
   out.why_ = target.why;
   out.mode_ = service.mode = o.mode;
   out.blend_ = o.blend;
-  out.asked_neutral_ = view.neutral;
+  out.asked_neutral_ = service.asked_neutral = view.neutral;
   out.endpoints_.reserve(n);
   for (std::size_t i = 0; i < n; ++i) {
     const EndpointView& e = view.endpoints[i];
@@ -307,6 +308,7 @@ GuardedWeights Guard::release(const spec::ServiceId& id) {
   }
   service.neutral = true;
   out.mode_ = service.mode;
+  out.asked_neutral_ = service.asked_neutral;
   out.blend_ = state_->options.blend;
   out.endpoints_ = service.endpoints;
   return out;

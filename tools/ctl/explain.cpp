@@ -78,8 +78,9 @@ std::string weight_sentence(const sample::DecisionRow& row, std::size_t endpoint
   const auto& v = row.value;
   const double age_ns = v.decided_ns > now ? 0 : static_cast<double>(now - v.decided_ns);
   const std::string where = fmt::format("{} at {}", field(row.key.pod), field(v.address));
-  const std::string weight = fmt::format("weight {}, {} of the traffic of {} endpoint{}", v.weight,
-                                         human_percent(e6(v.guarded_e6)), endpoints, endpoints == 1 ? "" : "s");
+  const std::string weight =
+      fmt::format("weight {}, {} of the traffic of {} endpoint{}", v.weight, human_percent(e6(v.guarded_e6)),
+                  endpoints, endpoints == 1 ? "" : "s");
   const std::string when =
       fmt::format("decided {} ago, mode {}", human_duration_ns(age_ns), mode_name(v.mode));
   if (v.in_force == v.weight) {
@@ -138,7 +139,8 @@ std::string decision_sentences(const ballast_decision_value& v) {
                   v.asked_neutral != 0 ? "equal weights" : human_percent(e6(v.proposed_e6)));
   const auto done = reasons(v.guard_reasons);
   if (done.empty()) {
-    out += "  Guard: it changed nothing.\n";
+    const bool by_mode = v.mode != static_cast<std::uint32_t>(guard::Mode::kActive) && v.asked_neutral == 0;
+    out += by_mode ? "  Guard: it kept weights equal, as the mode says.\n" : "  Guard: it changed nothing.\n";
   } else {
     out += "  Guard: it ";
     for (std::size_t i = 0; i < done.size(); ++i) {

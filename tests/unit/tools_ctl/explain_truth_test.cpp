@@ -313,6 +313,8 @@ TEST_F(ExplainTruth, ModesOfAllAndOfOneService) {
     const std::string text = expect_truth(Outcome::kWritten, c.in_force, {});
     EXPECT_EQ(last_->why(), c.why);
     EXPECT_EQ(last_->neutral(), c.in_force != kActive);
+    EXPECT_EQ(text.find("it kept weights equal, as the mode says") != std::string::npos,
+              c.in_force != kActive);
     EXPECT_EQ(text.find("active, it would go towards 57.1 %") != std::string::npos, c.in_force != kActive);
   }
 }
@@ -337,6 +339,7 @@ TEST_F(ExplainTruth, ShutdownIsNotAnOperator) {
       EXPECT_EQ(row["why"], "shutdown: equal weights");
     }
     EXPECT_THAT(report->text, HasSubstr("made them equal, because ballastd ended"));
+    EXPECT_THAT(report->text, HasSubstr("it proposed 57.1 %"));
     EXPECT_EQ(report->text.find("operator"), std::string::npos);
   }
 }
