@@ -117,7 +117,7 @@ TEST(Compatibility, LatenciesTravelAsGapsAndCounts) {
   EXPECT_EQ(read->endpoints[0].telemetry.latency, report.endpoints[0].telemetry.latency);
 }
 
-TEST(Compatibility, LatenciesOfThirtyPodsAddTwoKilobytesToAReport) {
+TEST(Compatibility, LatenciesOfThirtyPodsAddLessThanThreeKilobytes) {
   std::mt19937_64 random(3);
   std::lognormal_distribution<double> ns(std::log(8e6), 0.6);
   fleet::NodeReport report{.node = "worker-7.eu-central.example", .session = 1, .sequence = 1};
@@ -147,7 +147,7 @@ TEST(Compatibility, LatenciesOfThirtyPodsAddTwoKilobytesToAReport) {
   const std::size_t without = bytes(report);
   RecordProperty("bytes_with", static_cast<int>(with));
   RecordProperty("bytes_without", static_cast<int>(without));
-  EXPECT_LT(with - without, 30U * 80U) << with << " bytes where " << without << " were";
+  EXPECT_LT(with - without, 30U * 100U) << with << " bytes where " << without << " were";
 }
 
 TEST(Compatibility, WhatIsNoHistogramIsRefused) {
