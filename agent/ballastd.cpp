@@ -7,7 +7,6 @@
 #include <malloc.h>
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -27,6 +26,8 @@
 #include "core/base/cgroup_root.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/cli/program.h"
+#include "core/cli/version.h"
 
 namespace {
 
@@ -45,7 +46,7 @@ Status name_build(const sample::PinnedMaps& maps) {
   if (!meta) {
     return meta.error();
   }
-  std::string(BALLAST_VERSION).copy(meta->build, sizeof meta->build - 1);
+  std::string(version()).copy(meta->build, sizeof meta->build - 1);
   return maps.put_meta(*meta);
 }
 
@@ -201,50 +202,42 @@ Status run(const config::Config& c) {
   return turn(c, turning, *meter, *ticker, spans->get());
 }
 
-/// An exit code where there is nothing more to do.
-std::optional<int> parse_flags(int argc, char** argv, Flags& flags) {
-  CLI::App app("Measures every pod from inside the kernel and weighs the endpoints of its services.",
-               "ballastd");
-  app.footer(
-      "With no flag and no file it measures every cgroup and writes nothing.\n"
-      "SIGTERM and SIGINT publish equal weights and end it; the programs stay in the kernel and go on\n"
-      "measuring until a restart or --unload. SIGHUP reads policy.parameters again.\n"
-      "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 missing privilege or kernel feature.");
-  app.add_option_function<std::string>(
-      "--config", [&](const std::string& v) { flags.config = v; }, "YAML file; flags override it");
-  const auto override = [&](const std::string& flag, const std::string& key, const std::string& help) {
-    app.add_option_function<std::string>(
-        flag,
-        [&flags, flag, key](const std::string& v) {
-          flags.overrides.push_back({flag, key, v});
-        },
-        help);
-  };
-  override("--bpffs", "bpffs", "folder of the pins (/sys/fs/bpf/ballast)");
-  override("--identity", "identity", "none, static:FILE or kubernetes");
-  override("--sink", "sink", "dry-run, file:PATH, xds:ADDR or istio");
-  override("--mode", "mode", "off, shadow or active");
-  override("--tick-ms", "tick_ms", "100 to 60000");
-  override("--policy", "policy.name", "neutral, prior or learned");
-  override("--parameters", "policy.parameters", "parameters file of the learned policy");
-  override("--metrics", "metrics", "IP:PORT of the Prometheus endpoint");
-  override("--log", "log", "trace, debug, info, warn, error or off");
-  app.add_flag("--check-config", flags.check, "print the effective configuration and exit");
-  app.add_flag("--unload", flags.unload, "take the programs and maps of --bpffs out of the kernel and exit");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  return std::nullopt;
-}
+const cli::About kAbout = {
+    "ballastd",
+    8,
+    "Measures every pod from inside the kernel and weighs the endpoints of its services",
+    "With no flag and no file it measures every cgroup and writes nothing.\n"
+    "SIGTERM and SIGINT publish equal weights and end it; the programs stay in the kernel and go on\n"
+    "measuring until a restart or --unload. SIGHUP reads policy.parameters again.\n",
+    {{"ballastd --config /etc/ballast/ballastd.yaml --check-config", "Print the configuration in force"},
+     {"ballastd --identity static:pods.yaml --sink xds:127.0.0.1:18000 --mode active",
+      "Weigh the pods of a file, without Kubernetes"}},
+    {"ballastctl(1)", "ballast-global(8)", "ballast-learner(8)"}};
 
-int finish(const Status& status) {
-  if (status) {
-    return 0;
+/// An exit code where there is nothing more to do.
+std::optional<int> parse_flags(cli::Program& program, int argc, char** argv, Flags& flags) {
+  CLI::App& app = program.app();
+  app.add_option_function<std::string>(
+         "--config", [&](const std::string& v) { flags.config = v; }, "YAML file; flags override it")
+      ->type_name("FILE");
+  config::Config defaults;
+  options::Schema schema;
+  defaults.declare(schema);
+  for (const auto& [flag, key] :
+       {std::pair("--bpffs", "bpffs"), std::pair("--identity", "identity"), std::pair("--sink", "sink"),
+        std::pair("--mode", "mode"), std::pair("--tick-ms", "tick_ms"), std::pair("--policy", "policy.name"),
+        std::pair("--parameters", "policy.parameters"), std::pair("--metrics", "metrics"),
+        std::pair("--log", "log")}) {
+    program.key_flag(flag, *schema.find(key), [&flags, flag, key](const std::string& v) {
+      flags.overrides.push_back({flag, key, v});
+    });
   }
-  fmt::print(stderr, "ballastd: {}\n", status.error().message);
-  return status.error().exit_code();
+  app.add_flag("--check-config", flags.check, "print the effective configuration and exit");
+  app.add_flag("--unload", flags.unload, "take the programs and maps of --bpffs out of the kernel and exit")
+      ->group(cli::kFaultFinding);
+  program.page("configuration", config::to_markdown);
+  program.page("metrics", telemetry::PrometheusExporter::definitions);
+  return program.parse(argc, argv);
 }
 
 }  // namespace
@@ -252,20 +245,21 @@ int finish(const Status& status) {
 int main(int argc, char** argv) {
   // gRPC's threads would otherwise get an arena each; the loop allocates from one thread.
   ::mallopt(M_ARENA_MAX, 2);
+  cli::Program program(kAbout);
   Flags flags;
-  if (const auto code = parse_flags(argc, argv, flags)) {
+  if (const auto code = parse_flags(program, argc, argv, flags)) {
     return *code;
   }
   const auto config = config::load(flags.config, flags.overrides);
   if (!config) {
-    return finish(config.error());
+    return program.finish(config.error());
   }
   if (flags.check) {
     if (const Status files = assembly::check_files(*config); !files) {
-      return finish(files);
+      return program.finish(files);
     }
     fmt::print("{}", config::to_yaml(*config));
     return 0;
   }
-  return finish(flags.unload ? kernel::Probes::unload(config->bpffs) : run(*config));
+  return program.finish(flags.unload ? kernel::Probes::unload(config->bpffs) : run(*config));
 }

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -19,6 +18,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/cli/program.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/network/global_network.h"
@@ -297,6 +297,7 @@ Status run(const Flags& flags) {
 void add_training_flags(CLI::App& app, Flags& flags) {
   auto& network = flags.network;
   const auto positive = CLI::PositiveNumber;
+  app.option_defaults()->group(ballast::cli::kTuning);
   app.add_option("--lr", network.rms_prop.learning_rate, "learning rate")
       ->capture_default_str()
       ->check(positive);
@@ -370,6 +371,19 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--log", flags.log_level, "trace, debug, info, warn, error or off")->capture_default_str();
 }
 
+const ballast::cli::About kAbout = {
+    "ballast-global",
+    8,
+    "The global network of A3C, and the fleet of all nodes",
+    "Applies the workers' gradients, serves parameters, keeps checkpoints, and joins what all nodes "
+    "measure.\n"
+    "SIGTERM and SIGINT write a last checkpoint and end it.\n",
+    {{"ballast-global --listen 127.0.0.1:7000 --state /var/lib/ballast", "Serve this machine"},
+     {"ballast-global --listen 0.0.0.0:7000 --state DIR --tls-cert FILE --tls-key FILE --tls-ca FILE "
+      "--standby",
+      "One of two replicas, over mutual TLS"}},
+    {"ballastd(8)", "ballast-learner(8)", "ballastctl(1)"}};
+
 // A connection a worker: the soft limit of 1,024 files is for other programs.
 void raise_file_limit() {
   rlimit limit{};
@@ -382,21 +396,19 @@ void raise_file_limit() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"ballast-global: the global network of A3C"};
+  ballast::cli::Program program(kAbout);
   Flags flags;
-  add_serving_flags(app, flags);
-  add_training_flags(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  add_serving_flags(program.app(), flags);
+  add_training_flags(program.app(), flags);
+  program.page("metrics", ballast::sync::metric_definitions);
+  if (const auto code = program.parse(argc, argv)) {
+    return *code;
   }
   flags.network.robust = !flags.plain;
   flags.server.memory_bytes = flags.memory_mb << 20;
   flags.server.promotion.window = std::chrono::seconds(flags.canary_seconds);
   if (const auto log = ballast::init_log("ballast-global", flags.log_level); !log) {
-    std::fprintf(stderr, "ballast-global: %s\n", log.error().message.c_str());
-    return log.error().exit_code();
+    return program.finish(log);
   }
   stop_on_signals();
   raise_file_limit();

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -15,6 +14,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/cli/program.h"
 #include "model/learn/a3c_worker.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/rollouts/agent_client.h"
@@ -88,10 +88,20 @@ void run(const std::string& agent_address, const ballast::sync::WorkerOptions& o
   }
 }
 
+const ballast::cli::About kAbout = {
+    "ballast-learner",
+    8,
+    "The node's A3C worker: rollouts of the agent beside it become gradients",
+    "It goes on while the agent or the global network is away. SIGTERM and SIGINT end it.\n",
+    {{"ballast-learner --agent unix:/run/ballast/learner.sock --global 127.0.0.1:7000",
+      "Learn on this node"}},
+    {"ballastd(8)", "ballast-global(8)"}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"ballast-learner: the node's A3C worker"};
+  ballast::cli::Program program(kAbout);
+  CLI::App& app = program.app();
   std::string agent;
   std::string log_level = "info";
   bool same_exploration = false;
@@ -111,6 +121,7 @@ int main(int argc, char** argv) {
   app.add_option("--server-name", options.server_name,
                  "name that the server's certificate carries (none: as dialled)");
   app.add_option("--log", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
+  app.option_defaults()->group(ballast::cli::kTuning);
   app.add_option("--gamma", hyper.gamma, "discount a step")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
@@ -122,14 +133,11 @@ int main(int argc, char** argv) {
   app.add_option("--t-max", hyper.t_max, "steps until a return bootstraps")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  if (const auto code = program.parse(argc, argv)) {
+    return *code;
   }
   if (const auto log = ballast::init_log("ballast-learner", log_level); !log) {
-    std::fprintf(stderr, "ballast-learner: %s\n", log.error().message.c_str());
-    return log.error().exit_code();
+    return program.finish(log);
   }
   if (!agent.starts_with("unix:")) {
     spdlog::error("--agent {} is not of the form unix:PATH", agent);

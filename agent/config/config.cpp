@@ -166,6 +166,30 @@ std::string to_yaml(Config config) {
   return std::string(out.c_str()) + "\n";
 }
 
+std::string to_markdown() {
+  Config config;
+  options::Schema schema;
+  config.declare(schema);
+  std::string out =
+      "# Configuration of ballastd\n\n"
+      "Generated from the options that each part of the program declares (`tools/dev/docs.sh`); do not "
+      "edit.\n\n"
+      "One YAML file, named by `--config`; flags override it. Every key has a default, so an empty file is a "
+      "right one. `ballastd --config FILE --check-config` prints the configuration in force and exits 0, or "
+      "exits 2 and names file, line, key and range of what is wrong. Nothing that it accepts is replaced "
+      "later.\n";
+  for (const auto& [section, keys] : by_section(schema)) {
+    out += section.empty() ? "\n" : fmt::format("\n## {}\n\n", section);
+    out += "| key | value | default | |\n| --- | --- | --- | --- |\n";
+    for (const options::Key* key : keys) {
+      out += fmt::format("| `{}` | {}{} | {} | {} |\n", key->name, key->allowed,
+                         key->unit.empty() ? "" : " " + key->unit,
+                         key->standard.empty() ? "empty" : "`" + key->standard + "`", key->help);
+    }
+  }
+  return out;
+}
+
 std::string value(Config config, const std::string& key) {
   options::Schema schema;
   config.declare(schema);

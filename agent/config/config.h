@@ -112,6 +112,9 @@ Result<Config> load(const std::optional<std::filesystem::path>& file, const std:
 /// The configuration as a YAML file that load() reads back as the same Config.
 std::string to_yaml(Config config);
 
+/// docs/configuration.md.
+std::string to_markdown();
+
 /// One key, as to_yaml() prints it.
 std::string value(Config config, const std::string& key);
 

@@ -4,9 +4,10 @@
 #include <prometheus/metric_family.h>
 
 #include <algorithm>
-#include <iterator>
+#include <initializer_list>
 #include <limits>
-#include <span>
+#include <string_view>
+#include <utility>
 
 #include "agent/sample/maps.h"
 
@@ -17,45 +18,133 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
 
 constexpr MonotonicNs kKeepGonePods = 300ULL * 1'000'000'000ULL;
 constexpr std::array<double, 10> kTickBounds = {0.0005, 0.001, 0.0025, 0.005, 0.01,
                                                 0.025,  0.05,  0.1,    0.25,  1};
 
-MetricFamily family(const char* name, const char* help, MetricType type) {
-  MetricFamily made;
-  made.name = name;
-  made.help = help;
-  made.type = type;
-  return made;
-}
+constexpr const char* kPod = "namespace,service,pod";
+constexpr const char* kContainer = "namespace,service,pod,container";
 
-void gauge(MetricFamily& to, Labels labels, double value) {
-  ClientMetric& metric = to.metric.emplace_back();
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-}
+/// All that is exported. Counters never go back while the agent runs.
+constexpr auto kMetrics = std::to_array<Metric>({
+    {"http_server_request_duration_seconds", Metric::Type::kHistogram, kPod,
+     "Duration of HTTP and gRPC server requests to the last byte of the response."},
+    {"http_server_active_requests", Metric::Type::kGauge, kPod, "Requests without a finished response."},
+    {"ballast_open_connections", Metric::Type::kGauge, kPod, "Open connections of the pod's sockets."},
+    {"ballast_connections_drift", Metric::Type::kGauge, kPod,
+     "Open connections by the kernel's socket table less those that the programs counted."},
+    {"container_cpu_time_seconds_total", Metric::Type::kCounter, kContainer, "CPU time used."},
+    {"ballast_run_queue_wait_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time that tasks were runnable but not running, throttled time included."},
+    {"container_memory_usage_bytes", Metric::Type::kGauge, kContainer,
+     "Memory used, by the cgroup's own figure."},
+    {"container_pressure_cpu_waiting_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which some task waited for cpu."},
+    {"container_pressure_cpu_stalled_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which all tasks waited for cpu."},
+    {"container_pressure_memory_waiting_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which some task waited for memory."},
+    {"container_pressure_memory_stalled_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which all tasks waited for memory."},
+    {"container_pressure_io_waiting_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which some task waited for io."},
+    {"container_pressure_io_stalled_seconds_total", Metric::Type::kCounter, kContainer,
+     "Time in which all tasks waited for io."},
+    {"ballast_weight", Metric::Type::kGauge, kPod,
+     "Weight in force by us, missing where nothing is; a fair share is 1000."},
+    {"ballast_decided_weight", Metric::Type::kGauge, kPod, "Weight as decided, in force or not."},
+    {"ballast_service_neutral", Metric::Type::kGauge, "namespace,service",
+     "1 while all endpoints have equal weights."},
+    {"ballast_decision_outcome", Metric::Type::kGauge, "namespace,service,outcome",
+     "1: what became of the decided weights."},
+    {"ballast_samples_total", Metric::Type::kCounter, "", "Ticks measured."},
+    {"ballast_reconcile_failures_total", Metric::Type::kCounter, "",
+     "Times that netlink refused its socket table."},
+    {"ballast_tick_duration_seconds", Metric::Type::kHistogram, "", "Work of one tick."},
+    {"ballast_policy_epoch", Metric::Type::kGauge, "", "Epoch of the parameters in force."},
+    {"ballast_policy_version", Metric::Type::kGauge, "", "Version of the parameters in force."},
+    {"ballast_xds_subscribers", Metric::Type::kGauge, "", "Proxies that take weights from us."},
+    {"ballast_acknowledgement_delay_seconds", Metric::Type::kGauge, "",
+     "From a publication to a proxy's acknowledgement, median of late."},
+    {"ballast_trouble", Metric::Type::kGauge, "of", "1: it cannot do its work now."},
+    {"ballast_spans_exported_total", Metric::Type::kCounter, "", "Spans that a collector took."},
+    {"ballast_spans_dropped_total", Metric::Type::kCounter, "", "Spans that found no room or were refused."},
+    {"ballast_spans_lost_total", Metric::Type::kCounter, "", "Spans overwritten in the kernel."},
+    {"ballast_spans_failures_total", Metric::Type::kCounter, "", "Export requests that failed."},
+    {"ballast_loss_events_total", Metric::Type::kCounter, "reason",
+     "Messages or events not measured, by reason."},
+    {"ballast_loss_bytes_total", Metric::Type::kCounter, "reason", "Bytes not parsed, by reason."},
+    {"ballast_map_entries", Metric::Type::kGauge, "map", "Entries of a BPF map."},
+    {"ballast_map_max_entries", Metric::Type::kGauge, "map", "Entries that a BPF map can hold."},
+});
 
-void counter(MetricFamily& to, Labels labels, double value) {
-  ClientMetric& metric = to.metric.emplace_back();
-  metric.label = std::move(labels);
-  metric.counter.value = value;
-}
-
-void histogram(MetricFamily& to, Labels labels, std::span<const double> bounds,
-               std::span<const std::uint64_t> counts, double sum) {
-  ClientMetric& metric = to.metric.emplace_back();
-  metric.label = std::move(labels);
-  std::uint64_t cumulative = 0;
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    cumulative += counts[i];
-    metric.histogram.bucket.push_back(
-        {cumulative, i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity()});
+/// The metric of that name; a name that is not in the table does not compile.
+struct Named {
+  template <std::size_t N>
+  consteval Named(const char (&name)[N]) : metric(find(std::string_view(name, N - 1))) {}  // NOLINT
+  static consteval const Metric* find(std::string_view name) {
+    for (const Metric& one : kMetrics) {
+      if (one.name == name) {
+        return &one;
+      }
+    }
+    throw "there is no such metric";
   }
-  metric.histogram.sample_count = cumulative;
-  metric.histogram.sample_sum = sum;
-}
+  const Metric* metric;
+};
+
+/// The series of one metric, which come to `to` when it goes.
+class Family {
+ public:
+  Family(std::vector<MetricFamily>& to, Named named) : to_(to), metric_(*named.metric) {
+    constexpr MetricType kTypes[] = {MetricType::Counter, MetricType::Gauge, MetricType::Histogram};
+    family_.name = metric_.name;
+    family_.help = metric_.help;
+    family_.type = kTypes[static_cast<std::size_t>(metric_.type)];
+  }
+  Family(const Family&) = delete;
+  Family& operator=(const Family&) = delete;
+  ~Family() {
+    // A family without series would be a name without a meaning in the text.
+    if (!family_.metric.empty()) {
+      to_.push_back(std::move(family_));
+    }
+  }
+
+  /// `labels` are the values, in the order of the definition's names.
+  void add(std::initializer_list<std::string> labels, double value) {
+    ClientMetric& metric = labelled(labels);
+    metric.gauge.value = value;
+    metric.counter.value = value;
+  }
+  void add(std::initializer_list<std::string> labels, std::span<const double> bounds,
+           std::span<const std::uint64_t> counts, double sum) {
+    auto& histogram = labelled(labels).histogram;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      histogram.sample_count += counts[i];
+      histogram.bucket.push_back(
+          {histogram.sample_count, i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity()});
+    }
+    histogram.sample_sum = sum;
+  }
+
+ private:
+  ClientMetric& labelled(std::initializer_list<std::string> values) {
+    ClientMetric& metric = family_.metric.emplace_back();
+    std::string_view names = metric_.labels;
+    for (const std::string& value : values) {
+      const auto comma = std::min(names.find(','), names.size());
+      metric.label.push_back({std::string(names.substr(0, comma)), value});
+      names.remove_prefix(std::min(comma + 1, names.size()));
+    }
+    return metric;
+  }
+
+  std::vector<MetricFamily>& to_;
+  const Metric& metric_;
+  MetricFamily family_;
+};
 
 // What a total grew by; one that went back began anew at zero.
 std::uint64_t growth(std::uint64_t now, std::uint64_t before) {
@@ -137,8 +226,8 @@ void Metrics::set_decision(const turn::Decision& decision) {
   ServiceWeights service{decision.weights.neutral(), decision.answer.outcome, {}};
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
-    service.endpoints.push_back({endpoints[i].id.pod, endpoints[i].weight,
-                                 i < decision.in_force.size() ? decision.in_force[i] : 0});
+    service.endpoints.push_back(
+        {endpoints[i].id.pod, endpoints[i].weight, i < decision.in_force.size() ? decision.in_force[i] : 0});
   }
   const std::lock_guard lock(mutex_);
   weights_[decision.weights.service()] = std::move(service);
@@ -149,156 +238,112 @@ void Metrics::withdraw(const spec::ServiceId& service) {
   weights_.erase(service);
 }
 
+std::span<const Metric> Metrics::definitions() {
+  return kMetrics;
+}
+
 std::vector<MetricFamily> Metrics::Collect() const {
   const std::lock_guard lock(mutex_);
   std::vector<MetricFamily> families;
   collect_pods(families);
   collect_weights(families);
   collect_agent(families);
-  // A family without series would be a name without a meaning in the text.
-  std::erase_if(families, [](const MetricFamily& one) { return one.metric.empty(); });
+  std::ranges::sort(families, {}, &MetricFamily::name);
   return families;
 }
 
 void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
-  auto duration = family("http_server_request_duration_seconds",
-                         "Duration of HTTP and gRPC server requests to the last byte of the response.",
-                         MetricType::Histogram);
-  auto active =
-      family("http_server_active_requests", "Requests without a finished response.", MetricType::Gauge);
-  auto open = family("ballast_open_connections", "Open connections of the pod's sockets.", MetricType::Gauge);
-  auto drift = family("ballast_connections_drift",
-                      "Open connections by the kernel's socket table less those that the programs counted.",
-                      MetricType::Gauge);
-  auto cpu = family("container_cpu_time_seconds_total", "CPU time used.", MetricType::Counter);
-  auto wait =
-      family("ballast_run_queue_wait_seconds_total",
-             "Time that tasks were runnable but not running, throttled time included.", MetricType::Counter);
-  auto memory =
-      family("container_memory_usage_bytes", "Memory used, by the cgroup's own figure.", MetricType::Gauge);
-  std::array<MetricFamily, sample::kResources.size()> waiting;
-  std::array<MetricFamily, sample::kResources.size()> stalled;
-  for (std::size_t i = 0; i < waiting.size(); ++i) {
-    const std::string resource = sample::resource_name(sample::kResources[i]);
-    const std::string name = "container_pressure_" + resource;
-    waiting[i] =
-        family((name + "_waiting_seconds_total").c_str(),
-               ("Time in which some task waited for " + resource + ".").c_str(), MetricType::Counter);
-    stalled[i] =
-        family((name + "_stalled_seconds_total").c_str(),
-               ("Time in which all tasks waited for " + resource + ".").c_str(), MetricType::Counter);
-  }
+  Family duration(families, "http_server_request_duration_seconds");
+  Family active(families, "http_server_active_requests");
+  Family open(families, "ballast_open_connections");
+  Family drift(families, "ballast_connections_drift");
+  Family cpu(families, "container_cpu_time_seconds_total");
+  Family wait(families, "ballast_run_queue_wait_seconds_total");
+  Family memory(families, "container_memory_usage_bytes");
+  // In the order of sample::kResources.
+  std::array<Family, sample::kResources.size()> waiting = {
+      Family(families, "container_pressure_cpu_waiting_seconds_total"),
+      Family(families, "container_pressure_memory_waiting_seconds_total"),
+      Family(families, "container_pressure_io_waiting_seconds_total")};
+  std::array<Family, sample::kResources.size()> stalled = {
+      Family(families, "container_pressure_cpu_stalled_seconds_total"),
+      Family(families, "container_pressure_memory_stalled_seconds_total"),
+      Family(families, "container_pressure_io_stalled_seconds_total")};
   for (const auto& [key, totals] : pods_) {
-    const Labels labels = {{"namespace", key.ns}, {"service", key.service}, {"pod", key.pod}};
-    histogram(duration, labels, kDurationBounds, totals.duration.counts, totals.duration.sum_s);
-    gauge(active, labels, static_cast<double>(totals.in_flight));
-    gauge(open, labels, static_cast<double>(totals.connections));
+    duration.add({key.ns, key.service, key.pod}, kDurationBounds, totals.duration.counts,
+                 totals.duration.sum_s);
+    active.add({key.ns, key.service, key.pod}, static_cast<double>(totals.in_flight));
+    open.add({key.ns, key.service, key.pod}, static_cast<double>(totals.connections));
     if (totals.connection_drift) {
-      gauge(drift, labels, static_cast<double>(*totals.connection_drift));
+      drift.add({key.ns, key.service, key.pod}, static_cast<double>(*totals.connection_drift));
     }
     for (const auto& [name, container] : totals.containers) {
-      Labels with_container = labels;
-      with_container.push_back({"container", name});
-      counter(cpu, with_container, seconds(container.on_cpu_ns));
-      counter(wait, with_container, seconds(container.wait_ns));
+      cpu.add({key.ns, key.service, key.pod, name}, seconds(container.on_cpu_ns));
+      wait.add({key.ns, key.service, key.pod, name}, seconds(container.wait_ns));
       for (std::size_t i = 0; i < waiting.size(); ++i) {
         if (const auto& pressure = container.pressures[i]) {
-          counter(waiting[i], with_container, static_cast<double>(pressure->some.total_us) * 1e-6);
-          counter(stalled[i], with_container, static_cast<double>(pressure->full.total_us) * 1e-6);
+          waiting[i].add({key.ns, key.service, key.pod, name},
+                         static_cast<double>(pressure->some.total_us) * 1e-6);
+          stalled[i].add({key.ns, key.service, key.pod, name},
+                         static_cast<double>(pressure->full.total_us) * 1e-6);
         }
       }
-      gauge(memory, std::move(with_container), static_cast<double>(container.memory_bytes));
+      memory.add({key.ns, key.service, key.pod, name}, static_cast<double>(container.memory_bytes));
     }
-  }
-  for (MetricFamily* one : {&duration, &active, &open, &drift, &cpu, &wait, &memory}) {
-    families.push_back(std::move(*one));
-  }
-  for (auto* many : {&waiting, &stalled}) {
-    std::ranges::move(*many, std::back_inserter(families));
   }
 }
 
 void Metrics::collect_weights(std::vector<MetricFamily>& families) const {
-  auto weight = family("ballast_weight", "Weight in force; a fair share is 1000.", MetricType::Gauge);
-  auto neutral =
-      family("ballast_service_neutral", "1 while all endpoints have equal weights.", MetricType::Gauge);
-  auto decided = family("ballast_decided_weight", "Weight as decided, in force or not.", MetricType::Gauge);
-  auto outcome = family("ballast_decision_outcome", "What became of the decided weights.", MetricType::Gauge);
+  Family weight(families, "ballast_weight");
+  Family decided(families, "ballast_decided_weight");
+  Family neutral(families, "ballast_service_neutral");
+  Family outcome(families, "ballast_decision_outcome");
   for (const auto& [service, weights] : weights_) {
-    const Labels of_service = {{"namespace", service.ns}, {"service", service.name}};
-    gauge(neutral, of_service, weights.neutral ? 1 : 0);
-    Labels labels = of_service;
-    labels.push_back({"outcome", guard::to_string(weights.outcome)});
-    gauge(outcome, labels, 1);
+    neutral.add({service.ns, service.name}, weights.neutral ? 1 : 0);
+    outcome.add({service.ns, service.name, guard::to_string(weights.outcome)}, 1);
     for (const EndpointWeight& endpoint : weights.endpoints) {
-      labels = of_service;
-      labels.push_back({"pod", endpoint.pod});
-      gauge(decided, labels, endpoint.decided);
+      decided.add({service.ns, service.name, endpoint.pod}, endpoint.decided);
       if (endpoint.in_force != 0) {
-        gauge(weight, labels, endpoint.in_force);
+        weight.add({service.ns, service.name, endpoint.pod}, endpoint.in_force);
       }
     }
-  }
-  for (auto* each : {&weight, &neutral, &decided, &outcome}) {
-    families.push_back(std::move(*each));
   }
 }
 
 void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
-  const auto one_gauge = [&](const char* name, const char* help, double value) {
-    gauge(families.emplace_back(family(name, help, MetricType::Gauge)), {}, value);
+  const auto one = [&](Named name, auto value) {
+    Family(families, name).add({}, static_cast<double>(value));
   };
-  counter(families.emplace_back(family("ballast_samples_total", "Ticks measured.", MetricType::Counter)), {},
-          static_cast<double>(samples_));
-  counter(families.emplace_back(family("ballast_reconcile_failures_total",
-                                       "Times that netlink refused its socket table.", MetricType::Counter)),
-          {}, static_cast<double>(reconcile_failures_));
-  histogram(families.emplace_back(
-                family("ballast_tick_duration_seconds", "Work of one tick.", MetricType::Histogram)),
-            {}, kTickBounds, tick_counts_, tick_sum_s_);
-  one_gauge("ballast_policy_epoch", "Epoch of the parameters in force.",
-            static_cast<double>(loop_.policy_epoch));
-  one_gauge("ballast_policy_version", "Version of the parameters in force.",
-            static_cast<double>(loop_.policy_version));
-  one_gauge("ballast_xds_subscribers", "Proxies that take weights from us.",
-            static_cast<double>(loop_.subscribers));
-  one_gauge("ballast_acknowledgement_delay_seconds",
-            "From a publication to a proxy's acknowledgement, median of late.",
-            loop_.acknowledgement_delay_s);
-  auto troubles = family("ballast_trouble", "1: it cannot do its work now.", MetricType::Gauge);
+  one("ballast_samples_total", samples_);
+  one("ballast_reconcile_failures_total", reconcile_failures_);
+  Family(families, "ballast_tick_duration_seconds").add({}, kTickBounds, tick_counts_, tick_sum_s_);
+  one("ballast_policy_epoch", loop_.policy_epoch);
+  one("ballast_policy_version", loop_.policy_version);
+  one("ballast_xds_subscribers", loop_.subscribers);
+  one("ballast_acknowledgement_delay_seconds", loop_.acknowledgement_delay_s);
+  Family troubles(families, "ballast_trouble");
   for (const auto& [of, fails] : loop_.troubles) {
-    gauge(troubles, {{"of", of}}, fails ? 1 : 0);
+    troubles.add({of}, fails ? 1 : 0);
   }
-  families.push_back(std::move(troubles));
-
   if (spans_) {
-    const auto one_counter = [&](const char* name, const char* help, std::uint64_t value) {
-      counter(families.emplace_back(family(name, help, MetricType::Counter)), {}, static_cast<double>(value));
-    };
-    one_counter("ballast_spans_exported_total", "Spans that a collector took.", spans_->exported);
-    one_counter("ballast_spans_dropped_total", "Spans that found no room or were refused.", spans_->dropped);
-    one_counter("ballast_spans_lost_total", "Spans overwritten in the kernel.", spans_lost_);
-    one_counter("ballast_spans_failures_total", "Export requests that failed.", spans_->failures);
+    one("ballast_spans_exported_total", spans_->exported);
+    one("ballast_spans_dropped_total", spans_->dropped);
+    one("ballast_spans_lost_total", spans_lost_);
+    one("ballast_spans_failures_total", spans_->failures);
   }
-  auto events =
-      family("ballast_loss_events_total", "Messages or events not measured, by reason.", MetricType::Counter);
-  auto bytes = family("ballast_loss_bytes_total", "Bytes not parsed, by reason.", MetricType::Counter);
+  Family events(families, "ballast_loss_events_total");
+  Family bytes(families, "ballast_loss_bytes_total");
   for (std::size_t reason = 0; reason < loss_total_.size(); ++reason) {
     const char* const name = sample::loss_reason_name(static_cast<ballast_loss_reason>(reason));
-    counter(events, {{"reason", name}}, static_cast<double>(loss_total_[reason].events));
-    counter(bytes, {{"reason", name}}, static_cast<double>(loss_total_[reason].bytes));
+    events.add({name}, static_cast<double>(loss_total_[reason].events));
+    bytes.add({name}, static_cast<double>(loss_total_[reason].bytes));
   }
-  families.push_back(std::move(events));
-  families.push_back(std::move(bytes));
-
-  auto entries = family("ballast_map_entries", "Entries of a BPF map.", MetricType::Gauge);
-  auto most = family("ballast_map_max_entries", "Entries that a BPF map can hold.", MetricType::Gauge);
+  Family entries(families, "ballast_map_entries");
+  Family most(families, "ballast_map_max_entries");
   for (const sample::MapFill& map : maps_) {
-    gauge(entries, {{"map", map.name}}, static_cast<double>(map.entries));
-    gauge(most, {{"map", map.name}}, static_cast<double>(map.max_entries));
+    entries.add({map.name}, static_cast<double>(map.entries));
+    most.add({map.name}, static_cast<double>(map.max_entries));
   }
-  families.push_back(std::move(entries));
-  families.push_back(std::move(most));
 }
 
 }  // namespace ballast::telemetry

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -14,6 +15,7 @@
 
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
+#include "core/base/metric.h"
 
 namespace ballast::telemetry {
 
@@ -25,6 +27,7 @@ class Metrics final : public prometheus::Collectable {
   void set_decision(const turn::Decision& decision);
   void withdraw(const spec::ServiceId& service);
   std::vector<prometheus::MetricFamily> Collect() const override;
+  static std::span<const Metric> definitions();
 
  private:
   struct ContainerTotals {

@@ -92,6 +92,10 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
   return std::unique_ptr<PrometheusExporter>(new PrometheusExporter(std::move(state)));
 }
 
+std::string PrometheusExporter::definitions() {
+  return metric_rows(Metrics::definitions());
+}
+
 PrometheusExporter::PrometheusExporter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 PrometheusExporter::~PrometheusExporter() = default;
 

@@ -30,27 +30,8 @@ struct ExporterOptions {
   bool allow_remote = false;  ///< lets it be reached from other machines
 };
 
-/// GET /metrics for Prometheus.
-///
-/// Of a pod (labels namespace, service, pod; cgroups without a pod are not exported):
-///   http_server_request_duration_seconds   histogram to the last byte, OpenTelemetry's bounds
-///   http_server_active_requests            gauge
-///   ballast_open_connections               gauge
-///   ballast_connections_drift              gauge; where netlink's socket table sees the pod
-/// Of a container (also label container):
-///   container_cpu_time_seconds_total, ballast_run_queue_wait_seconds_total,
-///   container_memory_usage_bytes, and where the kernel has PSI cAdvisor's
-///   container_pressure_{cpu,memory,io}_{waiting,stalled}_seconds_total
-/// Of an endpoint: ballast_weight (in force by us; missing where nothing is), ballast_decided_weight. Of a
-/// service: ballast_service_neutral (1: equal weights), ballast_decision_outcome{outcome} (1).
-/// Of the agent: ballast_samples_total, ballast_reconcile_failures_total, ballast_tick_duration_seconds
-/// (histogram),
-///   ballast_spans_exported_total, ballast_spans_dropped_total, ballast_spans_lost_total,
-///   ballast_spans_failures_total, ballast_loss_events_total{reason}, ballast_loss_bytes_total{reason},
-///   ballast_policy_epoch, ballast_policy_version, ballast_xds_subscribers,
-///   ballast_acknowledgement_delay_seconds,
-///   ballast_trouble{of} (1: identity or sink cannot do its work now; the log and status say why),
-///   ballast_map_entries{map}, ballast_map_max_entries{map}.
+/// GET /metrics for Prometheus; the table in metrics.cpp and docs/metrics.md name what is there. Cgroups
+/// without a pod are not exported.
 ///
 /// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
 /// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over
@@ -63,6 +44,9 @@ class PrometheusExporter {
   ~PrometheusExporter();
   PrometheusExporter(const PrometheusExporter&) = delete;
   PrometheusExporter& operator=(const PrometheusExporter&) = delete;
+
+  /// docs/metrics.md's rows.
+  static std::string definitions();
 
   /// As bound, with the port that the kernel chose.
   const std::string& address() const;

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/cli/program.h"
 #include "core/cli/version.h"
@@ -25,9 +26,33 @@ std::string names(const CLI::Option& option) {
   return text.empty() ? option.get_name(true) : text;
 }
 
-/// What follows the flag; empty where nothing does.
+/// What follows the flag, in words; empty where nothing does. CLI11 tells a type and what checks it:
+/// "FLOAT:FLOAT in [0 - 1]".
 std::string value(const CLI::Option& option) {
-  return option.get_items_expected_max() == 0 ? "" : option.get_type_name();
+  if (option.get_items_expected_max() == 0) {
+    return "";
+  }
+  static const std::map<std::string, std::string> kWords = {
+      {"TEXT", "text"},         {"FLOAT", "number"},     {"INT", "whole number"},
+      {"UINT", "whole number"}, {"POSITIVE", "above 0"}, {"NONNEGATIVE", "0 or more"}};
+  const std::string told = option.get_type_name();
+  std::string text;
+  for (std::size_t at = 0; at < told.size();) {
+    // A colon within a range or an address is none between parts.
+    const auto colon = std::min(told.find(':', at), told.size());
+    std::string part = told.substr(at, colon - at);
+    if (const auto range = part.find(" in ["); range != std::string::npos) {
+      part = part.substr(range + 5, part.size() - range - 6);
+      part.replace(part.find(" - "), 3, " to ");
+    }
+    const auto word = kWords.find(part);
+    text += (text.empty()                                                ? ""
+             : at > 0 && kWords.contains(told.substr(0, told.find(':'))) ? ", "
+                                                                         : ":") +
+            (word == kWords.end() ? part : word->second);
+    at = colon + 1;
+  }
+  return text;
 }
 
 std::string standard(const CLI::Option& option) {

@@ -124,17 +124,20 @@ std::optional<int> Program::parse(int argc, char** argv) {
 }
 
 std::string Program::usage_error(const CLI::ParseError& error) const {
-  std::string told = error.what();
   std::vector<std::string> flags, commands;
   names_of(app_, flags, commands);
+  // What is unknown is told before what is missing: it is mostly the same thing, misspelt.
   for (const std::string& word : app_.remaining(true)) {
-    const auto bare = word.substr(0, word.find('='));
-    const std::string hint = options::did_you_mean(bare, bare.starts_with('-') ? flags : commands);
-    if (!hint.empty()) {
-      return told + hint;
+    const std::string bare = word.substr(0, word.find('='));
+    if (word.starts_with('-')) {
+      return fmt::format("unknown flag {}{}", bare, options::did_you_mean(bare, flags));
+    }
+    if (!commands.empty() && app_.get_subcommands().empty()) {
+      return fmt::format("unknown command {}{}; known: {}", word, options::did_you_mean(word, commands),
+                         fmt::join(commands, ", "));
     }
   }
-  return told;
+  return error.what();
 }
 
 int Program::finish(const Status& status) const {

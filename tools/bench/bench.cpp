@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ballast-bench: flags -> commands. No logic.
-#include <CLI/CLI.hpp>
+#include <functional>
 #include <iostream>
+#include <map>
+#include <string>
 
 #include "core/base/process.h"
+#include "core/cli/program.h"
 #include "model/sim/policy.h"
 #include "model/sim/scenario.h"
 #include "tools/bench/distance_command.h"
@@ -15,14 +18,6 @@
 #include "tools/bench/train_command.h"
 
 namespace {
-
-int finish(const ballast::Status& status) {
-  if (status) {
-    return 0;
-  }
-  std::cerr << "ballast-bench: " << status.error().message << "\n";
-  return status.error().exit_code();
-}
 
 void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
   auto* sim = app.add_subcommand("sim", "simulate policies in a scenario");
@@ -247,7 +242,7 @@ void add_speed(CLI::App& app, ballast::bench::SpeedOptions& options) {
       ->capture_default_str();
 }
 
-int list_scenarios(bool variants) {
+ballast::Status list_scenarios(bool variants) {
   for (const auto& scenario : ballast::sim::builtin_scenarios()) {
     std::cout << scenario.name << "\n";
     if (!variants) {
@@ -255,16 +250,16 @@ int list_scenarios(bool variants) {
     }
     const auto names = ballast::sim::scenario_variants(scenario.text, scenario.file);
     if (!names) {
-      return finish(names.error());
+      return names.error();
     }
     for (const auto& name : *names) {
       std::cout << scenario.name << ":" << name << "\n";
     }
   }
-  return 0;
+  return ballast::ok();
 }
 
-int list_policies(bool rules) {
+ballast::Status list_policies(bool rules) {
   for (const auto& policy : ballast::sim::policies()) {
     std::cout << policy.name;
     if (rules) {
@@ -272,77 +267,68 @@ int list_policies(bool rules) {
     }
     std::cout << "\n";
   }
-  return 0;
+  return ballast::ok();
 }
+
+const ballast::cli::About kAbout = {
+    "ballast-bench",
+    1,
+    "The simulator, its balancers and learners, and benchmarks of load balancing",
+    "Needs no privilege. The same seeds give the same bytes.\n",
+    {{"ballast-bench sim --scenario static --policy least_request,ballast --seeds 1..10 -o rows.json",
+      "Two policies over ten seeds"},
+     {"ballast-bench gate --candidate FILE", "May these parameters be shipped?"}},
+    {"ballast-lab(1)", "ballast-learner(8)"}};
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Simulator and benchmarks of load balancing", "ballast-bench");
+  using namespace ballast::bench;
+  ballast::cli::Program program(kAbout);
+  CLI::App& app = program.app();
   app.require_subcommand(1);
-  ballast::bench::SimOptions options;
-  add_sim(app, options);
-  ballast::train::TrainOptions train_options;
-  add_train(app, train_options);
-  ballast::bench::SyncOptions sync_options;
-  add_sync(app, sync_options);
-  ballast::bench::SyncOptions fleet_options;
-  add_fleet(app, fleet_options);
-  ballast::bench::DistanceOptions distance;
+  SimOptions sim;
+  add_sim(app, sim);
+  ballast::train::TrainOptions train;
+  add_train(app, train);
+  SyncOptions sync;
+  add_sync(app, sync);
+  SyncOptions fleet;
+  add_fleet(app, fleet);
+  DistanceOptions distance;
   add_distance(app, distance);
-  ballast::bench::GateOptions gate_options;
-  add_gate(app, gate_options);
-  ballast::bench::LightenOptions lighten;
+  GateOptions gate;
+  add_gate(app, gate);
+  LightenOptions lighten;
   add_lighten(app, lighten);
-  ballast::bench::FiguresOptions figures;
+  FiguresOptions figures;
   figures.program = ballast::binary_dir() / "ballast-bench";
   add_figures(app, figures);
-  ballast::bench::SpeedOptions speed;
+  SpeedOptions speed;
   add_speed(app, speed);
   bool variants = false;
+  app.add_subcommand("scenarios", "list the built-in scenarios, one name a line")
+      ->add_flag("--variants", variants, "their variants too");
   bool rules = false;
-  auto* scenarios = app.add_subcommand("scenarios", "list the built-in scenarios, one name a line");
-  scenarios->add_flag("--variants", variants, "their variants too");
-  auto* policies = app.add_subcommand("policies", "list the policies, one name a line");
-  policies->add_flag("--rules", rules, "what each does too");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  app.add_subcommand("policies", "list the policies, one name a line")
+      ->add_flag("--rules", rules, "what each does too");
+  if (const auto code = program.parse(argc, argv)) {
+    return *code;
   }
-  if (app.get_subcommand("sync")->parsed()) {
-    return finish(ballast::bench::run_sync(sync_options));
-  }
-  if (app.got_subcommand("distance")) {
-    return finish(ballast::bench::run_distance(distance));
-  }
-  if (app.got_subcommand("fleet")) {
-    return finish(ballast::bench::run_sync(fleet_options));
-  }
-  if (scenarios->parsed()) {
-    return list_scenarios(variants);
-  }
-  if (policies->parsed()) {
-    return list_policies(rules);
-  }
-  if (app.got_subcommand("train")) {
-    return finish(ballast::bench::run_train(train_options));
-  }
-  if (app.got_subcommand("gate")) {
-    return finish(ballast::bench::run_gate(gate_options));
-  }
-  if (app.got_subcommand("lighten")) {
-    return finish(ballast::bench::run_lighten(lighten));
-  }
-  if (app.got_subcommand("figures")) {
-    return finish(ballast::bench::run_figures(figures));
-  }
-  if (app.got_subcommand("matrix")) {
-    return finish(ballast::bench::run_matrix(figures));
-  }
-  if (app.got_subcommand("speed")) {
-    return finish(ballast::bench::run_speed(speed));
-  }
-  options.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
-  return finish(ballast::bench::run_sim(options));
+  sim.tick_given = app.get_subcommand("sim")->count("--tick") > 0;
+  const std::map<std::string, std::function<ballast::Status()>> runs = {
+      {"sim", [&] { return run_sim(sim); }},
+      {"train", [&] { return run_train(train); }},
+      {"sync", [&] { return run_sync(sync); }},
+      {"fleet", [&] { return run_sync(fleet); }},
+      {"distance", [&] { return run_distance(distance); }},
+      {"gate", [&] { return run_gate(gate); }},
+      {"lighten", [&] { return run_lighten(lighten); }},
+      {"figures", [&] { return run_figures(figures); }},
+      {"matrix", [&] { return run_matrix(figures); }},
+      {"speed", [&] { return run_speed(speed); }},
+      {"scenarios", [&] { return list_scenarios(variants); }},
+      {"policies", [&] { return list_policies(rules); }},
+  };
+  return program.finish(runs.at(app.get_subcommands().front()->get_name())());
 }

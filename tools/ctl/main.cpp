@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-#include <cstdio>
+#include <algorithm>
 #include <string>
 
+#include "core/cli/program.h"
 #include "tools/ctl/global.h"
 #include "tools/ctl/release.h"
 #include "tools/ctl/top.h"
@@ -14,112 +14,85 @@ namespace {
 
 using namespace ballast;
 
-int fail(const Error& error) {
-  fmt::print(stderr, "ballastctl: {}\n", error.message);
-  return error.exit_code();
-}
+const cli::About kAbout = {
+    "ballastctl",
+    1,
+    "Shows what ballastd measures and decides, from the pinned maps; ballastd may be dead",
+    "A SERVICE or POD may have NAMESPACE/ in front.\n",
+    {{"ballastctl top", "A live table"},
+     {"ballastctl explain shop/web", "Why web's endpoints have their weights"},
+     {"ballastctl requests -o json", "For scripts"}},
+    {"ballastd(8)", "ballast-global(8)"}};
 
-int print(const ctl::Report& report, const std::string& format) {
-  fmt::print("{}", format == "json"  ? report.json.dump(2) + "\n"
-                   : format == "dot" ? report.dot
-                                     : report.text);
-  return 0;
-}
+struct Flags {
+  std::string bpffs = "/sys/fs/bpf/ballast";
+  std::string format = "table";
+  bool alive = false;
+  ctl::ReleaseOptions release;  ///< its target is that of all verbs
+};
 
-std::string verb_list() {
-  std::string list;
+void add_verbs(CLI::App& app, Flags& flags) {
+  app.require_subcommand(1);
   for (const ctl::Verb& verb : ctl::verbs()) {
-    list += fmt::format("  {:<12} {}\n", verb.name, verb.help);
+    CLI::App* command = app.add_subcommand(verb.name, verb.help)->fallthrough();
+    if (*verb.target != '\0') {
+      command->add_option("TARGET", flags.release.target, verb.target)->required(verb.needs_target);
+    }
   }
-  return list +
-         fmt::format("  {:<12} {}\n", "release", "give Services back to plain Kubernetes: SERVICE or --all");
+  app.get_subcommand("status")->add_flag("--alive", flags.alive,
+                                         "exit code 1 unless ballastd is alive, for probes");
+  CLI::App& release = *app.get_subcommand("release");
+  release.add_flag("--all", flags.release.all, "every Service");
+  release.add_option("--server", flags.release.server,
+                     "https://HOST:PORT of the API server (none: in the cluster)");
+  release.add_option("--ca-file", flags.release.ca_file, "who signed its certificate");
+  release.add_option("--token-file", flags.release.token_file, "our token");
+  release.add_option("--lease", flags.release.lease, "NAMESPACE/NAME of the leader's Lease")
+      ->capture_default_str();
 }
 
-std::string verb_names() {
-  std::string names;
-  for (const ctl::Verb& verb : ctl::verbs()) {
-    names += (names.empty() ? "" : ", ") + std::string(verb.name);
+Result<ctl::Report> report(const ctl::Verb& verb, const Flags& flags) {
+  if (verb.run == nullptr) {
+    return ctl::global(flags.release.target);
   }
-  return names + ", release";
-}
-
-int run_release(const ctl::ReleaseOptions& options) {
-  const auto said = ctl::release(options);
-  if (!said) {
-    return fail(said.error());
-  }
-  fmt::print("{}", *said);
-  return 0;
+  auto view = ctl::open_view(flags.bpffs);
+  return view ? verb.run(*view, flags.release.target) : view.error();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string bpffs = "/sys/fs/bpf/ballast";
-  std::string format = "table";
-  std::string name;
-  std::string target;
-  CLI::App app("Reads what ballastd measures and decides, from the pinned maps; ballastd may be dead.",
-               "ballastctl");
-  app.footer("Verbs:\n" + verb_list() +
-             "\nTARGET limits the rows: SERVICE, POD, SERVICE/POD, each with or without NAMESPACE/,\n"
-             "a cgroup path or a cgroup id.\n"
-             "Exit codes: 0 done, 1 failed, 2 wrong use, 3 missing privilege.");
-  app.add_option("--bpffs", bpffs, "folder of the pinned maps")->capture_default_str();
-  app.add_option("-o,--output", format, "table or json; dot for calls")->capture_default_str();
-  app.add_option("VERB", name, "what to show")->required();
-  app.add_option("TARGET", target, "what to limit it to");
-  bool alive = false;
-  app.add_flag("--alive", alive, "status: exit code 1 unless ballastd is alive, for probes");
-  ctl::ReleaseOptions release;
-  app.add_flag("--all", release.all, "release: every Service");
-  app.add_option("--server", release.server,
-                 "release: https://HOST:PORT of the API server (default: in the cluster)");
-  app.add_option("--ca-file", release.ca_file, "release: who signed its certificate");
-  app.add_option("--token-file", release.token_file, "release: our token");
-  app.add_option("--lease", release.lease, "release: NAMESPACE/NAME of the leader's Lease")
+  cli::Program program(kAbout);
+  Flags flags;
+  program.app().add_option("--bpffs", flags.bpffs, "folder of the pinned maps")->capture_default_str();
+  program.app()
+      .add_option("-o,--output", flags.format, "table or json; dot for calls")
+      ->check(CLI::IsMember({"table", "json", "dot"}))
       ->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+  add_verbs(program.app(), flags);
+  if (const auto code = program.parse(argc, argv)) {
+    return *code;
+  }
+  const std::string name = program.app().get_subcommands().front()->get_name();
+  if (flags.format == "dot" && name != "calls") {
+    return program.finish(Error::usage(name + " has no -o dot; use table or json"));
   }
   if (name == "release") {
-    release.target = target;
-    return run_release(release);
+    const auto said = ctl::release(flags.release);
+    fmt::print("{}", said ? *said : "");
+    return program.finish(said ? ok() : Status(said.error()));
   }
-  const ctl::Verb* verb = ctl::find_verb(name);
-  if (verb == nullptr) {
-    return fail(Error::usage(fmt::format("unknown verb {}; known: {}", name, verb_names())));
+  if (name == "top") {
+    return program.finish(ctl::top(flags.bpffs, flags.release.target, flags.format == "json"));
   }
-  if (format != "table" && format != "json" && format != "dot") {
-    return fail(Error::usage(fmt::format("-o {}: unknown format; use table or json", format)));
+  const auto verb = std::find_if(ctl::verbs().begin(), ctl::verbs().end(),
+                                 [&](const ctl::Verb& one) { return one.name == name; });
+  const auto shown = report(*verb, flags);
+  if (!shown) {
+    return program.finish(shown.error());
   }
-  if (format == "dot" && name != "calls") {
-    return fail(Error::usage(fmt::format("{} has no -o dot; use table or json", name)));
-  }
-  if (!target.empty() && !verb->takes_target) {
-    return fail(Error::usage(fmt::format("{} takes no target; leave out {}", name, target)));
-  }
-  if (target.empty() && verb->needs_target) {
-    return fail(Error::usage(fmt::format("{} needs a target: SERVICE or SERVICE/POD", name)));
-  }
-  if (name == "global") {
-    const auto report = ctl::global(target);
-    return report ? print(*report, format) : fail(report.error());
-  }
-  if (verb->run == nullptr) {
-    const Status status = ctl::top(bpffs, target, format == "json");
-    return status ? 0 : fail(status.error());
-  }
-  auto view = ctl::open_view(bpffs);
-  if (!view) {
-    return fail(view.error());
-  }
-  const auto report = verb->run(*view, target);
-  if (!report) {
-    return fail(report.error());
-  }
-  const int printed = print(*report, format);
-  return alive && name == "status" && report->json["alive"] == false ? 1 : printed;
+  fmt::print("{}", flags.format == "json"  ? shown->json.dump(2) + "\n"
+                   : flags.format == "dot" ? shown->dot
+                                           : shown->text);
+  return flags.alive && shown->json["alive"] == false ? 1 : 0;
 }

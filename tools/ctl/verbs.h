@@ -14,7 +14,7 @@ namespace ballast::ctl {
 Result<Json> coverage_json(View& view);
 
 Result<Report> status(View& view, const std::string& target);
-/// JSON of `requests` and `loss` is a contract: what scripts read stays.
+/// JSON of `requests` and `loss` is the contract of design section 10.
 Result<Report> requests(View& view, const std::string& target);
 Result<Report> histogram(View& view, const std::string& target);
 Result<Report> connections(View& view, const std::string& target);
@@ -31,30 +31,30 @@ Result<Report> explain(View& view, const std::string& target);
 struct Verb {
   const char* name;
   const char* help;
-  Result<Report> (*run)(View& view,
-                        const std::string& target);  ///< null: `top` and `global`, which read otherwise
-  bool takes_target = true;
+  Result<Report> (*run)(View& view, const std::string& target);  ///< null: reads otherwise, see main.cpp
+  const char* target = "";  ///< what may be named behind it; empty: nothing
   bool needs_target = false;
 };
 
-/// In the order of the help.
+/// In the order of the help. A new verb takes its file, its declaration above and its line here.
 inline const std::vector<Verb>& verbs() {
+  constexpr const char* kRows = "rows of SERVICE, POD or SERVICE/POD, a cgroup path or a cgroup id";
   static const std::vector<Verb> kVerbs = {
-      {"status", "is ballastd alive, what is attached, which policy acts", status, false},
-      {"requests", "requests, status classes and latency by cgroup, role and protocol", requests},
-      {"histogram", "latency histograms", histogram},
-      {"connections", "connections by cgroup", connections},
-      {"cpu", "time on CPU and waiting for it by cgroup", cpu},
-      {"calls", "who calls whom, how often and how slowly; also -o dot", calls},
-      {"spans", "sampled requests of late, joined into traces", spans},
-      {"loss", "what could not be measured, by reason", loss, false},
-      {"weights", "the weight of each endpoint", weights},
-      {"explain", "why an endpoint has its weight", explain, true, true},
-      {"global", "a ballast-global; TARGET is the IP:PORT of its --operations", nullptr},
-      {"top", "a live table; q quits", nullptr},
+      {"status", "is ballastd alive, what is attached, which policy acts", status},
+      {"requests", "requests, status classes and latency by cgroup, role and protocol", requests, kRows},
+      {"histogram", "latency histograms", histogram, kRows},
+      {"connections", "connections by cgroup", connections, kRows},
+      {"cpu", "time on CPU and waiting for it by cgroup", cpu, kRows},
+      {"calls", "who calls whom, how often and how slowly; also -o dot", calls, kRows},
+      {"spans", "sampled requests of late, joined into traces", spans, kRows},
+      {"loss", "what could not be measured, by reason", loss},
+      {"weights", "the weight of each endpoint", weights, kRows},
+      {"explain", "why an endpoint has its weight", explain, "SERVICE or SERVICE/POD", true},
+      {"global", "a ballast-global", nullptr, "IP:PORT of its --operations", true},
+      {"top", "a live table; q quits", nullptr, kRows},
+      {"release", "give Services back to plain Kubernetes", nullptr, "NAMESPACE/SERVICE"},
   };
   return kVerbs;
 }
-const Verb* find_verb(const std::string& name);
 
 }  // namespace ballast::ctl

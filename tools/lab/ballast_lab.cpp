@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -13,6 +12,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/cli/program.h"
 #include "tools/lab/arm.h"
 #include "tools/lab/envoy.h"
 #include "tools/lab/pod_server.h"
@@ -176,10 +176,20 @@ int pod(const std::string& listen, const std::string& server, const std::string&
           .error());
 }
 
+const cli::About kAbout = {
+    "ballast-lab",
+    1,
+    "Real Envoys, real processes in cgroups as pods, real load: Ballast's live experiments",
+    "Needs root: it makes cgroups and loads programs into the kernel.\n",
+    {{"ballast-lab run --scenario unequal --policy least_request,ballast --duration 30 --report r.json",
+      "Envoy's default against Ballast"}},
+    {"ballastd(8)", "ballast-bench(1)"}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Real Envoys, real processes in cgroups as pods, real load: Ballast's live experiments");
+  cli::Program program(kAbout);
+  CLI::App& app = program.app();
   app.require_subcommand(1);
   RunFlags flags;
   auto* run_command = app.add_subcommand("run", "run a scenario under one or more policies");
@@ -215,10 +225,8 @@ int main(int argc, char** argv) {
   std::string quota_file;
   pod_command->add_option("--report", quota_file, "file of its CPUs: answers tell its load (ORCA)");
   pod_command->add_option("--server", server)->check(CLI::IsMember({"ps", "fifo"}))->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+  if (const auto code = program.parse(argc, argv)) {
+    return *code;
   }
   if (*run_command) {
     return run(flags);

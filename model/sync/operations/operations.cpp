@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/base/listen_address.h"
+#include "core/base/metric.h"
 
 namespace ballast::sync {
 
@@ -51,6 +52,17 @@ class Families {
         MetricType::Histogram)
         .push_back(metric);
   }
+  std::string definitions() const {
+    std::vector<Metric> metrics;
+    for (const MetricFamily& one : families_) {
+      const auto type = one.type == MetricType::Counter ? Metric::Type::kCounter
+                        : one.type == MetricType::Gauge ? Metric::Type::kGauge
+                                                        : Metric::Type::kHistogram;
+      const auto& label = one.metric.front().label;
+      metrics.push_back({one.name, type, label.empty() ? "" : label.front().name, one.help});
+    }
+    return metric_rows(metrics);
+  }
   std::string text() const { return prometheus::TextSerializer().Serialize(families_); }
 
  private:
@@ -66,9 +78,7 @@ class Families {
   std::vector<MetricFamily> families_;
 };
 
-}  // namespace
-
-std::string metrics_text(const GlobalStatus& s) {
+Families families(const GlobalStatus& s) {
   Families out;
   out.gauge("ballast_global_leader", "1 while this replica leads", s.leader ? 1 : 0);
   out.gauge("ballast_global_ready", "1 while it leads and serves", s.ready ? 1 : 0);
@@ -120,7 +130,17 @@ std::string metrics_text(const GlobalStatus& s) {
   out.gauge("ballast_global_checkpoint_age_seconds", "Since the last checkpoint", s.checkpoint_age_s);
   out.counter("ballast_global_checkpoint_failures_total", "Checkpoints that could not be written",
               s.checkpoint_failures);
-  return out.text();
+  return out;
+}
+
+}  // namespace
+
+std::string metrics_text(const GlobalStatus& s) {
+  return families(s).text();
+}
+
+std::string metric_definitions() {
+  return families({}).definitions();
 }
 
 std::string status_json(const GlobalStatus& s) {

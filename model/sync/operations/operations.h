@@ -26,6 +26,8 @@ struct GlobalStatus {
 
 /// Prometheus text of the status.
 std::string metrics_text(const GlobalStatus& status);
+/// Rows of docs/metrics.md.
+std::string metric_definitions();
 /// The status as JSON, as `ballastctl global` shows it.
 std::string status_json(const GlobalStatus& status);
 
