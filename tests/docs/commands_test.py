@@ -40,7 +40,7 @@ class Commands:
 
     def help_of(self, *argv):
         if argv not in self.helps:
-            done = self.run(*argv, "--help")
+            done = self.run(*argv, "--help-all")
             self.helps[argv] = done.stdout + done.stderr if done.returncode == 0 else ""
         return self.helps[argv]
 

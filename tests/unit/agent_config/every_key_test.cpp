@@ -196,7 +196,7 @@ TEST_F(EveryKey, WhatIsAcceptedIsAcceptedByTheRooms) {
       EXPECT_TRUE(options::validate(config->reward).ok()) << key.name;
     }
   }
-  EXPECT_GT(accepted, 60);
+  EXPECT_GT(accepted, 50);  // the others contradict a default of another key
 }
 
 }  // namespace
