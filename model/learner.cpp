@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--worker-id", options.worker_id,
                  "name of this worker; with TLS its certificate's, alone or followed by /...")
-      ->capture_default_str();
+      ->default_str("HOST/PID");
   app.add_option("--tls-cert", options.tls.certificate, "PEM chain of this worker");
   app.add_option("--tls-key", options.tls.key, "PEM key of it");
   app.add_option("--tls-ca", options.tls.authority, "PEM bundle that the server's certificate comes from");

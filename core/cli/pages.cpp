@@ -52,7 +52,7 @@ std::string value(const CLI::Option& option) {
             (word == kWords.end() ? part : word->second);
     at = colon + 1;
   }
-  return text;
+  return text + (option.get_items_expected_max() > 1 ? "[,...]" : "");
 }
 
 std::string standard(const CLI::Option& option) {

@@ -86,8 +86,9 @@ Program::Program(About about)
 
 CLI::Option* Program::key_flag(const std::string& flag, const options::Key& key,
                                const std::function<void(const std::string&)>& given) {
-  const std::string standard = key.standard.empty() ? "" : fmt::format(" [{}]", key.standard);
-  return app_.add_option_function<std::string>(flag, given, key.help + standard)->type_name(key.allowed);
+  return app_.add_option_function<std::string>(flag, given, key.help)
+      ->type_name(key.allowed)
+      ->default_str(key.standard);
 }
 
 std::optional<int> Program::parse(int argc, char** argv) {
