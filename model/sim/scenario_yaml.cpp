@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "core/base/file.h"
+#include "core/yaml/section.h"
 #include "model/sim/scenario.h"
-#include "model/sim/yaml_section.h"
 
 namespace ballast::sim {
 namespace {

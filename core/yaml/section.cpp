@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sim/yaml_section.h"
+#include "core/yaml/section.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-namespace ballast::sim {
+namespace ballast {
+
+namespace {
+
+std::string given(const YAML::Node& node) {
+  return node.IsScalar() ? fmt::format(", not \"{}\"", node.Scalar()) : "";
+}
+
+}  // namespace
 
 void YamlErrors::add(const YAML::Mark& mark, const std::string& key, const std::string& what) {
   if (!first_) {
@@ -18,10 +26,19 @@ void YamlErrors::add(const YAML::Mark& mark, const std::string& key, const std::
 YamlSection::YamlSection(YAML::Node node, std::string name, YamlErrors& errors)
     : node_(std::move(node)), name_(std::move(name)), errors_(&errors) {
   if (!node_.IsMap()) {
-    errors_->add(node_.Mark(), name_.empty() ? "(top level)" : name_,
-                 "has to be a mapping of keys to values");
+    errors_->add(node_.Mark(), path(""), "has to be a mapping of keys to values");
     node_ = YAML::Node(YAML::NodeType::Map);
   }
+  std::set<std::string> seen;
+  for (const auto& item : node_) {
+    if (item.first.IsScalar() && !seen.insert(item.first.Scalar()).second) {
+      errors_->add(item.first.Mark(), path(item.first.Scalar()), "stands twice");
+    }
+  }
+}
+
+std::string YamlSection::path(const std::string& key) const {
+  return name_.empty() ? (key.empty() ? "(top level)" : key) : key.empty() ? name_ : name_ + "." + key;
 }
 
 YAML::Node YamlSection::find(const std::string& key) {
@@ -34,17 +51,24 @@ bool YamlSection::has(const std::string& key) {
   return find(key).IsDefined();
 }
 
+void YamlSection::require(const std::string& key) {
+  if (!has(key)) {
+    fail(key, "is missing");
+  }
+}
+
 std::optional<double> YamlSection::as_number(const YAML::Node& node, const std::string& key, double least,
                                              double most) {
   double value = 0;
   if (!node.IsScalar() || !YAML::convert<double>::decode(node, value) || !std::isfinite(value)) {
-    errors_->add(node.Mark(), path(key), "has to be a number");
+    errors_->add(node.Mark(), path(key), "has to be a number" + given(node));
     return std::nullopt;
   }
   if (value < least || value > most) {
     errors_->add(node.Mark(), path(key),
-                 most < 1e300 ? fmt::format("{} is not between {} and {}", value, least, most)
-                              : fmt::format("{} is less than {}", value, least));
+                 (most < 1e300 ? fmt::format("has to be a number between {} and {}", least, most)
+                               : fmt::format("has to be a number from {} up", least)) +
+                     given(node));
     return std::nullopt;
   }
   return value;
@@ -75,7 +99,7 @@ bool YamlSection::flag(const std::string& key, bool standard) {
   }
   bool value = standard;
   if (!node.IsScalar() || !YAML::convert<bool>::decode(node, value)) {
-    errors_->add(node.Mark(), path(key), "has to be true or false");
+    errors_->add(node.Mark(), path(key), "has to be true or false" + given(node));
   }
   return value;
 }
@@ -193,4 +217,4 @@ void YamlSection::refuse_unknown() {
   }
 }
 
-}  // namespace ballast::sim
+}  // namespace ballast

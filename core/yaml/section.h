@@ -13,7 +13,7 @@
 
 #include "core/base/result.h"
 
-namespace ballast::sim {
+namespace ballast {
 
 /// The first thing found wrong in a file, as "FILE:LINE: KEY: what".
 class YamlErrors {
@@ -28,14 +28,16 @@ class YamlErrors {
   std::optional<Error> first_;
 };
 
-/// One mapping of a file. Reads what it is asked for and, at the end, refuses what nobody asked for.
-/// A getter whose key is missing gives the default; one whose value is wrong notes the error and
-/// gives the default too.
+/// One mapping of a file, none of whose keys may stand twice. Reads what it is asked for and, at the end,
+/// refuses what nobody asked for. A getter whose key is missing gives the default; one whose value is wrong
+/// notes the error and gives the default too.
 class YamlSection {
  public:
   YamlSection(YAML::Node node, std::string name, YamlErrors& errors);
 
   bool has(const std::string& key);
+  /// Notes an error where the key is missing.
+  void require(const std::string& key);
   double number(const std::string& key, double standard, double least = 0,
                 double most = std::numeric_limits<double>::max());
   std::uint64_t whole(const std::string& key, std::uint64_t standard, std::uint64_t least = 0,
@@ -51,12 +53,13 @@ class YamlSection {
   std::vector<YamlSection> list(const std::string& key);
   std::optional<YamlSection> section(const std::string& key);
 
+  /// Notes an error at the key, or with an empty key at the mapping.
   void fail(const std::string& key, const std::string& what);
   void refuse_unknown();
 
  private:
   YAML::Node find(const std::string& key);
-  std::string path(const std::string& key) const { return name_.empty() ? key : name_ + "." + key; }
+  std::string path(const std::string& key) const;
   std::optional<double> as_number(const YAML::Node& node, const std::string& key, double least, double most);
 
   YAML::Node node_;
@@ -65,4 +68,4 @@ class YamlSection {
   std::set<std::string> asked_;
 };
 
-}  // namespace ballast::sim
+}  // namespace ballast
