@@ -161,7 +161,7 @@ Status check_files(const config::Config& c) {
   if (const auto policy = make_policy(c); !policy) {
     return policy.error();
   }
-  if (auto tls = sync::check_tls_files(c.fleet_client.tls); !tls) {
+  if (auto tls = sync::check_tls_files(c.fleet_client.tls, !c.fleet_client.token_file.empty()); !tls) {
     return tls.error().in("fleet");
   }
   if (c.identity == "none") {

@@ -39,6 +39,7 @@ struct Flags {
   std::vector<config::Override> overrides;
   bool check = false;
   bool unload = false;
+  bool wait = false;
 };
 
 Status name_build(const sample::PinnedMaps& maps) {
@@ -88,7 +89,8 @@ Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::L
   }
   doors.sink = std::move(*sink);
   if (!c.metrics.empty()) {
-    auto metrics = telemetry::PrometheusExporter::listen({.address = c.metrics});
+    auto metrics = telemetry::PrometheusExporter::listen(
+        {.address = c.metrics, .allow_remote = c.metrics_beyond_loopback});
     if (!metrics) {
       return metrics.error().in("metrics");
     }
@@ -233,11 +235,32 @@ std::optional<int> parse_flags(cli::Program& program, int argc, char** argv, Fla
     });
   }
   app.add_flag("--check-config", flags.check, "print the effective configuration and exit");
-  app.add_flag("--unload", flags.unload, "take the programs and maps of --bpffs out of the kernel and exit")
-      ->group(cli::kFaultFinding);
+  auto* unload = app.add_flag("--unload", flags.unload,
+                              "take the programs and maps of --bpffs out of the kernel and exit")
+                     ->group(cli::kFaultFinding);
+  app.add_flag("--wait", flags.wait, "with --unload: exit only when told to, for a pod that shall stay ready")
+      ->group(cli::kFaultFinding)
+      ->needs(unload);
   program.page("configuration", config::to_markdown);
   program.page("metrics", telemetry::PrometheusExporter::definitions);
   return program.parse(argc, argv);
+}
+
+Status unload(const config::Config& c, bool wait) {
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGTERM);
+  ::sigaddset(&ends, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+  // Done already: whoever takes it out of many nodes does not know which had it.
+  std::error_code error;
+  const bool absent = !fs::exists(c.bpffs, error) && fs::is_directory(c.bpffs.parent_path(), error);
+  Status unloaded = absent ? ok() : kernel::Probes::unload(c.bpffs);
+  if (unloaded && wait) {
+    int got = 0;
+    ::sigwait(&ends, &got);
+  }
+  return unloaded;
 }
 
 }  // namespace
@@ -261,5 +284,5 @@ int main(int argc, char** argv) {
     fmt::print("{}", config::to_yaml(*config));
     return 0;
   }
-  return program.finish(flags.unload ? kernel::Probes::unload(config->bpffs) : run(*config));
+  return program.finish(flags.unload ? unload(*config, flags.wait) : run(*config));
 }

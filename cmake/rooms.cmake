@@ -19,7 +19,7 @@ set(BALLAST_ROOM_ORDER
     agent/fleet agent/guard agent/turn agent/actuate agent/export
     model/policy model/sim model/env model/train model/net
     model/sync/transport model/sync/network model/sync/checkpoint model/sync/fleet model/sync/wire
-    model/sync/rollouts model/sync/client model/sync/server model/sync/operations agent/config agent/loop model/learn
+    model/sync/rollouts model/sync/client model/sync/server model/sync/operations model/cluster agent/config agent/loop model/learn
     tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 # Arrows between the houses run one way: core/ knows neither agent/ nor model/, and these two meet in core/.

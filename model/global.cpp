@@ -9,9 +9,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +21,11 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/cli/program.h"
+#include "model/cluster/authority.h"
+#include "model/cluster/checkpoint_object.h"
+#include "model/cluster/endpoint_owners.h"
+#include "model/cluster/leadership.h"
+#include "model/cluster/token_proof.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/network/global_network.h"
@@ -33,6 +40,7 @@ using ballast::Error;
 using ballast::Result;
 using ballast::Status;
 using ballast::sync::CheckpointStore;
+using ballast::sync::StateStore;
 using ballast::sync::Verdict;
 
 std::atomic<bool> stopping{false};
@@ -51,8 +59,11 @@ struct Flags {
   std::string operations;
   std::string initial;
   std::string log_level = "info";
+  std::string account = "ballast";
+  int lease_seconds = 10;
   bool insecure_listen = false;
   bool standby = false;
+  bool kubernetes = false;
   bool plain = false;
   ballast::sync::GlobalOptions network;
   ballast::sync::ServerOptions server;
@@ -66,7 +77,7 @@ struct Flags {
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
 class CheckpointWriter {
  public:
-  CheckpointWriter(const Flags& flags, ballast::sync::CheckpointStore& store,
+  CheckpointWriter(const Flags& flags, ballast::sync::StateStore& store,
                    const ballast::sync::GlobalNetwork& network)
       : flags_(flags), store_(store), network_(network), saved_(network.version()), live_(saved_) {}
 
@@ -107,7 +118,7 @@ class CheckpointWriter {
   }
 
   const Flags& flags_;
-  ballast::sync::CheckpointStore& store_;
+  ballast::sync::StateStore& store_;
   const ballast::sync::GlobalNetwork& network_;
   ballast::sync::Version saved_, live_;
   std::atomic<std::chrono::steady_clock::time_point> when_ = std::chrono::steady_clock::now();
@@ -197,7 +208,7 @@ Result<std::optional<CheckpointStore>> become_leader(const Flags& flags) {
 }
 
 /// Until told to stop, or deposed.
-Status serve(const CheckpointStore& store, ballast::sync::GlobalNetwork& network,
+Status serve(const StateStore& store, ballast::sync::GlobalNetwork& network,
              const ballast::sync::GlobalServer& server, CheckpointWriter& checkpoint_writer) {
   auto told = network.verdicts();
   auto looked = std::chrono::steady_clock::now();
@@ -221,7 +232,7 @@ Status serve(const CheckpointStore& store, ballast::sync::GlobalNetwork& network
   return ballast::ok();
 }
 
-Status lead(const Flags& flags, const ballast::policy::Parameters& first, CheckpointStore& store,
+Status lead(const Flags& flags, const ballast::policy::Parameters& first, StateStore& store,
             Replica& replica) {
   auto state = store.load(first);
   if (!state) {
@@ -260,8 +271,86 @@ Status lead(const Flags& flags, const ballast::policy::Parameters& first, Checkp
   return ballast::ok();
 }
 
+const char* environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+/// In a cluster: follows while another replica holds the Lease, leads while this one does, until told to
+/// stop.
+Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Replica& replica) {
+  namespace cluster = ballast::cluster;
+  const std::string ns = environment("POD_NAMESPACE");
+  const std::string pod = environment("POD_NAME");
+  if (ns.empty() || pod.empty()) {
+    return Error::usage("--kubernetes: POD_NAMESPACE and POD_NAME are not set");
+  }
+  auto api = ballast::kube::in_cluster();
+  if (!api) {
+    return api.error();
+  }
+  // Who leads may be known no longer than the Lease lasts.
+  api->connect_timeout = 2s;
+  api->request_timeout = 3s;
+  api->retry_budget = 4s;
+  auto client = ballast::kube::Client::create(std::move(*api));
+  if (!client) {
+    return client.error();
+  }
+  ballast::kube::Client& calls = **client;
+  const ballast::kube::Catalog catalog(calls);
+  const auto owners = std::make_shared<cluster::EndpointOwners>(catalog);
+  flags.server.proof = std::make_shared<cluster::TokenProof>(
+      calls, cluster::TokenProofOptions{.account = "system:serviceaccount:" + ns + ":" + flags.account});
+  flags.server.owns = [owners](const std::string& node, const ballast::spec::EndpointTelemetry& endpoint) {
+    return owners->owns(node, endpoint);
+  };
+  {
+    cluster::Leadership leadership(
+        calls,
+        {ns, "ballast-global", pod + "_" + std::to_string(std::random_device{}()), flags.lease_seconds});
+    while (!stopping) {
+      if (!leadership.leads()) {
+        std::this_thread::sleep_for(100ms);
+        continue;
+      }
+      auto authority =
+          cluster::Authority::open(calls, {.ns = ns, .names = {"ballast-global." + ns + ".svc"}});
+      Status led = ballast::ok();
+      if (authority) {
+        flags.server.tls = authority->files();
+        cluster::CheckpointObject store(
+            calls, ns, pod, [&leadership] { return leadership.leads(); }, flags.network.parameters);
+        const std::jthread renews([&](const std::stop_token& stop) {
+          for (auto last = std::chrono::steady_clock::now(); !stop.stop_requested();) {
+            std::this_thread::sleep_for(100ms);
+            if (std::chrono::steady_clock::now() - last > 60s) {
+              last = std::chrono::steady_clock::now();
+              if (const Status renewed = authority->refresh(); !renewed) {
+                spdlog::warn("{}", renewed.error().message);
+              }
+            }
+          }
+        });
+        led = lead(flags, first, store, replica);
+      } else {
+        led = authority.error();
+      }
+      if (!led) {
+        spdlog::error("not leading error=\"{}\"", led.error().message);
+        if (led.error().kind == Error::Kind::kUsage) {
+          return led;
+        }
+        std::this_thread::sleep_for(1s);
+      }
+    }
+  }
+  calls.stop();
+  return ballast::ok();
+}
+
 Status run(const Flags& flags) {
-  const bool encrypted = !flags.server.tls.empty();
+  const bool encrypted = flags.kubernetes || !flags.server.tls.empty();
   if (auto address = ballast::sync::check_address(flags.listen, flags.insecure_listen || encrypted);
       !address) {
     return address;
@@ -279,13 +368,16 @@ Status run(const Flags& flags) {
   Replica replica;
   std::unique_ptr<ballast::sync::OperationsServer> operations;
   if (!flags.operations.empty()) {
-    auto started = ballast::sync::OperationsServer::start(flags.operations, flags.insecure_listen,
-                                                          [&] { return replica.status(); });
+    auto started = ballast::sync::OperationsServer::start(
+        flags.operations, flags.insecure_listen || flags.kubernetes, [&] { return replica.status(); });
     if (!started) {
       return started.error();
     }
     operations = std::move(*started);
     spdlog::info("operations address={}", operations->address());
+  }
+  if (flags.kubernetes) {
+    return run_in_cluster(flags, *first, replica);
   }
   auto store = become_leader(flags);
   if (!store) {
@@ -331,7 +423,19 @@ void add_training_flags(CLI::App& app, Flags& flags) {
 
 void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--listen", flags.listen, "IP:PORT or unix:PATH")->required();
-  app.add_option("--state", flags.state, "folder of the checkpoints")->required();
+  auto* state = app.add_option("--state", flags.state, "folder of the checkpoints");
+  auto* kubernetes = app.add_flag(
+      "--kubernetes", flags.kubernetes,
+      "in a pod: the Lease ballast-global makes the leader, the ConfigMap ballast-checkpoint holds the "
+      "state, the "
+      "certificate is of an authority kept in the Secret ballast-ca, and callers show ServiceAccount tokens");
+  state->excludes(kubernetes);
+  app.add_option("--agents-account", flags.account, "with --kubernetes: the ServiceAccount of the agents")
+      ->capture_default_str();
+  app.add_option("--lease-seconds", flags.lease_seconds,
+                 "with --kubernetes: unrenewed for so long, the other replica takes over")
+      ->capture_default_str()
+      ->check(CLI::Range(3, 3600));
   app.add_flag("--standby", flags.standby,
                "while another replica leads on this folder, follow and take over when it dies");
   app.add_option("--operations", flags.operations, "IP:PORT of HTTP /metrics, /status, /healthz, /readyz");
@@ -403,6 +507,10 @@ int main(int argc, char** argv) {
   program.page("metrics", ballast::sync::metric_definitions);
   if (const auto code = program.parse(argc, argv)) {
     return *code;
+  }
+  if (flags.state.empty() && !flags.kubernetes) {
+    std::fprintf(stderr, "ballast-global: --state or --kubernetes is required\n");
+    return 2;
   }
   flags.network.robust = !flags.plain;
   flags.server.memory_bytes = flags.memory_mb << 20;

@@ -118,6 +118,9 @@ int main(int argc, char** argv) {
   app.add_option("--tls-cert", options.tls.certificate, "PEM chain of this worker");
   app.add_option("--tls-key", options.tls.key, "PEM key of it");
   app.add_option("--tls-ca", options.tls.authority, "PEM bundle that the server's certificate comes from");
+  app.add_option(
+      "--token", options.token_file,
+      "file of a token that says who this worker is, in the place of a certificate; with --tls-ca");
   app.add_option("--server-name", options.server_name,
                  "name that the server's certificate carries (none: as dialled)");
   app.add_option("--log", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
@@ -143,7 +146,7 @@ int main(int argc, char** argv) {
     spdlog::error("--agent {} is not of the form unix:PATH", agent);
     return 2;
   }
-  if (const auto files = ballast::sync::check_tls_files(options.tls); !files) {
+  if (const auto files = ballast::sync::check_tls_files(options.tls, !options.token_file.empty()); !files) {
     spdlog::error("{}", files.error().message);
     return files.error().exit_code();
   }

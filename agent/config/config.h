@@ -38,6 +38,7 @@ struct Config {
   std::filesystem::path cgroup_root;
   std::string log = "info";
   std::string metrics;
+  bool metrics_beyond_loopback = false;
   observe::ObserverOptions observer;
   actuate::IstioOptions istio;
   std::string node;
@@ -69,8 +70,12 @@ struct Config {
     observer.declare(s);
     s.path("cgroup_root", cgroup_root, "DIR", "the cgroup v2 mount; empty: as /proc/self/mountinfo says");
     s.one_of("log", log, {"trace", "debug", "info", "warn", "error", "off"}, "what is logged, on stderr");
-    s.text("metrics", metrics, "IP:PORT (loopback)", "of the Prometheus endpoint; empty: off",
-           options::loopback);
+    s.text("metrics", metrics, "IP:PORT", "of the Prometheus endpoint; empty: off");
+    s.flag("metrics_beyond_loopback", metrics_beyond_loopback,
+           "let it be reached from other machines although nothing is encrypted or authenticated");
+    s.rule({"metrics"}, [this]() -> options::Wrong {
+      return metrics_beyond_loopback ? std::nullopt : options::loopback(metrics);
+    });
     istio.declare(s);
     s.text("node", node, "NAME", "our spec.nodeName; empty: $NODE_NAME");
     s.section("spans");

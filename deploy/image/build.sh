@@ -4,7 +4,8 @@
 # deploy/image/build.sh [TAG]: the images ballast (ballastd, ballastctl, ballast-global) and ballast-learner,
 # from build/release/bin and the Debian packages that own the libraries they load. buildah alone: no daemon,
 # no container engine. Then starts the programs from what was built, and prints the sizes.
-# Results: build/image/ballast.tar and build/image/ballast-learner.tar, OCI archives.
+# Results: build/image/ballast.tar and build/image/ballast-learner.tar, OCI archives, byte for byte the same for the same
+# programs and packages, and beside each what is in it (CycloneDX).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=${1:-0.1.0}
@@ -34,9 +35,35 @@ owner() {
   return 1
 }
 
+# In the place of these there are stubs (stub.py), and what they alone load is left out.
+stubs=(libgdal.so.32 libavcodec.so.59 libavformat.so.59)
+
+# loads FILE: the paths of the libraries that it loads, those of stubs' own excepted.
+loads() {
+  python3 - "$1" "${stubs[@]}" <<'P'
+import re
+import subprocess
+import sys
+
+def said(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+program, stubs = sys.argv[1], set(sys.argv[2:])
+paths = dict(re.findall(r'^\s*(\S+) => (/\S+)', said('ldd', program), re.M))
+paths.update((p.rsplit('/', 1)[1], p) for p in re.findall(r'^\s*(/\S+) \(', said('ldd', program), re.M))
+seen, open_ = set(), [program]
+while open_:
+    for name in re.findall(r'NEEDED.*\[(.*)\]', said('readelf', '-d', open_.pop())):
+        if name in paths and name not in seen and name not in stubs:
+            seen.add(name)
+            open_.append(paths[name])
+print(*sorted(paths[name] for name in seen), sep='\n')
+P
+}
+
 # root_of NAME PROGRAM...: the file system of one image.
 root_of() {
-  local name=$1 root=$work/$1/root libraries package
+  local name=$1 root=$work/$1/root libraries packages package
   shift
   mkdir -p "$root"/{usr/bin,usr/lib,usr/lib64,etc,proc,sys,tmp,run}
   ln -s usr/bin "$root/bin"
@@ -46,11 +73,11 @@ root_of() {
   for program in "$@"; do
     install -m 0755 -s "$bin/$program" "$root/usr/bin/$program"
   done
-  libraries=$(for program in "$@"; do ldd "$bin/$program"; done |
-    awk '$2 == "=>" {print $3} $1 ~ /^\// {print $1}' | sort -u)
-  for package in $(for library in $libraries; do owner "$library"; done | sort -u); do
-    compgen -G "$work/debs/${package}_*.deb" >/dev/null ||
-      (cd "$work/debs" && apt-get download -qq -o APT::Sandbox::User=root "$package")
+  libraries=$(for program in "$@"; do loads "$bin/$program"; done | sort -u)
+  packages=$(for library in $libraries; do owner "$library"; done | sort -u)
+  # shellcheck disable=SC2086
+  (cd "$work/debs" && apt-get download -qq -o APT::Sandbox::User=root $packages)
+  for package in $packages; do
     dpkg-deb --fsys-tarfile "$work/debs/${package}"_*.deb | tar -x --keep-directory-symlink -C "$root"
     # What scanners of images look for.
     mkdir -p "$root/var/lib/dpkg/status.d"
@@ -60,6 +87,24 @@ root_of() {
   for library in $libraries; do
     [ -e "$root$library" ] || ln -s "$(realpath "$library")" "$root$library"
   done
+  # Of the packages the libraries that are loaded, and no others.
+  keep=$(for library in $libraries; do
+    while echo "$library" && [ -L "$library" ]; do
+      library=$(realpath --no-symlinks "$(dirname "$(realpath "$(dirname "$library")")/x")/$(basename "$library")")
+      library=$(realpath --no-symlinks "$(readlink "$library" | grep ^/ || echo "$(dirname "$library")/$(readlink "$library")")")
+    done
+  done | sed 's#^/usr/#/#; s#^/##' | sort -u)
+  find "$root/usr/lib" "$root/usr/lib64" ! -type d | while read -r file; do
+    grep -qxF "${file#"$root"/usr/}" <<<"$keep" || rm "$file"
+  done
+  mkdir -p "$root/usr/share/doc/ballast"
+  for stub in "${stubs[@]}"; do
+    library=$(for program in "$@"; do ldd "$bin/$program"; done | awk -v name="$stub" '$1 == name {found = $3} END {print found}')
+    [ -n "$library" ] || continue
+    deploy/image/stub.py "$library" "$root/usr/lib" "$root/usr/lib/x86_64-linux-gnu/$stub"
+    echo "A stub: the functions of $stub end the process." >"$root/usr/share/doc/ballast/stub-$stub"
+  done
+  find "$root" -depth -type d -empty ! -path "$root/proc" ! -path "$root/sys" ! -path "$root/tmp" ! -path "$root/run" -delete
   # Licences stay; the rest of the documentation and what only a shell would run goes.
   find "$root/usr/share" -mindepth 1 -maxdepth 1 ! -name doc -exec rm -rf {} +
   find "$root/usr/share/doc" ! -type d ! -name copyright -delete
@@ -71,9 +116,15 @@ root_of() {
 image() {
   local name=$1
   root_of "$@"
-  "${build[@]}" bud --quiet --isolation chroot --format oci -f deploy/image/Containerfile \
-    -t "$name:$tag" "$work/$name" >/dev/null
-  "${build[@]}" push --quiet "$name:$tag" "oci-archive:$work/$name.tar:$name:$tag"
+  deploy/image/sbom.py "$name" "$tag" "$work/$name/root" >"$work/$name.cdx.json"
+  find "$work/$name/root" -exec touch --no-dereference --date=@0 {} +
+  "${build[@]}" bud --quiet --isolation chroot --format oci --timestamp 0 -f deploy/image/Containerfile \
+    -t "localhost/$name:$tag" "$work/$name" >/dev/null
+  # `localhost/` is no registry that anybody could be asked for it: the name that the manifests have.
+  "${build[@]}" push --quiet "localhost/$name:$tag" "oci:$work/$name/oci:localhost/$name:$tag"
+  tar --create --file "$work/$name.tar" --directory "$work/$name/oci" --sort=name --mtime=@0 --owner=0 --group=0 \
+    --numeric-owner .
+  rm -r "$work/$name/oci"
 }
 
 # started NAME PROGRAM...: each program from the image itself, in a chroot of it.

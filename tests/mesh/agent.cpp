@@ -21,13 +21,26 @@ fs::path sibling(const char* name) {
 
 /// The configuration of the DaemonSet with what is this machine's.
 std::string configuration(ControlPlane& plane, const AgentOptions& options, const fs::path& token) {
-  const Json map = plane.must("GET", "/api/v1/namespaces/ballast-system/configmaps/ballast");
-  std::istringstream shipped(kube::text_at(map, {"data", "ballastd.yaml"}));
-  std::string text;
-  for (std::string line; std::getline(shipped, line);) {
-    const bool ours = line.starts_with("bpffs:") || line.starts_with("cgroup_root:");
-    text += ours ? "" : line + "\n";
+  // Named by its content.
+  std::string whole;
+  const Json maps = plane.must("GET", "/api/v1/namespaces/ballast-system/configmaps");
+  for (const Json& map : maps["items"]) {
+    const std::string text = kube::text_at(map, {"data", "ballastd.yaml"});
+    whole = text.empty() ? whole : text;
   }
+  std::istringstream shipped(whole);
+  std::string text;
+  bool left_out = false;
+  for (std::string line; std::getline(shipped, line);) {
+    // What is this machine's, and what needs ballast-global.
+    const bool begins = !line.empty() && line[0] != ' ';
+    left_out = begins ? line.starts_with("bpffs:") || line.starts_with("cgroup_root:") ||
+                            line.starts_with("fleet:") || line.starts_with("learner:") ||
+                            line.starts_with("policy:") || line.starts_with("metrics")
+                      : left_out;
+    text += left_out ? "" : line + "\n";
+  }
+  text += "policy: {name: prior}\n";  // what is taught at ballast-global has no place here
   const auto layout = lab::detect_cgroup_layout();
   text += fmt::format("cgroup_root: {}\n", layout ? layout->v2.string() : "");
   text += options.metrics == 0 ? "" : fmt::format("metrics: 127.0.0.1:{}\n", options.metrics);

@@ -106,18 +106,23 @@ void remove_leftovers(const std::filesystem::path& folder) {
   }
 }
 
-// No global network that lost its folder comes back with an epoch that was given before: an epoch
-// lasts longer than a second.
-std::uint64_t first_epoch() {
-  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(since_1970).count());
-}
-
 Error refuse(const std::string& why) {
   return Error::failed("checkpoint refused: " + why);
 }
 
 }  // namespace
+
+std::uint64_t first_epoch() {
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(since_1970).count());
+}
+
+GlobalState begin_from(const policy::Parameters& fallback, std::size_t parameters) {
+  GlobalState state{fallback, std::vector<float>(parameters, 0.0F)};
+  state.parameters.version = 0;
+  state.parameters.theta.resize(parameters);
+  return state;
+}
 
 std::string serialize_checkpoint(const GlobalState& state) {
   std::string out(kMagic);
@@ -209,7 +214,7 @@ Status CheckpointStore::still_leads(std::uint64_t epoch) const {
   return ok();
 }
 
-Result<GlobalState> CheckpointStore::load(const policy::Parameters& fallback) const {
+Result<GlobalState> CheckpointStore::load(const policy::Parameters& fallback) {
   auto entries = list(folder_);
   if (!entries) {
     return entries.error();
@@ -253,9 +258,7 @@ Result<GlobalState> CheckpointStore::load(const policy::Parameters& fallback) co
       spdlog::error("no checkpoint is whole, learning begins from the shipped parameters folder={}",
                     folder_.string());
     }
-    newest = GlobalState{fallback, std::vector<float>(parameters_, 0.0F)};
-    newest->parameters.version = 0;
-    newest->parameters.theta.resize(parameters_);
+    newest = begin_from(fallback, parameters_);
   }
   newest->parameters.epoch = epoch;
   return std::move(*newest);
@@ -274,7 +277,7 @@ Status CheckpointStore::save_live(const GlobalState& state) {
   return ok();
 }
 
-Status CheckpointStore::save(const GlobalState& state) const {
+Status CheckpointStore::save(const GlobalState& state) {
   if (auto written = write_file_atomic(folder_ / name_of(state.parameters), serialize_checkpoint(state));
       !written) {
     return written.error().in("checkpoint");

@@ -21,6 +21,26 @@ std::string serialize_checkpoint(const GlobalState& state);
 /// Refuses anything that is not exactly such a file of a network of `parameters` numbers, saying why.
 Result<GlobalState> parse_checkpoint(std::string_view bytes, std::size_t parameters = spec::kParameters);
 
+/// The state where nothing was saved: `fallback` at version 0, without mean squares.
+GlobalState begin_from(const policy::Parameters& fallback, std::size_t parameters);
+/// For a global network that lost its state, or had none: no epoch that was given before, as each lasts
+/// longer than a second.
+std::uint64_t first_epoch();
+
+/// Where a global network keeps its state between its lives.
+class StateStore {
+ public:
+  virtual ~StateStore() = default;
+  /// Fails, saying why, when this process leads no longer.
+  virtual Status still_leads(std::uint64_t epoch) const = 0;
+  /// The newest state, with an epoch higher than all before it; `fallback` where there is none. Save it
+  /// before serving it, so that the epoch is known to have been used.
+  virtual Result<GlobalState> load(const policy::Parameters& fallback) = 0;
+  virtual Status save(const GlobalState& state) = 0;
+  /// Quicker and less durable than save(), after every version.
+  virtual Status save_live(const GlobalState& state) = 0;
+};
+
 /// The state folder of a global network:
 ///   checkpoint-<epoch>-<version>  the last kKept states, decimal with leading zeros
 ///   parameters-latest             the parameters file of the last checkpoint, for ballastd
@@ -30,7 +50,7 @@ Result<GlobalState> parse_checkpoint(std::string_view bytes, std::size_t paramet
 ///
 /// The lock makes the leader among replicas that share the folder: the kernel frees it when the
 /// leader dies, however it dies.
-class CheckpointStore {
+class CheckpointStore final : public StateStore {
  public:
   static constexpr std::size_t kKept = 3;
   static constexpr std::string_view kLatest = "parameters-latest";
@@ -46,22 +66,22 @@ class CheckpointStore {
 
   /// Fails, saying why, when this process leads no longer: the lock file is gone or another one, or
   /// the folder holds a checkpoint of a higher epoch than `epoch`.
-  Status still_leads(std::uint64_t epoch) const;
+  Status still_leads(std::uint64_t epoch) const override;
 
   /// The newest state that is whole, live ones included. A damaged one is passed over with an error in the
   /// log; where none is left, `fallback` (the shipped policy) and no mean squares. The epoch is one more than
   /// that of any checkpoint in the folder, damaged ones too, and the seconds since 1970 in an empty folder
   /// (it may have been lost): workers never meet the same epoch twice with other parameters. Save the result
   /// before serving it, so that this holds after the next crash as well.
-  Result<GlobalState> load(const policy::Parameters& fallback) const;
-  Result<GlobalState> load(std::uint64_t seed) const { return load(policy::initial(seed)); }
+  Result<GlobalState> load(const policy::Parameters& fallback) override;
+  Result<GlobalState> load(std::uint64_t seed) { return load(policy::initial(seed)); }
 
   /// Atomic; removes all but the newest kKept checkpoints afterwards.
-  Status save(const GlobalState& state) const;
+  Status save(const GlobalState& state) override;
 
   /// Over the older of the two live states. It survives the death of the process, not that of the
   /// machine: that is what save() is for.
-  Status save_live(const GlobalState& state);
+  Status save_live(const GlobalState& state) override;
 
  private:
   CheckpointStore(std::filesystem::path folder, std::size_t parameters, UniqueFd lock)

@@ -30,6 +30,7 @@ struct FleetClient::Impl {
                 .first_wait = options.first_wait,
                 .longest_wait = options.longest_wait,
                 .tls = options.tls,
+                .token_file = options.token_file,
                 .server_name = options.server_name}),
         mutex(caller.mutex()) {}
 

@@ -18,7 +18,8 @@ struct FleetClientOptions {
   std::string node_id;                        ///< with TLS: as the certificate says
   std::chrono::milliseconds first_wait{100};  ///< before the first reconnect, jittered
   std::chrono::milliseconds longest_wait{10'000};
-  TlsFiles tls;  ///< empty: in the clear
+  TlsFiles tls;            ///< empty: in the clear
+  std::string token_file;  ///< shown to the server, read again for each connection; needs `tls.authority`
   std::string server_name;
   bool operator==(const FleetClientOptions&) const = default;
 
@@ -27,7 +28,9 @@ struct FleetClientOptions {
     s.text("remote", address, "HOST:PORT",
            "ballast-global, or any gRPC target; empty: this node is all there is");
     s.text("node", node_id, "NAME", "ours there; empty: kubernetes.node, $NODE_NAME or the host's name");
-    tls.declare(s);
+    tls.declare(s, token_file);
+    s.text("token_file", token_file, "FILE",
+           "of a token that says who we are, in the place of a certificate; needs tls_ca");
     s.text("server_name", server_name, "NAME", "that its certificate has to carry; empty: as dialled");
   }
 };

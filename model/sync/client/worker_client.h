@@ -23,6 +23,7 @@ struct WorkerOptions {
   std::chrono::milliseconds longest_wait{10'000};
   std::size_t queue = 64;   ///< gradients that may wait; more are dropped
   TlsFiles tls;             ///< empty: in the clear
+  std::string token_file;   ///< shown to the server, read again for each connection; needs `tls.authority`
   std::string server_name;  ///< that the server's certificate has to carry; empty: as dialled
 };
 

@@ -123,6 +123,8 @@ Families families(const GlobalStatus& s) {
               f.not_finite);
   out.counter("ballast_fleet_endpoints_claimed_total",
               "Endpoints left out of a report: another node that lives has them", f.claimed);
+  out.counter("ballast_fleet_endpoints_foreign_total",
+              "Endpoints left out of a report: they are not on the node that reported them", s.server.foreign);
   out.gauge("ballast_fleet_nodes", "Nodes that report now", static_cast<double>(f.nodes));
   out.gauge("ballast_fleet_endpoints", "Endpoints that they report", static_cast<double>(f.endpoints));
   out.gauge("ballast_fleet_services", "Services of these", static_cast<double>(f.services));
@@ -203,6 +205,7 @@ std::string status_json(const GlobalStatus& s) {
         {"refused", refused},
         {"not_finite", s.server.fleet.not_finite},
         {"claimed", s.server.fleet.claimed},
+        {"foreign", s.server.foreign},
         {"oldest_s", s.server.fleet.oldest_s}}},
       {"checkpoint_age_s", s.checkpoint_age_s},
       {"checkpoint_failures", s.checkpoint_failures},

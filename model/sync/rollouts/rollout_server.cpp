@@ -136,8 +136,13 @@ Result<std::unique_ptr<RolloutServer>> RolloutServer::start(const std::string& p
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &bound);
   builder.RegisterService(&impl->service);
-  // The socket is never open to others, not even between bind and a chmod.
-  const mode_t former = ::umask(0177);
+  // The socket is never open to others, not even between bind and a chmod; to the group alone in a folder
+  // that gives its group to what is made in it (a pod's, where the learner is another user).
+  struct stat folder {};
+  const std::string parent = path.substr(0, path.rfind('/') + 1);
+  const bool shared =
+      ::stat(parent.empty() ? "." : parent.c_str(), &folder) == 0 && (folder.st_mode & S_ISGID) != 0;
+  const mode_t former = ::umask(shared ? 0117 : 0177);
   impl->server = builder.BuildAndStart();
   ::umask(former);
   if (impl->server == nullptr || bound == 0) {

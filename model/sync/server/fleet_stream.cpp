@@ -56,6 +56,12 @@ grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
     }
     const MonotonicNs now = SystemClock().now();
     if (auto report = from_wire(message)) {
+      report->node = id();
+      if (const auto& owns = state().options.owns) {
+        state().count_foreign(std::erase_if(report->endpoints, [&](const fleet::EndpointReport& e) {
+          return !owns(id(), e.telemetry);
+        }));
+      }
       std::string why;
       const auto verdict = registry.report(std::move(*report), now, &why);
       reply.set_verdict(static_cast<v1::FleetAnswer::Verdict>(verdict));

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -41,6 +42,33 @@ class FleetService final : public v1::Fleet::WithRawCallbackMethod_Report<v1::Fl
   ServerState& state_;
 };
 
+/// Tokens, in threads of gRPC's own that may wait for the API server.
+class TokenReader final : public grpc::AuthMetadataProcessor {
+ public:
+  explicit TokenReader(std::shared_ptr<Proof> proof) : proof_(std::move(proof)) {}
+  bool IsBlocking() const override { return true; }
+  grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* context, OutputMetadata* consumed,
+                       OutputMetadata* /*response*/) override {
+    constexpr std::string_view kBearer = "Bearer ";
+    const auto found = metadata.find("authorization");
+    if (found == metadata.end() || !found->second.starts_with(kBearer.data())) {
+      return {grpc::UNAUTHENTICATED, "no bearer token was shown"};
+    }
+    const std::string value(found->second.data(), found->second.size());
+    consumed->insert({"authorization", value});
+    const auto node = proof_->node_of(value.substr(kBearer.size()));
+    if (!node) {
+      return {node.error().kind == Error::Kind::kPrivilege ? grpc::UNAUTHENTICATED : grpc::UNAVAILABLE,
+              node.error().message};
+    }
+    context->AddProperty(kNodeProperty, *node);
+    return grpc::Status::OK;
+  }
+
+ private:
+  std::shared_ptr<Proof> proof_;
+};
+
 }  // namespace
 
 const char* to_string(Ended reason) {
@@ -72,7 +100,10 @@ struct GlobalServer::Impl {
 
 Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& address, GlobalNetwork& network,
                                                           const ServerOptions& options) {
-  auto tls = ServerTls::create(options.tls);
+  if (options.proof != nullptr && options.tls.empty()) {
+    return Error::usage("tokens are taken over TLS alone");
+  }
+  auto tls = ServerTls::create(options.tls, options.proof != nullptr);
   if (!tls) {
     return tls.error();
   }
@@ -103,7 +134,14 @@ Result<std::unique_ptr<GlobalServer>> GlobalServer::start(const std::string& add
   builder.AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunk);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  builder.AddListeningPort(address, impl->tls->credentials(), &port);
+  const auto credentials = impl->tls->credentials();
+  if (options.proof != nullptr) {
+    credentials->SetAuthMetadataProcessor(std::make_shared<TokenReader>(options.proof));
+    // A token that was revoked, or has expired, is asked for again.
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 300'000);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 5'000);
+  }
+  builder.AddListeningPort(address, credentials, &port);
   builder.RegisterService(&impl->network_service);
   builder.RegisterService(&impl->fleet_service);
   impl->server = builder.BuildAndStart();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,6 +13,7 @@
 #include "model/sync/fleet/fleet_registry.h"
 #include "model/sync/network/global_network.h"
 #include "model/sync/network/promotion.h"
+#include "model/sync/server/proof.h"
 #include "model/sync/transport/tls.h"
 
 namespace ballast::sync {
@@ -27,8 +29,12 @@ struct ServerOptions {
   TlsFiles tls;                             ///< empty: in the clear
   PromotionOptions promotion;
   /// With TLS: what a worker's identity (SPIFFE id, else DNS name) has to begin with. Its worker id
-  /// has to be that identity, alone or followed by "/...".
+  /// has to be that identity, alone or followed by "/..."; what is counted, is counted of the identity.
   std::string identity_prefix;
+  /// With TLS: who calls is told by a bearer token, and its node is the identity. Null: by a certificate.
+  std::shared_ptr<Proof> proof;
+  /// Whether a node may speak for an endpoint; null: any may, and the first that did keeps it.
+  std::function<bool(const std::string& node, const spec::EndpointTelemetry& endpoint)> owns;
 };
 
 /// Why streams were ended by the server.
@@ -42,6 +48,7 @@ struct ServerStats {
   std::uint64_t messages = 0;   ///< answered
   std::uint64_t unchanged = 0;  ///< of them without parameters, because the worker held them
   std::uint64_t bytes_in = 0, bytes_out = 0;
+  std::uint64_t foreign = 0;  ///< endpoints in reports that were not the node's to speak for
   std::array<std::uint64_t, kEnded> ended{};
   fleet::FleetRegistryStats fleet;
   PromotionStats promotion;

@@ -27,11 +27,12 @@ bool printable(const std::string& id) {
   return std::all_of(id.begin(), id.end(), [](char c) { return c > 0x20 && c < 0x7F; });
 }
 
-// The names that the other side's certificate carries, a SPIFFE id before the rest.
+// The names that the other side's token or certificate carries, a SPIFFE id before the rest.
 std::vector<std::string> identities(const grpc::CallbackServerContext& context) {
   std::vector<std::string> names;
   const auto auth = context.auth_context();
-  for (const char* property : {"peer_spiffe_id", "peer_uri", "peer_dns", GRPC_X509_SAN_PROPERTY_NAME}) {
+  for (const char* property :
+       {kNodeProperty, "peer_spiffe_id", "peer_uri", "peer_dns", GRPC_X509_SAN_PROPERTY_NAME}) {
     for (const auto& value : auth->FindPropertyValues(property)) {
       names.emplace_back(value.data(), value.size());
     }
@@ -153,25 +154,29 @@ grpc::Status StreamHandler::too_large(std::size_t bytes, std::size_t most) {
 
 grpc::Status StreamHandler::check_identity(const std::string& id, const char* field) {
   const std::string name = field;
-  if (!id_.empty()) {
-    return id == id_ ? grpc::Status::OK
-                     : grpc::Status(grpc::INVALID_ARGUMENT, name + " changed within the stream");
+  if (!claimed_.empty()) {
+    return id == claimed_ ? grpc::Status::OK
+                          : grpc::Status(grpc::INVALID_ARGUMENT, name + " changed within the stream");
   }
   if (id.empty() || id.size() > kLongestId || !printable(id)) {
     return {grpc::INVALID_ARGUMENT, name + " has to be 1 to 256 printable characters"};
   }
+  id_ = id;
   if (!state_.options.tls.empty()) {
     const auto fits = [&](const std::string& own) {
       return own.starts_with(state_.options.identity_prefix) &&
              (id == own || (id.starts_with(own) && id[own.size()] == '/'));
     };
-    if (std::none_of(identities_.begin(), identities_.end(), fits)) {
+    const auto proved = std::find_if(identities_.begin(), identities_.end(), fits);
+    if (proved == identities_.end()) {
       return {grpc::PERMISSION_DENIED,
-              name + " '" + id + "' is not the certificate's: it carries " +
+              name + " '" + id + "' is not the " +
+                  (state_.options.proof != nullptr ? "token" : "certificate") + "'s: it carries " +
                   (identities_.empty() ? "no name" : "'" + identities_.front() + "'")};
     }
+    id_ = *proved;  // one that may claim many names is one all the same
   }
-  id_ = id;
+  claimed_ = id;
   return grpc::Status::OK;
 }
 
@@ -227,6 +232,7 @@ ServerStats ServerState::stats() const {
   const std::lock_guard lock(mutex_);
   ServerStats out = stats_;
   out.workers = streams_.size();
+  out.foreign = foreign_.load(std::memory_order_relaxed);
   for (std::size_t i = 0; i < kEnded; ++i) {
     out.ended[i] = ended_[i].load(std::memory_order_relaxed);
   }

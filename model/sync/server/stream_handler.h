@@ -21,6 +21,9 @@ namespace ballast::sync {
 
 class StreamHandler;
 
+/// The node that the caller's token proved, in gRPC's context of the call.
+inline constexpr const char* kNodeProperty = "ballast_node";
+
 /// What all streams of a server share.
 class ServerState {
  public:
@@ -40,6 +43,7 @@ class ServerState {
   void leave(StreamHandler* stream);
   void count(Ended reason);
   void count_answer(std::size_t in, std::size_t out, bool unchanged);
+  void count_foreign(std::size_t endpoints) { foreign_.fetch_add(endpoints, std::memory_order_relaxed); }
   /// Ends the streams whose other side lets us wait for too long.
   void end_overdue();
   /// Ends all, and refuses new ones.
@@ -56,6 +60,7 @@ class ServerState {
   mutable std::mutex mutex_;  // before a stream's own
   std::unordered_set<StreamHandler*> streams_;
   std::atomic<bool> draining_{false};
+  std::atomic<std::uint64_t> foreign_{0};
   ServerStats stats_;                                       // but for `ended`:
   std::array<std::atomic<std::uint64_t>, kEnded> ended_{};  // counted with the mutex held, and without
   struct Piece {
@@ -87,11 +92,12 @@ class StreamHandler : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   /// The answer to a message, whose bytes it clears when they are no longer needed; or why the stream
   /// ends here.
   virtual grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) = 0;
-  /// Who speaks: told in the first message, never changed after, and with TLS by its certificate.
-  /// `field` names it in errors.
+  /// Who speaks: told in the first message, never changed after, and with TLS proved by its certificate or
+  /// token. `field` names it in errors.
   grpc::Status check_identity(const std::string& id, const char* field);
   static grpc::Status too_large(std::size_t bytes, std::size_t most);
   ServerState& state() { return state_; }
+  /// What is proved of it, else what it says.
   const std::string& id() const { return id_; }
 
  private:
@@ -103,7 +109,7 @@ class StreamHandler : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::Byt
   grpc::CallbackServerContext* context_;
   grpc::ByteBuffer in_;
   grpc::ByteBuffer out_;
-  std::string id_;
+  std::string id_, claimed_;
   std::vector<std::string> identities_;
   // Held while a write, a read or the end is started, which gRPC allows: no reaction runs inside.
   std::mutex mutex_;

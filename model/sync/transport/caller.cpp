@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "core/base/file.h"
 #include "model/sync/transport/channel.h"
 #include "model/sync/transport/credentials.h"
 
@@ -42,12 +43,23 @@ void Caller::reached(const std::string& more) {
 }
 
 grpc::Status Caller::call() {
-  const auto credentials = channel_credentials(options_.tls);
+  const bool shows = !options_.token_file.empty();
+  if (shows && options_.tls.empty()) {
+    return {grpc::FAILED_PRECONDITION, "a token is never sent in the clear"};
+  }
+  const auto credentials = channel_credentials(options_.tls, shows);
   if (!credentials) {
     return {grpc::FAILED_PRECONDITION, credentials.error().message};
   }
   const auto channel = make_channel(options_.address, *credentials, options_.server_name);
   grpc::ClientContext context;
+  if (shows) {
+    const auto token = read_file(options_.token_file);  // it is renewed in its place
+    if (!token) {
+      return {grpc::FAILED_PRECONDITION, token.error().message};
+    }
+    context.AddMetadata("authorization", "Bearer " + token->substr(0, token->find_last_not_of(" \r\n") + 1));
+  }
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) {

@@ -23,6 +23,7 @@ struct CallerOptions {
   std::chrono::milliseconds first_wait;
   std::chrono::milliseconds longest_wait;
   TlsFiles tls;
+  std::string token_file;  ///< its content is shown as a bearer token, over TLS alone; empty: none
   std::string server_name;
 };
 

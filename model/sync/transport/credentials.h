@@ -14,8 +14,8 @@ namespace ballast::sync {
 /// PEM at all never reaches it, and the last good certificate holds.
 class ServerTls {
  public:
-  /// In the clear where `files` is empty.
-  static Result<std::unique_ptr<ServerTls>> create(const TlsFiles& files);
+  /// In the clear where `files` is empty. `tokens`: callers show tokens, not certificates.
+  static Result<std::unique_ptr<ServerTls>> create(const TlsFiles& files, bool tokens);
   ~ServerTls();
   ServerTls(const ServerTls&) = delete;
   ServerTls& operator=(const ServerTls&) = delete;
@@ -31,7 +31,7 @@ class ServerTls {
 };
 
 /// Of the files as they are now: a client reads them again for each connection. The server's
-/// certificate has to carry the name or address that was dialled.
-Result<std::shared_ptr<grpc::ChannelCredentials>> channel_credentials(const TlsFiles& files);
+/// certificate has to carry the name or address that was dialled. `token`: no certificate of ours is needed.
+Result<std::shared_ptr<grpc::ChannelCredentials>> channel_credentials(const TlsFiles& files, bool token);
 
 }  // namespace ballast::sync

@@ -45,7 +45,19 @@ Result<std::string> read_pem(const char* flag, const std::string& path, const ch
   return bytes;
 }
 
-Result<Pems> read_pems(const TlsFiles& files) {
+/// `own`: certificate and key; `other`: what the other side is known by.
+Result<Pems> read_pems(const TlsFiles& files, bool own = true, bool other = true) {
+  Pems pems;
+  if (other) {
+    auto authority = read_pem("--tls-ca", files.authority, "CERTIFICATE");
+    if (!authority) {
+      return authority.error();
+    }
+    pems.authority = std::move(*authority);
+  }
+  if (!own) {
+    return pems;
+  }
   auto certificate = read_pem("--tls-cert", files.certificate, "CERTIFICATE");
   if (!certificate) {
     return certificate.error();
@@ -54,11 +66,9 @@ Result<Pems> read_pems(const TlsFiles& files) {
   if (!key) {
     return key.error();
   }
-  auto authority = read_pem("--tls-ca", files.authority, "CERTIFICATE");
-  if (!authority) {
-    return authority.error();
-  }
-  return Pems{std::move(*key), std::move(*certificate), std::move(*authority)};
+  pems.key = std::move(*key);
+  pems.certificate = std::move(*certificate);
+  return pems;
 }
 
 // gRPC's certificate providers count on the library, but do not hold it as channels do.
@@ -69,8 +79,11 @@ void hold_grpc() {
 
 }  // namespace
 
-Status check_tls_files(const TlsFiles& files) {
-  if (files.empty()) {
+Status check_tls_files(const TlsFiles& files, bool token) {
+  if (token && files.authority.empty()) {
+    return Error::usage("a token is never sent in the clear: it needs --tls-ca");
+  }
+  if (files.empty() || (token && files.certificate.empty())) {
     return ok();
   }
   const auto pems = read_pems(files);
@@ -79,11 +92,13 @@ Status check_tls_files(const TlsFiles& files) {
 
 struct ServerTls::Impl {
   TlsFiles files;
+  bool tokens;
   TempDir folder;
   Pems mirrored;
   std::chrono::steady_clock::time_point looked{};
 
   std::string copy(const char* name) const { return (folder.path() / name).string(); }
+  Result<Pems> read() const { return read_pems(files, true, !tokens); }
   Status mirror(Pems pems) {
     for (const auto& [name, bytes] :
          {std::pair{"key", &pems.key}, std::pair{"certificate", &pems.certificate},
@@ -100,11 +115,11 @@ struct ServerTls::Impl {
 ServerTls::ServerTls(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ServerTls::~ServerTls() = default;
 
-Result<std::unique_ptr<ServerTls>> ServerTls::create(const TlsFiles& files) {
+Result<std::unique_ptr<ServerTls>> ServerTls::create(const TlsFiles& files, bool tokens) {
   if (files.empty()) {
     return std::unique_ptr<ServerTls>(new ServerTls(nullptr));
   }
-  auto pems = read_pems(files);
+  auto pems = read_pems(files, true, !tokens);
   if (!pems) {
     return pems.error();
   }
@@ -112,7 +127,8 @@ Result<std::unique_ptr<ServerTls>> ServerTls::create(const TlsFiles& files) {
   if (!folder) {
     return folder.error();
   }
-  auto impl = std::make_unique<Impl>(Impl{files, std::move(*folder), {}, std::chrono::steady_clock::now()});
+  auto impl =
+      std::make_unique<Impl>(Impl{files, tokens, std::move(*folder), {}, std::chrono::steady_clock::now()});
   if (auto mirrored = impl->mirror(std::move(*pems)); !mirrored) {
     return mirrored.error();
   }
@@ -125,7 +141,7 @@ void ServerTls::refresh() {
     return;
   }
   impl_->looked = now;
-  auto pems = read_pems(impl_->files);
+  auto pems = impl_->read();
   if (!pems) {
     spdlog::warn("certificate not reloaded, the last one holds error=\"{}\"", pems.error().message);
   } else if (!(*pems == impl_->mirrored)) {
@@ -142,27 +158,36 @@ std::shared_ptr<grpc::ServerCredentials> ServerTls::credentials() const {
   }
   hold_grpc();
   tls::TlsServerCredentialsOptions options(std::make_shared<tls::FileWatcherCertificateProvider>(
-      impl_->copy("key"), impl_->copy("certificate"), impl_->copy("authority"), 1));
-  options.watch_root_certs();
+      impl_->copy("key"), impl_->copy("certificate"), impl_->tokens ? "" : impl_->copy("authority"), 1));
   options.watch_identity_key_cert_pairs();
-  options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  if (impl_->tokens) {
+    options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  } else {
+    options.watch_root_certs();
+    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  }
   return tls::TlsServerCredentials(options);
 }
 
-Result<std::shared_ptr<grpc::ChannelCredentials>> channel_credentials(const TlsFiles& files) {
+Result<std::shared_ptr<grpc::ChannelCredentials>> channel_credentials(const TlsFiles& files, bool token) {
   if (files.empty()) {
     return grpc::InsecureChannelCredentials();
   }
-  auto pems = read_pems(files);
+  const bool own = !token || !files.certificate.empty();
+  auto pems = read_pems(files, own);
   if (!pems) {
     return pems.error();
   }
   hold_grpc();
   tls::TlsChannelCredentialsOptions options;
-  options.set_certificate_provider(std::make_shared<tls::StaticDataCertificateProvider>(
-      pems->authority, std::vector<tls::IdentityKeyCertPair>{{pems->key, pems->certificate}}));
+  std::vector<tls::IdentityKeyCertPair> pairs;
+  if (own) {
+    pairs.push_back({pems->key, pems->certificate});
+    options.watch_identity_key_cert_pairs();
+  }
+  options.set_certificate_provider(
+      std::make_shared<tls::StaticDataCertificateProvider>(pems->authority, std::move(pairs)));
   options.watch_root_certs();
-  options.watch_identity_key_cert_pairs();
   options.set_certificate_verifier(std::make_shared<tls::HostNameCertificateVerifier>());
   return tls::TlsCredentials(options);
 }

@@ -151,6 +151,16 @@ TEST_F(AgentStream, TheSocketIsForItsOwnerAlone) {
   EXPECT_EQ(file.st_mode & 0777U, 0600U);
 }
 
+// A pod's folder has the pod's group, and gives it to what is made in it.
+TEST_F(AgentStream, InAFolderThatGivesItsGroupTheSocketIsForTheGroupToo) {
+  const auto folder = std::filesystem::path(path_).parent_path();
+  ASSERT_EQ(::chmod(folder.c_str(), 02770), 0);
+  serve();
+  struct stat file {};
+  ASSERT_EQ(::lstat(path_.c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 0777U, 0660U);
+}
+
 TEST_F(AgentStream, AStaleSocketIsReplacedAndALiveOneIsNot) {
   {
     const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM, 0));

@@ -209,5 +209,22 @@ TEST_F(FleetStream, AReportTooLargeIsExhaustedAndWorkersGoOn) {
   EXPECT_TRUE(eventually([&] { return a->latest() != nullptr; }));
 }
 
+TEST_F(FleetStream, ANodeSpeaksForItsOwnEndpointsAlone) {
+  ServerOptions options;
+  options.owns = [](const std::string& node, const spec::EndpointTelemetry& endpoint) {
+    return node == "a" && endpoint.id.pod == "web-0";
+  };
+  serve(options);
+  const auto hostile = node("b");
+  hostile->offer(report("web-0", 1e9));
+  ASSERT_TRUE(eventually([&] { return hostile->latest() != nullptr; }));
+  const auto owner = node("a");
+  owner->offer(report("web-0", 100));
+  ASSERT_TRUE(eventually([&] { return owner->latest() != nullptr && !owner->latest()->services.empty(); }));
+  EXPECT_NEAR(owner->latest()->services[0].aggregate.mean_capacity_qps, 100, 1e-3);
+  EXPECT_EQ(server_->stats().foreign, 1U);
+  EXPECT_EQ(registry().claimed, 0U);
+}
+
 }  // namespace
 }  // namespace ballast::sync

@@ -1,0 +1,46 @@
+{{/* SPDX-License-Identifier: Apache-2.0 */}}
+{{- define "ballast.labels" -}}
+app.kubernetes.io/name: ballast
+app.kubernetes.io/part-of: ballast
+{{- end }}
+
+{{- define "ballast.image" -}}
+{{ .root.Values.image.registry }}/{{ .name }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{- define "ballast.pull" -}}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end }}
+
+{{/* What every container of ours may not do. */}}
+{{- define "ballast.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* ballastd.yaml: the file, then what belongs together, then the user's keys. */}}
+{{- define "ballast.config" -}}
+{{- $config := .Files.Get "files/ballastd.yaml" | fromYaml }}
+{{- if .Values.metrics.enabled }}
+{{- $_ := set $config "metrics" "0.0.0.0:9464" }}
+{{- $_ := set $config "metrics_beyond_loopback" true }}
+{{- end }}
+{{- if .Values.learner.enabled }}
+{{- $_ := set $config "policy" (dict "name" "learned") }}
+{{- $_ := set $config "learner" (dict "socket" "unix:/run/ballast/learner.sock") }}
+{{- $_ := set $config "fleet" (dict "remote" (include "ballast.global" .) "tls_ca" "/etc/ballast-ca/ca.crt" "token_file" "/var/run/secrets/ballast/token") }}
+{{- end }}
+{{- mergeOverwrite $config .Values.config | toYaml }}
+{{- end }}
+
+{{/* Headless: gRPC dials the replicas in turn, and the one that leads answers. */}}
+{{- define "ballast.global" -}}
+dns:///ballast-global.{{ .Release.Namespace }}.svc:7700
+{{- end }}
+
+{{/* How a node proves itself to ballast-global, and ballast-global to it. */}}
+{{- define "ballast.proofs" -}}
+- {name: ca, mountPath: /etc/ballast-ca, readOnly: true}
+- {name: proof, mountPath: /var/run/secrets/ballast, readOnly: true}
+{{- end }}

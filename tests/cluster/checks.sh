@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What tests/cluster/run checks; each a function that says what is wrong and fails.
+
+agents_ready() { system rollout status ds/ballastd --timeout="${1:-240}s"; }
+leader() {
+  local holder
+  holder=$(system get lease ballast-global -o jsonpath='{.spec.holderIdentity}') && [ -n "$holder" ] &&
+    echo "${holder%_*}"
+}
+published_authority() { system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' | openssl x509 -noout -subject; }
+# The leader's own status, from its operations port.
+status() {
+  local ip
+  ip=$(system get pod "$(leader)" -o jsonpath='{.status.podIP}') || return 1
+  in_control curl -fsS -m 3 "http://$ip:7701/status"
+}
+all_reached() {
+  status | python3 -c '
+import json, sys
+s = json.load(sys.stdin)
+print({k: s.get(k) for k in ("leader", "epoch", "version", "streams", "fleet")})
+sys.exit(not (s["leader"] and s["fleet"]["nodes"] == 2 and s["streams"] >= 4))'
+}
+fleet_knows() {
+  status | python3 -c '
+import json, sys
+s = json.load(sys.stdin)
+print(s["fleet"])
+sys.exit(s["fleet"]["endpoints"] < int(sys.argv[1]))' "$1"
+}
+never_restarted() {
+  local counts
+  counts=$(system get pods -o jsonpath='{range .items[*].status.containerStatuses[*]}{.name}={.restartCount} {end}')
+  echo "$counts"
+  ! grep -qE '=[1-9]' <<<"$counts"
+}
+
+# What nginx itself counted, by pod: NAME COUNT.
+own_counts() {
+  k -n shop get pods -l app=web -o jsonpath='{range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}' |
+    while read -r pod ip; do
+      echo "$pod $(in_control curl -fsS -m 3 "http://$ip:8080/count" | awk 'NR == 3 {print $3}')"
+    done
+}
+# What the agents counted: a JSON list a node.
+agent_counts() { for n in "${nodes[@]}"; do ctl "$n" -o json requests web | python3 -c 'import json,sys; print(json.dumps(json.load(sys.stdin)))'; done; }
+counts() {
+  local ip before after own_before own_after
+  ip=$(k -n shop get service web -o jsonpath='{.spec.clusterIP}')
+  own_before=$(own_counts)
+  sleep 1
+  before=$(agent_counts)
+  in_node a h2load --h1 -n "$1" -c 16 "http://$ip/" | grep -E '^requests:' || return 1
+  sleep 2
+  after=$(agent_counts)
+  own_after=$(own_counts)
+  BEFORE=$before AFTER=$after OWN_BEFORE=$own_before OWN_AFTER=$own_after \
+    PLACES=$(k -n shop get pods -l app=web -o jsonpath='{range .items[*]}{.metadata.name} {.spec.nodeName}{"\n"}{end}') \
+    python3 - "$1" <<'P'
+import json
+import os
+import sys
+
+def agents(name):
+    out = {}
+    for node, line in zip('ab', os.environ[name].splitlines()):
+        for row in json.loads(line):
+            if row['role'] == 'server':
+                key = (f'node-{node}', row['namespace'], row['pod'], row['container'], row['service'])
+                out[key] = out.get(key, 0) + row['requests']
+    return out
+
+def own(name):
+    return {line.split()[0]: int(line.split()[1]) for line in os.environ[name].splitlines()}
+
+before, after = agents('BEFORE'), agents('AFTER')
+places = dict(line.split() for line in os.environ['PLACES'].splitlines())
+ours = {k: v - before.get(k, 0) for k, v in after.items() if v != before.get(k, 0)}
+# The last question for the count is one itself.
+theirs = {p: n - own('OWN_BEFORE')[p] - 1 for p, n in own('OWN_AFTER').items()}
+wanted = {(places[p], 'shop', p, 'nginx', 'web'): n for p, n in theirs.items() if n}
+print('agents', ours, 'nginx', wanted)
+sys.exit(not (ours == wanted and sum(theirs.values()) == int(sys.argv[1])))
+P
+}
+
+# A worker with node-a's own token that says it is node-b, one with a token for the API server, and one with none: the
+# learner's program itself, in a pod of another account, is refused in each case.
+hostile() {
+  local ip pod
+  pod=$(leader)
+  system get pods -l app=ballastd --field-selector spec.nodeName=node-a -o name >/dev/null || return 1
+  local before after
+  before=$(status | python3 -c 'import json,sys; print(json.load(sys.stdin)["fleet"]["nodes"])')
+  system get configmap ballast-ca -o json | python3 -c 'import json,sys; o = json.load(sys.stdin); o["metadata"] = {"name": "ballast-ca", "namespace": "shop"}; print(json.dumps(o))' | k apply -f - >/dev/null
+  k apply -f tests/cluster/manifests/hostile.yaml >/dev/null
+  eventually 60 k -n shop wait --for=condition=Ready --timeout=1s pod/hostile || { k -n shop describe pod hostile; return 1; }
+  sleep 8
+  after=$(status | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["fleet"]["nodes"])')
+  k -n shop logs hostile --all-containers | tail -n 20
+  ! k -n shop logs hostile --all-containers | grep -q ' reached ' || return 1
+  k -n shop logs hostile --all-containers | grep -q 'token refused' || return 1
+  k -n shop delete pod hostile --wait=false >/dev/null
+  echo "nodes before $before, after $after, leader $pod"
+  [ "$before" = "$after" ]
+}
+
+scraped() {
+  local ip n
+  for n in $(system get pods -l app=ballastd -o jsonpath='{.items[*].status.podIP}'); do
+    in_control curl -fsS -m 5 "http://$n:9464/metrics" | grep -q '^ballast_' || { echo "nothing at $n"; return 1; }
+  done
+  ip=$(system get pod "$(leader)" -o jsonpath='{.status.podIP}')
+  in_control curl -fsS -m 5 "http://$ip:7701/metrics" | grep -q '^ballast_global_leader 1'
+}
+
+# An overlay of the user's, with one key changed.
+configuration_rolls() {
+  local folder=build/cluster/changed before after
+  mkdir -p "$folder"
+  cat >"$folder/kustomization.yaml" <<'K'
+resources: [../../../deploy/daemonset/overlays/shadow]
+patches:
+  - target: {kind: ConfigMap, name: ballast}
+    patch: |
+      - op: replace
+        path: /data/ballastd.yaml
+        value: |
+          bpffs: /sys/fs/bpf/ballast
+          identity: kubernetes
+          sink: istio
+          tick_ms: 250
+          metrics: 0.0.0.0:9464
+          metrics_beyond_loopback: true
+          policy: {name: learned}
+          learner: {socket: "unix:/run/ballast/learner.sock"}
+          fleet:
+            remote: dns:///ballast-global.ballast-system.svc:7700
+            tls_ca: /etc/ballast-ca/ca.crt
+            token_file: /var/run/secrets/ballast/token
+K
+  before=$(system get pods -l app=ballastd -o jsonpath='{.items[*].metadata.uid}')
+  k apply -k "$folder" || return 1
+  agents_ready || return 1
+  after=$(system get pods -l app=ballastd -o jsonpath='{.items[*].metadata.uid}')
+  echo "$before -> $after"
+  [ "$before" != "$after" ] && eventually 60 all_reached
+}
+
+epoch_and_version() { status | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["epoch"], s["version"])'; }
+leads_anew() { # leads_anew FORMER-EPOCH FORMER-VERSION
+  local now
+  now=$(epoch_and_version) || return 1
+  [ "${now% *}" -gt "$1" ] && [ "${now#* }" -ge "$2" ]
+}
+leader_killed() {
+  local was former
+  was=$(epoch_and_version) || return 1
+  former=$(leader)
+  system delete pod "$former" --grace-period=0 --force
+  # shellcheck disable=SC2086
+  eventually 60 leads_anew $was || { epoch_and_version; return 1; }
+  echo "$former: $was, then $(leader): $(epoch_and_version)"
+  eventually 60 all_reached
+}
+both_killed() {
+  local was
+  was=$(epoch_and_version) || return 1
+  system delete pod -l app=ballast-global --grace-period=0 --force
+  # shellcheck disable=SC2086
+  eventually 90 leads_anew $was || { epoch_and_version; return 1; }
+  eventually 90 all_reached
+}
+lease_deleted() {
+  system delete lease ballast-global
+  eventually 60 all_reached
+}
+node_killed() {
+  system delete pod -l app=ballastd --field-selector spec.nodeName=node-b --grace-period=0 --force
+  agents_ready && eventually 90 all_reached
+}
+
+uninstall_job() {
+  k apply -k deploy/daemonset/uninstall && system wait --for=condition=complete job/ballast-release --timeout=120s
+}
+in_kernel() {
+  local n
+  for n in "${nodes[@]}"; do
+    in_node "$n" sh -c 'ls -d /sys/fs/bpf/ballast 2>/dev/null' | sed "s/^/node-$n /"
+  done
+}
+uninstall_kernel() {
+  agents_ready 180 || return 1
+  in_kernel
+  [ -z "$(in_kernel)" ]
+}
+ours_in_the_api() {
+  k get clusterroles,clusterrolebindings,priorityclasses -l app.kubernetes.io/part-of=ballast -o name
+  k get namespaces -o name | grep ballast-system
+  k get serviceentries,virtualservices -A -l app.kubernetes.io/managed-by=ballast -o name
+}
+uninstall_objects() {
+  k delete -k deploy/daemonset/uninstall --wait=false && k delete -k deploy/daemonset/overlays/shadow --ignore-not-found --timeout=120s || return 1
+  eventually 60 test -z "$(ours_in_the_api)"
+  ours_in_the_api
+  [ -z "$(ours_in_the_api)" ]
+}
+
+chart=deploy/helm/ballast
+helm_lint() {
+  helm lint "$chart" || return 1
+  ! helm template x "$chart" --kube-version 1.36.1 --set mode=wrong && ! helm template x "$chart" --kube-version 1.36.1 --set image.registry= &&
+    ! helm template x "$chart" --kube-version 1.36.1 --set global.replicas=0 && ! helm template x "$chart" --kube-version 1.36.1 --set unknown=1
+}
+helm_dry_run() {
+  local values
+  for values in mode=shadow mode=active mode=off learner.enabled=false image.registry=registry.example/ours \
+    metrics.enabled=false networkPolicy.enabled=false; do
+    helm template ballast "$chart" --kube-version 1.36.1 --namespace shop --set "$values" | k apply --dry-run=server -f - || return 1
+  done
+}
+helm_install() {
+  k create namespace ballast-system
+  k label namespace ballast-system pod-security.kubernetes.io/enforce=privileged
+  helm install ballast "$chart" --namespace ballast-system --wait --timeout 4m && eventually 120 all_reached
+}
+helm_upgrade() {
+  local first second
+  first=$(system get ds ballastd -o jsonpath='{.metadata.generation}')
+  helm upgrade ballast "$chart" --namespace ballast-system --set config.tick_ms=250 --wait --timeout 4m || return 1
+  second=$(system get ds ballastd -o jsonpath='{.metadata.generation}')
+  helm rollback ballast 1 --namespace ballast-system --wait --timeout 4m || return 1
+  echo "generations $first $second"
+  [ "$second" -gt "$first" ] && agents_ready && eventually 120 all_reached
+}
+helm_uninstall() {
+  helm upgrade ballast "$chart" --namespace ballast-system --set mode=uninstall --wait --timeout 4m && agents_ready || return 1
+  in_kernel
+  [ -z "$(in_kernel)" ] || return 1
+  helm uninstall ballast --namespace ballast-system --wait && k delete namespace ballast-system || return 1
+  ours_in_the_api
+  [ -z "$(ours_in_the_api)" ]
+}
+rendered() {
+  [ -x "$run/bin/helm" ] || { echo "no helm was built (--quick)"; return 0; }
+  deploy/render.sh "$run/bin/helm" --check
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# tests/cluster/programs.sh [--helm]: kubelet, kube-controller-manager, kube-scheduler and kube-proxy (with --helm: helm)
+# from the Go modules in modules/, into build/cluster/bin. Like the programs of tests/mesh they lie outside the tree by
+# version, and are built once on a machine.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+# made MODULE PREFIX PROGRAM...
+made() {
+  local module=$here/modules/$1 prefix=$2 kept program version flags=
+  shift 2
+  version=$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c1-16)
+  kept=${BALLAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ballast}/cluster/$version
+  mkdir -p "$kept" "$run/bin"
+  [ "$prefix" != k8s.io/kubernetes ] ||
+    flags="-X k8s.io/component-base/version.gitVersion=$(awk '$2 == "k8s.io/kubernetes" {print $3}' "$module/go.mod")"
+  (
+    flock 9
+    for program in "$@"; do
+      [ ! -s "$kept/$program" ] || continue
+      echo "cluster: building $program"
+      (cd "$module" && GOWORK=off GOFLAGS="-mod=readonly -buildvcs=false -trimpath -p=2" nice -n 10 \
+        go build -ldflags "-s -w $flags" -o "$kept/.$program.$$" "$prefix/cmd/$program")
+      mv "$kept/.$program.$$" "$kept/$program"
+    done
+  ) 9>"$kept.lock"
+  for program in "$@"; do ln -sfn "$kept/$program" "$run/bin/$program"; done
+}
+if [ "${1:-}" = --helm ]; then
+  made helm helm.sh/helm/v3 helm
+else
+  made kubernetes k8s.io/kubernetes kubelet kube-controller-manager kube-scheduler kube-proxy
+fi
