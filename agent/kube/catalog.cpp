@@ -43,6 +43,16 @@ void read_nearness(const Json& object, Service& service) {
       spread == "prefersamenode" || text_at(object, {"spec", "internalTrafficPolicy"}) == "Local";
 }
 
+std::vector<std::string> text_list(const Json& list) {
+  std::vector<std::string> out;
+  if (list.is_array()) {
+    for (const Json& item : list) {
+      out.push_back(item.is_string() ? item.get<std::string>() : "");
+    }
+  }
+  return out;
+}
+
 std::vector<std::string> comma_list(const std::string& text) {
   std::vector<std::string> parts;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -62,10 +72,17 @@ Service parse_service(const Json& object) {
   service.ns = text_at(object, {"metadata", "namespace"});
   service.name = text_at(object, {"metadata", "name"});
   service.uid = text_at(object, {"metadata", "uid"});
+  service.created = text_at(object, {"metadata", "creationTimestamp"});
+  service.waypoint = text_at(object, {"metadata", "labels", "istio.io/use-waypoint"});
   service.mode = text_at(object, {"metadata", "labels", kModeLabel});
   service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
   service.type = text_at(object, {"spec", "type"});
   service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
+  service.cluster_ips = text_list(at(object, {"spec", "clusterIPs"}));
+  if (service.cluster_ips.empty()) {
+    service.cluster_ips = {text_at(object, {"spec", "clusterIP"})};
+  }
+  std::erase_if(service.cluster_ips, [](const std::string& ip) { return ip.empty() || ip == "None"; });
   service.selector = text_map(at(object, {"spec", "selector"}));
   service.export_to =
       comma_list(text_at(object, {"metadata", "annotations", "networking.istio.io/exportTo"}));
@@ -77,8 +94,10 @@ Service parse_service(const Json& object) {
   if (const Json& ports = at(object, {"spec", "ports"}); ports.is_array()) {
     for (const Json& port : ports) {
       const std::string protocol = text_at(port, {"protocol"});
-      service.ports.push_back({text_at(port, {"name"}), number_at(port, "port"),
-                               protocol.empty() ? "TCP" : protocol, text_at(port, {"appProtocol"})});
+      const Json& application = at(port, {"appProtocol"});
+      service.ports.push_back(
+          {text_at(port, {"name"}), number_at(port, "port"), protocol.empty() ? "TCP" : protocol,
+           application.is_string() ? std::optional(application.get<std::string>()) : std::nullopt});
     }
   }
   return service;
@@ -89,7 +108,10 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
   std::map<std::string, int> ports;
   if (const Json& list = at(object, {"ports"}); list.is_array()) {
     for (const Json& port : list) {
-      ports[text_at(port, {"name"})] = number_at(port, "port");
+      // Without a number it means all ports, which a Service's slice does not say.
+      if (const int number = number_at(port, "port"); number > 0 && number <= 65535) {
+        ports[text_at(port, {"name"})] = number;
+      }
     }
   }
   std::vector<Endpoint> endpoints;
@@ -117,40 +139,129 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
 
 }  // namespace
 
-Catalog::Catalog(Client& client) {
-  const auto forget = [this](auto& map) {
-    return [this, &map](const std::string& key) {
-      const std::lock_guard lock(mutex_);
-      map.erase(key);
-      ++version_;
-    };
-  };
+Catalog::Catalog(Client& client, CatalogOptions options) : client_(client), options_(options) {
   service_watch_ = std::make_unique<Watch>(
-      client, WatchOptions{.path = "/api/v1/services", .query = "labelSelector=" + encode(kModeLabel)},
-      WatchHandler{[this](const Json& object) { take_service(object); }, forget(services_),
-                   [this] { changed(); }});
-  slice_watch_ =
-      std::make_unique<Watch>(client,
-                              WatchOptions{.path = "/apis/discovery.k8s.io/v1/endpointslices",
-                                           .query = "labelSelector=" + encode("kubernetes.io/service-name")},
-                              WatchHandler{[this](const Json& object) { take_slice(object); },
-                                           forget(slices_), [this] { changed(); }});
+      client,
+      WatchOptions{.path = "/api/v1/services",
+                   .query = "labelSelector=" + encode(kModeLabel),
+                   .length = options_.watch_length,
+                   .silence = options_.silence},
+      WatchHandler{[this](const Json& object) { take_service(object); },
+                   [this](const std::string& key) {
+                     const std::lock_guard lock(mutex_);
+                     services_.erase(key);
+                     unread_.erase(key);
+                     std::erase_if(slices_, [&](const auto& slice) { return slice.second.service == key; });
+                     ++version_;
+                   },
+                   [this] { services_settled(); }});
+}
+
+Catalog::~Catalog() {
+  // Its thread makes the other.
+  service_watch_.reset();
+  slice_watch_.reset();
 }
 
 void Catalog::take_service(const Json& object) {
   Service service = parse_service(object);
   const std::lock_guard lock(mutex_);
-  services_[service.key()] = std::move(service);
+  const std::string key = service.key();
+  if (slice_watch_ != nullptr && !services_.contains(key)) {
+    unread_.insert(key);
+  }
+  services_[key] = std::move(service);
   ++version_;
 }
 
-void Catalog::take_slice(const Json& object) {
-  Slice slice{text_at(object, {"metadata", "namespace"}) + "/" +
-                  text_at(object, {"metadata", "labels", "kubernetes.io/service-name"}),
-              text_at(object, {"addressType"}), parse_endpoints(object)};
+/// The slices of the Services that are known now; of one that comes later they are read when it comes.
+void Catalog::services_settled() {
+  std::set<std::string> unread;
+  {
+    const std::lock_guard lock(mutex_);
+    unread = unread_;
+    if (slice_watch_ == nullptr && options_.slices) {
+      slice_watch_ = std::make_unique<Watch>(
+          client_,
+          WatchOptions{.path = "/apis/discovery.k8s.io/v1/endpointslices",
+                       .query = "labelSelector=" + encode("kubernetes.io/service-name"),
+                       .length = options_.watch_length,
+                       .silence = options_.silence},
+          WatchHandler{[this](const Json& slice) { take_slice(slice); },
+                       [this](const std::string& key) {
+                         const std::lock_guard held(mutex_);
+                         if (!unread_.empty()) {
+                           touched_.insert(key);
+                         }
+                         version_ += slices_.erase(key);
+                       },
+                       [this] { changed(); }});
+    }
+  }
+  for (const std::string& service : unread) {
+    if (!read_slices(service)) {
+      break;  // tried again with the next line of the watch
+    }
+  }
+  changed();
+}
+
+/// The service's slices with what the watch told meanwhile, which is newer.
+bool Catalog::read_slices(const std::string& service) {
+  {
+    const std::lock_guard lock(mutex_);
+    touched_.clear();
+  }
+  const std::size_t slash = service.find('/');
+  std::vector<Json> found;
+  std::string more;
+  do {
+    const Result<Json> page = client_.get("/apis/discovery.k8s.io/v1/namespaces/" + service.substr(0, slash) +
+                                          "/endpointslices?limit=100&labelSelector=" +
+                                          encode("kubernetes.io/service-name=" + service.substr(slash + 1)) +
+                                          (more.empty() ? "" : "&continue=" + encode(more)));
+    if (!page) {
+      return false;
+    }
+    if (const Json& items = at(*page, {"items"}); items.is_array()) {
+      found.insert(found.end(), items.begin(), items.end());
+    }
+    more = text_at(*page, {"metadata", "continue"});
+  } while (!more.empty());
   const std::lock_guard lock(mutex_);
-  slices_[key_of(object)] = std::move(slice);
+  for (const Json& slice : found) {
+    if (!touched_.contains(key_of(slice))) {
+      keep_slice(slice);
+    }
+  }
+  unread_.erase(service);
   ++version_;
+  return true;
+}
+
+void Catalog::take_slice(const Json& object) {
+  const std::lock_guard lock(mutex_);
+  if (!unread_.empty()) {
+    touched_.insert(key_of(object));
+  }
+  keep_slice(object);
+}
+
+void Catalog::keep_slice(const Json& object) {
+  const std::string key = key_of(object);
+  std::string service = text_at(object, {"metadata", "namespace"}) + "/" +
+                        text_at(object, {"metadata", "labels", "kubernetes.io/service-name"});
+  if (!services_.contains(service)) {
+    slices_.erase(key);
+    return;
+  }
+  slices_[key] = {std::move(service), text_at(object, {"addressType"}), parse_endpoints(object)};
+  ++version_;
+}
+
+const Watch* Catalog::slices() const {
+  const std::lock_guard lock(mutex_);
+  return slice_watch_.get();
 }
 
 void Catalog::changed() {
@@ -165,12 +276,19 @@ void Catalog::changed() {
 }
 
 bool Catalog::synced() const {
-  return service_watch_ && service_watch_->synced() && slice_watch_ && slice_watch_->synced();
+  const Watch* of_slices = slices();
+  return service_watch_->synced() && (!options_.slices || (of_slices != nullptr && of_slices->synced()));
 }
 
 std::string Catalog::trouble() const {
   const std::string of_services = service_watch_->trouble();
-  return of_services.empty() ? slice_watch_->trouble() : of_services;
+  const Watch* of_slices = slices();
+  return of_services.empty() && of_slices != nullptr ? of_slices->trouble() : of_services;
+}
+
+MonotonicNs Catalog::heard() const {
+  const Watch* of_slices = slices();
+  return of_slices == nullptr ? 0 : std::min(service_watch_->heard(), of_slices->heard());
 }
 
 std::uint64_t Catalog::version() const {
@@ -191,7 +309,8 @@ std::optional<Service> Catalog::service(const std::string& key) const {
 
 std::vector<Service> Catalog::services() const {
   const std::lock_guard lock(mutex_);
-  std::map<std::string, std::map<std::string, Endpoint>> found;
+  using Place = std::pair<std::string, std::map<std::string, int>>;
+  std::map<std::string, std::map<Place, Endpoint>> found;
   for (const auto& [name, slice] : slices_) {
     const auto service = services_.find(slice.service);
     if (service == services_.end() || service->second.family != slice.family) {
@@ -200,7 +319,7 @@ std::vector<Service> Catalog::services() const {
     auto& endpoints = found[slice.service];
     for (const Endpoint& endpoint : slice.endpoints) {
       // While an endpoint moves between slices it is in both; one that is ready wins.
-      Endpoint& known = endpoints[endpoint.address];
+      Endpoint& known = endpoints[{endpoint.address, endpoint.ports}];
       if (known.address.empty() || (!known.ready && endpoint.ready)) {
         known = endpoint;
       }
@@ -209,8 +328,11 @@ std::vector<Service> Catalog::services() const {
   std::vector<Service> out;
   out.reserve(services_.size());
   for (const auto& [key, service] : services_) {
+    if (unread_.contains(key)) {
+      continue;
+    }
     out.push_back(service);
-    for (auto& [address, endpoint] : found[key]) {
+    for (auto& [place, endpoint] : found[key]) {
       out.back().endpoints.push_back(std::move(endpoint));
     }
   }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,17 +20,18 @@ namespace ballast::kube {
 /// The label by which a Service opts in: active, shadow or off.
 inline constexpr const char* kModeLabel = "ballast.dev/mode";
 
-/// The annotation that says what the weights are of: endpoint (as without it) or subset.
+/// The annotation that says how weights are written: endpoint (as without it), route or subset.
 inline constexpr const char* kByAnnotation = "ballast.dev/by";
 
 struct ServicePort {
-  std::string name;
+  std::string name;  ///< may be empty where the Service has one port
   int number = 0;
-  std::string protocol;      ///< TCP, UDP, SCTP
-  std::string app_protocol;  ///< as the Service says, empty when it does not
+  std::string protocol;                       ///< TCP, UDP, SCTP
+  std::optional<std::string> app_protocol{};  ///< as the Service says
   bool operator==(const ServicePort&) const = default;
 };
 
+/// An address and the ports that it answers on: two pods of the host's network differ in the ports alone.
 struct Endpoint {
   std::string address;
   std::string pod;   ///< empty when the target is no pod
@@ -36,7 +39,7 @@ struct Endpoint {
   std::string node;  ///< empty when the slice does not say
   std::string zone;
   bool ready = false;                ///< takes new traffic; a terminating pod does not
-  std::map<std::string, int> ports;  ///< by the Service's port name
+  std::map<std::string, int> ports;  ///< by the Service's port name; a port that is not here is not served
   bool operator==(const Endpoint&) const = default;
 };
 
@@ -45,29 +48,47 @@ struct Service {
   std::string ns;
   std::string name;
   std::string uid;
-  std::string mode;             ///< as the label says
-  std::string by;               ///< as the annotation says; empty: endpoint
-  std::string type;             ///< ClusterIP, NodePort, LoadBalancer, ExternalName
-  std::string family = "IPv4";  ///< the first of its families: endpoints of others are left out
+  std::string created;                   ///< creationTimestamp, as the API writes it
+  std::string mode;                      ///< as the label says
+  std::string by;                        ///< as the annotation says; empty: endpoint
+  std::string type;                      ///< ClusterIP, NodePort, LoadBalancer, ExternalName
+  std::string family = "IPv4";           ///< the first of its families: endpoints of others are left out
+  std::vector<std::string> cluster_ips;  ///< of all its families
+  std::string waypoint;                  ///< label istio.io/use-waypoint
   bool headless = false;
   bool node_local = false;             ///< clients reach endpoints on their own node only, or prefer them
   bool zone_local = false;             ///< clients prefer endpoints of their own zone
   std::vector<std::string> export_to;  ///< Istio's: namespaces that see it; empty: as the mesh says
   std::vector<ServicePort> ports;
   std::map<std::string, std::string> selector;
-  std::vector<Endpoint> endpoints;  ///< by address, each once
+  std::vector<Endpoint> endpoints;  ///< by address and ports, each once
   std::string key() const { return ns + "/" + name; }
 };
 
-/// What the API server says of the Services that opted in and of their EndpointSlices. Thread-safe.
+struct CatalogOptions {
+  /// Of both watches (agent/kube/watch.h). Who writes membership for others takes short ones: a stream that
+  /// went silent must be noticed within seconds.
+  std::chrono::seconds watch_length{120};
+  std::chrono::seconds silence{150};
+  bool slices = true;  ///< false: Services alone, without endpoints
+};
+
+/// What the API server says of the Services that opted in and of their EndpointSlices. Slices of others are
+/// looked at and not kept. Thread-safe.
 class Catalog {
  public:
-  /// Starts two watches. `client` must outlive this, and has to be stopped before this goes.
-  explicit Catalog(Client& client);
+  /// Starts the watches: Services, and once they are known their slices. `client` must outlive this, and has
+  /// to be stopped before this goes.
+  explicit Catalog(Client& client, CatalogOptions options = {});
+  ~Catalog();
+  Catalog(const Catalog&) = delete;
+  Catalog& operator=(const Catalog&) = delete;
 
   /// true once both collections have been listed.
   bool synced() const;
   std::string trouble() const;
+  /// When both collections were last heard of; 0 before.
+  MonotonicNs heard() const;
   /// All Services with the label, in order of namespace and name.
   std::vector<Service> services() const;
   /// One of them, by NAMESPACE/NAME, without its endpoints.
@@ -85,15 +106,23 @@ class Catalog {
   };
   void take_service(const Json& object);
   void take_slice(const Json& object);
+  void keep_slice(const Json& object);  ///< REQUIRES: mutex_ is held
+  void services_settled();
+  bool read_slices(const std::string& service);
+  const Watch* slices() const;
   void changed();
 
+  Client& client_;
+  const CatalogOptions options_;
   mutable std::mutex mutex_;
   std::map<std::string, Service> services_;
   std::map<std::string, Slice> slices_;
+  std::set<std::string> unread_;   ///< Services that came after the slices were listed, until theirs are read
+  std::set<std::string> touched_;  ///< slices that the watch told of while a Service's were read
   std::uint64_t version_ = 0;
   std::vector<std::function<void()>> listeners_;
   std::unique_ptr<Watch> service_watch_;
-  std::unique_ptr<Watch> slice_watch_;
+  std::unique_ptr<Watch> slice_watch_;  ///< set once, under the lock
 };
 
 }  // namespace ballast::kube

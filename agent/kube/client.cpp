@@ -42,6 +42,9 @@ struct Transfer {
   const std::function<bool(std::string_view)>* line = nullptr;
   const std::atomic<bool>* stopped = nullptr;
   CURL* curl = nullptr;
+  Steady::time_point heard = Steady::now();
+  std::chrono::seconds silence{0};  ///< 0: not looked at
+  bool silent = false;
   std::string body;  ///< the whole body, or the part of a line that has come
   bool done = false;
   bool too_long = false;
@@ -62,6 +65,7 @@ struct Transfer {
 
 std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) {
   auto& transfer = *static_cast<Transfer*>(user);
+  transfer.heard = Steady::now();
   transfer.body.append(data, size * count);
   long status = 0;
   curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
@@ -73,7 +77,9 @@ std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user)
 }
 
 int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return *static_cast<Transfer*>(user)->stopped ? 1 : 0;
+  auto& transfer = *static_cast<Transfer*>(user);
+  transfer.silent = transfer.silence.count() > 0 && Steady::now() - transfer.heard > transfer.silence;
+  return *transfer.stopped || transfer.silent ? 1 : 0;
 }
 
 }  // namespace
@@ -240,9 +246,8 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
   if (line == nullptr) {
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(options_.request_timeout.count()));
   } else {
-    // Bookmarks come about once a minute: a stream that is silent for longer is dead.
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 150L);
+    // libcurl's own low-speed limit looks at an average of seconds, and so comes late.
+    transfer.silence = request.silence;
   }
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
@@ -262,6 +267,7 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
   }
   if (code != CURLE_OK && !transfer.done) {
     const std::string said = transfer.too_long ? "answer too long"
+                             : transfer.silent ? fmt::format("silent for {} s", request.silence.count())
                              : reason[0] != 0  ? reason
                                                : curl_easy_strerror(code);
     return Error::failed(fmt::format("{} {}{}: {}", request.method, options_.server, request.path, said));
@@ -340,8 +346,9 @@ Error api_error(const Request& request, const Reply& reply) {
   const char* hint = reply.status == 401   ? " (token refused or expired)"
                      : reply.status == 403 ? " (permission missing: see deploy/daemonset/base/rbac.yaml)"
                                            : "";
-  return Error::failed(
-      fmt::format("{} {}: {}{}: {}", request.method, request.path, reply.status, hint, message));
+  const bool refused = reply.status == 401 || reply.status == 403;
+  return {refused ? Error::Kind::kPrivilege : Error::Kind::kFailed,
+          fmt::format("{} {}: {}{}: {}", request.method, request.path, reply.status, hint, message)};
 }
 
 std::string encode(const std::string& text) {

@@ -68,6 +68,9 @@ struct Request {
   std::string body;
   std::string content_type = kJsonBody;
   std::string accept = kJsonBody;
+  /// Of a stream: without a byte for so long it is dead, whatever TCP says (a peer that is gone behind a
+  /// proxy, a route that was lost). Looked at once a second.
+  std::chrono::seconds silence{150};
 };
 
 struct Reply {
@@ -132,7 +135,7 @@ class Client {
 };
 
 /// An error with the message of the server's Status object: "GET /path: 403 Forbidden: pods is
-/// forbidden: ...".
+/// forbidden: ...". kPrivilege for 401 and 403, else kFailed.
 Error api_error(const Request& request, const Reply& reply);
 
 /// Percent-encodes one value of a query.

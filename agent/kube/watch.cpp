@@ -13,6 +13,8 @@ namespace {
 constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr long kGone = 410;
+constexpr long kNotFound = 404;
+constexpr MonotonicNs kWholeWatch = 1'000'000'000ULL;
 
 }  // namespace
 
@@ -74,6 +76,12 @@ bool Watch::list() {
     path += more.empty() ? "" : "&continue=" + encode(more);
     const Request request{.path = path, .accept = options_.metadata_only ? kMetadataList : kJsonBody};
     const Result<Reply> reply = client_.call(request);
+    if (reply && reply->status == kNotFound && options_.optional) {
+      heard_ = SystemClock().now();
+      synced_ = true;
+      note("");
+      return false;
+    }
     if (!reply || !reply->ok()) {
       note(reply ? api_error(request, *reply).message : reply.error().message);
       return false;
@@ -103,6 +111,7 @@ bool Watch::list() {
   known_ = std::move(now);
   version_ = std::move(version);
   ++lists_;
+  heard_ = SystemClock().now();
   synced_ = true;
   note("");
   handler_.settled();
@@ -127,6 +136,7 @@ bool Watch::line(std::string_view text, End& end) {
   }
   version_ = version;
   advanced_ = true;
+  heard_ = SystemClock().now();
   if (type == "DELETED") {
     known_.erase(key_of(object));
     handler_.deleted(key_of(object));
@@ -143,8 +153,10 @@ Watch::End Watch::watch() {
   std::string path = fmt::format("{}?watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}",
                                  options_.path, options_.length.count(), encode(version_));
   path += options_.query.empty() ? "" : "&" + options_.query;
-  const Request request{.path = path, .accept = options_.metadata_only ? kMetadata : kJsonBody};
+  const Request request{
+      .path = path, .accept = options_.metadata_only ? kMetadata : kJsonBody, .silence = options_.silence};
   End end = End::kResume;
+  const MonotonicNs begun = SystemClock().now();
   const Result<Reply> reply = client_.stream(request, [&](std::string_view text) { return line(text, end); });
   if (!reply) {
     note(reply.error().message);
@@ -158,6 +170,9 @@ Watch::End Watch::watch() {
     return End::kResume;
   }
   if (end == End::kResume) {
+    heard_ = SystemClock().now();
+    // One that the server ended in its time is no failure to back off from, whether or not there was news.
+    advanced_ = advanced_ || heard_ - begun > kWholeWatch;
     note("");
   }
   return end;

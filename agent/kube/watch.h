@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "agent/kube/client.h"
 
 namespace ballast::kube {
@@ -18,10 +19,15 @@ struct WatchOptions {
   std::string path;            ///< of the collection: /api/v1/pods
   std::string query;           ///< selectors, percent-encoded: fieldSelector=spec.nodeName%3Dn1
   bool metadata_only = false;  ///< PartialObjectMetadata: labels and names, nothing else
-  int page = 500;              ///< objects a page of the list
+  /// A kind that need not be installed: then there is nothing of it, and it is asked for again now and then.
+  bool optional = false;
+  int page = 500;  ///< objects a page of the list
   /// The server ends each watch after so long, and it is resumed; shorter than the silence after which the
   /// client takes a connection for dead.
   std::chrono::seconds length{120};
+  /// A stream without a byte for so long is dead. The server sends a bookmark two seconds before the end of
+  /// each watch, so that a short watch is never silent for long.
+  std::chrono::seconds silence{150};
   std::chrono::milliseconds backoff_least{200};
   std::chrono::milliseconds backoff_most{10'000};
 };
@@ -51,6 +57,8 @@ class Watch {
   bool synced() const { return synced_; }
   /// Empty while all is well; else the reason why what is known may be old.
   std::string trouble() const;
+  /// When the server last told something of this collection, if only that there is nothing new; 0: never.
+  MonotonicNs heard() const { return heard_; }
   std::uint64_t lists() const { return lists_; }
   std::uint64_t resumes() const { return resumes_; }
 
@@ -67,6 +75,7 @@ class Watch {
   const WatchHandler handler_;
   std::atomic<bool> stopped_{false};
   std::atomic<bool> synced_{false};
+  std::atomic<MonotonicNs> heard_{0};
   std::atomic<std::uint64_t> lists_{0};
   std::atomic<std::uint64_t> resumes_{0};
   std::string version_;

@@ -60,14 +60,14 @@ class ChurnTest : public WholeTest {
     const std::uint64_t plain = churn();
     agent_ = start_agent();
     ASSERT_NE(agent_, nullptr);
-    ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+    ASSERT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
     const std::uint64_t before = load_->snapshot().done;
-    const std::uint64_t weighted = churn();
+    const std::uint64_t ours = churn();
     std::printf("%s of %d pods: plain Istio %lu failed, Ballast %lu failed of %lu requests\n", what, pods,
-                plain, weighted, load_->snapshot().done - before);
-    EXPECT_LE(weighted, plain);
-    EXPECT_TRUE(routed_to_shadow());
-    EXPECT_EQ(proxy_->weights(kShadow).size(), static_cast<std::size_t>(pods));
+                plain, ours, load_->snapshot().done - before);
+    EXPECT_LE(ours, plain);
+    EXPECT_TRUE(weighted());
+    EXPECT_EQ(proxy_->weights(kWeb).size(), static_cast<std::size_t>(pods));
     load_->stop();
   }
 };
@@ -85,7 +85,7 @@ TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
   agent_ = start_agent();
   ASSERT_NE(agent_, nullptr);
   load_ = Load::start(100, 120, 0.5);
-  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  ASSERT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
   const std::string pod = node_->pods()[0];
   const std::string before = node_->cgroup(pod);
   node_->set_ready(pod, false);
@@ -101,7 +101,7 @@ TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
     });
   });
   EXPECT_TRUE(measured) << agent_->ctl({"requests"}).output << agent_->log();
-  EXPECT_EQ(proxy_->weights(kShadow).size(), 2U);
+  EXPECT_EQ(proxy_->weights(kWeb).size(), 2U);
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";
 }
 
@@ -113,8 +113,8 @@ TEST_F(WholeTest, IstiodRestartedAndTrafficGoesOn) {
   ASSERT_TRUE(plane()->start_istiod().ok());
   // A pod that comes now is told to Envoy through the new istiod.
   node_->add_pod("web", {.cpus = 0.05});
-  EXPECT_TRUE(eventually([&] { return proxy_->weights(kShadow).size() == 5; })) << agent_->log();
-  EXPECT_TRUE(routed_to_shadow());
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb).size() == 5; })) << agent_->log();
+  EXPECT_TRUE(weighted());
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";
 }
 
@@ -146,7 +146,7 @@ TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
   while (seconds_since(begun) < asked("BALLAST_MESH_AWAY_S", 12)) {
     std::this_thread::sleep_for(seconds(1));
   }
-  EXPECT_TRUE(routed_to_shadow()) << "what is in force stays in force";
+  EXPECT_TRUE(weighted()) << "what is in force stays in force";
   ASSERT_TRUE(plane()->start_api_server().ok());
   const double away_s = seconds_since(begun);
   const auto back = steady_clock::now();
@@ -156,7 +156,7 @@ TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
   const bool followed = eventually(
       [&] {
         plain_s = plain_s == 0 && proxy_->weights(kWeb).size() == 5 ? seconds_since(back) : plain_s;
-        return plain_s > 0 && routed_to_shadow() && proxy_->weights(kShadow).size() == 5;
+        return plain_s > 0 && weighted() && proxy_->weights(kWeb).size() == 5;
       },
       seconds(60));
   EXPECT_TRUE(followed) << agent_->log();
@@ -216,7 +216,7 @@ TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
   const bool told = eventually(
       [&] { return kube::text_at(status(*agent_), {"trouble"}).find("429") != std::string::npos; });
   std::this_thread::sleep_for(seconds(3));
-  const bool kept = routed_to_shadow();
+  const bool kept = weighted();
   over = true;
   for (auto& thread : crowd) {
     thread.join();
@@ -228,7 +228,7 @@ TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
   EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
       << agent_->log();
   node_->add_pod("web", {.cpus = 0.05});
-  EXPECT_TRUE(eventually([&] { return proxy_->weights(kShadow).size() == 5; })) << agent_->log();
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb).size() == 5; })) << agent_->log();
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";
 }
 

@@ -193,10 +193,23 @@ Status ControlPlane::start_istiod(bool mtls) {
   });
 }
 
+Result<ChildProcess> ControlPlane::start_garbage_collector() {
+  if (!fs::exists(program("kube-controller-manager"))) {
+    return Error::failed(
+        "build/mesh/kube-controller-manager is not there; run tools/mesh/build.sh kube-controller-manager");
+  }
+  return spawn({program("kube-controller-manager"), "--kubeconfig=" + (folder() / "kubeconfig").string(),
+                "--controllers=garbage-collector-controller", "--leader-elect=false", "--secure-port=0"},
+               "controllers.log");
+}
+
 Status ControlPlane::make_crds() {
-  const auto text = read_file(program("istio-crds.yaml"));
+  auto text = read_file(program("istio-crds.yaml"));
   if (!text) {
     return text.error();
+  }
+  if (const auto gateway = read_file(program("gateway-crds.yaml"))) {
+    *text += "\n" + *gateway;
   }
   for (std::size_t begin = 0; begin < text->size();) {
     const std::size_t end = std::min(text->find("\n---", begin), text->size());
@@ -247,7 +260,8 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::start() {
   }
   const bool established = eventually([&] {
     return plane->status_of("GET", "/apis/networking.istio.io/v1/virtualservices") == 200 &&
-           plane->status_of("GET", "/apis/networking.istio.io/v1/serviceentries") == 200;
+           plane->status_of("GET", "/apis/networking.istio.io/v1/serviceentries") == 200 &&
+           plane->status_of("GET", "/apis/networking.istio.io/v1/gateways") == 200;
   });
   if (!established) {
     return Error::failed("Istio's CRDs were not established");
@@ -272,9 +286,12 @@ Json ControlPlane::must(const std::string& method, const std::string& path, cons
   return reply->json();
 }
 
-long ControlPlane::status_of(const std::string& method, const std::string& path, const Json& body) {
-  const auto reply =
-      admin_->call({.method = method, .path = path, .body = body.is_null() ? "" : body.dump()});
+long ControlPlane::status_of(const std::string& method, const std::string& path, const Json& body,
+                             const char* content_type) {
+  const auto reply = admin_->call({.method = method,
+                                   .path = path,
+                                   .body = body.is_null() ? "" : body.dump(),
+                                   .content_type = content_type});
   return reply ? reply->status : 0;
 }
 

@@ -60,7 +60,8 @@ class ControlPlane {
   Json must(const std::string& method, const std::string& path, const Json& body = nullptr,
             const char* content_type = kube::kJsonBody);
   /// The status of a call as the administrator.
-  long status_of(const std::string& method, const std::string& path, const Json& body = nullptr);
+  long status_of(const std::string& method, const std::string& path, const Json& body = nullptr,
+                 const char* content_type = kube::kJsonBody);
   /// kubectl as the administrator.
   Ended kubectl(std::vector<std::string> arguments, std::chrono::seconds timeout = std::chrono::seconds(60));
   Ended run(std::vector<std::string> argv, std::chrono::seconds timeout);
@@ -81,6 +82,9 @@ class ControlPlane {
   /// With `mtls` it signs certificates (on kCaPort) and tells proxies to use them.
   Status start_istiod(bool mtls = false);
   Status start_api_server();
+  /// Kubernetes' garbage collector (kube-controller-manager, and nothing else of it), while the process
+  /// lives.
+  Result<ChildProcess> start_garbage_collector();
   ChildProcess& etcd() { return etcd_; }
   ChildProcess& istiod() { return istiod_; }
   ChildProcess& api_server() { return api_server_; }

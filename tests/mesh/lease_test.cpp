@@ -18,7 +18,7 @@ TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
   start_web(2);
   auto leader = make_sink("leader");
   ASSERT_TRUE(leader->publish(weights({3, 1})).ok());
-  ASSERT_TRUE(eventually([&] { return routed_to_shadow(); }));
+  ASSERT_TRUE(eventually([&] { return weighted(); }));
   // The second has no weights of its own: what it finds it only removes.
   sink_ = make_sink("second");
   std::this_thread::sleep_for(seconds(2));
@@ -28,14 +28,13 @@ TEST_F(MeshTest, TheLeaderDiesAndTheOverrideGoesWithIt) {
   const bool gone = eventually(
       [&] {
         failed += proxy_->get(kWeb) == 200 ? 0 : 1;
-        return routed_to_plain() && route_status() == 404;
+        return plain() && entry_status() == 404;
       },
       seconds(30), milliseconds(50));
   std::printf("leader dead -> override gone: %.1f s (Lease of 4 s), %d requests failed\n",
               ms_since(begun) / 1000, failed);
   EXPECT_TRUE(gone);
   EXPECT_EQ(failed, 0);
-  EXPECT_TRUE(eventually([&] { return entry_status() == 404; })) << "the shadow goes after the route";
   EXPECT_EQ(proxy_->get(kWeb), 200);
 }
 
@@ -65,11 +64,11 @@ TEST_F(MeshTest, AHolderWhoseClockIsWrongIsJudgedByOurs) {
     hold_lease(*plane(), kLease, "2020-01-01T00:00:" + std::to_string(10 + i) + ".000000Z");
     EXPECT_FALSE(sink_->leading());
   }
-  EXPECT_EQ(route_status(), 404);
+  EXPECT_EQ(entry_status(), 404);
   // Its last word is of tomorrow, and it dies: the Lease is taken all the same.
   hold_lease(*plane(), kLease, "2099-01-01T00:00:00.000000Z");
   const auto begun = steady_clock::now();
-  EXPECT_TRUE(eventually([&] { return sink_->leading() && route_status() == 200; }));
+  EXPECT_TRUE(eventually([&] { return sink_->leading() && entry_status() == 200; }));
   std::printf("a Lease renewed for the year 2099 by a holder that died: taken after %.1f s (Lease of 3 s)\n",
               ms_since(begun) / 1000);
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/actuate/istio/istio_sink.h"
+#include "agent/actuate/istio/istiod_probe.h"
 #include "agent/guard/guard.h"
 #include "control_plane.h"
 #include "node.h"
@@ -57,6 +58,7 @@ class MeshTest : public ::testing::Test {
     options.lease.holder = holder;
     options.lease.duration_s = lease_s;
     options.active = active;
+    options.istiod = std::string(kHost) + ":" + std::to_string(kIstiodPort);
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(sink.ok());
     return sink ? std::move(*sink) : nullptr;
@@ -110,8 +112,21 @@ class MeshTest : public ::testing::Test {
     }
     return out;
   }
+  /// Are there endpoints in the Service's own cluster, and does this hold for each one's weight?
+  template <typename Is>
+  bool each_weight(Is is) {
+    const auto weights = proxy_->weights(kWeb);
+    return !weights.empty() &&
+           std::all_of(weights.begin(), weights.end(), [&](const auto& one) { return is(one.second); });
+  }
+  bool weighted() {
+    return each_weight([](std::uint32_t weight) { return weight > 1; });
+  }
+  /// As istiod has it of a Service: all alike.
+  bool plain() {
+    return each_weight([](std::uint32_t weight) { return weight == 1; });
+  }
   bool routed_to_shadow() { return proxy_->routed_to(kWeb) == "outbound|80||" + kShadow; }
-  bool routed_to_plain() { return proxy_->routed_to(kWeb) == "outbound|80||" + kWeb; }
   long route_status() {
     return plane()->status_of("GET",
                               "/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web-ballast");

@@ -20,6 +20,7 @@ using std::chrono::seconds;
 
 constexpr int kClientAdmin = 15000;
 constexpr int kSidecarAdmin = 15100;  // 15001 and 15006 are Istio's own
+constexpr int kGatewayAdmin = 15200;
 
 /// Who the Envoy is, as pilot-agent would say it.
 Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
@@ -105,6 +106,18 @@ Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const s
                 sds);
 }
 
+Result<std::unique_ptr<Proxy>> Proxy::start_gateway(ControlPlane& plane) {
+  const Json node = {{"id", "router~10.77.0.3~gateway.istio-system~istio-system.svc.cluster.local"},
+                     {"cluster", "gateway.istio-system"},
+                     {"metadata",
+                      {{"NAMESPACE", "istio-system"},
+                       {"CLUSTER_ID", "Kubernetes"},
+                       {"ISTIO_VERSION", "1.32.0"},
+                       {"LABELS", {{"istio", "ingressgateway"}}},
+                       {"INSTANCE_IPS", "10.77.0.3"}}}};
+  return launch(plane, node, kGatewayAdmin, {});
+}
+
 Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& node, int admin,
                                              const fs::path& sds) {
   const fs::path file = plane.folder() / fmt::format("envoy-{}.json", admin);
@@ -178,12 +191,13 @@ std::string Proxy::routed_to(const std::string& host, int port) const {
   return {};
 }
 
-int Proxy::get(const std::string& host) const {
-  auto socket = lab::connect_nonblocking({"127.0.0.1", 80});
+int Proxy::get(const std::string& host, int port, const std::string& header) const {
+  auto socket = lab::connect_nonblocking({"127.0.0.1", static_cast<std::uint16_t>(port)});
   if (!socket) {
     return 0;
   }
-  const std::string request = "GET /work?us=10 HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n";
+  const std::string request =
+      "GET /work?us=10 HTTP/1.1\r\nHost: " + host + "\r\n" + header + "Connection: close\r\n\r\n";
   pollfd waiting{socket->get(), POLLOUT, 0};
   if (::poll(&waiting, 1, 3000) != 1 ||
       ::send(socket->get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
@@ -224,6 +238,22 @@ std::map<std::string, Json> Proxy::inbound() const {
   take("/config_dump?resource=dynamic_active_clusters", "cluster", "");
   take("/config_dump?resource=dynamic_listeners", "listener", "active_state");
   take("/config_dump?resource=dynamic_listeners", "failed_configuration", "error_state");
+  return out;
+}
+
+std::map<std::string, Json> Proxy::everything() const {
+  std::map<std::string, Json> out;
+  const auto take = [&](const char* resource, const char* kind, const char* state) {
+    const auto page = lab::http_get(admin_, std::string("/config_dump?resource=") + resource, 5000);
+    const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+    for (const Json& entry : kube::at(dump, {"configs"})) {
+      const Json& config = state == nullptr ? kube::at(entry, {kind}) : kube::at(entry, {state, kind});
+      out[std::string(kind) + " " + kube::text_at(config, {"name"})] = config;
+    }
+  };
+  take("dynamic_active_clusters", "cluster", nullptr);
+  take("dynamic_listeners", "listener", "active_state");
+  take("dynamic_route_configs", "route_config", nullptr);
   return out;
 }
 

@@ -22,6 +22,9 @@ class Proxy {
   static Result<std::unique_ptr<Proxy>> start_sidecar(ControlPlane& plane, const std::string& pod,
                                                       const std::string& address, const fs::path& sds = {});
 
+  /// An ingress gateway of the label istio=ingressgateway, in istio-system.
+  static Result<std::unique_ptr<Proxy>> start_gateway(ControlPlane& plane);
+
   /// Weights by address of those that take traffic in the cluster of a host and port; empty when there is no
   /// such cluster.
   std::map<std::string, std::uint32_t> weights(const std::string& host, int port = 80) const;
@@ -31,7 +34,9 @@ class Proxy {
   /// The cluster to which the host's route on this port leads; empty when there is none.
   std::string routed_to(const std::string& host, int port = 80) const;
   /// Status of one GET through the proxy; 0 when nothing came.
-  int get(const std::string& host) const;
+  int get(const std::string& host, int port = 80, const std::string& header = "") const;
+  /// Every cluster, listener and route that istiod configured, by kind and name, without their versions.
+  std::map<std::string, Json> everything() const;
   /// What istiod configured for traffic into the pod: clusters with the Services that they name, and
   /// listeners, by name and without their versions.
   std::map<std::string, Json> inbound() const;

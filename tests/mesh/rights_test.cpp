@@ -17,6 +17,7 @@ using std::chrono::seconds;
 using testing::HasSubstr;
 
 constexpr const char* kRoles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast";
+constexpr const char* kWriterRoles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-writer";
 constexpr const char* kLeaseRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast";
 
@@ -33,7 +34,7 @@ class RightsTest : public WholeTest {
   /// Every single right that the manifests give.
   std::vector<Right> rights() {
     std::vector<Right> all;
-    for (const char* role : {kRoles, kLeaseRoles}) {
+    for (const char* role : {kRoles, kWriterRoles, kLeaseRoles}) {
       const Json object = plane()->must("GET", role);
       for (const Json& rule : kube::at(object, {"rules"})) {
         for (const Json& resource : rule.at("resources")) {
@@ -78,8 +79,29 @@ class RightsTest : public WholeTest {
     return kube::at(answer, {"status", "allowed"}) == true;
   }
 
-  /// One life of what talks to the API server: who is on the node, adoption, a change of weight, a release by
-  /// hand, handing back. What was refused on the way, or "" when nothing was.
+  static constexpr const char* kShop = "/apis/networking.istio.io/v1/namespaces/shop/";
+  static long status_of_route() {
+    return plane()->status_of("GET", std::string(kShop) + "virtualservices/routed-ballast");
+  }
+  /// A Service that goes by route, whose endpoint names no pod.
+  void add_routed() {
+    plane()->must("POST", "/api/v1/namespaces/shop/services",
+                  {{"metadata",
+                    {{"name", "routed"},
+                     {"labels", {{"ballast.dev/mode", "active"}}},
+                     {"annotations", {{"ballast.dev/by", "route"}}}}},
+                   {"spec", {{"ports", Json::array({{{"name", "http"}, {"port", 80}}})}}}});
+    plane()->must(
+        "POST", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
+        {{"metadata", {{"name", "routed-1"}, {"labels", {{"kubernetes.io/service-name", "routed"}}}}},
+         {"addressType", "IPv4"},
+         {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
+         {"endpoints", Json::array({{{"addresses", {"192.0.2.7"}}, {"conditions", {{"ready", true}}}}})}});
+  }
+
+  /// One life of what talks to the API server: who is on the node, adoption by own host and by route, a
+  /// change of weight, another writer, a release by hand, handing back. What was refused on the way, or ""
+  /// when nothing was.
   std::string life(bool released_by_hand = true) {
     plane()->status_of("DELETE", kLease);
     std::string refused;
@@ -96,6 +118,7 @@ class RightsTest : public WholeTest {
     options.quiet = milliseconds(20);
     options.apart = milliseconds(20);
     options.settle = milliseconds(50);
+    options.istiod.clear();
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(pods.ok() && sink.ok());
     const auto stands = [&](auto done) {
@@ -104,11 +127,27 @@ class RightsTest : public WholeTest {
       return refused.empty();
     };
     EXPECT_TRUE((*sink)->publish(weights({1, 1})).ok());
-    bool whole = stands([&] { return (*pods)->synced() && route_status() == 200; });
+    EXPECT_TRUE((*sink)->publish(weights_of("routed", {"192.0.2.7"}, {1})).ok());
+    bool whole =
+        stands([&] { return (*pods)->synced() && entry_status() == 200 && status_of_route() == 200; });
     if (whole) {
       const auto changed = weights({2, 1});
       EXPECT_TRUE((*sink)->publish(changed).ok());
       whole = stands([&] { return written() == expected(changed); });
+    }
+    if (whole) {
+      // Somebody else's changes, which are looked at and written over.
+      for (const char* object : {"serviceentries/web-ballast", "virtualservices/routed-ballast"}) {
+        plane()->status_of("PATCH", std::string(kShop) + object, {{"spec", {{"exportTo", {"."}}}}},
+                           kube::kMergePatch);
+      }
+      whole = stands([&] {
+        return !kube::at(plane()->must("GET", std::string(kShop) + "serviceentries/web-ballast"), {"spec"})
+                    .contains("exportTo") &&
+               !kube::at(plane()->must("GET", std::string(kShop) + "virtualservices/routed-ballast"),
+                         {"spec"})
+                    .contains("exportTo");
+      });
     }
     // A watch that is refused says so after its list, an Event after its write, a renewal in its time.
     whole = whole && (eventually([&] { return noted((*pods)->trouble()) || noted((*sink)->trouble()); },
@@ -159,9 +198,10 @@ TEST_F(RightsTest, TheApiServerTakesEveryOverlay) {
 
 TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
   start_web(2);
+  add_routed();
   token_ = plane()->account_token("ballast");
   EXPECT_EQ(life(), "") << "with all rights";
-  EXPECT_EQ(route_status(), 404);
+  EXPECT_EQ(entry_status(), 404);
   EXPECT_EQ(entry_status(), 404);
   std::size_t needed = 0;
   for (const Right& right : rights()) {
@@ -180,8 +220,79 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
       plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
     }
   }
+  plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
+  plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
   std::printf("rights in the manifests: %zu, of which a life without is refused and named: %zu\n",
               rights().size(), needed);
+}
+
+/// Whatever its rights say: the policy of the manifests, by the account's own token.
+TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
+  token_ = plane()->account_token("ballast");
+  auto client = kube::Client::create(api());
+  ASSERT_TRUE(client.ok());
+  const auto call = [&](const char* method, const std::string& path, const Json& body) {
+    const auto reply = (*client)->call(
+        {.method = method,
+         .path = path,
+         .body = body.is_null() ? "" : body.dump(),
+         .content_type = std::string(method) == "PATCH" ? kube::kMergePatch : kube::kJsonBody});
+    return reply ? reply->status : 0;
+  };
+  const auto entry = [](const std::string& name, const Json& labels, const std::string& host) {
+    return Json{{"apiVersion", "networking.istio.io/v1"},
+                {"kind", "ServiceEntry"},
+                {"metadata", {{"name", name}, {"namespace", "shop"}, {"labels", labels}}},
+                {"spec",
+                 {{"hosts", {host}},
+                  {"resolution", "STATIC"},
+                  {"ports", Json::array({{{"number", 80}, {"name", "http"}, {"protocol", "HTTP"}}})}}}};
+  };
+  const std::string all = std::string(kShop) + "serviceentries";
+  const Json ours = {{"app.kubernetes.io/managed-by", "ballast"}, {"ballast.dev/service", "web"}};
+  // A policy is in force a moment after it is there.
+  EXPECT_TRUE(
+      eventually([&] { return call("POST", all, entry("theirs", Json::object(), "a.example.com")) == 422; }));
+  EXPECT_EQ(call("POST", all, entry("web-ballast", ours, "api.shop.svc.cluster.local")), 422)
+      << "another's host";
+  EXPECT_EQ(call("POST", all, entry("web", ours, "web.shop.svc.cluster.local")), 422) << "another's name";
+  EXPECT_EQ(call("POST", all, entry("web-ballast", ours, "web.shop.svc.cluster.local")), 201);
+  EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"spec", {{"hosts", {"a.example.com"}}}}}), 422);
+  EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"spec", {{"exportTo", {"."}}}}}), 200);
+  EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
+  plane()->must("POST", all, entry("theirs", {{"app", "x"}}, "a.example.com"));
+  EXPECT_EQ(call("DELETE", all + "/theirs", nullptr), 422) << "a foreign object";
+  EXPECT_EQ(call("PATCH", all + "/theirs", {{"metadata", {{"labels", ours}}}}), 422) << "nor made ours first";
+  EXPECT_EQ(plane()->status_of("GET", all + "/theirs"), 200);
+}
+
+/// `kubectl delete -k` of the whole, with nothing done before: the rights go while all is managed.
+TEST_F(RightsTest, WithTheRightsAllThatWasWrittenGoes) {
+  auto collector = plane()->start_garbage_collector();
+  if (!collector) {
+    GTEST_SKIP() << "*** SKIPPED: " << collector.error().message;
+  }
+  start_web(2);
+  token_ = plane()->account_token("ballast");
+  actuate::IstioOptions options{.api = api()};
+  options.lease.holder = "uninstalled";
+  options.active = true;
+  auto sink = actuate::IstioSink::create(std::move(options));
+  ASSERT_TRUE(sink.ok());
+  ASSERT_TRUE((*sink)->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return weighted(); }));
+  for (const char* path :
+       {"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/ballast-writer", kWriterRoles}) {
+    plane()->must("DELETE", path);
+  }
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; }, seconds(60)));
+  std::printf("rights deleted -> nothing of ours in the cluster: %.1f s\n", seconds_since(begun));
+  EXPECT_TRUE(eventually([&] { return plain(); }));
+  (*sink)->flush();
+  EXPECT_EQ(entry_status(), 404);
+  const Ended again = plane()->install();
+  EXPECT_EQ(again.code, 0) << again.output;
 }
 
 }  // namespace

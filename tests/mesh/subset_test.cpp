@@ -54,7 +54,7 @@ TEST_F(MeshTest, VersionsAreWeighedByTheirRoute) {
 
   sink_->flush();
   EXPECT_EQ(route_status(), 404);
-  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+  EXPECT_TRUE(eventually([&] { return plain(); }));
   plane()->status_of("DELETE", kRules);
 }
 

@@ -50,7 +50,7 @@ class UnequalTest : public WholeTest {
       show(ballast, seconds_since(begun));
     }
     if (ballast) {
-      EXPECT_TRUE(routed_to_shadow()) << agent_->log();
+      EXPECT_TRUE(weighted()) << agent_->log();
       for (std::size_t i = 0; i < node_->pods().size(); ++i) {
         shares_[i] = share(node_->pods()[i]);
       }
@@ -58,7 +58,7 @@ class UnequalTest : public WholeTest {
     const auto outcome = load_->wait(kWarmupS);
     live_.settle();
     agent_.reset();  // hands back
-    EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+    EXPECT_TRUE(eventually([&] { return plain(); }));
     return {quantile(outcome.latencies_ms, 0.5), quantile(outcome.latencies_ms, 0.99), outcome.requests,
             outcome.failed};
   }
@@ -68,7 +68,7 @@ class UnequalTest : public WholeTest {
       return;
     }
     const bool due = live_.mode() == lab::LiveTable::Mode::kRedraw || static_cast<int>(now_s) % 5 == 0;
-    const std::string host = routed_to_shadow() ? kShadow : kWeb;
+    const std::string& host = kWeb;
     const auto requests = proxy_->requests(host);
     const auto weights = proxy_->weights(host);
     std::map<std::string, std::string> cgroups;

@@ -28,7 +28,7 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
     const double end = seconds_since(zero) + length_s;
     while (seconds_since(zero) < end) {
       lab::WeightPoint point{seconds_since(zero), {}};
-      for (const auto& [address, weight] : proxy_->weights(kShadow)) {
+      for (const auto& [address, weight] : proxy_->weights(kWeb)) {
         point.weights[address] = static_cast<int>(weight);
       }
       if (timeline.empty() || timeline.back().weights != point.weights) {
@@ -97,9 +97,8 @@ TEST_F(WholeTest, SigtermHandsEverythingBack) {
   const auto ended = agent_->process().wait(seconds(15));
   ASSERT_TRUE(ended.has_value()) << "still there\n" << agent_->log();
   EXPECT_EQ(ended->code, 0) << agent_->log();
-  EXPECT_EQ(route_status(), 404);
   EXPECT_EQ(entry_status(), 404);
-  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+  EXPECT_TRUE(eventually([&] { return plain(); }));
   const double back_s = seconds_since(begun);
   std::this_thread::sleep_for(seconds(1));
   const std::uint64_t failed = load_->stop();
@@ -114,15 +113,15 @@ TEST_F(WholeTest, AKilledLeadersOverrideIsRemovedByAnotherAgent) {
   std::this_thread::sleep_for(seconds(3));
   const auto begun = steady_clock::now();
   agent_->process().signal(SIGKILL);
-  EXPECT_TRUE(eventually([&] { return route_status() == 404; }, seconds(30))) << second_->log();
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; }, seconds(30))) << second_->log();
   const double gone_s = seconds_since(begun);
   const auto probe = [](Agent& agent) { return agent.ctl({"status", "--alive"}).code; };
   EXPECT_EQ(probe(*agent_), 1) << "the DaemonSet's probe of a dead agent";
   EXPECT_EQ(probe(*second_), 0);
-  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }, seconds(5)));
+  EXPECT_TRUE(eventually([&] { return plain(); }, seconds(5)));
   const double plain_s = seconds_since(begun);
   // The new leader begins anew with what it knows.
-  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << second_->log();
+  EXPECT_TRUE(eventually([&] { return weighted(); })) << second_->log();
   const std::uint64_t failed = load_->stop();
   std::printf("leader killed -> override gone %.1f s, plain route in Envoy %.1f s, %lu requests failed\n",
               gone_s, plain_s, failed);
@@ -140,10 +139,10 @@ TEST_F(WholeTest, WithEveryAgentKilledTheFirstThatComesBackRemovesTheOverride) {
   // As the kubelet does with a container that ended.
   agent_ = start_agent({.node = "node-b"});
   ASSERT_NE(agent_, nullptr);
-  EXPECT_TRUE(eventually([&] { return route_status() == 404; }, seconds(30))) << agent_->log();
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; }, seconds(30))) << agent_->log();
   const double gone_s = seconds_since(begun);
-  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }, seconds(5)));
-  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  EXPECT_TRUE(eventually([&] { return plain(); }, seconds(5)));
+  EXPECT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
   const std::uint64_t failed = load_->stop();
   std::printf("every agent killed, one started again -> override gone %.1f s, %lu requests failed\n", gone_s,
               failed);
@@ -156,17 +155,16 @@ TEST_F(WholeTest, AReleaseByHandHoldsWhileTheLeaderLives) {
   const Ended released = agent_->ctl({"release", "shop/web"});
   EXPECT_EQ(released.code, 0) << released.output;
   EXPECT_THAT(released.output, HasSubstr("released shop/web"));
-  EXPECT_EQ(route_status(), 404);
-  EXPECT_TRUE(eventually([&] { return routed_to_plain(); }));
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_TRUE(eventually([&] { return plain(); }));
   const double back_s = seconds_since(begun);
   std::this_thread::sleep_for(seconds(5));  // longer than the leader takes to look at its Lease
-  EXPECT_EQ(route_status(), 404) << "taken back against the operator's word\n" << agent_->log();
-  EXPECT_EQ(entry_status(), 404);
+  EXPECT_EQ(entry_status(), 404) << "taken back against the operator's word\n" << agent_->log();
   // The way back that `release` names itself.
   plane()->must("PATCH", kLease, {{"metadata", {{"annotations", {{"ballast.dev/released", nullptr}}}}}},
                 kube::kMergePatch);
   const auto taken = steady_clock::now();
-  EXPECT_TRUE(eventually([&] { return routed_to_shadow(); })) << agent_->log();
+  EXPECT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
   std::printf("annotation removed -> weighted again: %.1f s\n", seconds_since(taken));
   const std::uint64_t failed = load_->stop();
   std::printf("release by hand -> plain route in Envoy: %.1f s, %lu requests failed\n", back_s, failed);
@@ -189,6 +187,8 @@ std::map<std::string, Json> everything() {
                            "/apis/batch/v1/jobs",
                            "/apis/policy/v1/poddisruptionbudgets",
                            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                           "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+                           "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
                            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
                            "/apis/rbac.authorization.k8s.io/v1/roles",
                            "/apis/rbac.authorization.k8s.io/v1/rolebindings",
@@ -262,7 +262,7 @@ TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
   EXPECT_THAT(kube::text_at(status(*agent_), {"trouble"}), HasSubstr("401"));
   EXPECT_THAT(metric(), HasSubstr("ballast_trouble{of=\"sink\"} 1"));
   EXPECT_THAT(agent_->log(), HasSubstr("token refused or expired"));
-  EXPECT_EQ(route_status(), 200) << "balancing stays as it is";
+  EXPECT_EQ(entry_status(), 200) << "balancing stays as it is";
 
   fs::copy_file(plane()->account_token("ballast"), token, fs::copy_options::overwrite_existing);
   EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
@@ -272,10 +272,10 @@ TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
 
 TEST_F(WholeTest, AMissingPermissionIsNamedAndBalancingStaysAsItIs) {
   ASSERT_NO_FATAL_FAILURE(start_balanced(120, {.metrics = 19091}));
-  const std::string role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast";
+  const std::string role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-writer";
   const Json rules = plane()->must("GET", role).at("rules");
   plane()->must("PATCH", role, {{"rules", Json::array()}}, kube::kMergePatch);
-  // The next write, whatever it is.
+  // The next write, whatever it is; and membership cannot be written any more.
   node_->set_quota(node_->pods()[0], 0.05);
   EXPECT_TRUE(eventually([&] {
     return kube::text_at(status(*agent_), {"trouble"}).find("403 (permission missing") != std::string::npos;
@@ -283,7 +283,7 @@ TEST_F(WholeTest, AMissingPermissionIsNamedAndBalancingStaysAsItIs) {
   EXPECT_THAT(agent_->log(), HasSubstr("403 (permission missing"));
   const auto page = lab::http_get({"127.0.0.1", 19091}, "/metrics", 2000);
   EXPECT_THAT(page ? *page : "", HasSubstr("ballast_trouble{of=\"sink\"} 1"));
-  EXPECT_TRUE(routed_to_shadow());
+  EXPECT_TRUE(weighted());
   plane()->must("PATCH", role, {{"rules", rules}}, kube::kMergePatch);
   EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
       << agent_->log();

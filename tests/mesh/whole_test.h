@@ -47,7 +47,7 @@ class WholeTest : public MeshTest {
   double share(const std::string& pod) {
     double sum = 0;
     double own = 0;
-    for (const auto& [address, weight] : proxy_->weights(kShadow)) {
+    for (const auto& [address, weight] : proxy_->weights(kWeb)) {
       sum += weight;
       own += address == node_->address(pod) ? weight : 0;
     }
@@ -55,7 +55,7 @@ class WholeTest : public MeshTest {
   }
   /// Waits until traffic is weighted and the biggest pod has the most of it.
   bool balanced() {
-    return eventually([&] { return routed_to_shadow() && share(node_->pods()[0]) > 0.4; });
+    return eventually([&] { return weighted() && share(node_->pods()[0]) > 0.4; });
   }
   /// The unequal pods under load for so long, and an agent that has found their split.
   void start_balanced(double load_s, const AgentOptions& options = {}) {

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/actuate/istio/istiod_probe.h"
 #include "agent/actuate/istio/plan.h"
 #include "agent/actuate/istio/service_reconciler.h"
 #include "agent/actuate/istio/writer.h"
@@ -26,6 +27,11 @@ constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
 constexpr milliseconds kFlushTime{12'000};
 /// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
 constexpr double kDebounceS = 0.1;
+/// The leader's watches of membership: short, so that none is ever silent for long (agent/kube/watch.h).
+constexpr kube::CatalogOptions kMembership{.watch_length = std::chrono::seconds(5),
+                                           .silence = std::chrono::seconds(7)};
+/// Who has not heard of membership for so long while the API server answers otherwise hands back.
+constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
 
 }  // namespace
 
@@ -34,23 +40,40 @@ struct IstioSink::State {
       : options(std::move(o)),
         reader(std::move(r)),
         writer(std::move(w)),
-        catalog(std::make_unique<kube::Catalog>(*reader)),
+        labels(std::make_unique<kube::Catalog>(*reader, kube::CatalogOptions{.slices = false})),
         lease(*writer, options.lease),
-        reconciler(*writer, {.domain = options.cluster_domain,
+        reconciler(*writer, {.plan = {.domain = options.cluster_domain,
+                                      .lease = options.lease.ns + "." + options.lease.name,
+                                      .owner_name = options.owner_role},
+                             .may_write = [this] { return lease.valid_until() > SystemClock().now(); },
                              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
                              .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
                              .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
                              .weights_per_s = options.weights_per_s,
                              .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
-    catalog->on_change([this] { wake(true); });
     thread = std::thread([this] { run(); });
+    if (options.active && !options.istiod.empty()) {
+      probe = std::make_unique<istio::IstiodProbe>(
+          istio::IstiodProbe::Options{.istiod = options.istiod},
+          [this] {
+            const std::lock_guard lock(mutex);
+            return sample;
+          },
+          [this](istio::Takes takes) {
+            {
+              const std::lock_guard lock(mutex);
+              own_host = takes == istio::Takes::kYes;
+            }
+            wake(true);
+          });
+    }
   }
   ~State() {
+    probe.reset();
     stop();
     reader->stop();
     // Their threads call us: they end before what they call on.
     set_leader_watches(nullptr);
-    catalog.reset();
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -58,17 +81,20 @@ struct IstioSink::State {
   /// What only the leader looks at: on five thousand nodes nobody else may be told of every weight.
   struct LeaderWatches {
     std::unique_ptr<kube::Client> reader;
+    std::unique_ptr<kube::Catalog> catalog;
+    MonotonicNs begun = 0;
     std::vector<std::unique_ptr<kube::Watch>> watches;
   };
   void look();
   void set_leader_watches(std::unique_ptr<LeaderWatches> now);
-  void watch(LeaderWatches& to, const std::string& kind, const std::string& plural, const std::string& query);
+  void watch(LeaderWatches& to, const std::string& kind, const std::string& path, const std::string& query);
   void see(const std::string& kind, const Json& object);
   void wake(bool membership);
   void stop();
   void run();
   MonotonicNs lease_step(MonotonicNs now);
   bool ready() const;
+  bool deaf(MonotonicNs now) const;
   MonotonicNs burst(MonotonicNs now);
   istio::Wanted wanted();
   void note_written();
@@ -78,7 +104,7 @@ struct IstioSink::State {
   const IstioOptions options;
   std::unique_ptr<kube::Client> reader;
   std::unique_ptr<kube::Client> writer;
-  std::unique_ptr<kube::Catalog> catalog;
+  std::unique_ptr<kube::Catalog> labels;  ///< of Services, which every agent goes by
 
   mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
   std::condition_variable news;
@@ -95,22 +121,27 @@ struct IstioSink::State {
   MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
   std::unique_ptr<LeaderWatches> leader_watches;  ///< null while we do not lead; set by the thread alone
   std::map<std::string, istio::ConflictingRoute> conflicting_routes;
-  std::map<std::string, Json> seen;
+  std::map<std::string, istio::Owned> seen;
   std::set<std::string> released;
   std::string leader;
   std::string lease_trouble;
   std::string write_trouble;
+  Json sample;           ///< for the probe
+  bool own_host = true;  ///< false: seen not to take
 
   // The thread's own.
   kube::LeaderLease lease;
   istio::ServiceReconciler reconciler;
   std::string swept;  ///< the lapsed holder whose overrides were removed
   bool sweep_due = false;
+  bool refused = false;         ///< the Lease was, by the API server
+  MonotonicNs answered_at = 0;  ///< the last look at the Lease that was answered
   std::atomic<bool> leads{false};
   std::atomic<std::uint64_t> writes{0};
   std::atomic<std::uint64_t> bursts{0};
   std::atomic<double> write_s{0.01};
   std::thread thread;
+  std::unique_ptr<istio::IstiodProbe> probe;
 };
 
 void IstioSink::State::look() {
@@ -120,9 +151,14 @@ void IstioSink::State::look() {
   }
   auto now = std::make_unique<LeaderWatches>();
   now->reader = std::move(*client);
-  watch(*now, "VirtualService", "virtualservices", "");
-  watch(*now, "DestinationRule", "destinationrules", "");
-  watch(*now, "ServiceEntry", "serviceentries",
+  now->begun = SystemClock().now();
+  now->catalog = std::make_unique<kube::Catalog>(*now->reader, kMembership);
+  now->catalog->on_change([this] { wake(true); });
+  const std::string istio = "/apis/networking.istio.io/v1/";
+  watch(*now, "VirtualService", istio + "virtualservices", "");
+  watch(*now, "DestinationRule", istio + "destinationrules", "");
+  watch(*now, "HTTPRoute", "/apis/gateway.networking.k8s.io/v1/httproutes", "");
+  watch(*now, "ServiceEntry", istio + "serviceentries",
         "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
   set_leader_watches(std::move(now));
 }
@@ -143,7 +179,7 @@ void IstioSink::State::set_leader_watches(std::unique_ptr<LeaderWatches> now) {
   }
 }
 
-void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const std::string& plural,
+void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const std::string& path,
                              const std::string& query) {
   kube::WatchHandler handler{[this, kind](const Json& object) { see(kind, object); },
                              [this, kind](const std::string& key) {
@@ -155,21 +191,21 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
                              // quiet for which istiod waits.
                              [this, kind] { wake(kind != "ServiceEntry"); }};
   to.watches.push_back(std::make_unique<kube::Watch>(
-      *to.reader, kube::WatchOptions{.path = "/apis/networking.istio.io/v1/" + plural, .query = query},
+      *to.reader, kube::WatchOptions{.path = path, .query = query, .optional = kind == "HTTPRoute"},
       std::move(handler)));
 }
 
 void IstioSink::State::see(const std::string& kind, const Json& object) {
   const std::string key = kind + " " + kube::key_of(object);
-  const bool ours =
-      kube::text_at(object, {"metadata", "labels", istio::kManagedByLabel}) == istio::kManagedBy;
+  const bool ours = istio::ours(object, options.lease.ns + "." + options.lease.name);
   auto conflicting_route =
       kind == "ServiceEntry" ? std::nullopt : istio::parse_conflicting_route(kind, object);
   const std::lock_guard lock(mutex);
   conflicting_routes.erase(key);
   seen.erase(key);
   if (ours) {
-    seen[key] = kube::at(object, {"spec"});
+    seen[key] = istio::owned_of(object);
+    seen[key].own_host = seen[key].own_host && kind == "ServiceEntry";
   } else if (conflicting_route) {
     conflicting_routes[key] = std::move(*conflicting_route);
   }
@@ -195,7 +231,7 @@ void IstioSink::State::stop() {
 }
 
 bool IstioSink::State::ready() const {
-  return catalog->synced() && leader_watches != nullptr &&
+  return leader_watches != nullptr && leader_watches->catalog->synced() &&
          std::all_of(leader_watches->watches.begin(), leader_watches->watches.end(),
                      [](const auto& watch) { return watch->synced(); });
 }
@@ -204,6 +240,8 @@ bool IstioSink::State::ready() const {
 MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   const Result<kube::LeaseView> view = lease.step(now, options.active);
   complain(lease_trouble, view ? "" : view.error().message);
+  refused = !view && view.error().kind == Error::Kind::kPrivilege;
+  answered_at = view ? now : answered_at;
   if (view) {
     {
       const std::lock_guard lock(mutex);
@@ -263,14 +301,15 @@ std::string IstioSink::State::trouble() const {
           return said;
         }
       }
+      return leader_watches->catalog->trouble();
     }
   }
-  return catalog->trouble();
+  return {};
 }
 
 istio::Wanted IstioSink::State::wanted() {
   istio::Wanted out;
-  out.services = catalog->services();
+  out.services = leader_watches->catalog->services();
   const std::lock_guard lock(mutex);
   out.released = released;
   out.weights = weights;
@@ -279,7 +318,18 @@ istio::Wanted IstioSink::State::wanted() {
     out.conflicting_routes.push_back(conflicting_route);
   }
   out.seen = seen;
+  out.own_host = own_host;
+  istio::lend_weights(out.services, out.weights);
   return out;
+}
+
+/// Has membership not been heard of for too long, though the API server answers?
+bool IstioSink::State::deaf(MonotonicNs now) const {
+  if (leader_watches == nullptr || now - answered_at > kDeaf) {
+    return false;
+  }
+  const MonotonicNs heard = std::max(leader_watches->catalog->heard(), leader_watches->begun);
+  return now > heard && now - heard > kDeaf;
 }
 
 /// One burst of writes; returns when the next is due without news, 0 for none.
@@ -293,23 +343,37 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     }
     sweep_due = false;
   }
-  if (lease.valid_until() > now && options.active) {
+  const bool leading = lease.valid_until() > now;
+  const bool unable = leading ? deaf(now) : refused || !options.active;
+  if (unable) {
+    if (reconciler.managed() > 0) {
+      spdlog::warn("handing back reason=\"{}\"",
+                   leading ? "membership was not heard of for 10 s" : trouble());
+      next = reconciler.hand_back(now, now + kBurstTime) ? 0 : now + 500 * kMs;
+    }
+    next = leading ? now + 500 * kMs : next;
+  } else if (leading) {
     if (!ready()) {
       return now + 100 * kMs;
     }
     // The Lease has to be renewed between two bursts.
     const istio::Wanted given = wanted();
-    next = reconciler.reconcile(given, now, std::min(lease.valid_until(), now + kBurstTime));
+    next = reconciler.reconcile(given, now, std::min(lease.valid_until(), now + kBurstTime), [this] {
+      const std::lock_guard lock(mutex);
+      return membership_news;
+    });
     std::map<std::string, Taken> answers;
     for (const auto& [service, of_service] : given.weights) {
       answers[service] = {of_service, reconciler.answer(service, of_service)};
     }
     const std::lock_guard lock(mutex);
     taken = std::move(answers);
-  } else if (!options.active && reconciler.managed() > 0) {
-    next = reconciler.hand_back(now) ? 0 : now + 500 * kMs;
   }
   complain(write_trouble, reconciler.trouble());
+  {
+    const std::lock_guard lock(mutex);
+    sample = leading ? reconciler.sample(now) : Json();
+  }
   if (reconciler.writes() != writes) {
     writes = reconciler.writes();
     ++bursts;
@@ -385,7 +449,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
   istio::Weights by_address;
   bool tripped = false;
   for (const guard::WeightedEndpoint& endpoint : weights.endpoints()) {
-    by_address[endpoint.address] = endpoint.weight;
+    by_address[{endpoint.address, endpoint.port}] = endpoint.weight;
     tripped = tripped || (endpoint.reasons & guard::kTripped) != 0;
   }
   const std::string key = weights.service().ns + "/" + weights.service().name;
@@ -436,9 +500,9 @@ void IstioSink::flush() {
 guard::Word IstioSink::word(const spec::ServiceId& id) const {
   const std::string key = id.ns + "/" + id.name;
   guard::Word word{.mode = guard::Mode::kOff,
-                   .why = state_->catalog->synced() ? std::string("no label ") + kube::kModeLabel
-                                                    : "Services are not read yet"};
-  if (const auto service = state_->catalog->service(key)) {
+                   .why = state_->labels->synced() ? std::string("no label ") + kube::kModeLabel
+                                                   : "Services are not read yet"};
+  if (const auto service = state_->labels->service(key)) {
     word.mode = service->mode == "active"   ? guard::Mode::kActive
                 : service->mode == "shadow" ? guard::Mode::kShadow
                                             : guard::Mode::kOff;

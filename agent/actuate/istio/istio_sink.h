@@ -17,6 +17,12 @@ struct IstioOptions {
   /// false (mode off or shadow): nothing is ever adopted; overrides that a dead leader left are removed.
   bool active = false;
   std::string cluster_domain = "cluster.local";
+  /// The ClusterRole that lets us write Istio's objects owns them: when it goes, with `kubectl delete -k` or
+  /// by an operator's hand, Kubernetes' garbage collector removes them, whether or not we live.
+  std::string owner_role = "ballast-writer";
+  /// HOST:PORT of istiod's plain xDS port, where it is asked whether entries of own hosts take
+  /// (istio/istiod_probe.h). Where it does not answer that goes unverified; empty: it is not asked.
+  std::string istiod = "istiod.istio-system.svc:15010";
   /// Changes of weights alone, for all Services together; twice as many at once. Membership has no budget.
   double weights_per_s = 50;
   /// Least time between the end of one burst of weights and the next, which is no less than the burst took.
@@ -42,20 +48,27 @@ struct IstioOptions {
     s.text("cluster_domain", cluster_domain, "DOMAIN", "of the cluster's Services", options::not_empty);
     s.number("weights_per_s", weights_per_s, 0.1, 1000, "/s",
              "weights that the leader writes, all Services together");
+    s.text("istiod", istiod, "HOST:PORT",
+           "istiod's plain xDS port, asked whether weights of a Service's own host take; empty: not asked");
   }
 };
 
 /// Publishes weights through Istio's own objects (istio/plan.h): a Service that opts in by the label
-/// ballast.dev/mode=active gets a shadow ServiceEntry with our weights and a VirtualService that leads to it.
+/// ballast.dev/mode=active gets ServiceEntries of its own host with our weights; by the annotation
+/// ballast.dev/by: route, or where the first was seen not to take, entries of a shadow host and a
+/// VirtualService that leads to it.
 ///
 /// One writer in the cluster: the holder of the Lease. The others keep watch. When the holder has not
 /// renewed for the Lease's duration, one of them takes it and first removes every override, so that
-/// traffic is the plain Service's again; then it begins anew with its own weights.
+/// traffic is the plain Service's again; then it begins anew with its own weights. Every write carries the
+/// uid and version that it was decided on, so that a deposed leader's does not land; one that does is
+/// removed.
 ///
-/// Membership is the EndpointSlices', mirrored at once whatever the loop does; publish() gives
-/// weights only, by address. A Service that cannot be managed (istio/plan.h, judge) is left as it is and
-/// told why by an Event. A Service is handed back (route away, then the shadow) when it opts out, is
-/// released by `ballastctl release`, has no ready endpoint, loses its weights, or when we stop.
+/// Membership is the EndpointSlices', mirrored at once whatever the loop does, and never a pod without the
+/// identity that istiod would give it; publish() gives weights only, by address and port. A Service that
+/// cannot be managed (istio/plan.h, judge) is left as it is and told why by an Event. A Service is handed
+/// back when it opts out, is released by `ballastctl release`, has no ready endpoint, loses its weights, when
+/// we stop, and when its membership could not be kept up for three seconds, or was not heard of for ten.
 ///
 /// While the API server is away, what is in force stays in force. Thread-safe.
 class IstioSink final : public WeightSink {

@@ -5,17 +5,19 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/kube/catalog.h"
 
 /// What Ballast writes for one Service, as pure functions of what the API server said.
 ///
-/// A shadow ServiceEntry (own host, STATIC, inline endpoints with our weights) and one VirtualService
-/// that routes the Service's host to it. Measured with istiod 1.32-dev: a change of
-/// `endpoints[].weight` is an EDS-only push, and inline endpoints leave the pods' own sidecars their
-/// Kubernetes service, which a WorkloadEntry on a pod's address does not. Weight 0 is never written:
-/// Istio reads 0 as 1.
+/// By the Service's own host (Way::kOwnHost): ServiceEntries of that host in the Service's namespace, STATIC,
+/// with inline endpoints. istiod merges them with the Service's own endpoints, ours first, and Envoy keeps
+/// the first of two endpoints with one address: every cluster of the host has our weights, subsets and
+/// gateways included, and no cluster, listener or route changes. Or, by route (Way::kRoute): ServiceEntries
+/// of a shadow host, and a VirtualService that leads to it. Measured with istiod 1.32-dev: a change of
+/// `endpoints[].weight` is an EDS-only push. Weight 0 is never written: Istio reads 0 as 1.
 namespace ballast::actuate::istio {
 
 using kube::Json;
@@ -23,6 +25,22 @@ using kube::Json;
 inline constexpr const char* kManagedByLabel = "app.kubernetes.io/managed-by";
 inline constexpr const char* kManagedBy = "ballast";
 inline constexpr const char* kFieldManager = "ballast";
+
+/// Which Ballast of the cluster an object belongs to: NAMESPACE.NAME of its Lease.
+inline constexpr const char* kLeaseLabel = "ballast.dev/lease";
+inline constexpr const char* kServiceLabel = "ballast.dev/service";
+
+/// What is the same for all Services.
+struct PlanOptions {
+  std::string domain = "cluster.local";
+  std::string lease;       ///< for kLeaseLabel; empty: not written
+  std::string owner_name;  ///< ClusterRole whose end takes our objects along; empty: none
+  std::string owner_uid;
+  std::size_t entry_endpoints = 500;  ///< more are split over several ServiceEntries, far below etcd's limit
+};
+
+/// How weights are written.
+enum class Way { kOwnHost, kRoute, kSubset };
 
 /// A version of a Service, as a DestinationRule names it.
 struct Subset {
@@ -32,7 +50,7 @@ struct Subset {
 
 /// Somebody else's object that says how traffic to a host goes.
 struct ConflictingRoute {
-  std::string kind;  ///< VirtualService or DestinationRule
+  std::string kind;  ///< VirtualService, DestinationRule or HTTPRoute
   std::string ns;
   std::string name;
   std::vector<std::string> hosts;    ///< as written: short, full or with a leading wildcard
@@ -49,43 +67,61 @@ struct Refusal {
 
 /// The Service's host, its spelling in the mesh: web.shop.svc.cluster.local.
 std::string service_host(const kube::Service& service, const std::string& domain);
+/// What shadow hosts end with.
+inline constexpr const char* kShadowDomain = ".ballast.internal";
 /// web.shop.ballast.internal
 std::string shadow_host(const kube::Service& service);
-/// Name of both objects, in the Service's namespace.
+/// Name of the VirtualService and of the first ServiceEntry, in the Service's namespace.
 std::string object_name(const kube::Service& service);
+
+/// The way that the Service's annotation asks for, or the best that is left: the own host unless `own_host`
+/// is false (it was seen not to take), or the Service's port has no name, which a ServiceEntry's has to have.
+Way way_of(const kube::Service& service, bool own_host);
 
 /// Subsets of the DestinationRule of the Service's host; empty when there is none.
 std::vector<Subset> subsets_of(const kube::Service& service,
                                const std::vector<ConflictingRoute>& conflicting_routes,
                                const std::string& domain);
-inline bool by_subset(const kube::Service& service) {
-  return service.by == "subset";
-}
-
-/// nullopt: it can be managed. Modes off and shadow are no refusals.
-std::optional<Refusal> judge(const kube::Service& service,
+/// nullopt: it can be managed in this way. Modes off and shadow are no refusals.
+std::optional<Refusal> judge(const kube::Service& service, Way way,
                              const std::vector<ConflictingRoute>& conflicting_routes,
                              const std::string& domain);
 
-/// What a pod brings along: its labels keep mTLS (security.istio.io/tlsMode) and telemetry as they
-/// are for the plain Service.
+/// Who a pod is to Istio: its labels and service account decide about mTLS, subsets and telemetry.
 struct PodFacts {
   std::map<std::string, std::string> labels;
   std::string service_account;
+  bool ambient = false;  ///< its traffic goes through ztunnel
+  bool gone = false;     ///< the API server does not know it (any more)
 };
 
 struct Facts {
-  std::map<std::string, PodFacts> pods;           ///< by uid
-  std::map<std::string, std::string> localities;  ///< by node: region/zone/subzone
+  /// By uid; of endpoints that name no pod by address, and `gone` where no pod has it.
+  std::map<std::string, PodFacts> pods;
+  std::map<std::string, std::string> localities;  ///< by node, as istiod writes it: region/zone/subzone
 };
+/// The key of an endpoint's pod in Facts::pods.
+inline const std::string& pod_key(const kube::Endpoint& endpoint) {
+  return endpoint.uid.empty() ? endpoint.address : endpoint.uid;
+}
+/// Is all known that istiod would say of the endpoint? Only then may it be written.
+bool identified(const kube::Endpoint& endpoint, const Facts& facts);
 
-/// Weight by address. What it does not name gets the weight of a fair share.
-using Weights = std::map<std::string, std::uint32_t>;
+/// Weight by address and port. What it does not name gets the weight of a fair share.
+using Weights = std::map<std::pair<std::string, std::uint16_t>, std::uint32_t>;
+std::uint32_t weight_of(const kube::Endpoint& endpoint, const Weights& weights);
 
-/// The inline endpoints: those of the Service that are ready, by address.
-Json endpoints_json(const kube::Service& service, const Weights& weights, const Facts& facts);
-Json service_entry(const kube::Service& service, const Json& endpoints);
-Json virtual_service(const kube::Service& service, const std::string& domain);
+/// A Service that has no weights of its own, since its pods are measured as those of another Service of its
+/// namespace, gets theirs: a pod has one capacity, whoever sends to it.
+void lend_weights(const std::vector<kube::Service>& services, std::map<std::string, Weights>& weights);
+
+/// The ServiceEntries for the endpoints that are ready and identified, by name. Endpoints that serve
+/// different ports of the Service are in different entries, because Istio gives every endpoint of an entry
+/// all its ports. Of many endpoints each entry has its share, and one keeps its entry while the number of
+/// entries stays.
+std::map<std::string, Json> service_entries(const kube::Service& service, Way way, const Weights& weights,
+                                            const Facts& facts, const PlanOptions& options);
+Json virtual_service(const kube::Service& service, const PlanOptions& options);
 
 /// Of one hundred, what each subset's ready pods weigh together: largest remainders, and 1 at least where
 /// there is a ready pod. Subsets without one are left out, since Istio would route to nobody. A Refusal when
@@ -97,7 +133,7 @@ struct SubsetShares {
 SubsetShares subset_shares(const kube::Service& service, const std::vector<Subset>& subsets,
                            const Weights& weights, const Facts& facts);
 /// Routes the Service's host to its own subsets.
-Json virtual_service(const kube::Service& service, const std::string& domain,
+Json virtual_service(const kube::Service& service, const PlanOptions& options,
                      const std::map<std::string, int>& shares);
 
 }  // namespace ballast::actuate::istio

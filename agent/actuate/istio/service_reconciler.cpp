@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <tuple>
 #include <utility>
 
 #include "agent/kube/events.h"
@@ -11,35 +13,91 @@
 namespace ballast::actuate::istio {
 namespace {
 
-constexpr MonotonicNs kFactsPause = 500'000'000ULL;
-constexpr std::size_t kMaxPods = 200'000;  ///< facts of pods that are long gone are forgotten with the rest
+constexpr MonotonicNs kFactsPause = 300'000'000ULL;
+constexpr std::size_t kSpareFacts = 1000;  ///< of pods that are gone
 
-/// Facts that a ready endpoint needs and that are not known yet.
-bool wants_facts(const kube::Service& service, const Facts& facts) {
-  return std::any_of(service.endpoints.begin(), service.endpoints.end(), [&](const kube::Endpoint& endpoint) {
-    const bool pod_unknown = !endpoint.uid.empty() && !facts.pods.contains(endpoint.uid);
-    return endpoint.ready &&
-           (pod_unknown || (!endpoint.node.empty() && !facts.localities.contains(endpoint.node)));
+/// Is it one that a proxy would send to?
+bool serves(const kube::Service& service, const kube::Endpoint& endpoint) {
+  return endpoint.ready &&
+         std::any_of(service.ports.begin(), service.ports.end(),
+                     [&](const kube::ServicePort& port) { return endpoint.ports.contains(port.name); });
+}
+
+bool all_identified(const kube::Service& service, const Facts& facts) {
+  return std::all_of(service.endpoints.begin(), service.endpoints.end(), [&](const kube::Endpoint& endpoint) {
+    return !serves(service, endpoint) || identified(endpoint, facts);
   });
 }
 
-/// Are the endpoints the same but for their weights?
+/// All of its pods, of which there is one at least.
+bool all_ambient(const kube::Service& service, const Facts& facts) {
+  bool any = false;
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    const auto pod = facts.pods.find(pod_key(endpoint));
+    if (endpoint.ready && (pod == facts.pods.end() || !pod->second.ambient)) {
+      return false;
+    }
+    any = any || endpoint.ready;
+  }
+  return any;
+}
+
+const Json& endpoints_of(const Json& spec) {
+  return kube::at(spec, {"endpoints"});
+}
+
+/// Are two specs the same but for their endpoints' weights?
 bool only_weights(const Json& a, const Json& b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](Json one, Json other) {
-           one.erase("weight");
-           other.erase("weight");
-           return one == other;
+  const Json& from = endpoints_of(a);
+  const Json& to = endpoints_of(b);
+  if (!from.is_array() || from.size() != to.size() || a.size() != b.size()) {
+    return false;
+  }
+  for (const auto& [key, value] : b.items()) {
+    if (key != "endpoints" && (!a.contains(key) || a.at(key) != value)) {
+      return false;
+    }
+  }
+  return std::equal(from.begin(), from.end(), to.begin(), [](Json one, Json other) {
+    one.erase("weight");
+    other.erase("weight");
+    return one == other;
+  });
+}
+
+bool only_weights(const std::map<std::string, Object>& have, const std::map<std::string, Json>& wanted) {
+  return have.size() == wanted.size() &&
+         std::equal(have.begin(), have.end(), wanted.begin(), [](const auto& one, const auto& other) {
+           return one.first == other.first && !one.second.uid.empty() &&
+                  only_weights(one.second.spec, other.second.at("spec"));
          });
 }
 
-/// Of two lists that only_weights() holds for: does no weight change by more than `most` of its logarithm?
-bool is_small(const Json& a, const Json& b, double most) {
-  const auto weight = [](const Json& endpoint) { return endpoint.at("weight").get<double>(); };
-  const bool equal =
-      std::all_of(b.begin(), b.end(), [&](const Json& e) { return weight(e) == weight(b[0]); });
-  return !equal && std::equal(a.begin(), a.end(), b.begin(), [&](const Json& one, const Json& other) {
-    return std::abs(std::log(weight(other) / weight(one))) <= most;
-  });
+bool same(const std::map<std::string, Object>& have, const std::map<std::string, Json>& wanted) {
+  return have.size() == wanted.size() &&
+         std::equal(have.begin(), have.end(), wanted.begin(), [](const auto& one, const auto& other) {
+           return one.first == other.first && one.second.spec == other.second.at("spec");
+         });
+}
+
+/// Of what only_weights() holds for: does no weight change by more than `most` of its logarithm? Back to
+/// equal weights is never small.
+bool is_small(const std::map<std::string, Object>& have, const std::map<std::string, Json>& wanted,
+              double most) {
+  bool equal = true;
+  bool small = true;
+  double first = 0;
+  for (const auto& [name, object] : wanted) {
+    const Json& from = endpoints_of(have.at(name).spec);
+    const Json& to = endpoints_of(object.at("spec"));
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const double now = to[i].at("weight").get<double>();
+      first = first == 0 ? now : first;
+      equal = equal && now == first;
+      small = small && std::abs(std::log(now / from[i].at("weight").get<double>())) <= most;
+    }
+  }
+  return small && !equal;
 }
 
 std::string selector_text(const kube::Service& service) {
@@ -53,7 +111,14 @@ std::string selector_text(const kube::Service& service) {
 }  // namespace
 
 ServiceReconciler::ServiceReconciler(kube::Client& client, ReconcilerOptions options)
-    : client_(client), writer_(client), options_(std::move(options)), tokens_(options_.weights_burst) {}
+    : client_(client),
+      writer_(client, options.plan.lease),
+      options_(std::move(options)),
+      tokens_(options_.weights_burst) {
+  if (options_.may_write) {
+    writer_.may_write = options_.may_write;
+  }
+}
 
 Status ServiceReconciler::noted(const std::string& what, Status status) {
   // What only an operator can mend is said by an Event at the Service.
@@ -89,12 +154,21 @@ void ServiceReconciler::say(const kube::Service& service, bool warning, const st
   }
 }
 
-/// false while something that mTLS or locality needs could not be read.
-bool ServiceReconciler::learn_facts(const kube::Service& service, MonotonicNs now) {
-  if (facts_.pods.size() > kMaxPods) {
-    facts_.pods.clear();
+/// Reads what mTLS, subsets and localities need of the pods that are new, and now and then of all again.
+bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, MonotonicNs now) {
+  if (held.refreshed == 0) {
+    held.refreshed = now;
+  } else if (now - held.refreshed > options_.refresh_ns) {
+    held.refreshed = now;
+    std::ignore = noted("pods", writer_.refresh_labels(service, facts_));
+    for (const kube::Endpoint& endpoint : service.endpoints) {
+      if (const auto pod = facts_.pods.find(pod_key(endpoint));
+          pod != facts_.pods.end() && pod->second.gone) {
+        facts_.pods.erase(pod);
+      }
+    }
   }
-  if (!wants_facts(service, facts_)) {
+  if (all_identified(service, facts_)) {
     return true;
   }
   MonotonicNs& asked = facts_asked_[service.key()];
@@ -102,21 +176,49 @@ bool ServiceReconciler::learn_facts(const kube::Service& service, MonotonicNs no
     due(asked + kFactsPause);
     return false;
   }
-  asked = now;
-  for (const Status& read :
-       {noted("pods", writer_.read_pods(service, facts_)), noted("nodes", writer_.read_nodes(facts_))}) {
-    if (!read) {
-      spdlog::warn("pods and nodes not read service={} reason=\"{}\"", service.key(), read.error().message);
-      due(asked + kFactsPause);
-      return false;
+  // One that the API server did not know is asked for again: a slice may tell of a pod before the pods do.
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    const auto pod = facts_.pods.find(endpoint.uid);
+    if (endpoint.ready && pod != facts_.pods.end() && pod->second.gone) {
+      facts_.pods.erase(pod);
     }
   }
-  // A pod that was gone before we asked must not be asked for again and again.
-  for (const kube::Endpoint& endpoint : service.endpoints) {
-    facts_.localities.try_emplace(endpoint.node);
-    facts_.pods.try_emplace(endpoint.uid);
+  const Status pods = noted("pods", writer_.read_pods(service, facts_));
+  const Status nodes = noted("nodes", writer_.read_nodes(service, facts_));
+  for (const Status& read : {pods, nodes}) {
+    if (!read) {
+      spdlog::warn("pods and nodes not read service={} reason=\"{}\"", service.key(), read.error().message);
+    }
   }
-  return true;
+  const bool known = all_identified(service, facts_);
+  asked = known ? 0 : now;
+  if (!known) {
+    due(now + kFactsPause);
+  }
+  return known;
+}
+
+/// Memory is that of the endpoints that are managed, not of all that ever were.
+void ServiceReconciler::forget_facts(const Wanted& wanted) {
+  std::size_t live = 0;
+  for (const kube::Service& service : wanted.services) {
+    live += service.endpoints.size();
+  }
+  if (facts_.pods.size() <= 2 * live + kSpareFacts && facts_.localities.size() <= 2 * live + kSpareFacts) {
+    return;
+  }
+  Facts kept;
+  for (const kube::Service& service : wanted.services) {
+    for (const kube::Endpoint& endpoint : service.endpoints) {
+      if (auto pod = facts_.pods.extract(pod_key(endpoint))) {
+        kept.pods.insert(std::move(pod));
+      }
+      if (auto node = facts_.localities.extract(endpoint.node)) {
+        kept.localities.insert(std::move(node));
+      }
+    }
+  }
+  facts_ = std::move(kept);
 }
 
 bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Status& status,
@@ -125,126 +227,233 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
     return false;
   }
   held.retry = now + options_.retry_ns;
-  due(held.retry);
+  held.why = status.error().message;
   if (status.error().kind == Error::Kind::kUsage) {
     held.retry = now + 10 * options_.retry_ns;
     say(service, true, "WriteRefused", status.error().message);
   } else {
     spdlog::warn("istio write failed service={} reason=\"{}\"", service.key(), status.error().message);
   }
+  due(held.retry);
   return true;
 }
 
-void ServiceReconciler::adopt(const kube::Service& service, Held& held, const Json& endpoints,
-                              MonotonicNs now) {
-  const Json entry = service_entry(service, endpoints);
-  if (fail(service, held, counted(service.key(), writer_.apply(entry)), now)) {
-    return;
+Status ServiceReconciler::put(const kube::Service& service, const Json& wanted, Object& have) {
+  bool changed = false;
+  const Status done = counted(service.key(), writer_.put(wanted, have, changed));
+  if (changed) {
+    say(service, true, "ChangedByOthers",
+        kube::text_at(wanted, {"kind"}) + " " + kube::key_of(wanted) +
+            " was changed by somebody else and is written again; take the label " + kube::kModeLabel +
+            " from the Service before you change it");
   }
-  held.phase = Phase::kShadow;
-  held.since = now;
-  held.written = now;
-  held.endpoints = endpoints;
-  held.shares.clear();
-  due(now + options_.settle_ns);
+  return done;
+}
+
+/// Every entry that is not as it should be, then away with those that should not be. False when one failed.
+bool ServiceReconciler::write_entries(const kube::Service& service, Held& held,
+                                      const std::map<std::string, Json>& entries, MonotonicNs now) {
+  bool whole = true;
+  for (const auto& [name, object] : entries) {
+    Object& have = held.entries[name];
+    if (have.uid.empty() || have.spec != object.at("spec")) {
+      whole = !fail(service, held, put(service, object, have), now) && whole;
+      held.written = now;
+    }
+  }
+  for (auto have = held.entries.begin(); have != held.entries.end();) {
+    if (entries.contains(have->first)) {
+      ++have;
+      continue;
+    }
+    const Status gone =
+        counted(service.key(), writer_.remove("ServiceEntry", held.ns, have->first, have->second.uid));
+    whole = !fail(service, held, gone, now) && whole;
+    have = gone ? held.entries.erase(have) : std::next(have);
+  }
+  return whole;
 }
 
 bool ServiceReconciler::write_route(const kube::Service& service, Held& held, const Json& route,
                                     MonotonicNs now) {
-  if (fail(service, held, counted(service.key(), writer_.apply(route)), now)) {
+  if (!held.route) {
+    held.route.emplace();
+  }
+  if (fail(service, held, put(service, route, *held.route), now)) {
     return false;
   }
-  held.phase = Phase::kRouted;
+  held.phase = Phase::kHeld;
   held.since = now;
   held.written = now;
-  held.route_spec = route["spec"];
   return true;
 }
 
-void ServiceReconciler::route(const kube::Service& service, Held& held, MonotonicNs now) {
-  if (write_route(service, held, virtual_service(service, options_.domain), now)) {
-    say(service, false, "Managed",
-        "traffic to " + service_host(service, options_.domain) + " is weighted by Ballast through " +
-            shadow_host(service) + "; `ballastctl release` gives it back");
+std::string ServiceReconciler::managed_message(const kube::Service& service, const Held& held) const {
+  const std::string host = service_host(service, options_.plan.domain);
+  const std::string release = "; `ballastctl release` gives it back";
+  switch (held.way) {
+    case Way::kOwnHost:
+      return "the endpoints of " + host + " are weighted by Ballast, for sidecars, subsets and gateways" +
+             release;
+    case Way::kRoute:
+      return "traffic to " + host + " is weighted by Ballast through " + shadow_host(service) + release;
+    default:
+      return "traffic to the subsets of " + host + " is weighted by Ballast" + release;
   }
 }
 
-void ServiceReconciler::update(const kube::Service& service, Held& held, const Json& endpoints,
-                               MonotonicNs now) {
-  if (endpoints == held.endpoints) {
-    return;
-  }
-  bool gone = false;
-  const Status patched = counted(service.key(), writer_.patch_endpoints(held.ns, held.name, endpoints, gone));
-  if (fail(service, held, patched, now)) {
-    return;
-  }
-  if (gone) {
-    adopt(service, held, endpoints, now);
-    return;
-  }
-  held.endpoints = endpoints;
-  held.written = now;
-}
-
-bool ServiceReconciler::drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const {
-  if (held.phase != Phase::kRouted || now - held.written < options_.drift_ns) {
+/// Membership is not what the EndpointSlices say, or it is again. True when it has not been for too long.
+bool ServiceReconciler::behind(const kube::Service& service, Held& held, bool is, MonotonicNs now) {
+  if (!is) {
+    held.behind = 0;
+    held.why.clear();
     return false;
   }
-  const auto route = wanted.seen.find("VirtualService " + held.ns + "/" + held.name);
-  const auto entry = wanted.seen.find("ServiceEntry " + held.ns + "/" + held.name);
-  if (route == wanted.seen.end() || route->second != held.route_spec) {
+  held.behind = held.behind == 0 ? now : held.behind;
+  if (now - held.behind < options_.behind_ns) {
+    due(held.behind + options_.behind_ns);
+    return false;
+  }
+  const std::string why = held.why.empty() ? trouble() : held.why;
+  say(service, true, "HandedBack",
+      "the plain Service has its traffic, because membership could not be kept up: " +
+          (why.empty() ? "the pod of a ready endpoint is not known to the API server" : why));
+  held_off_[service.key()] = now + options_.held_off_ns;
+  return true;
+}
+
+/// What others changed is forgotten, so that it is written again.
+void ServiceReconciler::look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted,
+                                       MonotonicNs now) {
+  const auto look = [&](const std::string& kind, const std::string& name, Object& have) {
+    const auto seen = wanted.seen.find(kind + " " + held.ns + "/" + name);
+    if (seen == wanted.seen.end()) {
+      if (!have.uid.empty() && now - held.written >= options_.drift_ns) {
+        say(service, true, "ChangedByOthers",
+            kind + " " + held.ns + "/" + name + " was removed by somebody else and is made again");
+        have = {};
+      }
+    } else if (seen->second.uid != have.uid || seen->second.generation > have.generation) {
+      have.spec = Json();
+    }
+  };
+  for (auto& [name, have] : held.entries) {
+    look("ServiceEntry", name, have);
+  }
+  if (held.route && held.phase == Phase::kHeld) {
+    look("VirtualService", held.name, *held.route);
+  }
+  if (const MonotonicNs again = held.written + options_.drift_ns + options_.retry_ns; again > now) {
+    due(again);
+  }
+}
+
+bool ServiceReconciler::hold(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
+  const Way way = way_of(service, wanted.own_host);
+  Held& held = held_[service.key()];
+  if (held.phase == Phase::kNew) {
+    held.ns = service.ns;
+    held.name = object_name(service);
+    held.service_uid = service.uid;
+    held.way = way;
+  }
+  if (held.phase == Phase::kLeaving || held.way != way || held.service_uid != service.uid) {
+    // Another way, or another Service of the same name: from the beginning, when what there is has gone.
+    due(now + 1);
+    return false;
+  }
+  if (way == Way::kSubset) {
+    keep_subsets(service, held, wanted, now);
     return true;
   }
-  return !held.endpoints.is_null() &&
-         (entry == wanted.seen.end() || kube::at(entry->second, {"endpoints"}) != held.endpoints);
+  return keep(service, held, wanted, now);
 }
 
-void ServiceReconciler::keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
-  const bool known = learn_facts(service, now);
-  const Json endpoints = endpoints_json(service, wanted.weights.at(service.key()), facts_);
-  Held& held = held_[service.key()];
-  held.ns = service.ns;
-  held.name = object_name(service);
+/// False: it has to be let go.
+bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wanted& wanted,
+                             MonotonicNs now) {
+  const Weights& weights = wanted.weights.at(service.key());
+  const auto entries_now = [&] { return service_entries(service, held.way, weights, facts_, options_.plan); };
+  const bool held_now = held.phase != Phase::kNew;
+  if (held_now) {
+    look_for_drift(service, held, wanted, now);
+  }
+  if (held_now && held.retry <= now && !all_identified(service, facts_)) {
+    // Who leaves does not wait for what has to be read of who comes.
+    if (const auto entries = entries_now(); !entries.empty() && !only_weights(held.entries, entries)) {
+      write_entries(service, held, entries, now);
+    }
+  }
+  const bool known = learn_facts(service, held, now);
+  if (known && all_ambient(service, facts_)) {
+    say(service, true, "Ambient",
+        "its pods are of the ambient mesh, where Ballast's weights have not been shown to take; it is not "
+        "weighed, "
+        "and traffic is the plain Service's");
+    return false;
+  }
+  const auto entries = entries_now();
   if (held.retry > now) {
     due(held.retry);
-    return;
+    return !behind(service, held, held_now && (!known || !only_weights(held.entries, entries)), now);
   }
-  if (held.since == 0 || held.phase == Phase::kLeaving || held.endpoints.is_null()) {
-    if (known) {
-      adopt(service, held, endpoints, now);
+  if (!held_now) {
+    if (!known) {
+      behind(service, held, true, now);  // nothing is there to be handed back: said, and tried again
+      held_off_.erase(service.key());
+      return true;
     }
-    return;
-  }
-  if (drifted(held, wanted, now)) {
-    spdlog::warn("istio objects were changed by somebody else and are written again service={}",
-                 service.key());
-    adopt(service, held, endpoints, now);
-    route(service, held, now);
-    return;
-  }
-  if (held.phase == Phase::kRouted && only_weights(held.endpoints, endpoints)) {
-    keep_weights(service, held, endpoints, now);
-  } else {
-    update(service, held, endpoints, now);
-  }
-  if (held.phase == Phase::kShadow) {
-    if (now - held.since >= options_.settle_ns) {
-      route(service, held, now);
+    held.behind = 0;
+    if (!write_entries(service, held, entries, now)) {
+      const bool some = std::any_of(held.entries.begin(), held.entries.end(),
+                                    [](const auto& entry) { return !entry.second.uid.empty(); });
+      return !behind(service, held, some, now);
+    }
+    for (const auto& [name, have] : held.entries) {
+      if (!have.created.empty() && have.created <= service.created) {
+        // An entry that is as old as its Service changes the pods' inbound clusters: anew, a second later.
+        held_off_[service.key()] = now + options_.retry_ns;
+        due(now + options_.retry_ns);
+        return false;
+      }
+    }
+    held.phase = held.way == Way::kOwnHost ? Phase::kHeld : Phase::kShadow;
+    held.since = now;
+    if (held.phase == Phase::kHeld) {
+      say(service, false, "Managed", managed_message(service, held));
     } else {
-      due(held.since + options_.settle_ns);
+      due(now + options_.settle_ns);
     }
-  } else if (const MonotonicNs look = held.written + options_.drift_ns + options_.retry_ns; look > now) {
-    due(look);
+    return true;
   }
+  bool whole = true;
+  if (held.phase == Phase::kHeld && only_weights(held.entries, entries)) {
+    keep_weights(service, held, entries, now);
+  } else if (!same(held.entries, entries)) {
+    whole = write_entries(service, held, entries, now);
+  }
+  if (behind(service, held, !known || !whole, now)) {
+    return false;
+  }
+  if (held.way == Way::kRoute && whole) {
+    const bool settled = held.phase == Phase::kHeld || now - held.since >= options_.settle_ns;
+    if (!settled) {
+      due(held.since + options_.settle_ns);
+    } else if (const Json route = virtual_service(service, options_.plan);
+               (!held.route || held.route->spec != route.at("spec")) &&
+               write_route(service, held, route, now)) {
+      say(service, false, "Managed", managed_message(service, held));
+    }
+  }
+  return true;
 }
 
-void ServiceReconciler::keep_weights(const kube::Service& service, Held& held, const Json& endpoints,
-                                     MonotonicNs now) {
-  if (endpoints == held.endpoints) {
+void ServiceReconciler::keep_weights(const kube::Service& service, Held& held,
+                                     std::map<std::string, Json> entries, MonotonicNs now) {
+  if (same(held.entries, entries)) {
     return;
   }
-  const bool small = is_small(held.endpoints, endpoints, options_.small);
+  const bool small = is_small(held.entries, entries, options_.small);
   const bool patient = small && held.wrote_small;
   const MonotonicNs free =
       held.written + (patient ? std::max(options_.small_apart_ns, options_.apart_ns) : options_.apart_ns);
@@ -252,11 +461,11 @@ void ServiceReconciler::keep_weights(const kube::Service& service, Held& held, c
     hurry_ = hurry_ || !small;
     due(free);
   } else {
-    late_.push_back({&service, &held, endpoints, small});
+    late_.push_back({&service, &held, std::move(entries), small});
   }
 }
 
-void ServiceReconciler::write_late(MonotonicNs now) {
+void ServiceReconciler::write_late(MonotonicNs now, const std::function<bool()>& news) {
   const double passed_s = now > tokens_at_ ? static_cast<double>(now - tokens_at_) * 1e-9 : 0;
   tokens_ = std::min(options_.weights_burst, tokens_ + passed_s * options_.weights_per_s);
   tokens_at_ = now;
@@ -265,7 +474,7 @@ void ServiceReconciler::write_late(MonotonicNs now) {
   const SystemClock clock;
   const MonotonicNs begun = clock.now();
   for (const Late& late : late_) {
-    if (clock.now() - begun > options_.burst_ns) {
+    if (clock.now() - begun > options_.burst_ns || (news && news())) {
       hurry_ = hurry_ || !late.small;
       due(now);
       break;
@@ -276,89 +485,164 @@ void ServiceReconciler::write_late(MonotonicNs now) {
       break;
     }
     tokens_ -= 1;
-    update(*late.service, *late.held, late.endpoints, now);
+    write_entries(*late.service, *late.held, late.entries, now);
     late.held->wrote_small = late.small;
   }
   late_.clear();
 }
 
-bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicNs now) {
-  if (held.retry > now) {
-    due(held.retry);
-    return false;
-  }
-  const bool routed = held.phase != Phase::kLeaving;
-  const Status removed =
-      counted(service, writer_.remove(routed ? "VirtualService" : "ServiceEntry", held.ns, held.name));
-  if (routed && removed) {
-    held.phase = Phase::kLeaving;
-    held.since = now;
-    due(now + options_.settle_ns);
-    return false;
-  }
+/// Deletes; and where that is refused, once, makes it say nothing.
+Status ServiceReconciler::take_away(const std::string& kind, const Held& held, const std::string& name,
+                                    const std::string& uid, const std::string& service) {
+  const Status removed = counted(service, writer_.remove(kind, held.ns, name, uid));
   if (!removed) {
-    spdlog::warn("hand-back waits object={}/{} reason=\"{}\"", held.ns, held.name, removed.error().message);
-    held.retry = now + options_.retry_ns;
-    due(held.retry);
+    const std::string host =
+        service.substr(service.find('/') + 1) + "." + held.ns + ".svc." + options_.plan.domain;
+    const bool plain = (kind == "VirtualService" || held.way == Way::kOwnHost) &&
+                       writer_.disarm(kind, held.ns, name, host).ok();
+    spdlog::warn("hand-back waits object={} {}/{} traffic={} reason=\"{}\"", kind, held.ns, name,
+                 plain ? "plain" : "as it was", removed.error().message);
   }
-  return removed.ok();
+  return removed;
 }
 
-MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until) {
+bool ServiceReconciler::remove_entries(const std::string& service, Held& held) {
+  bool all = true;
+  for (auto have = held.entries.begin(); have != held.entries.end();) {
+    const bool gone = take_away("ServiceEntry", held, have->first, have->second.uid, service).ok();
+    have = gone ? held.entries.erase(have) : std::next(have);
+    all = all && gone;
+  }
+  return all;
+}
+
+bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicNs now) {
+  const bool first = held.phase != Phase::kLeaving;
+  const bool settles = held.phase == Phase::kLeaving && held.way == Way::kRoute && !held.route;
+  const MonotonicNs at = std::max(held.retry, settles ? held.since + options_.settle_ns : 0);
+  if (!first && at > now) {
+    due(at);
+    return false;
+  }
+  held.phase = Phase::kLeaving;
+  held.retry = 0;
+  if (held.route) {
+    if (!take_away("VirtualService", held, held.name, held.route->uid, service)) {
+      held.retry = now + options_.retry_ns;
+      due(held.retry);
+      return false;
+    }
+    held.route.reset();
+    held.since = now;
+    if (!held.entries.empty()) {
+      due(now + options_.settle_ns);
+      return false;
+    }
+  }
+  if (!remove_entries(service, held)) {
+    held.retry = now + options_.retry_ns;
+    due(held.retry);
+    return false;
+  }
+  return true;
+}
+
+/// What carries our name and nobody here wrote: a deposed leader's write that landed late.
+void ServiceReconciler::remove_strays(const Wanted& wanted, MonotonicNs now) {
+  std::erase_if(strays_, [&](const auto& stray) { return !wanted.seen.contains(stray.first); });
+  for (const auto& [key, object] : wanted.seen) {
+    const bool route = key.starts_with("VirtualService ");
+    const auto held = held_.find(object.key());
+    if (held != held_.end() && (route ? held->second.route && held->second.name == object.name
+                                      : held->second.entries.contains(object.name))) {
+      strays_.erase(key);
+      continue;
+    }
+    const MonotonicNs since = strays_.try_emplace(key, now).first->second;
+    if (now - since < options_.retry_ns) {
+      due(since + options_.retry_ns);
+      continue;
+    }
+    spdlog::warn("an object of ours that is not ours to keep is removed object={}", key);
+    if (counted(object.key(), writer_.remove(route ? "VirtualService" : "ServiceEntry", object.ns,
+                                             object.name, object.uid))) {
+      strays_[key] = now;
+    }
+    due(now + options_.retry_ns);
+  }
+}
+
+MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
+                                         const std::function<bool()>& news) {
   next_ = 0;
   hurry_ = false;
+  if (!owner_known_ && !options_.plan.owner_name.empty()) {
+    const Result<std::string> uid = writer_.role_uid(options_.plan.owner_name);
+    owner_known_ = noted("owner", uid ? ok() : Status(uid.error())).ok();
+    options_.plan.owner_uid = uid ? *uid : "";
+  }
   std::set<std::string> kept;
   std::set<std::string> there;
   for (const kube::Service& service : wanted.services) {
-    there.insert(service.key());
+    const std::string key = service.key();
+    there.insert(key);
     if (SystemClock().now() >= until) {
-      kept.insert(service.key());
+      kept.insert(key);
       due(now);
       continue;
     }
-    if (const auto refusal = judge(service, wanted.conflicting_routes, options_.domain)) {
+    if (const auto refusal = judge(service, way_of(service, wanted.own_host), wanted.conflicting_routes,
+                                   options_.plan.domain)) {
       say(service, true, refusal->reason, refusal->message);
       continue;
     }
-    const bool released = wanted.released.contains("*") || wanted.released.contains(service.key());
+    const bool released = wanted.released.contains("*") || wanted.released.contains(key);
     if (service.mode != "active" || released) {
-      if (held_.contains(service.key())) {
+      if (held_.contains(key)) {
         say(service, false, "Released", "the plain Service takes its traffic again");
       }
       continue;
     }
     const bool any = std::any_of(service.endpoints.begin(), service.endpoints.end(),
-                                 [](const kube::Endpoint& endpoint) { return endpoint.ready; });
+                                 [&](const kube::Endpoint& endpoint) { return serves(service, endpoint); });
     if (!any) {
       say(service, true, "NoReadyEndpoint",
           "no endpoint is ready (selector: " + selector_text(service) +
               "); nothing is weighted until a pod that it matches is");
       continue;
     }
-    if (wanted.weights.contains(service.key())) {
-      if (const auto trip = wanted.tripped.find(service.key()); trip != wanted.tripped.end()) {
+    if (const auto off = held_off_.find(key); off != held_off_.end()) {
+      if (off->second > now) {
+        due(off->second);
+        continue;
+      }
+      held_off_.erase(off);
+    }
+    if (wanted.weights.contains(key)) {
+      if (const auto trip = wanted.tripped.find(key); trip != wanted.tripped.end()) {
         say(service, true, "Tripped", trip->second);
-      } else if (said_[service.key()] == "Tripped") {
+      } else if (said_[key] == "Tripped") {
         say(service, false, "Recovered", "the guard lets weights through again");
       }
-      kept.insert(service.key());
-      by_subset(service) ? keep_subsets(service, wanted, now) : keep(service, wanted, now);
+      if (hold(service, wanted, now)) {
+        kept.insert(key);
+      }
+    } else if (std::none_of(service.endpoints.begin(), service.endpoints.end(),
+                            [](const kube::Endpoint& endpoint) { return !endpoint.uid.empty(); })) {
+      say(service, true, "NoPods",
+          "its endpoints name no pods (targetRef), so that nobody measures them; it is not weighed");
     }
   }
-  write_late(now);
+  write_late(now, news);
   for (auto held = held_.begin(); held != held_.end();) {
-    if (kept.contains(held->first)) {
-      ++held;
-      continue;
-    }
-    Held& leaving = held->second;
-    const bool waits = leaving.phase == Phase::kLeaving && now - leaving.since < options_.settle_ns;
-    if (waits) {
-      due(leaving.since + options_.settle_ns);
-    }
-    held = !waits && leave(held->first, leaving, now) ? held_.erase(held) : std::next(held);
+    held = !kept.contains(held->first) && leave(held->first, held->second, now) ? held_.erase(held)
+                                                                                : std::next(held);
   }
+  remove_strays(wanted, now);
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
+  std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
+  std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
+  forget_facts(wanted);
   return next_;
 }
 
@@ -372,11 +656,18 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
     return {guard::Outcome::kHeldBack, said == said_.end() ? "the Service is not managed" : said->second};
   }
   const Held& held = found->second;
-  const bool same = std::ranges::all_of(held.endpoints, [&](const Json& endpoint) {
-    const auto weight = weights.find(endpoint.at("address").get<std::string>());
-    return weight == weights.end() || endpoint.at("weight") == weight->second;
-  });
-  if (held.phase != Phase::kRouted || !same) {
+  bool in_force = held.phase == Phase::kHeld;
+  for (const auto& [name, entry] : held.entries) {
+    const Json& endpoints = endpoints_of(entry.spec);
+    for (const Json& endpoint : endpoints.is_array() ? endpoints : Json::array()) {
+      for (const auto& [port, number] : kube::at(endpoint, {"ports"}).items()) {
+        const auto weight =
+            weights.find({endpoint.at("address").get<std::string>(), number.get<std::uint16_t>()});
+        in_force = in_force && (weight == weights.end() || endpoint.at("weight") == weight->second);
+      }
+    }
+  }
+  if (!in_force) {
     return {guard::Outcome::kHeldBack, "it waits for its time: Envoy merges what comes within a second"};
   }
   return {guard::Outcome::kWritten, ""};
@@ -384,33 +675,52 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
 
 Status ServiceReconciler::sweep(MonotonicNs now) {
   held_.clear();
+  held_off_.clear();
+  strays_.clear();
   for (const char* kind : {"VirtualService", "ServiceEntry"}) {
     const Result<std::vector<Owned>> owned = writer_.list(kind);
     if (!owned) {
       return owned.error();
     }
     for (const Owned& object : *owned) {
-      if (std::string(kind) == "VirtualService") {
-        if (Status removed = writer_.remove(kind, object.ns, object.name); !removed) {
+      const bool route = std::string(kind) == "VirtualService";
+      if (route || object.own_host) {
+        if (Status removed = writer_.remove(kind, object.ns, object.name, object.uid); !removed) {
           return removed;
         }
-        spdlog::info("override removed virtual_service={}/{}", object.ns, object.name);
+        spdlog::info("override removed object={} {}/{}", kind, object.ns, object.name);
       }
-      Held& held = held_[object.key()];
-      held = {.ns = object.ns, .name = object.name, .phase = Phase::kLeaving, .since = now};
+      if (!object.own_host) {
+        Held& held = held_[object.key()];
+        held.ns = object.ns;
+        held.way = Way::kRoute;
+        held.phase = Phase::kLeaving;
+        held.since = now;
+        if (!route) {
+          held.entries[object.name].uid = object.uid;
+        }
+      }
     }
   }
   return ok();
 }
 
-bool ServiceReconciler::hand_back(MonotonicNs now) {
+bool ServiceReconciler::hand_back(MonotonicNs now, MonotonicNs until) {
   next_ = 0;
-  for (auto held = held_.begin(); held != held_.end();) {
-    Held& leaving = held->second;
-    const bool waits = leaving.phase == Phase::kLeaving && now - leaving.since < options_.settle_ns;
-    held = !waits && leave(held->first, leaving, now) ? held_.erase(held) : std::next(held);
+  for (auto held = held_.begin(); held != held_.end() && SystemClock().now() < until;) {
+    held = leave(held->first, held->second, now) ? held_.erase(held) : std::next(held);
   }
   return held_.empty();
+}
+
+Json ServiceReconciler::sample(MonotonicNs now) const {
+  for (const auto& [key, held] : held_) {
+    if (held.way == Way::kOwnHost && held.phase == Phase::kHeld && now - held.written > options_.settle_ns &&
+        !held.entries.empty()) {
+      return {{"service", key}, {"ns", held.ns}, {"spec", held.entries.begin()->second.spec}};
+    }
+  }
+  return {};
 }
 
 }  // namespace ballast::actuate::istio

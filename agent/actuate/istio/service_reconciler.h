@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,14 +24,22 @@ struct Wanted {
   std::map<std::string, Weights> weights;      ///< by NAMESPACE/NAME; who is missing is not managed
   std::set<std::string> released;              ///< by hand; "*" is all
   std::map<std::string, std::string> tripped;  ///< whose weights did harm, and how: for an Event
-  /// Our VirtualServices and ServiceEntries as the API server shows them, "KIND NS/NAME" to spec.
-  std::map<std::string, Json> seen;
+  /// Our VirtualServices and ServiceEntries as the API server shows them, by "KIND NS/NAME".
+  std::map<std::string, Owned> seen;
+  bool own_host = true;  ///< false: seen not to take here, Services go by route
 };
 
 struct ReconcilerOptions {
-  std::string domain = "cluster.local";
+  PlanOptions plan;
+  /// Asked before each write that is not one of handing back: a leader whose Lease has run out must not.
+  std::function<bool()> may_write{};
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
+  /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's
+  /// identity cannot be read. Then the plain Service takes its traffic again.
+  MonotonicNs behind_ns = 3'000'000'000ULL;
+  MonotonicNs held_off_ns = 30'000'000'000ULL;  ///< and after that it is left alone for so long
+  MonotonicNs refresh_ns = 60'000'000'000ULL;   ///< labels of a Service's pods are read again
   MonotonicNs retry_ns = 1'000'000'000ULL;
   MonotonicNs apart_ns = 0;  ///< least time from any write to one that changes weights alone, by Service
   /// And from a change that moved no weight by more than `small` of its logarithm to the next such: a large
@@ -58,16 +68,17 @@ class ServiceReconciler {
 
   /// One burst of writes. Returns the next instant at which there is something to do without any
   /// news (a settling route, a retry); 0 for none. Begins no Service after `until` on the system's clock:
-  /// the rest is due at once.
-  MonotonicNs reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until = ~0ULL);
+  /// the rest is due at once. `news`: membership has changed meanwhile, weights can wait.
+  MonotonicNs reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until = ~0ULL,
+                        const std::function<bool()>& news = {});
 
-  /// Removes the routes of all that is ours in the cluster, whoever wrote it, and notes the shadows so that
-  /// reconcile() or hand_back() removes them when proxies have the plain route again. Begins anew: what
-  /// this ServiceReconciler knew is forgotten.
+  /// Removes what of ours is in the cluster, whoever wrote it, so that traffic is plain, and notes the
+  /// shadows so that reconcile() or hand_back() removes them when proxies have the plain route again. Begins
+  /// anew: what this ServiceReconciler knew is forgotten.
   Status sweep(MonotonicNs now);
 
   /// Lets go of everything that is known; true when all of it is gone.
-  bool hand_back(MonotonicNs now);
+  bool hand_back(MonotonicNs now, MonotonicNs until = ~0ULL);
 
   std::size_t managed() const { return held_.size(); }
   /// After reconcile(): does a change of weights that is not small wait for its time or for the budget?
@@ -77,60 +88,80 @@ class ServiceReconciler {
   guard::Answer answer(const std::string& service, const Weights& weights) const;
   /// What failed last and has not worked since, with the call; empty when all does.
   std::string trouble() const;
+  /// A Service held by its own host whose entries have stood for a while, with what they say; for the look at
+  /// istiod whether that takes. Null when there is none.
+  Json sample(MonotonicNs now) const;
 
  private:
-  enum class Phase { kShadow, kRouted, kLeaving };
+  enum class Phase { kNew, kShadow, kHeld, kLeaving };
   struct Held {
     std::string ns;
-    std::string name;  ///< of both objects
-    Phase phase = Phase::kShadow;
+    std::string name;  ///< of the route and of the first entry
+    std::string service_uid;
+    Way way = Way::kOwnHost;
+    Phase phase = Phase::kNew;
     MonotonicNs since = 0;    ///< of the phase
     MonotonicNs written = 0;  ///< the last write
+    MonotonicNs behind = 0;   ///< since when membership is not what it should be; 0: it is
+    std::string why;          ///< what failed last
+    MonotonicNs refreshed = 0;
     bool wrote_small = false;
     MonotonicNs retry = 0;
-    Json endpoints;  ///< of the shadow; null when traffic goes to the Service's own subsets
-    Json route_spec;
+    std::map<std::string, Object> entries;  ///< by name
+    std::optional<Object> route;
     std::map<std::string, int> shares;  ///< by subset
   };
 
-  /// A change of weights alone that waits for the budget.
+  /// Changes of weights alone that wait for the budget.
   struct Late {
     const kube::Service* service;
     Held* held;
-    Json endpoints;
+    std::map<std::string, Json> entries;
     bool small;
   };
 
-  void write_late(MonotonicNs now);
-  void keep(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
-  void keep_weights(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
-  void adopt(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
-  void keep_subsets(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
+  void write_late(MonotonicNs now, const std::function<bool()>& news);
+  bool hold(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
+  bool keep(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void keep_weights(const kube::Service& service, Held& held, std::map<std::string, Json> entries,
+                    MonotonicNs now);
+  void keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  bool write_entries(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
+                     MonotonicNs now);
   bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);
-  void route(const kube::Service& service, Held& held, MonotonicNs now);
-  void update(const kube::Service& service, Held& held, const Json& endpoints, MonotonicNs now);
-  bool drifted(const Held& held, const Wanted& wanted, MonotonicNs now) const;
+  bool behind(const kube::Service& service, Held& held, bool is, MonotonicNs now);
+  void look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void remove_strays(const Wanted& wanted, MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
-  bool learn_facts(const kube::Service& service, MonotonicNs now);
+  bool remove_entries(const std::string& service, Held& held);
+  bool learn_facts(const kube::Service& service, Held& held, MonotonicNs now);
+  void forget_facts(const Wanted& wanted);
+  std::string managed_message(const kube::Service& service, const Held& held) const;
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
+  Status put(const kube::Service& service, const Json& wanted, Object& have);
   Status counted(const std::string& object, const Status& written);
   Status noted(const std::string& what, Status status);
+  Status take_away(const std::string& kind, const Held& held, const std::string& name, const std::string& uid,
+                   const std::string& service);
   void due(MonotonicNs at) { next_ = next_ == 0 || at < next_ ? at : next_; }
 
   kube::Client& client_;
   Writer writer_;
-  const ReconcilerOptions options_;
+  ReconcilerOptions options_;
   Facts facts_;
   std::map<std::string, MonotonicNs> facts_asked_;
-  std::map<std::string, Held> held_;         ///< by NAMESPACE/NAME of the Service
-  std::map<std::string, std::string> said_;  ///< the last Event's reason
+  std::map<std::string, Held> held_;             ///< by NAMESPACE/NAME of the Service
+  std::map<std::string, MonotonicNs> held_off_;  ///< handed back because membership could not be kept
+  std::map<std::string, MonotonicNs> strays_;    ///< objects of ours that nobody here wrote, since when
+  std::map<std::string, std::string> said_;      ///< the last Event's reason
   std::uint64_t writes_ = 0;
   std::map<std::string, std::string> troubles_;  ///< what fails now, and why
   std::vector<Late> late_;                       ///< of the burst that runs
   double tokens_ = 0;
   MonotonicNs tokens_at_ = 0;
   MonotonicNs next_ = 0;
+  bool owner_known_ = false;
   bool hurry_ = false;
 };
 

@@ -50,7 +50,7 @@ SubsetShares subset_shares(const kube::Service& service, const std::vector<Subse
     if (!endpoint.ready) {
       continue;
     }
-    const auto pod = facts.pods.find(endpoint.uid);
+    const auto pod = facts.pods.find(pod_key(endpoint));
     const auto subset = std::find_if(subsets.begin(), subsets.end(), [&](const Subset& one) {
       return pod != facts.pods.end() && has_labels(pod->second.labels, one);
     });
@@ -61,16 +61,15 @@ SubsetShares subset_shares(const kube::Service& service, const std::vector<Subse
                                        " is in no subset of the DestinationRule and would be left without "
                                        "traffic; add a subset with its labels"}};
     }
-    const auto weight = weights.find(endpoint.address);
-    sums[subset->name] += weight == weights.end() ? guard::GuardedWeights::kWeightScale : weight->second;
+    sums[subset->name] += weight_of(endpoint, weights);
   }
   return {sums.empty() ? std::map<std::string, int>() : in_hundredths(sums), std::nullopt};
 }
 
-Json virtual_service(const kube::Service& service, const std::string& domain,
+Json virtual_service(const kube::Service& service, const PlanOptions& options,
                      const std::map<std::string, int>& shares) {
-  const std::string host = service_host(service, domain);
-  Json object = virtual_service(service, domain);
+  const std::string host = service_host(service, options.domain);
+  Json object = virtual_service(service, options);
   for (Json& route : object["spec"]["http"]) {
     const Json port = route["match"][0]["port"];
     Json destinations = Json::array();

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ballast::actuate::istio {
@@ -12,7 +14,13 @@ using kube::Reply;
 using kube::Request;
 
 constexpr long kNotFound = 404;
+constexpr long kConflict = 409;
 constexpr std::chrono::milliseconds kRouteSettles{2000};
+constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/// So many pods are read one by one; more are listed, in pages of so many.
+constexpr std::size_t kOneByOne = 8;
+constexpr int kPage = 250;
 
 std::string collection(const std::string& kind, const std::string& ns) {
   const std::string plural = kind == "VirtualService" ? "virtualservices" : "serviceentries";
@@ -29,94 +37,204 @@ std::string ours_selector() {
 
 /// What an operator has to mend, as opposed to what time mends.
 bool refused(long status) {
-  return status == 400 || status == 409 || status == 413 || status == 422;
+  return status == 400 || status == kConflict || status == 413 || status == 422;
 }
 
+/// As istiod writes it (getPodLocality): all three parts with their slashes, or nothing.
 std::string locality_of(const Json& node) {
-  std::string locality = kube::text_at(node, {"metadata", "labels", "topology.kubernetes.io/region"});
-  const std::string zone = kube::text_at(node, {"metadata", "labels", "topology.kubernetes.io/zone"});
+  const auto label = [&](const char* name, const char* older) {
+    const std::string value = kube::text_at(node, {"metadata", "labels", name});
+    return value.empty() ? kube::text_at(node, {"metadata", "labels", older}) : value;
+  };
+  const std::string region =
+      label("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region");
+  const std::string zone = label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
   const std::string subzone = kube::text_at(node, {"metadata", "labels", "topology.istio.io/subzone"});
-  if (!zone.empty() || !subzone.empty()) {
-    locality += "/" + zone;
+  return region.empty() && zone.empty() && subzone.empty() ? "" : region + "/" + zone + "/" + subzone;
+}
+
+void take(const Json& object, Object& have) {
+  have.uid = kube::text_at(object, {"metadata", "uid"});
+  have.version = kube::text_at(object, {"metadata", "resourceVersion"});
+  have.created = kube::text_at(object, {"metadata", "creationTimestamp"});
+  const Json& generation = kube::at(object, {"metadata", "generation"});
+  have.generation = generation.is_number_integer() ? generation.get<std::int64_t>() : 0;
+  have.spec = kube::at(object, {"spec"});
+}
+
+/// A merge patch from one spec to another: keys that differ, null for those that go.
+Json difference(const Json& from, const Json& to) {
+  Json patch = Json::object();
+  for (const auto& [key, value] : to.items()) {
+    if (!from.is_object() || !from.contains(key) || from.at(key) != value) {
+      patch[key] = value;
+    }
   }
-  return subzone.empty() ? locality : locality + "/" + subzone;
+  if (from.is_object()) {
+    for (const auto& [key, value] : from.items()) {
+      if (!to.contains(key)) {
+        patch[key] = nullptr;
+      }
+    }
+  }
+  return patch;
+}
+
+std::map<std::string, std::string> labels_of(const Json& object) {
+  std::map<std::string, std::string> out;
+  if (const Json& labels = kube::at(object, {"metadata", "labels"}); labels.is_object()) {
+    for (const auto& [key, value] : labels.items()) {
+      out[key] = value.is_string() ? value.get<std::string>() : "";
+    }
+  }
+  return out;
+}
+
+void take_pod(const Json& object, PodFacts& pod) {
+  pod.gone = false;
+  pod.service_account = kube::text_at(object, {"spec", "serviceAccountName"});
+  pod.labels = labels_of(object);
+  pod.ambient =
+      kube::text_at(object, {"metadata", "annotations", "ambient.istio.io/redirection"}) == "enabled";
+}
+
+std::string selector_of(const kube::Service& service) {
+  std::string selector;
+  for (const auto& [key, value] : service.selector) {
+    selector += (selector.empty() ? "" : ",") + key + "=" + value;
+  }
+  return selector;
 }
 
 }  // namespace
 
-Status Writer::apply(const Json& object) {
-  const std::string kind = kube::text_at(object, {"kind"});
-  const std::string ns = kube::text_at(object, {"metadata", "namespace"});
-  const std::string path = collection(kind, ns) + "/" + kube::text_at(object, {"metadata", "name"});
-  const Request look{.path = path};
-  const Result<Reply> there = client_.call(look);
-  if (!there) {
-    return there.error();
-  }
-  if (there->status != kNotFound) {
-    if (!there->ok()) {
-      return kube::api_error(look, *there);
-    }
-    if (kube::text_at(there->json(), {"metadata", "labels", kManagedByLabel}) != kManagedBy) {
-      return Error::usage(fmt::format("{} {}/{} is there and is not Ballast's; rename it", kind, ns,
-                                      kube::text_at(object, {"metadata", "name"})));
-    }
-  }
-  const Request request{.method = "PATCH",
-                        .path = path + "?fieldManager=" + kFieldManager + "&force=true",
-                        .body = dump(object),
-                        .content_type = kube::kApplyPatch};
-  const Result<Reply> reply = client_.call(request);
-  if (!reply) {
-    return reply.error();
-  }
-  if (reply->ok()) {
-    return ok();
-  }
-  const Error error = kube::api_error(request, *reply);
-  return refused(reply->status) ? Error::usage(error.message) : error;
+bool ours(const Json& object, const std::string& lease) {
+  const std::string of = kube::text_at(object, {"metadata", "labels", kLeaseLabel});
+  return kube::text_at(object, {"metadata", "labels", kManagedByLabel}) == kManagedBy &&
+         (of.empty() || lease.empty() || of == lease);
 }
 
-Status Writer::patch_endpoints(const std::string& ns, const std::string& name, const Json& endpoints,
-                               bool& gone) {
-  const Request request{
-      .method = "PATCH",
-      .path = collection("ServiceEntry", ns) + "/" + name + "?fieldManager=" + kFieldManager,
-      .body = dump({{"spec", {{"endpoints", endpoints}}}}),
-      .content_type = kube::kMergePatch};
-  const Result<Reply> reply = client_.call(request);
-  if (!reply) {
-    return reply.error();
-  }
-  gone = reply->status == kNotFound;
-  if (reply->ok() || gone) {
-    return ok();
-  }
-  const Error error = kube::api_error(request, *reply);
-  return refused(reply->status) ? Error::usage(error.message) : error;
+Owned owned_of(const Json& object) {
+  Object have;
+  take(object, have);
+  const Json& hosts = kube::at(have.spec, {"hosts"});
+  const std::string host = hosts.is_array() && !hosts.empty() && hosts[0].is_string() ? hosts[0] : "";
+  return {.ns = kube::text_at(object, {"metadata", "namespace"}),
+          .name = kube::text_at(object, {"metadata", "name"}),
+          .service = kube::text_at(object, {"metadata", "labels", kServiceLabel}),
+          .uid = have.uid,
+          .generation = have.generation,
+          .own_host = kube::text_at(object, {"kind"}) != "VirtualService" && !host.ends_with(kShadowDomain)};
 }
 
-Status Writer::remove(const std::string& kind, const std::string& ns, const std::string& name) {
-  const std::string path = collection(kind, ns) + "/" + name;
-  const Request look{.path = path};
-  const Result<Reply> there = client_.call(look);
+Result<Reply> Writer::write(const Request& request) {
+  if (!may_write()) {
+    return Error::failed(request.method + " " + request.path + ": not leading any more");
+  }
+  return client_.call(request);
+}
+
+/// What is there under this name: `have` without a uid when nothing is. kUsage when it is not ours.
+Status Writer::look(const std::string& path, const Json& wanted, Object& have) {
+  const Request request{.path = path};
+  const Result<Reply> there = client_.call(request);
   if (!there) {
     return there.error();
   }
   if (there->status == kNotFound) {
+    have = {};
     return ok();
   }
   const Json object = there->json();
   if (!there->ok() || object.is_discarded()) {
-    return kube::api_error(look, *there);
+    return kube::api_error(request, *there);
   }
-  if (kube::text_at(object, {"metadata", "labels", kManagedByLabel}) != kManagedBy) {
-    return ok();
+  if (!ours(object, lease_)) {
+    const std::string other = kube::text_at(object, {"metadata", "labels", kLeaseLabel});
+    return Error::usage(fmt::format(
+        "{} {} is there and is {}; rename it, or remove the label {} from the Service",
+        kube::text_at(wanted, {"kind"}), kube::key_of(wanted),
+        other.empty() ? "not Ballast's" : "of another Ballast (" + other + ")", kube::kModeLabel));
   }
-  const Json options = {{"apiVersion", "v1"},
-                        {"kind", "DeleteOptions"},
-                        {"preconditions", {{"uid", kube::text_at(object, {"metadata", "uid"})}}}};
+  take(object, have);
+  return ok();
+}
+
+Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
+  const std::string folder =
+      collection(kube::text_at(wanted, {"kind"}), kube::text_at(wanted, {"metadata", "namespace"}));
+  const std::string path = folder + "/" + kube::text_at(wanted, {"metadata", "name"});
+  const std::string manager = std::string("?fieldManager=") + kFieldManager;
+  // Twice: what somebody else did meanwhile is looked at once, and then written over.
+  for (int attempt = 0;; ++attempt) {
+    const bool fresh = have.uid.empty();
+    Request request{.method = fresh ? "POST" : "PATCH",
+                    .path = (fresh ? folder : path) + manager,
+                    .body = dump(wanted),
+                    .content_type = fresh ? kube::kJsonBody : kube::kMergePatch};
+    if (!fresh) {
+      const Json patch = difference(have.spec, wanted.at("spec"));
+      if (patch.empty()) {
+        return ok();
+      }
+      // The version tells another object of the same name, too.
+      request.body = dump({{"metadata", {{"resourceVersion", have.version}}}, {"spec", patch}});
+    }
+    const Result<Reply> reply = write(request);
+    if (!reply) {
+      return reply.error();  // should it have landed, the next one finds another version and looks
+    }
+    if (reply->ok()) {
+      take(reply->json(), have);
+      have.spec = wanted.at("spec");
+      return ok();
+    }
+    const bool moved = reply->status == kConflict || (!fresh && reply->status == kNotFound);
+    if (!moved || attempt == 2) {
+      const Error error = kube::api_error(request, *reply);
+      return refused(reply->status) ? Error::usage(error.message) : error;
+    }
+    const std::int64_t generation = have.generation;
+    if (Status looked = look(path, wanted, have); !looked) {
+      return looked;
+    }
+    changed_by_others = changed_by_others || (!fresh && have.generation != generation);
+  }
+}
+
+Status Writer::remove(const std::string& kind, const std::string& ns, const std::string& name,
+                      const std::string& uid) {
+  const std::string path = collection(kind, ns) + "/" + name;
+  Object have{.uid = uid};
+  if (uid.empty()) {
+    const Json wanted = {{"kind", kind}, {"metadata", {{"namespace", ns}, {"name", name}}}};
+    const Status looked = look(path, wanted, have);
+    if (!looked || have.uid.empty()) {
+      // What is not ours is none of our business.
+      return looked || looked.error().kind == Error::Kind::kUsage ? ok() : looked;
+    }
+  }
+  const Json options = {
+      {"apiVersion", "v1"}, {"kind", "DeleteOptions"}, {"preconditions", {{"uid", have.uid}}}};
   const Request request{.method = "DELETE", .path = path, .body = dump(options)};
+  const Result<Reply> reply = client_.call(request);
+  if (!reply) {
+    return reply.error();
+  }
+  const bool done = reply->ok() || reply->status == kNotFound || reply->status == kConflict;
+  return done ? ok() : Status(kube::api_error(request, *reply));
+}
+
+Status Writer::disarm(const std::string& kind, const std::string& ns, const std::string& name,
+                      const std::string& host) {
+  Json spec = {{"endpoints", Json::array()}};
+  if (kind == "VirtualService") {
+    spec = {{"http", Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}})}};
+  }
+  const Request request{.method = "PATCH",
+                        .path = collection(kind, ns) + "/" + name + "?fieldManager=" + kFieldManager,
+                        .body = dump({{"spec", spec}}),
+                        .content_type = kube::kMergePatch};
   const Result<Reply> reply = client_.call(request);
   if (!reply) {
     return reply.error();
@@ -124,63 +242,148 @@ Status Writer::remove(const std::string& kind, const std::string& ns, const std:
   return reply->ok() || reply->status == kNotFound ? ok() : Status(kube::api_error(request, *reply));
 }
 
+Status Writer::pages(const std::string& path, const char* accept,
+                     const std::function<void(const Json&)>& each) {
+  std::string more;
+  do {
+    const Request request{
+        .path = fmt::format("{}{}limit={}{}", path, path.find('?') == std::string::npos ? "?" : "&", kPage,
+                            more.empty() ? "" : "&continue=" + kube::encode(more)),
+        .accept = accept};
+    const Result<Reply> reply = client_.call(request);
+    if (!reply) {
+      return reply.error();
+    }
+    if (!reply->ok()) {
+      return reply->status == kNotFound ? ok() : Status(kube::api_error(request, *reply));
+    }
+    const Json page = reply->json();
+    if (const Json& items = kube::at(page, {"items"}); items.is_array()) {
+      std::for_each(items.begin(), items.end(), each);
+    }
+    more = kube::text_at(page, {"metadata", "continue"});
+  } while (!more.empty());
+  return ok();
+}
+
 Result<std::vector<Owned>> Writer::list(const std::string& kind) {
-  const Request request{.path = collection(kind, "") + "?" + ours_selector()};
+  std::vector<Owned> owned;
+  const Status read = pages(collection(kind, "") + "?" + ours_selector(), kube::kJsonBody, [&](Json item) {
+    item["kind"] = kind;  // items of a list do not say it
+    if (ours(item, lease_)) {
+      owned.push_back(owned_of(item));
+    }
+  });
+  return read ? Result<std::vector<Owned>>(std::move(owned)) : read.error();
+}
+
+Status Writer::read_pods(const kube::Service& service, Facts& facts) {
+  std::vector<const kube::Endpoint*> missing;
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    if (endpoint.ready && !facts.pods.contains(pod_key(endpoint))) {
+      missing.push_back(&endpoint);
+    }
+  }
+  const std::string pods = "/api/v1/namespaces/" + service.ns + "/pods";
+  const std::string selector = selector_of(service);
+  if (missing.size() > kOneByOne && !selector.empty()) {
+    std::set<std::string> wanted;
+    std::transform(missing.begin(), missing.end(), std::inserter(wanted, wanted.end()),
+                   [](const kube::Endpoint* endpoint) { return pod_key(*endpoint); });
+    const Status read =
+        pages(pods + "?labelSelector=" + kube::encode(selector), kube::kJsonBody, [&](const Json& item) {
+          for (const std::string& key :
+               {kube::text_at(item, {"metadata", "uid"}), kube::text_at(item, {"status", "podIP"})}) {
+            if (wanted.contains(key)) {
+              take_pod(item, facts.pods[key]);
+            }
+          }
+        });
+    if (!read) {
+      return read;
+    }
+  }
+  for (const kube::Endpoint* endpoint : missing) {
+    const std::string& key = pod_key(*endpoint);
+    if (facts.pods.contains(key)) {
+      continue;
+    }
+    PodFacts pod{.gone = true};
+    if (endpoint->uid.empty()) {
+      // An endpoint of somebody's own making; istiod asks who has its address.
+      const Status read =
+          pages("/api/v1/pods?fieldSelector=" + kube::encode("status.podIP=" + endpoint->address),
+                kube::kJsonBody, [&](const Json& item) { take_pod(item, pod); });
+      if (!read) {
+        return read;
+      }
+    } else {
+      const Request request{.path = pods + "/" + kube::encode(endpoint->pod)};
+      const Result<Reply> reply = client_.call(request);
+      if (!reply) {
+        return reply.error();
+      }
+      if (!reply->ok() && reply->status != kNotFound) {
+        return kube::api_error(request, *reply);
+      }
+      const Json object = reply->json();
+      if (reply->ok() && kube::text_at(object, {"metadata", "uid"}) != endpoint->uid) {
+        continue;  // a pod of the same name after it, or an answer that is none: asked again
+      }
+      if (reply->ok()) {
+        take_pod(object, pod);
+      }
+    }
+    facts.pods[key] = std::move(pod);
+  }
+  return ok();
+}
+
+Status Writer::refresh_labels(const kube::Service& service, Facts& facts) {
+  const std::string selector = selector_of(service);
+  if (selector.empty()) {
+    return ok();
+  }
+  return pages("/api/v1/namespaces/" + service.ns + "/pods?labelSelector=" + kube::encode(selector),
+               kMetadataList, [&](const Json& item) {
+                 const auto pod = facts.pods.find(kube::text_at(item, {"metadata", "uid"}));
+                 if (pod != facts.pods.end()) {
+                   pod->second.labels = labels_of(item);
+                 }
+               });
+}
+
+Status Writer::read_nodes(const kube::Service& service, Facts& facts) {
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    if (!endpoint.ready || endpoint.node.empty() || facts.localities.contains(endpoint.node)) {
+      continue;
+    }
+    const Request request{.path = "/api/v1/nodes/" + kube::encode(endpoint.node), .accept = kMetadata};
+    const Result<Reply> reply = client_.call(request);
+    if (!reply) {
+      return reply.error();
+    }
+    if (!reply->ok() && reply->status != kNotFound) {
+      return kube::api_error(request, *reply);
+    }
+    // istiod too has no locality for a pod whose node it does not know.
+    facts.localities[endpoint.node] = reply->ok() ? locality_of(reply->json()) : "";
+  }
+  return ok();
+}
+
+Result<std::string> Writer::role_uid(const std::string& name) {
+  const Request request{.path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/" + name,
+                        .accept = kMetadata};
   const Result<Reply> reply = client_.call(request);
   if (!reply) {
     return reply.error();
   }
-  std::vector<Owned> owned;
-  if (reply->status == kNotFound) {
-    return owned;
-  }
   if (!reply->ok()) {
-    return kube::api_error(request, *reply);
+    return reply->status == kNotFound ? Result<std::string>(std::string())
+                                      : Result<std::string>(kube::api_error(request, *reply));
   }
-  const Json page = reply->json();
-  for (const Json& item : kube::at(page, {"items"})) {
-    owned.push_back(
-        {kube::text_at(item, {"metadata", "namespace"}), kube::text_at(item, {"metadata", "name"}),
-         kube::text_at(item, {"metadata", "labels", "ballast.dev/service"}), kube::at(item, {"spec"})});
-  }
-  return owned;
-}
-
-Status Writer::read_pods(const kube::Service& service, Facts& facts) {
-  std::string selector;
-  for (const auto& [key, value] : service.selector) {
-    selector += (selector.empty() ? "" : ",") + key + "=" + value;
-  }
-  if (selector.empty()) {
-    return ok();
-  }
-  const Result<Json> page =
-      client_.get("/api/v1/namespaces/" + service.ns + "/pods?labelSelector=" + kube::encode(selector));
-  if (!page) {
-    return page.error();
-  }
-  for (const Json& item : kube::at(*page, {"items"})) {
-    PodFacts& pod = facts.pods[kube::text_at(item, {"metadata", "uid"})];
-    pod.service_account = kube::text_at(item, {"spec", "serviceAccountName"});
-    pod.labels.clear();
-    if (const Json& labels = kube::at(item, {"metadata", "labels"}); labels.is_object()) {
-      for (const auto& [key, value] : labels.items()) {
-        pod.labels[key] = value.is_string() ? value.get<std::string>() : "";
-      }
-    }
-  }
-  return ok();
-}
-
-Status Writer::read_nodes(Facts& facts) {
-  const Result<Json> page = client_.get("/api/v1/nodes");
-  if (!page) {
-    return page.error();
-  }
-  for (const Json& item : kube::at(*page, {"items"})) {
-    facts.localities[kube::text_at(item, {"metadata", "name"})] = locality_of(item);
-  }
-  return ok();
+  return kube::text_at(reply->json(), {"metadata", "uid"});
 }
 
 std::set<std::string> released(const Json& annotations) {
@@ -231,17 +434,20 @@ Status note_release(kube::Client& client, const std::string& ns, const std::stri
   return reply->ok() ? ok() : Status(kube::api_error(request, *reply));
 }
 
-Result<int> remove_all(Writer& writer, const std::string& kind, const std::string& service) {
+/// Removes objects of one kind, of one Service ("*": all); `first`: those alone whose end makes traffic
+/// plain.
+Result<int> remove_all(Writer& writer, const std::string& kind, const std::string& service, bool first) {
   const Result<std::vector<Owned>> owned = writer.list(kind);
   if (!owned) {
     return owned.error();
   }
   int removed = 0;
   for (const Owned& object : *owned) {
-    if (service != "*" && object.key() != service) {
+    if ((service != "*" && object.key() != service) ||
+        (first && kind == "ServiceEntry" && !object.own_host)) {
       continue;
     }
-    if (Status gone = writer.remove(kind, object.ns, object.name); !gone) {
+    if (Status gone = writer.remove(kind, object.ns, object.name, object.uid); !gone) {
       return gone.error();
     }
     ++removed;
@@ -249,25 +455,30 @@ Result<int> remove_all(Writer& writer, const std::string& kind, const std::strin
   return removed;
 }
 
+Result<int> remove_both(Writer& writer, const std::string& service, bool first) {
+  const Result<int> routes = remove_all(writer, "VirtualService", service, first);
+  const Result<int> entries = routes ? remove_all(writer, "ServiceEntry", service, first) : routes;
+  return entries ? Result<int>(*routes + *entries) : entries;
+}
+
 }  // namespace
 
 Result<int> release_by_hand(kube::Client& client, const std::string& lease_ns, const std::string& lease_name,
                             const std::string& service) {
   // The routes go whatever the Lease says: traffic first, book-keeping second.
-  Writer writer(client);
+  Writer writer(client, lease_ns + "." + lease_name);
   const Status noted = note_release(client, lease_ns, lease_name, service);
-  const Result<int> routes = remove_all(writer, "VirtualService", service);
-  if (!routes) {
-    return routes.error();
+  const Result<int> plain = remove_both(writer, service, true);
+  if (!plain) {
+    return plain.error();
   }
   if (!noted) {
-    return noted.error().in("routes removed, but a leader that lives is not told and may come back");
+    return noted.error().in("traffic is plain, but a leader that lives is not told and may come back");
   }
   client.sleep(kRouteSettles);
   // A leader that was in the middle of an adoption has seen the annotation by now or within a renewal.
-  const Result<int> late = remove_all(writer, "VirtualService", service);
-  const Result<int> entries = late ? remove_all(writer, "ServiceEntry", service) : late;
-  return entries ? Result<int>(*routes + *late + *entries) : entries;
+  const Result<int> rest = remove_both(writer, service, false);
+  return rest ? Result<int>(*plain + *rest) : rest;
 }
 
 }  // namespace ballast::actuate::istio

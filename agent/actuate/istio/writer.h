@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/actuate/istio/plan.h"
@@ -15,37 +18,69 @@ namespace ballast::actuate::istio {
 /// back by hand; "*" for all. The leader leaves them alone until the annotation is gone.
 inline constexpr const char* kReleasedAnnotation = "ballast.dev/released";
 
+/// An object of ours as the API server has it. A write carries the version, so that it cannot land on
+/// what somebody else made or changed meanwhile: the write of a leader that was deposed, above all.
+struct Object {
+  std::string uid;  ///< empty: not there, as far as we know
+  std::string version;
+  std::string created;          ///< creationTimestamp
+  std::int64_t generation = 0;  ///< grows with every change of the spec
+  Json spec;
+};
+
 /// An object of ours in the cluster.
 struct Owned {
   std::string ns;
   std::string name;
   std::string service;  ///< the Service that it stands for
-  Json spec;
+  std::string uid;
+  std::int64_t generation = 0;
+  bool own_host = false;  ///< a ServiceEntry of the Service's own host
   std::string key() const { return ns + "/" + service; }
 };
+Owned owned_of(const Json& object);
+/// Is it Ballast's, and of the Ballast of this Lease (NAMESPACE.NAME)? What names none is everybody's.
+bool ours(const Json& object, const std::string& lease);
 
-/// The writes that Ballast makes to Istio's objects, each one call. All of them may be made twice.
+/// The reads and writes of Istio's objects. All writes may be made twice. `may_write` is asked before each: a
+/// leader whose Lease has run out meanwhile must not.
 class Writer {
  public:
-  explicit Writer(kube::Client& client) : client_(client) {}
+  Writer(kube::Client& client, std::string lease) : client_(client), lease_(std::move(lease)) {}
+  std::function<bool()> may_write = [] { return true; };
 
-  /// Server-side apply with our field manager. kUsage when an object of that name is there and is not
+  /// Makes the object what `wanted` says: posted when it is not there, else a merge patch of what of the spec
+  /// is different. `have` becomes what the API server answers. `changed_by_others` is set when somebody else
+  /// had changed it, which is then written over once. kUsage when an object of that name is there and is not
   /// ours, or when the server refuses what it says (4xx): the operator has to do something.
-  Status apply(const Json& object);
-  /// Merge patch of the endpoints alone. `gone` is set when the object is not there any more.
-  Status patch_endpoints(const std::string& ns, const std::string& name, const Json& endpoints, bool& gone);
-  /// Done too when it is not there. Only ever deletes what carries our label.
-  Status remove(const std::string& kind, const std::string& ns, const std::string& name);
+  Status put(const Json& wanted, Object& have, bool& changed_by_others);
+  /// Done too when it is not there, or when what is there is another than that of this uid. Without a uid
+  /// only what carries our label is deleted.
+  Status remove(const std::string& kind, const std::string& ns, const std::string& name,
+                const std::string& uid);
+  /// Where deleting is refused: an entry without endpoints, a route that leads to the plain Service.
+  Status disarm(const std::string& kind, const std::string& ns, const std::string& name,
+                const std::string& host);
   /// All of ours: kind is VirtualService or ServiceEntry. Empty where Istio is not installed.
   Result<std::vector<Owned>> list(const std::string& kind);
 
-  /// Labels and service accounts of the pods that a selector matches.
+  /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or in pages
+  /// where they are many.
   Status read_pods(const kube::Service& service, Facts& facts);
-  /// Localities of all nodes.
-  Status read_nodes(Facts& facts);
+  /// The labels of the Service's pods as they are now.
+  Status refresh_labels(const kube::Service& service, Facts& facts);
+  /// Localities of the nodes of endpoints that are not known yet.
+  Status read_nodes(const kube::Service& service, Facts& facts);
+  /// uid of the ClusterRole; empty when it is not there.
+  Result<std::string> role_uid(const std::string& name);
 
  private:
+  Result<kube::Reply> write(const kube::Request& request);
+  Status look(const std::string& path, const Json& wanted, Object& have);
+  Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each);
+
   kube::Client& client_;
+  const std::string lease_;
 };
 
 /// What the Lease's annotations say was released.

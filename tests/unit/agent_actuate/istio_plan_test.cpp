@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "agent/actuate/istio/plan.h"
 #include "agent/actuate/istio/writer.h"
 
@@ -27,70 +29,255 @@ kube::Service web() {
   service.uid = "s1";
   service.mode = "active";
   service.type = "ClusterIP";
-  service.ports = {{"http", 80, "TCP", ""}, {"grpc", 90, "TCP", ""}};
+  service.ports = {{"http", 80, "TCP"}, {"grpc", 90, "TCP"}};
   service.endpoints = {endpoint("10.0.0.1"), endpoint("10.0.0.2", false), endpoint("10.0.0.3")};
   return service;
 }
 
-std::string reason(const kube::Service& service,
-                   const std::vector<ConflictingRoute>& conflicting_routes = {}) {
-  const auto refusal = judge(service, conflicting_routes, "cluster.local");
+std::string reason(const kube::Service& service, const std::vector<ConflictingRoute>& conflicting_routes = {},
+                   Way way = Way::kOwnHost) {
+  const auto refusal = judge(service, way, conflicting_routes, "cluster.local");
   return refusal ? refusal->reason : "";
 }
 
-TEST(Endpoints, OnlyReadyOnesWithTheirWeightsAndWhatTheirPodsBring) {
+/// All pods are known: in the mesh, of one account, on a node of a region and zone.
+Facts facts_of(const kube::Service& service) {
   Facts facts;
-  facts.pods["u10.0.0.1"] = {{{"app", "web"}, {"security.istio.io/tlsMode", "istio"}}, "web-account"};
-  facts.localities["n1"] = "r/z";
-  const Json list = endpoints_json(web(), {{"10.0.0.1", 1700}}, facts);
+  for (const kube::Endpoint& one : service.endpoints) {
+    facts.pods[pod_key(one)] = {{{"app", "web"}, {"security.istio.io/tlsMode", "istio"}}, "web-account"};
+    facts.localities[one.node] = "r/z/";
+  }
+  return facts;
+}
+
+std::map<std::string, Json> entries(const kube::Service& service, const Weights& weights = {},
+                                    Way way = Way::kOwnHost) {
+  return service_entries(service, way, weights, facts_of(service), {});
+}
+Json only_entry(const kube::Service& service, const Weights& weights = {}, Way way = Way::kOwnHost) {
+  const auto all = entries(service, weights, way);
+  EXPECT_EQ(all.size(), 1U);
+  return all.begin()->second;
+}
+
+TEST(Endpoints, OnlyReadyOnesWithTheirWeightsAndWhatTheirPodsBring) {
+  const Json list = only_entry(web(), {{{"10.0.0.1", 8080}, 1700}})["spec"]["endpoints"];
   ASSERT_THAT(list, SizeIs(2));
   EXPECT_EQ(list[0], (Json{{"address", "10.0.0.1"},
                            {"weight", 1700},
                            {"ports", {{"http", 8080}, {"grpc", 9090}}},
                            {"labels", {{"app", "web"}, {"security.istio.io/tlsMode", "istio"}}},
                            {"serviceAccount", "web-account"},
-                           {"locality", "r/z"}}));
+                           {"locality", "r/z/"}}));
   EXPECT_EQ(list[1]["weight"], 1000) << "unknown to the loop: a fair share";
 }
 
 TEST(Endpoints, AWeightIsNeverZero) {
-  EXPECT_EQ(endpoints_json(web(), {{"10.0.0.1", 0}}, {})[0]["weight"], 1);
+  EXPECT_EQ(only_entry(web(), {{{"10.0.0.1", 8080}, 0}})["spec"]["endpoints"][0]["weight"], 1);
+}
+
+TEST(Endpoints, WithoutAnIdentityThereIsNone) {
+  kube::Service service = web();
+  Facts facts = facts_of(service);
+  facts.pods.erase("u10.0.0.1");
+  auto all = service_entries(service, Way::kOwnHost, {}, facts, {});
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_THAT(all.begin()->second["spec"]["endpoints"], SizeIs(1));
+  facts = facts_of(service);
+  facts.localities.clear();
+  EXPECT_TRUE(service_entries(service, Way::kOwnHost, {}, facts, {}).empty()) << "a locality is part of it";
+}
+
+TEST(Endpoints, APodOutsideTheMeshIsNotSpokenToByMtls) {
+  kube::Service service = web();
+  Facts facts = facts_of(service);
+  facts.pods["u10.0.0.1"].labels.erase("security.istio.io/tlsMode");
+  const Json list =
+      service_entries(service, Way::kOwnHost, {}, facts, {}).begin()->second["spec"]["endpoints"];
+  EXPECT_EQ(list[0]["labels"]["security.istio.io/tlsMode"], "disabled")
+      << "istiod takes an account without the label for mTLS";
+  EXPECT_EQ(list[0]["serviceAccount"], "web-account");
+}
+
+TEST(Endpoints, APodsOwnLocalityComesBeforeItsNodes) {
+  kube::Service service = web();
+  Facts facts = facts_of(service);
+  facts.pods["u10.0.0.1"].labels["istio-locality"] = "a.b.c";
+  const Json list =
+      service_entries(service, Way::kOwnHost, {}, facts, {}).begin()->second["spec"]["endpoints"];
+  EXPECT_FALSE(list[0].contains("locality")) << "istiod reads the label from the labels that we write";
+}
+
+TEST(Endpoints, AreAnAddressAndItsPorts) {
+  kube::Service service = web();
+  service.ports = {{"http", 80, "TCP"}};
+  service.endpoints = {endpoint("192.0.2.5"), endpoint("192.0.2.5")};
+  service.endpoints[0].ports = {{"http", 8080}};
+  service.endpoints[1].ports = {{"http", 8081}};
+  const Json list =
+      only_entry(service, {{{"192.0.2.5", 8080}, 700}, {{"192.0.2.5", 8081}, 300}})["spec"]["endpoints"];
+  ASSERT_THAT(list, SizeIs(2));
+  EXPECT_EQ(list[0]["weight"], 700);
+  EXPECT_EQ(list[1]["weight"], 300);
+  EXPECT_EQ(list[1]["ports"]["http"], 8081);
+}
+
+TEST(Endpoints, ThatServeOtherPortsAreInAnotherEntry) {
+  kube::Service service = web();
+  service.endpoints[0].ports = {{"http", 8080}};
+  service.endpoints[2].ports = {{"grpc", 9090}};
+  const auto all = entries(service);
+  ASSERT_EQ(all.size(), 2U);
+  for (const auto& [name, port] : {std::pair("web-ballast-http", 80), std::pair("web-ballast-grpc", 90)}) {
+    const Json& spec = all.at(name).at("spec");
+    EXPECT_THAT(spec.at("ports"), SizeIs(1));
+    EXPECT_EQ(spec.at("ports")[0].at("number"), port);
+    EXPECT_THAT(spec.at("endpoints"), SizeIs(1));
+  }
+  service.endpoints[0].ports.clear();
+  EXPECT_EQ(entries(service).size(), 1U) << "who serves no port of the Service's is no endpoint of it";
+}
+
+TEST(Endpoints, ManyAreSplitAndStayWhereTheyAre) {
+  kube::Service service = web();
+  service.endpoints.clear();
+  for (int i = 0; i < 2500; ++i) {
+    service.endpoints.push_back(endpoint("10.1." + std::to_string(i / 250) + "." + std::to_string(i % 250)));
+  }
+  const auto before = entries(service);
+  EXPECT_EQ(before.size(), 8U);
+  std::size_t endpoints = 0;
+  for (const auto& [name, object] : before) {
+    EXPECT_LT(object.dump().size(), 400'000U) << "etcd takes 1.5 MB";
+    endpoints += object["spec"]["endpoints"].size();
+  }
+  EXPECT_EQ(endpoints, 2500U);
+  service.endpoints.erase(service.endpoints.begin());
+  const auto after = entries(service);
+  std::size_t changed = 0;
+  for (const auto& [name, object] : after) {
+    changed += object != before.at(name) ? 1 : 0;
+  }
+  EXPECT_EQ(changed, 1U) << "one pod, one write";
+}
+
+TEST(Weights, OfAServiceThatIsNotMeasuredAreThoseOfItsPods) {
+  kube::Service second = web();
+  second.name = "second";
+  second.ports = {{"admin", 81, "TCP"}};
+  for (kube::Endpoint& one : second.endpoints) {
+    one.ports = {{"admin", 9999}};
+  }
+  std::map<std::string, Weights> weights{{"shop/web", {{{"10.0.0.1", 8080}, 1700}}}};
+  lend_weights({web(), second}, weights);
+  EXPECT_EQ(only_entry(second, weights.at("shop/second"))["spec"]["endpoints"][0]["weight"], 1700);
+  kube::Service elsewhere = second;
+  elsewhere.ns = "other";
+  lend_weights({elsewhere}, weights);
+  EXPECT_FALSE(weights.contains("other/second")) << "not over namespaces";
+}
+
+TEST(Objects, OfTheOwnHostSayAllThatIstiodKnowsOfTheService) {
+  kube::Service service = web();
+  service.cluster_ips = {"10.96.0.9", "fd00::9"};
+  service.ports = {{"http", 80, "TCP"}, {"grpc", 90, "TCP", "GRPC"}, {"db", 3306, "TCP"}, {"x", 81, "TCP"}};
+  const Json entry = only_entry(service);
+  EXPECT_EQ(entry["spec"]["hosts"], Json::array({"web.shop.svc.cluster.local"}));
+  EXPECT_EQ(entry["spec"]["addresses"], (Json{"10.96.0.9", "fd00::9"}));
+  EXPECT_EQ(entry["spec"]["location"], "MESH_INTERNAL");
+  EXPECT_EQ(entry["spec"]["resolution"], "STATIC");
+  EXPECT_EQ(entry["spec"]["ports"][0], (Json{{"number", 80}, {"name", "http"}, {"protocol", "HTTP"}}));
+  EXPECT_EQ(entry["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"], "disabled");
+}
+
+TEST(Objects, BelongToWhatLetsUsWriteThem) {
+  kube::Service service = web();
+  const auto all = service_entries(service, Way::kOwnHost, {}, facts_of(service),
+                                   {.lease = "ns.lease", .owner_name = "ballast-writer", .owner_uid = "r1"});
+  const Json& metadata = all.begin()->second.at("metadata");
+  EXPECT_EQ(metadata["ownerReferences"][0]["kind"], "ClusterRole");
+  EXPECT_EQ(metadata["ownerReferences"][0]["uid"], "r1");
+  EXPECT_EQ(metadata["labels"][kLeaseLabel], "ns.lease");
+  EXPECT_FALSE(only_entry(service)["metadata"].contains("ownerReferences"));
 }
 
 TEST(Objects, LeadFromTheServiceToItsShadowPortByPort) {
-  const Json route = virtual_service(web(), "cluster.local");
+  const Json route = virtual_service(web(), {});
   EXPECT_EQ(route["spec"]["hosts"], Json::array({"web.shop.svc.cluster.local"}));
   ASSERT_THAT(route["spec"]["http"], SizeIs(2));
   EXPECT_EQ(route["spec"]["http"][1]["match"][0]["port"], 90);
   EXPECT_EQ(route["spec"]["http"][1]["route"][0]["destination"],
             (Json{{"host", "web.shop.ballast.internal"}, {"port", {{"number", 90}}}}));
-  const Json entry = service_entry(web(), Json::array());
+  const Json entry = only_entry(web(), {}, Way::kRoute);
   EXPECT_EQ(entry["spec"]["hosts"], Json::array({"web.shop.ballast.internal"}));
-  EXPECT_EQ(entry["spec"]["resolution"], "STATIC");
-  EXPECT_EQ(entry["spec"]["ports"][1], (Json{{"number", 90}, {"name", "grpc"}, {"protocol", "GRPC"}}));
-  EXPECT_EQ(entry["metadata"]["ownerReferences"][0]["uid"], "s1");
-  EXPECT_EQ(entry["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/reconcile"], "disabled");
+  EXPECT_FALSE(entry["spec"].contains("addresses"));
 }
 
 TEST(Objects, AreSeenWhereTheServiceIsAndStayInItsZone) {
   kube::Service service = web();
-  EXPECT_FALSE(service_entry(service, Json::array())["spec"].contains("exportTo"));
+  EXPECT_FALSE(only_entry(service)["spec"].contains("exportTo"));
   service.export_to = {".", "front"};
   service.zone_local = true;
-  const Json entry = service_entry(service, Json::array());
+  const Json entry = only_entry(service);
   EXPECT_EQ(entry["spec"]["exportTo"], (Json{".", "front"}));
   EXPECT_EQ(entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"], "PreferClose");
-  EXPECT_EQ(virtual_service(service, "cluster.local")["spec"]["exportTo"], (Json{".", "front"}));
+  EXPECT_EQ(virtual_service(service, {})["spec"]["exportTo"], (Json{".", "front"}));
+}
+
+/// istiod's own rule, protocol by protocol (its pkg/config/kube/conversion.go).
+TEST(Ports, AreOfTheProtocolThatIstiodTakesThemFor) {
+  const auto protocol = [](const kube::ServicePort& port) {
+    kube::Service service = web();
+    service.ports = {port};
+    for (kube::Endpoint& one : service.endpoints) {
+      one.ports = {{port.name, 8080}};
+    }
+    return kube::text_at(only_entry(service)["spec"]["ports"][0], {"protocol"});
+  };
+  EXPECT_EQ(protocol({"http-web", 80, "TCP"}), "HTTP");
+  EXPECT_EQ(protocol({"web", 80, "TCP", "HTTP"}), "HTTP") << "without regard to case";
+  EXPECT_EQ(protocol({"web", 80, "TCP", "http-foo"}), "HTTP") << "up to the dash, appProtocol too";
+  EXPECT_EQ(protocol({"http", 80, "TCP", "tcp"}), "TCP") << "appProtocol comes first";
+  EXPECT_EQ(protocol({"http", 80, "TCP", "unheard-of"}), "");
+  EXPECT_EQ(protocol({"GRPC-Web-x", 80, "TCP"}), "GRPC-WEB");
+  EXPECT_EQ(protocol({"x", 80, "TCP", "kubernetes.io/h2c"}), "HTTP2");
+  EXPECT_EQ(protocol({"x", 80, "TCP", "kubernetes.io/ws"}), "HTTP");
+  EXPECT_EQ(protocol({"x", 443, "TCP", "kubernetes.io/wss"}), "HTTPS");
+  EXPECT_EQ(protocol({"x", 3306, "TCP"}), "TCP") << "a server that speaks first";
+  EXPECT_EQ(protocol({"x", 53, "UDP"}), "UDP");
+  EXPECT_EQ(protocol({"x", 80, "TCP"}), "") << "istiod looks at the bytes";
+  EXPECT_EQ(protocol({"", 50051, "TCP", "grpc"}), "GRPC");
+}
+
+TEST(Ports, WithoutANameGoByRouteUnderAMadeOne) {
+  kube::Service service = web();
+  service.ports = {{"", 80, "TCP", "http"}};
+  service.endpoints = {endpoint("10.0.0.1")};
+  service.endpoints[0].ports = {{"", 8080}};
+  EXPECT_EQ(way_of(service, true), Way::kRoute)
+      << "istiod joins endpoints to ports by name, and ours needs one";
+  const Json spec = only_entry(service, {}, Way::kRoute)["spec"];
+  EXPECT_EQ(spec["ports"][0]["name"], "port-80");
+  EXPECT_EQ(spec["endpoints"][0]["ports"]["port-80"], 8080);
+}
+
+TEST(Ways, AreTheOwnHostUnlessToldOrSeenOtherwise) {
+  EXPECT_EQ(way_of(web(), true), Way::kOwnHost);
+  EXPECT_EQ(way_of(web(), false), Way::kRoute);
+  kube::Service service = web();
+  service.by = "route";
+  EXPECT_EQ(way_of(service, true), Way::kRoute);
+  service.by = "subset";
+  EXPECT_EQ(way_of(service, false), Way::kSubset);
 }
 
 TEST(Judge, TakesAWholesomeService) {
   EXPECT_EQ(reason(web()), "");
   kube::Service shadow = web();
   shadow.mode = "shadow";
-  EXPECT_EQ(reason(shadow), "");
-  shadow.ports = {
-      {"grpc-web-api", 80, "TCP", ""}, {"x", 81, "TCP", "kubernetes.io/h2c"}, {"http2-a", 82, "TCP", ""}};
-  EXPECT_EQ(reason(shadow), "");
+  EXPECT_EQ(reason(shadow, {}, Way::kRoute), "");
+  shadow.ports = {{"grpc-web-api", 80, "TCP"}, {"x", 81, "TCP", "kubernetes.io/h2c"}, {"http2-a", 82, "TCP"}};
+  EXPECT_EQ(reason(shadow, {}, Way::kRoute), "");
 }
 
 TEST(Judge, RefusesWhatItCannotKeepWhole) {
@@ -109,29 +296,47 @@ TEST(Judge, RefusesWhatItCannotKeepWhole) {
   service = web();
   service.ports.clear();
   EXPECT_EQ(reason(service), "NoPorts");
-  for (const kube::ServicePort& odd : {kube::ServicePort{"dns", 53, "UDP", ""},
-                                       {"mysql", 3306, "TCP", ""},
-                                       {"", 80, "TCP", ""},
-                                       {"httpx", 80, "TCP", ""},
+  service = web();
+  service.waypoint = "waypoint";
+  EXPECT_EQ(reason(service), "Ambient");
+  for (const kube::ServicePort& odd : {kube::ServicePort{"dns", 53, "UDP"},
+                                       {"mysql", 3306, "TCP"},
+                                       {"https", 443, "TCP"},
                                        {"http", 80, "TCP", "tcp"}}) {
     service = web();
     service.ports.push_back(odd);
-    EXPECT_EQ(reason(service), "MixedProtocols") << odd.name << odd.protocol << odd.app_protocol;
+    EXPECT_EQ(reason(service, {}, Way::kRoute), "MixedProtocols") << odd.name << odd.protocol;
+    EXPECT_EQ(reason(service), "") << "by its own host nothing is routed, whatever it speaks";
   }
 }
 
-TEST(Judge, RefusesASecondOwnerOfTheHost) {
+TEST(Judge, RefusesASecondOwnerOfARouteAndOfNothingElse) {
   for (const char* host :
        {"web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "*", "*.cluster.local"}) {
-    EXPECT_EQ(reason(web(), {{"VirtualService", "shop", "mine", {host}}}), "TwoOwners") << host;
-  }
-  for (const char* host : {"api", "web.other", "web.shop.svc.other.domain", "*.example.com", ""}) {
+    EXPECT_EQ(reason(web(), {{"VirtualService", "shop", "mine", {host}}}, Way::kRoute), "TwoOwners") << host;
+    EXPECT_EQ(reason(web(), {{"VirtualService", "shop", "mine", {host}}}), "") << host;
     EXPECT_EQ(reason(web(), {{"DestinationRule", "shop", "mine", {host}}}), "") << host;
   }
-  EXPECT_EQ(reason(web(), {{"VirtualService", "other", "theirs", {"web"}}}), "")
+  for (const char* host : {"api", "web.other", "web.shop.svc.other.domain", "*.example.com", ""}) {
+    EXPECT_EQ(reason(web(), {{"DestinationRule", "shop", "mine", {host}}}, Way::kRoute), "") << host;
+  }
+  EXPECT_EQ(reason(web(), {{"VirtualService", "other", "theirs", {"web"}}}, Way::kRoute), "")
       << "a short name of another namespace";
-  const auto refusal = judge(web(), {{"VirtualService", "shop", "mine", {"web"}}}, "cluster.local");
+  const auto refusal =
+      judge(web(), Way::kRoute, {{"VirtualService", "shop", "mine", {"web"}}}, "cluster.local");
   EXPECT_THAT(refusal->message, HasSubstr("shop/mine"));
+}
+
+TEST(ConflictingRoutes, AreHttpRoutesWhoseParentIsTheService) {
+  Json route = {
+      {"metadata", {{"namespace", "shop"}, {"name", "canary"}}},
+      {"spec", {{"parentRefs", Json::array({{{"group", ""}, {"kind", "Service"}, {"name", "web"}}})}}}};
+  const auto seen = parse_conflicting_route("HTTPRoute", route);
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(reason(web(), {*seen}, Way::kRoute), "TwoOwners");
+  EXPECT_EQ(reason(web(), {*seen}), "");
+  route["spec"]["parentRefs"][0]["kind"] = "Gateway";
+  EXPECT_FALSE(parse_conflicting_route("HTTPRoute", route));
 }
 
 TEST(ConflictingRoutes, AreNotOursAndNotOfGatewaysAlone) {

@@ -31,27 +31,45 @@ class ServiceReconcilerTest : public ::testing::Test {
     service_.name = "web";
     service_.uid = "s1";
     service_.mode = "active";
-    service_.ports = {{"http", 80, "TCP", ""}};
-    service_.endpoints = {{.address = "10.0.0.1", .ready = true, .ports = {{"http", 8080}}}};
+    service_.cluster_ips = {"10.96.0.9"};
+    service_.selector = {{"app", "web"}};
+    service_.ports = {{"http", 80, "TCP"}};
+    service_.endpoints = {endpoint(1)};
+    pods_ = {{"u1", "v1"}, {"u2", "v1"}, {"u3", "v1"}};
   }
+  static kube::Endpoint endpoint(int i, bool ready = true) {
+    const std::string n = std::to_string(i);
+    return {
+        .address = "10.0.0." + n, .pod = "p" + n, .uid = "u" + n, .ready = ready, .ports = {{"http", 8080}}};
+  }
+  static Json pod(const std::string& uid, const std::string& version) {
+    return {{"metadata",
+             {{"uid", uid}, {"labels", {{"version", version}, {"security.istio.io/tlsMode", "istio"}}}}},
+            {"spec", {{"serviceAccountName", "web"}}}};
+  }
+  /// As the API server: preconditions hold, generations grow with the spec.
   std::string serve(const Asked& asked) {
     const std::string path = asked.target.substr(0, asked.target.find('?'));
     const std::string last = path.substr(path.rfind('/') + 1);
     if (path.find("/events") != std::string::npos) {
-      events_.push_back(kube::text_at(Json::parse(asked.body, nullptr, false), {"reason"}));
+      const Json event = Json::parse(asked.body, nullptr, false);
+      events_.push_back(kube::text_at(event, {"reason"}));
+      message_ = kube::text_at(event, {"message"});
       return answer(201, "{}");
     }
-    if (last == "pods") {
-      Json items = Json::array();
-      for (const auto& [uid, version] : pods_) {
-        items.push_back({{"metadata", {{"uid", uid}, {"labels", {{"version", version}}}}}});
-      }
-      return answer(200, Json{{"items", items}}.dump());
+    if (path.find("/pods") != std::string::npos) {
+      ++pod_reads_;
+      return pods_answer_ == 200 ? read_pods(last) : answer(pods_answer_, "{}");
     }
     if (path.find("networking.istio.io") == std::string::npos) {
-      return answer(200, R"({"items":[]})");
+      return answer(path.find("/leases") != std::string::npos ? 200 : 404, "{}");
     }
-    if (last == "virtualservices" || last == "serviceentries") {
+    const std::string kind = path.find("virtualservices") != std::string::npos ? "route" : "entry";
+    if (refused_.contains(asked.method) || refused_.contains(asked.method + " " + kind)) {
+      return answer(refuse_, R"({"message":"admission webhook says no"})");
+    }
+    const bool collection = last == "virtualservices" || last == "serviceentries";
+    if (asked.method == "GET" && collection) {
       Json items = Json::array();
       for (const auto& [key, object] : objects_) {
         if (key.find("/" + last + "/") != std::string::npos) {
@@ -60,70 +78,329 @@ class ServiceReconcilerTest : public ::testing::Test {
       }
       return answer(200, Json{{"items", items}}.dump());
     }
+    const Json body = Json::parse(asked.body, nullptr, false);
+    const std::string place = collection ? path + "/" + kube::text_at(body, {"metadata", "name"}) : path;
+    const auto there = objects_.find(place);
     if (asked.method == "GET") {
-      return objects_.contains(path) ? answer(200, objects_[path].dump()) : answer(404, "{}");
+      return there != objects_.end() ? answer(200, there->second.dump()) : answer(404, "{}");
     }
-    if (refuse_ != 0) {
-      return answer(refuse_, R"({"message":"admission webhook says no"})");
-    }
-    const std::string kind = path.find("virtualservices") != std::string::npos ? "route" : "entry";
     log_.push_back(asked.method + " " + kind);
+    if (asked.method == "POST") {
+      if (there != objects_.end()) {
+        return answer(409, "{}");
+      }
+      Json& made = objects_[place] = body;
+      made["metadata"]["uid"] = "o" + std::to_string(++version_);
+      made["metadata"]["creationTimestamp"] = created_;
+      made["metadata"]["generation"] = 1;
+      made["metadata"]["resourceVersion"] = std::to_string(version_);
+      return answer(201, made.dump());
+    }
+    if (there == objects_.end()) {
+      return answer(404, "{}");
+    }
+    const Json& now = there->second["metadata"];
+    const auto is = [&](const Json& wanted, const char* key) {
+      return kube::at(wanted, {key}).is_null() || kube::at(wanted, {key}) == now.at(key);
+    };
     if (asked.method == "DELETE") {
-      objects_.erase(path);
+      if (!is(kube::at(body, {"preconditions"}), "uid")) {
+        return answer(409, "{}");
+      }
+      objects_.erase(there);
       return answer(200, "{}");
     }
-    if (asked.head.find("merge-patch") != std::string::npos) {
-      if (!objects_.contains(path)) {
-        return answer(404, "{}");
-      }
-      objects_[path].merge_patch(Json::parse(asked.body));
-      log_.back() = "MERGE " + kind;
-    } else {
-      objects_[path] = Json::parse(asked.body);
+    if (!is(kube::at(body, {"metadata"}), "uid") || !is(kube::at(body, {"metadata"}), "resourceVersion")) {
+      return answer(409, "{}");
     }
-    return answer(200, objects_[path].dump());
+    change(place, kube::at(body, {"spec"}));
+    return answer(200, objects_[place].dump());
+  }
+  std::string read_pods(const std::string& last) {
+    if (last != "pods") {  // p7 has the uid u7
+      const auto found = pods_.find("u" + last.substr(1));
+      return found == pods_.end() ? answer(404, "{}") : answer(200, pod(found->first, found->second).dump());
+    }
+    Json items = Json::array();
+    for (const auto& [uid, version] : pods_) {
+      items.push_back(pod(uid, version));
+    }
+    return answer(200, Json{{"items", items}}.dump());
+  }
+  /// Somebody's merge patch of the spec.
+  void change(const std::string& path, const Json& spec) {
+    Json& object = objects_.at(path);
+    object["spec"].merge_patch(spec);
+    object["metadata"]["generation"] = object["metadata"]["generation"].get<int>() + 1;
+    object["metadata"]["resourceVersion"] = std::to_string(++version_);
   }
   Wanted wanted(std::uint32_t weight = 1000) {
     Wanted out;
     out.services = {service_};
-    out.weights["shop/web"] = {{"10.0.0.1", weight}};
+    out.weights["shop/web"] = {{{"10.0.0.1", 8080}, weight}};
     for (const auto& [path, object] : objects_) {
-      out.seen[kube::text_at(object, {"kind"}) + " " + kube::key_of(object)] = object["spec"];
+      out.seen[kube::text_at(object, {"kind"}) + " " + kube::key_of(object)] = owned_of(object);
     }
     return out;
   }
   std::vector<std::string> log() { return std::exchange(log_, {}); }
   void adopt() {
     reconciler_.reconcile(wanted(), 100 * kSecond);
+    ASSERT_THAT(log(), ElementsAre("POST entry"));
     reconciler_.reconcile(wanted(), 102 * kSecond);
-    ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
+    ASSERT_THAT(log(), IsEmpty());
+  }
+  void adopt_by_route() {
+    service_.by = "route";
+    reconciler_.reconcile(wanted(), 100 * kSecond);
+    reconciler_.reconcile(wanted(), 102 * kSecond);
+    ASSERT_THAT(log(), ElementsAre("POST entry", "POST route"));
+  }
+  /// Addresses in the entry, with their tlsMode.
+  std::map<std::string, std::string> written() {
+    std::map<std::string, std::string> out;
+    for (const auto& [path, object] : objects_) {
+      for (const Json& one : kube::at(object, {"spec", "endpoints"})) {
+        out[kube::text_at(one, {"address"})] = kube::text_at(one, {"labels", "security.istio.io/tlsMode"});
+      }
+    }
+    return out;
   }
 
+  static constexpr const char* kEntry =
+      "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
   std::map<std::string, Json> objects_;
   std::vector<std::string> log_;
   std::vector<std::string> events_;
+  std::string message_;
   std::map<std::string, std::string> pods_;  ///< version by uid
-  int refuse_ = 0;
+  int pods_answer_ = 200;
+  int pod_reads_ = 0;
+  std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
+  int refuse_ = 403;
+  std::string created_ = "2026-11-28T10:00:01Z";
+  int version_ = 0;
   kube::Service service_;
   kube::ScriptedServer server_;
   std::unique_ptr<kube::Client> client_;
   ServiceReconciler reconciler_;
 };
 
+TEST_F(ServiceReconcilerTest, ByItsOwnHostOneEntryIsAllThatIsWritten) {
+  reconciler_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
+  const Json& spec = objects_.at(kEntry).at("spec");
+  EXPECT_EQ(spec.at("hosts"), Json::array({"web.shop.svc.cluster.local"}));
+  EXPECT_EQ(spec.at("addresses"), Json::array({"10.96.0.9"}));
+  EXPECT_THAT(events_, ElementsAre("Managed"));
+  service_.mode = "off";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry")) << "nothing settles: nothing was routed";
+  EXPECT_EQ(reconciler_.managed(), 0U);
+}
+
+TEST_F(ServiceReconcilerTest, APodIsNeverWrittenWithoutItsIdentity) {
+  adopt();
+  pods_answer_ = 504;
+  service_.endpoints = {endpoint(1), endpoint(2)};
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(written(), ElementsAre(std::pair("10.0.0.1", "istio"))) << "whose identity is known";
+  service_.endpoints = {endpoint(2), endpoint(3)};
+  reconciler_.reconcile(wanted(), 111 * kSecond);
+  EXPECT_THAT(written(), IsEmpty()) << "who left has gone, though nobody who came is known";
+  pods_answer_ = 200;
+  reconciler_.reconcile(wanted(), 112 * kSecond);
+  EXPECT_THAT(written(), ElementsAre(std::pair("10.0.0.2", "istio"), std::pair("10.0.0.3", "istio")));
+}
+
+TEST_F(ServiceReconcilerTest, WhoseIdentityCannotBeReadIsHandedBackWithinSeconds) {
+  adopt();
+  pods_answer_ = 504;
+  service_.endpoints = {endpoint(1), endpoint(2)};
+  EXPECT_GT(reconciler_.reconcile(wanted(), 110 * kSecond), 0U);
+  log();
+  reconciler_.reconcile(wanted(), 113 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "HandedBack"));
+  EXPECT_THAT(message_, HasSubstr("504"));
+  pods_answer_ = 200;
+  reconciler_.reconcile(wanted(), 120 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "it might go on like that";
+  reconciler_.reconcile(wanted(), 150 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
+}
+
+TEST_F(ServiceReconcilerTest, APodThatIsNotKnownYetIsAskedForAgain) {
+  adopt();
+  service_.endpoints = {endpoint(1), endpoint(9)};
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(written(), ElementsAre(std::pair("10.0.0.1", "istio")));
+  pods_["u9"] = "v1";
+  reconciler_.reconcile(wanted(), 111 * kSecond);
+  EXPECT_EQ(written().size(), 2U);
+}
+
+/// What must hold whatever is refused: within three seconds of a change that could not be written, nothing of
+/// ours leads to an address that has gone, but where nothing at all may be written.
+TEST_F(ServiceReconcilerTest, MembershipIsHandedBackWhicheverVerbIsRefused) {
+  for (const bool by_route : {false, true}) {
+    for (const std::string verb : {"PATCH", "POST", "GET", "DELETE"}) {
+      SCOPED_TRACE(verb + (by_route ? " by route" : " by own host"));
+      objects_.clear();
+      service_.endpoints = {endpoint(1)};
+      service_.by = by_route ? "route" : "";
+      ServiceReconciler reconciler(*client_, {});
+      MonotonicNs now = 100 * kSecond;
+      reconciler.reconcile(wanted(), now);
+      reconciler.reconcile(wanted(), now += 2 * kSecond);
+      ASSERT_EQ(objects_.size(), by_route ? 2U : 1U);
+      refused_ = {verb};
+      service_.endpoints = {endpoint(2)};
+      for (int i = 0; i < 45; ++i) {
+        reconciler.reconcile(wanted(), now += kSecond / 10);
+      }
+      const bool routed = std::any_of(objects_.begin(), objects_.end(), [](const auto& one) {
+        return one.first.find("virtualservices") != std::string::npos;
+      });
+      const bool in_force = !by_route || routed;
+      EXPECT_FALSE(in_force && written().contains("10.0.0.1")) << "an address that has gone";
+      refused_ = {verb};
+      service_.mode = "off";
+      for (int i = 0; i < 45; ++i) {
+        reconciler.reconcile(wanted(), now += kSecond / 10);
+      }
+      if (verb == "DELETE") {
+        EXPECT_TRUE(by_route || written().empty()) << "an entry that says nothing";
+        for (const auto& [path, object] : objects_) {
+          if (by_route && path.find("virtualservices") != std::string::npos) {
+            EXPECT_EQ(kube::text_at(object["spec"]["http"][0]["route"][0], {"destination", "host"}),
+                      "web.shop.svc.cluster.local");
+          }
+        }
+        EXPECT_THAT(reconciler.trouble(), HasSubstr("403"));
+      } else {
+        EXPECT_TRUE(objects_.empty());
+      }
+      refused_.clear();
+      service_.mode = "active";
+    }
+  }
+}
+
+TEST_F(ServiceReconcilerTest, ADeposedLeadersWriteDoesNotLand) {
+  adopt();
+  ServiceReconciler successor(*client_, {});
+  ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
+  service_.endpoints = {endpoint(1), endpoint(2)};
+  successor.reconcile(wanted(), 200 * kSecond);
+  const Json before = objects_;
+  log();
+  bool leads = false;
+  Writer late(*client_, "");
+  late.may_write = [&] { return leads; };
+  Object held{.uid = "o1", .version = "1", .spec = Json::object()};
+  bool changed = false;
+  Json object = objects_.at(kEntry);
+  object["spec"]["endpoints"] = Json::array();
+  EXPECT_FALSE(late.put(object, held, changed).ok()) << "its Lease has run out";
+  EXPECT_THAT(log(), IsEmpty());
+  const kube::Request patch{
+      .method = "PATCH",
+      .path = kEntry,
+      .body = R"({"metadata":{"uid":"o1","resourceVersion":"1"},"spec":{"endpoints":[]}})",
+      .content_type = kube::kMergePatch};
+  EXPECT_EQ(client_->call(patch)->status, 409) << "one that was under way";
+  EXPECT_TRUE(late.remove("ServiceEntry", "shop", "web-ballast", "o1").ok());
+  EXPECT_EQ(objects_, before);
+}
+
+TEST_F(ServiceReconcilerTest, WhatNobodyHereWroteIsRemoved) {
+  adopt();
+  objects_[std::string(kEntry) + "-late"] = objects_.at(kEntry);
+  objects_[std::string(kEntry) + "-late"]["metadata"]["name"] = "web-ballast-late";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), IsEmpty()) << "it may have been removed this moment";
+  reconciler_.reconcile(wanted(), 112 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_EQ(objects_.size(), 1U);
+}
+
+TEST_F(ServiceReconcilerTest, AnEntryOfAnotherBallastIsLeftAlone) {
+  ServiceReconciler other(*client_, {.plan = {.lease = "other.lease"}});
+  other.reconcile(wanted(), 100 * kSecond);
+  ASSERT_THAT(log(), ElementsAre("POST entry"));
+  ServiceReconciler mine(*client_, {.plan = {.lease = "mine.lease"}});
+  const Json before = objects_;
+  Wanted blind = wanted();
+  blind.seen.clear();  // the sink does not tell of what is another's
+  mine.reconcile(blind, 100 * kSecond);
+  EXPECT_EQ(objects_, before);
+  EXPECT_EQ(events_.back(), "WriteRefused");
+  EXPECT_THAT(message_, HasSubstr("of another Ballast (other.lease)"));
+  ASSERT_TRUE(mine.sweep(101 * kSecond).ok());
+  EXPECT_EQ(objects_, before);
+}
+
+TEST_F(ServiceReconcilerTest, AServiceMadeAgainUnderItsNameIsAdoptedAnew) {
+  adopt();
+  const std::string first = kube::text_at(objects_.at(kEntry), {"metadata", "uid"});
+  service_.uid = "s2";
+  service_.created = "2026-11-28T10:00:05Z";
+  created_ = service_.created;
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  reconciler_.reconcile(wanted(), 110 * kSecond + 2);
+  EXPECT_THAT(log(), ElementsAre("POST entry", "DELETE entry")) << "not as old as the Service, to the second";
+  created_ = "2026-11-28T10:00:06Z";
+  reconciler_.reconcile(wanted(), 112 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
+}
+
+TEST_F(ServiceReconcilerTest, ServicesOfTheAmbientMeshAreToldSo) {
+  service_.waypoint = "waypoint";
+  reconciler_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Ambient"));
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(ServiceReconcilerTest, EndpointsOfSomebodysOwnMakingAreToldThatNobodyMeasuresThem) {
+  service_.endpoints[0].uid.clear();
+  Wanted unmeasured = wanted();
+  unmeasured.weights.clear();
+  reconciler_.reconcile(unmeasured, 100 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("NoPods"));
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(ServiceReconcilerTest, ManyPodsAreReadInPagesAndFewOneByOne) {
+  service_.endpoints = {endpoint(1), endpoint(2)};
+  reconciler_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_EQ(pod_reads_, 2);
+  service_.endpoints.clear();
+  for (int i = 1; i <= 40; ++i) {
+    service_.endpoints.push_back(endpoint(i));
+    pods_["u" + std::to_string(i)] = "v1";
+  }
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_EQ(pod_reads_, 3);
+  EXPECT_EQ(written().size(), 40U);
+}
+
 TEST_F(ServiceReconcilerTest, TheRouteComesAfterTheShadowHasSettled) {
+  service_.by = "route";
   EXPECT_EQ(reconciler_.reconcile(wanted(), 100 * kSecond), 101 * kSecond) << "when the route is due";
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
   reconciler_.reconcile(wanted(), 100 * kSecond + 1);
   EXPECT_THAT(log(), IsEmpty());
   reconciler_.reconcile(wanted(), 101 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH route"));
+  EXPECT_THAT(log(), ElementsAre("POST route"));
   EXPECT_THAT(events_, ElementsAre("Managed"));
 }
 
 TEST_F(ServiceReconcilerTest, AWeightIsOnePatchAndNoChangeIsNone) {
   adopt();
   reconciler_.reconcile(wanted(1500), 103 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
   reconciler_.reconcile(wanted(1500), 104 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
 }
@@ -132,10 +409,11 @@ TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) 
   ServiceReconciler reconciler(*client_, {.weights_per_s = 1, .weights_burst = 1});
   const auto both = [&](std::uint32_t weight) {
     Wanted out = wanted(weight);
+    out.seen.clear();
     kube::Service other = service_;
     other.name = "api";
     out.services.push_back(other);
-    out.weights["shop/api"] = {{"10.0.0.1", weight}};
+    out.weights["shop/api"] = {{{"10.0.0.1", 8080}, weight}};
     return out;
   };
   const auto weight_of = [&](const char* name) {
@@ -144,20 +422,20 @@ TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) 
   };
   reconciler.reconcile(both(1000), 100 * kSecond);
   reconciler.reconcile(both(1000), 101 * kSecond);
-  ASSERT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry", "PATCH route", "PATCH route"));
+  ASSERT_THAT(log(), ElementsAre("POST entry", "POST entry"));
   EXPECT_EQ(reconciler.reconcile(both(1100), 103 * kSecond), 104 * kSecond + 1) << "when the next may go";
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
   const bool web_first = weight_of("web") == 1100;
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1000);
   reconciler.reconcile(both(1200), 104 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1200) << "with the weight of now";
   Wanted more = both(1300);
   for (auto& service : more.services) {
-    service.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
+    service.endpoints.push_back(endpoint(2));
   }
   reconciler.reconcile(more, 104 * kSecond + 2);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry", "MERGE entry")) << "membership has no budget";
+  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry")) << "membership has no budget";
 }
 
 TEST_F(ServiceReconcilerTest, ItTellsWhatBecameOfTheWeights) {
@@ -167,6 +445,7 @@ TEST_F(ServiceReconcilerTest, ItTellsWhatBecameOfTheWeights) {
     return reconciler.answer("shop/web", given.weights.at("shop/web")).outcome;
   };
   EXPECT_EQ(outcome(wanted()), Outcome::kHeldBack) << "nothing was done yet";
+  service_.by = "route";
   reconciler.reconcile(wanted(), 100 * kSecond);
   EXPECT_EQ(outcome(wanted()), Outcome::kHeldBack) << "no route leads to it yet";
   reconciler.reconcile(wanted(), 101 * kSecond);
@@ -175,6 +454,14 @@ TEST_F(ServiceReconcilerTest, ItTellsWhatBecameOfTheWeights) {
   EXPECT_EQ(outcome(wanted(1100)), Outcome::kHeldBack) << "Envoy would hold it back longer";
   reconciler.reconcile(wanted(1100), 103 * kSecond);
   EXPECT_EQ(outcome(wanted(1100)), Outcome::kWritten);
+}
+
+TEST_F(ServiceReconcilerTest, ByItsOwnHostTheWeightsAreInForceAsTheyAreWritten) {
+  reconciler_.reconcile(wanted(1700), 100 * kSecond);
+  EXPECT_EQ(reconciler_.answer("shop/web", wanted(1700).weights.at("shop/web")).outcome,
+            guard::Outcome::kWritten);
+  EXPECT_EQ(reconciler_.answer("shop/web", wanted(900).weights.at("shop/web")).outcome,
+            guard::Outcome::kHeldBack);
 }
 
 TEST_F(ServiceReconcilerTest, ATripIsAnEventAndSoIsItsEnd) {
@@ -192,54 +479,52 @@ TEST_F(ServiceReconcilerTest, ATripIsAnEventAndSoIsItsEnd) {
 TEST_F(ServiceReconcilerTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait) {
   ServiceReconciler reconciler(*client_, {.apart_ns = 2 * kSecond});
   reconciler.reconcile(wanted(), 100 * kSecond);
-  reconciler.reconcile(wanted(), 101 * kSecond);
   log();
-  EXPECT_EQ(reconciler.reconcile(wanted(1100), 102 * kSecond), 103 * kSecond);
+  EXPECT_EQ(reconciler.reconcile(wanted(1100), 101 * kSecond), 102 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
-  reconciler.reconcile(wanted(1200), 103 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
-  service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
-  reconciler.reconcile(wanted(1200), 103 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  reconciler.reconcile(wanted(1200), 102 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  service_.endpoints.push_back(endpoint(2));
+  reconciler.reconcile(wanted(1200), 102 * kSecond + 1);
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 
 TEST_F(ServiceReconcilerTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
   ServiceReconciler reconciler(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
-  service_.endpoints.push_back({.address = "10.0.0.2", .ready = true, .ports = {{"http", 8080}}});
+  service_.endpoints.push_back(endpoint(2));
   const auto other = [&](std::uint32_t weight) {
     Wanted out = wanted(1000);
-    out.weights["shop/web"]["10.0.0.2"] = weight;
+    out.weights["shop/web"][{"10.0.0.2", 8080}] = weight;
     return out;
   };
   reconciler.reconcile(other(1500), 100 * kSecond);
   reconciler.reconcile(other(1500), 101 * kSecond);
   log();
   reconciler.reconcile(other(1600), 102 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of the adoption";
+  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "what is left of the adoption";
   EXPECT_EQ(reconciler.reconcile(other(1700), 103 * kSecond), 105 * kSecond)
       << "when the next small one is due";
   EXPECT_FALSE(reconciler.hurry());
   EXPECT_THAT(log(), IsEmpty());
   reconciler.reconcile(other(2500), 103 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry"));
+  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
   reconciler.reconcile(other(4000), 103 * kSecond + 2);
   EXPECT_TRUE(reconciler.hurry()) << "a large one that waits for its time";
   EXPECT_THAT(log(), IsEmpty());
   reconciler.reconcile(other(2600), 104 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "what is left of a large one";
+  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "what is left of a large one";
   reconciler.reconcile(other(1000), 105 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("MERGE entry")) << "back to equal weights";
+  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "back to equal weights";
 }
 
 TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
   service_.by = "subset";
   service_.selector = {{"app", "web"}};
-  service_.endpoints = {{.address = "10.0.0.1", .pod = "web-1", .uid = "u1", .ready = true},
-                        {.address = "10.0.0.2", .pod = "web-2", .uid = "u2", .ready = true}};
+  service_.endpoints = {endpoint(1), endpoint(2)};
   pods_ = {{"u1", "v1"}, {"u2", "v2"}};
   const auto weighed = [&](std::uint32_t first) {
     Wanted out = wanted(first);
-    out.weights["shop/web"]["10.0.0.2"] = 1000;
+    out.weights["shop/web"][{"10.0.0.2", 8080}] = 1000;
     out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
     out.conflicting_routes[0].subsets.push_back({"v2", {{"version", "v2"}}});
     return out;
@@ -253,7 +538,7 @@ TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
     return out;
   };
   reconciler_.reconcile(weighed(3000), 100 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH route")) << "no shadow";
+  EXPECT_THAT(log(), ElementsAre("POST route")) << "no shadow";
   EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 75), std::pair("v2", 25)));
   reconciler_.reconcile(weighed(1000), 101 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "every proxy is sent its routes anew";
@@ -266,20 +551,18 @@ TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
   EXPECT_THAT(shares(), ElementsAre(std::pair("v1", 100))) << "a version without a ready pod, at once";
   service_.by = "";
   service_.endpoints[1].ready = true;
-  Wanted by_endpoint = wanted();
   log();
-  reconciler_.reconcile(by_endpoint, 120 * kSecond);
-  reconciler_.reconcile(by_endpoint, 122 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route")) << "the annotation is gone";
+  reconciler_.reconcile(wanted(), 120 * kSecond);
+  reconciler_.reconcile(wanted(), 122 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route", "POST entry")) << "the annotation is gone";
   service_.mode = "off";
   reconciler_.reconcile(wanted(), 130 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
 }
 
 TEST_F(ServiceReconcilerTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
   service_.by = "subset";
   service_.selector = {{"app", "web"}};
-  service_.endpoints[0].uid = "u1";
   pods_ = {{"u1", "v9"}};
   Wanted out = wanted();
   out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
@@ -292,7 +575,7 @@ TEST_F(ServiceReconcilerTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
 }
 
 TEST_F(ServiceReconcilerTest, OptingOutGivesTheRouteBackFirst) {
-  adopt();
+  adopt_by_route();
   service_.mode = "off";
   reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
@@ -309,23 +592,23 @@ TEST_F(ServiceReconcilerTest, AReleasedServiceIsGivenBackAndTakenAgainAfterwards
   Wanted released = wanted();
   released.released = {"shop/web"};
   reconciler_.reconcile(released, 110 * kSecond);
-  reconciler_.reconcile(released, 112 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("DELETE route", "DELETE entry"));
+  EXPECT_EQ(reconciler_.managed(), 0U);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
   EXPECT_THAT(events_, ElementsAre("Managed", "Released"));
   reconciler_.reconcile(wanted(), 120 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
 }
 
 TEST_F(ServiceReconcilerTest, WithoutAReadyEndpointThePlainServiceAnswers) {
   adopt();
   service_.endpoints[0].ready = false;
   reconciler_.reconcile(wanted(), 110 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
   EXPECT_THAT(events_, ElementsAre("Managed", "NoReadyEndpoint"));
 }
 
 TEST_F(ServiceReconcilerTest, AConflictingRouteThatAppearsMakesUsLeave) {
-  adopt();
+  adopt_by_route();
   Wanted contested = wanted();
   contested.conflicting_routes = {{"VirtualService", "shop", "mine", {"web"}}};
   reconciler_.reconcile(contested, 110 * kSecond);
@@ -338,57 +621,59 @@ TEST_F(ServiceReconcilerTest, AnObjectOfThatNameThatIsNotOursIsLeftAlone) {
   objects_[path] = {{"metadata", {{"namespace", "shop"}, {"name", "web-ballast"}}},
                     {"spec", {{"hosts", {"theirs"}}}}};
   const Json before = objects_[path];
-  reconciler_.reconcile(wanted(), 100 * kSecond);
-  EXPECT_THAT(log(), IsEmpty());
+  Wanted blind = wanted();
+  blind.seen.clear();
+  reconciler_.reconcile(blind, 100 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
   EXPECT_EQ(objects_[path], before);
   EXPECT_THAT(events_, ElementsAre("WriteRefused"));
 }
 
 TEST_F(ServiceReconcilerTest, ARefusedWriteIsToldAndTriedAgainLater) {
   refuse_ = 422;
+  refused_ = {"POST"};
   EXPECT_GT(reconciler_.reconcile(wanted(), 100 * kSecond), 0U);
   EXPECT_THAT(events_, ElementsAre("WriteRefused"));
-  refuse_ = 0;
+  refused_.clear();
   reconciler_.reconcile(wanted(), 105 * kSecond);
   EXPECT_THAT(log(), IsEmpty()) << "not in a hurry";
   reconciler_.reconcile(wanted(), 111 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
 }
 
 TEST_F(ServiceReconcilerTest, WhatTheApiServerDoesNotAllowIsTroubleUntilItDoes) {
   EXPECT_EQ(reconciler_.trouble(), "");
-  refuse_ = 403;
+  refused_ = {"POST"};
   reconciler_.reconcile(wanted(), 100 * kSecond);
   EXPECT_THAT(reconciler_.trouble(), HasSubstr("403 (permission missing"));
   EXPECT_THAT(events_, IsEmpty()) << "not the Service's fault";
-  refuse_ = 0;
+  refused_.clear();
   reconciler_.reconcile(wanted(), 102 * kSecond);
   EXPECT_EQ(reconciler_.trouble(), "");
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
 }
 
-TEST_F(ServiceReconcilerTest, WhatAnotherWroteOverIsWrittenAgain) {
+TEST_F(ServiceReconcilerTest, WhatAnotherWroteOverIsToldAndWrittenAgain) {
   adopt();
-  for (auto& [path, object] : objects_) {
-    if (path.find("serviceentries") != std::string::npos) {
-      object["spec"]["endpoints"] = Json::array();
-    }
-  }
+  const Json before = objects_.at(kEntry).at("spec");
+  change(kEntry, {{"endpoints", Json::array()}, {"exportTo", {"."}}});
   reconciler_.reconcile(wanted(), 104 * kSecond);
-  EXPECT_THAT(log(), IsEmpty()) << "might be our own write, not seen yet";
-  reconciler_.reconcile(wanted(), 110 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH route"));
+  EXPECT_EQ(objects_.at(kEntry).at("spec"), before);
+  EXPECT_THAT(events_, ElementsAre("Managed", "ChangedByOthers"));
+  log();
+  reconciler_.reconcile(wanted(), 105 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
 }
 
-TEST_F(ServiceReconcilerTest, ADeletedShadowIsMadeAgainByTheNextWeight) {
+TEST_F(ServiceReconcilerTest, ADeletedEntryIsMadeAgainByTheNextWeight) {
   adopt();
   objects_.clear();
   reconciler_.reconcile(wanted(1500), 103 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PATCH entry", "POST entry"));
 }
 
 TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {
-  adopt();
+  adopt_by_route();
   ServiceReconciler successor(*client_, {});
   ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
@@ -398,8 +683,16 @@ TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {
   EXPECT_TRUE(objects_.empty());
 }
 
-TEST_F(ServiceReconcilerTest, ReleaseByHandWorksWithoutALeader) {
+TEST_F(ServiceReconcilerTest, ASweepRemovesEntriesOfOwnHostsAtOnce) {
   adopt();
+  ServiceReconciler successor(*client_, {});
+  ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_EQ(successor.managed(), 0U);
+}
+
+TEST_F(ServiceReconcilerTest, ReleaseByHandWorksWithoutALeader) {
+  adopt_by_route();
   const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
   ASSERT_TRUE(removed.ok()) << removed.error().message;
   EXPECT_EQ(*removed, 2);

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "scripted_server.h"
 
 namespace ballast::kube {
@@ -66,7 +68,7 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
     EXPECT_TRUE(web.zone_local);
     EXPECT_FALSE(web.node_local);
     EXPECT_EQ(web.export_to, (std::vector<std::string>{".", "front"}));
-    ASSERT_EQ(web.endpoints.size(), 3U) << "one family, every address once";
+    ASSERT_EQ(web.endpoints.size(), 3U) << "one family, every address with its ports once";
     EXPECT_EQ(web.endpoints[0], (Endpoint{.address = "10.1.0.1",
                                           .pod = "web-a",
                                           .uid = "u1",
@@ -79,6 +81,67 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
     over = true;
     (*client)->stop();
   }
+}
+
+/// A server whose watches say what the test appends, line by line, while they are open.
+class CatalogTest : public ::testing::Test {
+ protected:
+  CatalogTest()
+      : server_([this](const Asked& asked) {
+          const bool slices = asked.target.find("/endpointslices") != std::string::npos;
+          if (asked.target.find("watch=1") != std::string::npos) {
+            while (!over_ && (slices || !second_)) {
+              std::this_thread::sleep_for(milliseconds(5));
+            }
+            return over_ || told_.exchange(true) ? std::string() : stream(kSecond);
+          }
+          if (asked.target.find("/namespaces/shop/endpointslices") != std::string::npos) {
+            ++reads_;
+            return answer(200, kItsSlices);
+          }
+          return answer(200, slices ? kSlices : kServices);
+        }),
+        client_(std::move(*Client::create({.server = server_.url()}))),
+        catalog_(std::make_unique<Catalog>(*client_)) {}
+  ~CatalogTest() override {
+    over_ = true;
+    client_->stop();
+    catalog_.reset();
+  }
+  bool eventually(const std::function<bool()>& condition) {
+    for (int i = 0; i < 1000 && !condition(); ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return condition();
+  }
+  static constexpr const char* kSecond =
+      R"({"type":"ADDED","object":{"metadata":{"namespace":"shop","name":"other","resourceVersion":"9","labels":{"ballast.dev/mode":"active"}},"spec":{"ipFamilies":["IPv4"],"ports":[{"name":"http","port":80}]}}})"
+      "\n";
+  static constexpr const char* kItsSlices = R"({"metadata":{"resourceVersion":"8"},"items":[
+   {"metadata":{"namespace":"shop","name":"other","labels":{"kubernetes.io/service-name":"other"}},"addressType":"IPv4",
+    "ports":[{"name":"http","port":8080}],"endpoints":[{"addresses":["10.1.0.9"]}]}]})";
+
+  std::atomic<bool> over_{false};
+  std::atomic<bool> second_{false};
+  std::atomic<bool> told_{false};
+  std::atomic<int> reads_{0};
+  ScriptedServer server_;
+  std::unique_ptr<Client> client_;
+  std::unique_ptr<Catalog> catalog_;
+};
+
+TEST_F(CatalogTest, ReadsTheSlicesOfAServiceThatOptsInLater) {
+  ASSERT_TRUE(eventually([&] { return catalog_->synced(); }));
+  EXPECT_GT(catalog_->heard(), 0U);
+  second_ = true;
+  ASSERT_TRUE(eventually([&] { return catalog_->services().size() == 4U; }));
+  EXPECT_EQ(reads_, 1) << "what others have is not kept, so it has to be read";
+  const auto services = catalog_->services();
+  const auto other = std::find_if(services.begin(), services.end(),
+                                  [](const Service& service) { return service.name == "other"; });
+  ASSERT_NE(other, services.end());
+  ASSERT_EQ(other->endpoints.size(), 1U);
+  EXPECT_EQ(other->endpoints[0].address, "10.1.0.9");
 }
 
 }  // namespace

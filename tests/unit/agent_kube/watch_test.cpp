@@ -30,7 +30,7 @@ std::string event(const std::string& type, const std::string& object) {
 class WatchTest : public ::testing::Test {
  protected:
   /// `lists` and `watches` are what the server says one after the other; the last one goes on.
-  void start(std::vector<std::string> lists, std::vector<std::string> watches) {
+  void start(std::vector<std::string> lists, std::vector<std::string> watches, WatchOptions options = {}) {
     server_ = std::make_unique<ScriptedServer>([=, this](const Asked& asked) {
       const bool watching = asked.target.find("watch=1") != std::string::npos;
       const auto& says = watching ? watches : lists;
@@ -59,12 +59,11 @@ class WatchTest : public ::testing::Test {
                            known_.erase(key);
                          },
                          [] {}};
-    watch_ = std::make_unique<Watch>(*client_,
-                                     WatchOptions{.path = "/pods",
-                                                  .query = "a=b",
-                                                  .backoff_least = milliseconds(2),
-                                                  .backoff_most = milliseconds(10)},
-                                     handler);
+    options.path = "/pods";
+    options.query = "a=b";
+    options.backoff_least = milliseconds(2);
+    options.backoff_most = milliseconds(10);
+    watch_ = std::make_unique<Watch>(*client_, options, handler);
   }
   void TearDown() override {
     over_ = true;
@@ -152,6 +151,26 @@ TEST_F(WatchTest, SaysWhyItIsNotSynced) {
   EXPECT_TRUE(eventually([&] { return !watch_->trouble().empty(); }));
   EXPECT_THAT(watch_->trouble(), HasSubstr("pods is forbidden"));
   EXPECT_FALSE(watch_->synced());
+}
+
+/// A connection that TCP holds for alive and nothing comes through: a peer that is gone behind a proxy.
+TEST_F(WatchTest, ASilentStreamIsTornDownInItsTimeAndResumed) {
+  start({list(item("a", 1), 7)}, {}, {.silence = std::chrono::seconds(2)});
+  ASSERT_TRUE(eventually([&] { return watched_ >= 1U; }));
+  const MonotonicNs heard = watch_->heard();
+  EXPECT_GT(heard, 0U);
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_TRUE(eventually([&] { return watched_ >= 2U; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(5));
+  EXPECT_THAT(watch_->trouble(), HasSubstr("silent for 2 s"));
+  EXPECT_EQ(watch_->heard(), heard) << "it has heard nothing since";
+  EXPECT_EQ(watch_->lists(), 1U);
+}
+
+TEST_F(WatchTest, AKindThatNeedNotBeInstalledIsEmpty) {
+  start({answer(404, "{}")}, {}, {.optional = true});
+  EXPECT_TRUE(eventually([&] { return watch_->synced(); }));
+  EXPECT_EQ(watch_->trouble(), "");
 }
 
 }  // namespace

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// By its own host a Service is weighed whatever else says how its traffic goes: every cluster, listener and
+// route of client, gateway and pod stays as it was, only endpoints move.
+#include <cmath>
+#include <thread>
+
+#include "mesh_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr int kGatewayPort = 8070;
+constexpr const char* kIstio = "/apis/networking.istio.io/v1/namespaces/shop/";
+constexpr const char* kGatewayApi = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/";
+
+class ComposeTest : public MeshTest {
+ protected:
+  void SetUp() override {
+    MeshTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) {
+      return;
+    }
+    make(std::string(kIstio) + "gateways", "networking.istio.io/v1", "Gateway", "edge",
+         {{"selector", {{"istio", "ingressgateway"}}},
+          {"servers",
+           Json::array({{{"port", {{"number", kGatewayPort}, {"name", "http"}, {"protocol", "HTTP"}}},
+                         {"hosts", {"*"}}}})}});
+    // The pod's own proxy has no certificates here, and would wait for them.
+    make("/apis/security.istio.io/v1/namespaces/shop/peerauthentications", "security.istio.io/v1",
+         "PeerAuthentication", "plain", {{"mtls", {{"mode", "DISABLE"}}}});
+    auto gateway = Proxy::start_gateway(*plane());
+    ASSERT_TRUE(gateway.ok()) << gateway.error().message;
+    gateway_ = std::move(*gateway);
+  }
+  void TearDown() override {
+    sink_.reset();
+    gateway_.reset();
+    sidecar_.reset();
+    for (auto path = made_.rbegin(); path != made_.rend(); ++path) {
+      plane()->status_of("DELETE", *path);
+    }
+    MeshTest::TearDown();
+  }
+  /// An object of the user's, gone with the test.
+  void make(const std::string& collection, const char* version, const char* kind, const std::string& name,
+            const Json& spec) {
+    plane()->must("POST", collection,
+                  {{"apiVersion", version}, {"kind", kind}, {"metadata", {{"name", name}}}, {"spec", spec}});
+    made_.push_back(collection + "/" + name);
+  }
+  void make_istio(const char* plural, const char* kind, const std::string& name, const Json& spec) {
+    make(std::string(kIstio) + plural, "networking.istio.io/v1", kind, name, spec);
+  }
+  void start(int pods) {
+    start_web(pods);
+    auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
+    ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
+    sidecar_ = std::move(*sidecar);
+  }
+  using Config = std::map<std::string, Json>;
+  std::vector<Config> configs() {
+    return {proxy_->everything(), gateway_->everything(), sidecar_->everything()};
+  }
+  /// As it is when nothing has moved for two seconds.
+  std::vector<Config> settled() {
+    auto last = configs();
+    for (int i = 0; i < 30; ++i) {
+      std::this_thread::sleep_for(seconds(2));
+      auto now = configs();
+      if (now == last) {
+        break;
+      }
+      last = std::move(now);
+    }
+    return last;
+  }
+  static void expect_same(const std::vector<Config>& is, const std::vector<Config>& was, const char* when) {
+    static constexpr const char* kWho[] = {"client", "gateway", "pod"};
+    for (std::size_t i = 0; i < was.size(); ++i) {
+      for (const auto& [name, config] : was[i]) {
+        ASSERT_TRUE(is[i].contains(name)) << kWho[i] << ": " << name << " has gone " << when;
+        EXPECT_EQ(is[i].at(name), config) << kWho[i] << ": " << name << " " << when << "\n"
+                                          << Json::diff(config, is[i].at(name)).dump();
+      }
+      EXPECT_EQ(is[i].size(), was[i].size()) << kWho[i] << " " << when;
+    }
+  }
+
+  /// The heart of it: adopts, moves weights, hands back; `services` are managed, over the node's pods.
+  void weigh(const std::vector<std::string>& services, const std::vector<double>& shares) {
+    const auto before = settled();
+    std::size_t configured = 0;
+    for (const Config& config : before) {
+      configured += config.size();
+    }
+    sink_ = make_sink("a");
+    const auto publish = [&](const std::vector<double>& of) {
+      for (const std::string& service : services) {
+        std::vector<std::string> addresses;
+        for (const auto& pod : node_->pods()) {
+          if (pod.starts_with(service + "-") || services.size() == 1) {
+            addresses.push_back(node_->address(pod));
+          }
+        }
+        ASSERT_TRUE(sink_->publish(weights_of(service, addresses, of)).ok());
+      }
+    };
+    publish(shares);
+    for (const std::string& service : services) {
+      const std::string host = service + ".shop.svc.cluster.local";
+      EXPECT_TRUE(eventually([&] {
+        const auto weights = proxy_->weights(host);
+        return !weights.empty() && weights.begin()->second > 1;
+      })) << service;
+    }
+    expect_same(settled(), before, "once adopted");
+    // What is new in kind is a push of everything, that changes nothing; a weight is endpoints alone.
+    std::map<std::string, double> pushes;
+    for (const char* type : {"cds", "lds", "rds", "eds"}) {
+      pushes[type] = plane()->pushes(type);
+    }
+    const auto updates = [&] {
+      std::vector<double> all;
+      for (const Proxy* one : {proxy_.get(), gateway_.get()}) {
+        all.push_back(one->stat("cluster_manager.cds.update_success"));
+        all.push_back(one->stat("listener_manager.lds.update_success"));
+      }
+      return all;
+    };
+    const auto updates_before = updates();
+    for (int i = 0; i < 5; ++i) {
+      std::vector<double> moved = shares;
+      moved[0] *= 1.5 + 0.3 * i;
+      publish(moved);
+      std::this_thread::sleep_for(milliseconds(1300));
+    }
+    publish(shares);
+    expect_same(settled(), before, "after weights moved");
+    EXPECT_EQ(updates(), updates_before) << "client and gateway are told of endpoints alone";
+    // istiod recomputes the proxy of a pod whose own endpoint changed (pushPodProxyUpdates), by any
+    // ServiceEntry.
+    for (const char* type : {"cds", "lds", "rds"}) {
+      EXPECT_LE(plane()->pushes(type) - pushes[type], 6)
+          << type << ": more than one for each change, to the pod's own";
+    }
+    EXPECT_GE(plane()->pushes("eds") - pushes["eds"], 3);
+    std::printf("%zu clusters, listeners and routes of three proxies, as they were; eds pushes %.0f\n",
+                configured, plane()->pushes("eds") - pushes["eds"]);
+  }
+  void hand_back(const std::vector<Config>& before) {
+    sink_->flush();
+    expect_same(settled(), before, "after it was handed back");
+    EXPECT_TRUE(plain());
+  }
+  /// Requests of `get`, counted at the cluster: within the binomial interval of 99 % of the weights.
+  void expect_split(Proxy& proxy, const std::string& host, const std::vector<double>& shares,
+                    const std::string& subset, const std::function<int()>& get) {
+    constexpr int kRequests = 600;
+    const auto before = proxy.requests(host, 80, subset);
+    for (int i = 0; i < kRequests; ++i) {
+      ASSERT_EQ(get(), 200);
+    }
+    auto after = proxy.requests(host, 80, subset);
+    double sum = 0;
+    for (const double share : shares) {
+      sum += share;
+    }
+    const auto pods = node_->pods();
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      const double share = shares[i] / sum;
+      const std::string address = node_->address(pods[i]);
+      const double got = static_cast<double>(after[address] - before.at(address));
+      EXPECT_NEAR(got, kRequests * share, 2.576 * std::sqrt(kRequests * share * (1 - share)) + 1) << address;
+      std::printf("%s %s: %.0f of %d at share %.3f\n", host.c_str(), address.c_str(), got, kRequests, share);
+    }
+  }
+
+  std::unique_ptr<Proxy> gateway_;
+  std::unique_ptr<Proxy> sidecar_;
+  std::vector<std::string> made_;
+};
+
+TEST_F(ComposeTest, APlainService) {
+  ASSERT_NO_FATAL_FAILURE(start(3));
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh({"web"}, {4, 2, 1});
+  expect_split(*proxy_, kWeb, {4, 2, 1}, "", [&] { return proxy_->get(kWeb); });
+  hand_back(before);
+}
+
+TEST_F(ComposeTest, AUsersVirtualServiceAndDestinationRuleWithSubsets) {
+  ASSERT_NO_FATAL_FAILURE(start(2));
+  node_->add_pod("web", {.cpus = 0, .labels = {{"version", "v2"}}});
+  make_istio("destinationrules", "DestinationRule", "users-own",
+             {{"host", "web"},
+              {"trafficPolicy", {{"loadBalancer", {{"simple", "LEAST_REQUEST"}}}}},
+              {"subsets", Json::array({{{"name", "v1"}, {"labels", {{"version", "v1"}}}},
+                                       {{"name", "v2"}, {"labels", {{"version", "v2"}}}}})}});
+  const auto to = [](const char* subset) {
+    return Json::array({{{"destination", {{"host", "web"}, {"subset", subset}}}}});
+  };
+  make_istio(
+      "virtualservices", "VirtualService", "users-own",
+      {{"hosts", {"web"}},
+       {"http", Json::array({{{"match", Json::array({{{"headers", {{"x-canary", {{"exact", "yes"}}}}}}})},
+                              {"route", to("v2")}},
+                             {{"retries", {{"attempts", 2}, {"perTryTimeout", "2s"}}},
+                              {"timeout", "5s"},
+                              {"route", to("v1")}}})}});
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh({"web"}, {7, 3, 5});
+  expect_split(*proxy_, kWeb, {7, 3}, "v1", [&] { return proxy_->get(kWeb); });
+  EXPECT_EQ(proxy_->get(kWeb, 80, "x-canary: yes\r\n"), 200);
+  hand_back(before);
+}
+
+TEST_F(ComposeTest, AnHttpRouteOnTheService) {
+  if (plane()->status_of("GET", std::string(kGatewayApi) + "httproutes") != 200) {
+    GTEST_SKIP() << "*** SKIPPED: the Gateway API's CRDs are not there";
+  }
+  ASSERT_NO_FATAL_FAILURE(start(3));
+  make(
+      std::string(kGatewayApi) + "httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute", "users-own",
+      {{"parentRefs", Json::array({{{"group", ""}, {"kind", "Service"}, {"name", "web"}, {"port", 80}}})},
+       {"rules",
+        Json::array({{{"filters",
+                       Json::array({{{"type", "RequestHeaderModifier"},
+                                     {"requestHeaderModifier",
+                                      {{"set", Json::array({{{"name", "x-routed"}, {"value", "yes"}}})}}}}})},
+                      {"backendRefs", Json::array({{{"name", "web"}, {"port", 80}}})}}})}});
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh({"web"}, {3, 2, 1});
+  expect_split(*proxy_, kWeb, {3, 2, 1}, "", [&] { return proxy_->get(kWeb); });
+  hand_back(before);
+}
+
+TEST_F(ComposeTest, AnIngressGatewayWithAVirtualServiceOfItsOwn) {
+  ASSERT_NO_FATAL_FAILURE(start(3));
+  make_istio("virtualservices", "VirtualService", "edge",
+             {{"hosts", {"shop.example.com"}},
+              {"gateways", {"edge"}},
+              {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", "web"}}}}})}}})}});
+  const auto through = [&] { return gateway_->get("shop.example.com", kGatewayPort); };
+  ASSERT_TRUE(eventually([&] { return through() == 200 && proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh({"web"}, {4, 2, 1});
+  expect_split(*gateway_, kWeb, {4, 2, 1}, "", through);
+  hand_back(before);
+}
+
+TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
+  for (const char* name : {"web", "web-primary", "web-canary"}) {
+    node_->add_service(name, std::string(name) == "web" ? "" : "active");
+  }
+  node_->add_pod("web-primary", {.cpus = 0});
+  node_->add_pod("web-primary", {.cpus = 0});
+  node_->add_pod("web-canary", {.cpus = 0});
+  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
+  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
+  sidecar_ = std::move(*sidecar);
+  Json destinations = Json::array();
+  for (const auto& [host, weight] : {std::pair("web-primary", 80), std::pair("web-canary", 20)}) {
+    make_istio("destinationrules", "DestinationRule", host, {{"host", host}});
+    destinations.push_back({{"destination", {{"host", host}}}, {"weight", weight}});
+  }
+  make_istio("virtualservices", "VirtualService", "web",
+             {{"hosts", {"web"}}, {"http", Json::array({{{"route", destinations}}})}});
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh({"web-primary", "web-canary"}, {3, 1});
+  int canary = 0;
+  const auto count = [&](const std::string& service) {
+    double sum = 0;
+    for (const auto& [address, requests] : proxy_->requests(service + ".shop.svc.cluster.local")) {
+      sum += static_cast<double>(requests);
+    }
+    return sum;
+  };
+  const double first = count("web-canary");
+  for (int i = 0; i < 500; ++i) {
+    ASSERT_EQ(proxy_->get(kWeb), 200);
+  }
+  canary = static_cast<int>(count("web-canary") - first);
+  EXPECT_NEAR(canary, 100, 2.576 * std::sqrt(500 * 0.2 * 0.8) + 1) << "Flagger's split is Flagger's";
+  sink_->flush();
+  expect_same(settled(), before, "after it was handed back");
+}
+
+/// A second port of the Service, and a second Service over the same pods.
+TEST_F(ComposeTest, TwoPortsAndTwoServicesOverTheSamePods) {
+  start_web(3);
+  const Json second = {{"name", "http-second"}, {"port", 81}, {"targetPort", 8080}};
+  plane()->must(
+      "PATCH", "/api/v1/namespaces/shop/services/web",
+      {{"spec", {{"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", 8080}}, second})}}}},
+      kube::kMergePatch);
+  Json endpoints = plane()
+                       ->must("GET", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-slice")
+                       .at("endpoints");
+  const auto slice = [&](const char* service, const char* name) {
+    plane()->must(
+        "POST", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
+        {{"metadata",
+          {{"name", std::string(service) + "-more"}, {"labels", {{"kubernetes.io/service-name", service}}}}},
+         {"addressType", "IPv4"},
+         {"ports", Json::array({{{"name", name}, {"port", 8080}, {"protocol", "TCP"}}})},
+         {"endpoints", endpoints}});
+    made_.push_back(std::string("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/") + service +
+                    "-more");
+  };
+  slice("web", "http-second");
+  node_->add_service("other", "active");
+  // As a selector that matches them does: the pods' own proxies know that they are of both.
+  plane()->must("PATCH", "/api/v1/namespaces/shop/services/other",
+                {{"spec", {{"selector", {{"app", "web"}}}}}}, kube::kMergePatch);
+  slice("other", "http");
+  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
+  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
+  sidecar_ = std::move(*sidecar);
+  const std::string other = "other.shop.svc.cluster.local";
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(other).size() == 3; }));
+  const auto before = settled();
+  weigh({"web"}, {4, 2, 1});
+  const auto wanted = expected(weights({4, 2, 1}));
+  EXPECT_EQ(proxy_->weights(kWeb, 81), wanted) << "its second port";
+  EXPECT_EQ(proxy_->weights(other), wanted)
+      << "who is measured as a pod of the first is weighed in the second";
+  expect_split(*proxy_, other, {4, 2, 1}, "", [&] { return proxy_->get(other); });
+  hand_back(before);
+  EXPECT_EQ(plane()->status_of("GET", std::string(kIstio) + "serviceentries/other-ballast"), 404);
+}
+
+/// The way of before, where it is asked for.
+TEST_F(ComposeTest, ByRouteThroughAShadow) {
+  ASSERT_NO_FATAL_FAILURE(start(2));
+  plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
+                {{"metadata", {{"annotations", {{"ballast.dev/by", "route"}}}}}}, kube::kMergePatch);
+  sink_ = make_sink("a");
+  const auto guarded = weights({3, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(
+      eventually([&] { return routed_to_shadow() && proxy_->weights(kShadow) == expected(guarded); }));
+  EXPECT_EQ(proxy_->get(kWeb), 200);
+  sink_->flush();
+  EXPECT_EQ(route_status(), 404);
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_TRUE(eventually([&] { return proxy_->routed_to(kWeb) == "outbound|80||" + kWeb; }));
+}
+
+/// What istiod says of it, asked as the sink asks.
+TEST_F(ComposeTest, TheProbeSeesThatItTakes) {
+  ASSERT_NO_FATAL_FAILURE(start(2));
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return weighted(); }));
+  const auto seen = actuate::istio::ask_istiod(std::string(kHost) + ":" + std::to_string(kIstiodPort), "shop",
+                                               "outbound|80||" + kWeb, seconds(3));
+  ASSERT_TRUE(seen.ok()) << seen.error().message;
+  EXPECT_EQ(seen->size(), 4U) << "ours and the Service's own";
+  const Json entry =
+      plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  EXPECT_EQ(actuate::istio::compare(entry.at("spec"), *seen), actuate::istio::Takes::kYes);
+  Json other = entry.at("spec");
+  other["endpoints"][0]["weight"] = 7;
+  EXPECT_EQ(actuate::istio::compare(other, *seen), actuate::istio::Takes::kNo);
+}
+
+}  // namespace
+}  // namespace ballast::mesh
