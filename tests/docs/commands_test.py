@@ -92,7 +92,7 @@ class Commands:
             self.complain(where, f"{name} --help failed")
         bare = [w for w in words if not w.startswith("-")]
         if name in ("ballast-lab", "ballast-bench") and bare:
-            if not re.search(rf"^\s+{re.escape(bare[0])}\b", text, re.M):
+            if not re.search(rf"^\s*{re.escape(bare[0])}\b", text, re.M):
                 self.complain(where, f"{name} has no {bare[0]}")
                 return
             text += self.help_of(binary, bare[0])

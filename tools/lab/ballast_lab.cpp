@@ -181,7 +181,7 @@ const cli::About kAbout = {
     1,
     "Real Envoys, real processes in cgroups as pods, real load: Ballast's live experiments",
     "Needs root: it makes cgroups and loads programs into the kernel.\n",
-    {{"ballast-lab run --scenario unequal --policy least_request,ballast --duration 30 --report r.json",
+    {{"ballast-lab run --scenario demo --policy least_request,ballast --duration 30 --report r.json",
       "Envoy's default against Ballast"}},
     {"ballastd(8)", "ballast-bench(1)"}};
 
