@@ -127,9 +127,12 @@ TEST(Btf, LossAndControl) {
 TEST(Btf, TheSharedMarkIsOneType) {
   struct Mark {
     std::uint64_t cgroup_id;
+    std::uint32_t unfollowed;
+    std::uint32_t pad;
   };
   for (const char* object : {"http.bpf.o", "tcp.bpf.o"}) {
-    expect_layout(object, "counted_socket", sizeof(Mark), {MEMBER(Mark, cgroup_id)});
+    expect_layout(object, "counted_socket", sizeof(Mark),
+                  {MEMBER(Mark, cgroup_id), MEMBER(Mark, unfollowed), MEMBER(Mark, pad)});
   }
 }
 

@@ -15,6 +15,7 @@
 #include "agent/loop/handover.h"
 #include "agent/turn/turn.h"
 #include "pinned_folder.h"
+#include "telemetry.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {
@@ -110,6 +111,7 @@ class ExplainTruth : public ::testing::Test {
         t.qps = 50;
         t.p50_ns = p99_ns_ / 10;
         t.p99_ns = p99_ns_;
+        t.latency = testing::latencies({p99_ns_});
         t.capacity_qps = 100;
       }
       write(turn_->decide(fleet_.exchange(turn_->report(std::move(own), loop_)), loop_, policy_,

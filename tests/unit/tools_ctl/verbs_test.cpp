@@ -141,6 +141,7 @@ TEST_F(VerbsTest, GrpcStatusesAreThoseSeen) {
   key.protocol = BALLAST_PROTOCOL_GRPC;
   key.role = BALLAST_ROLE_CLIENT;
   ballast_request_value value{};
+  value.status[2] = 8;
   value.grpc_status[0] = 5;
   value.grpc_status[14] = 2;
   value.grpc_status[17] = 1;
