@@ -24,15 +24,25 @@ mkdir -p "$work/debs"
 build=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
 trap 'rm -rf "$work/storage" "$work/run" "$work/debs" "$work"/*/root' EXIT
 
-# The package that owns a library; Debian 12 knows it below / or below /usr.
-owner() {
-  local file=$1 real
-  real=$(realpath "$file")
-  for path in "$file" "${file#/usr}" "/usr$file" "$real" "${real#/usr}" "/usr$real"; do
-    dpkg-query -S "$path" 2>/dev/null | head -n 1 | cut -d: -f1 && return
-  done
-  echo "image: no Debian package owns $file" >&2
-  return 1
+# owners FILE...: the packages that own these libraries; Debian 12 knows them below / or below /usr.
+owners() {
+  python3 - "$@" <<'P'
+import os
+import subprocess
+import sys
+
+paths = {f: [f, f.removeprefix('/usr'), '/usr' + f] for f in sys.argv[1:]}
+for file, tries in paths.items():
+    tries += [t for r in [os.path.realpath(file)] for t in (r, r.removeprefix('/usr'), '/usr' + r)]
+wanted = sorted({t for tries in paths.values() for t in tries})
+said = subprocess.run(['dpkg-query', '-S', *wanted], capture_output=True, text=True, check=False).stdout
+owner = {path: names.split(',')[0].split(':')[0] for names, path in (line.split(': ', 1) for line in said.splitlines()
+                                                                    if not line.startswith('diversion '))}
+nobody = [f for f, tries in paths.items() if not any(t in owner for t in tries)]
+if nobody:
+    sys.exit('image: no Debian package owns ' + ' '.join(nobody))
+print(*sorted({next(owner[t] for t in tries if t in owner) for tries in paths.values()}))
+P
 }
 
 # In the place of these there are stubs (stub.py), and what they alone load is left out.
@@ -74,7 +84,8 @@ root_of() {
     install -m 0755 -s "$bin/$program" "$root/usr/bin/$program"
   done
   libraries=$(for program in "$@"; do loads "$bin/$program"; done | sort -u)
-  packages=$(for library in $libraries; do owner "$library"; done | sort -u)
+  # shellcheck disable=SC2086
+  packages=$(owners $libraries)
   # shellcheck disable=SC2086
   (cd "$work/debs" && apt-get download -qq -o APT::Sandbox::User=root $packages)
   for package in $packages; do

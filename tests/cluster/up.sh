@@ -63,7 +63,8 @@ wires() {
 control() {
   local name=$1
   shift
-  in_control setsid "$@" >"$run/logs/$name.log" 2>&1 </dev/null &
+  # Not by in_control: the id has to be the program's own, not that of a shell around it.
+  nsenter --net=/run/netns/ballast-cp setsid "$@" >"$run/logs/$name.log" 2>&1 </dev/null &
   echo "$!" >>"$run/control.pids"
 }
 
@@ -170,5 +171,6 @@ wires
 control_plane
 for n in "${nodes[@]}"; do node "$n"; done
 for n in "${nodes[@]}"; do
-  eventually 240 k wait --for=condition=Ready --timeout=1s "node/node-$n" || { tail "$run/logs/"*"-$n.log"; exit 1; }
+  # Images are imported before the kubelet starts.
+  eventually 600 k wait --for=condition=Ready --timeout=1s "node/node-$n" || { tail "$run/logs/"*"-$n.log"; exit 1; }
 done

@@ -124,7 +124,8 @@ Families families(const GlobalStatus& s) {
   out.counter("ballast_fleet_endpoints_claimed_total",
               "Endpoints left out of a report: another node that lives has them", f.claimed);
   out.counter("ballast_fleet_endpoints_foreign_total",
-              "Endpoints left out of a report: they are not on the node that reported them", s.server.foreign);
+              "Endpoints left out of a report: they are not on the node that reported them",
+              s.server.foreign);
   out.gauge("ballast_fleet_nodes", "Nodes that report now", static_cast<double>(f.nodes));
   out.gauge("ballast_fleet_endpoints", "Endpoints that they report", static_cast<double>(f.endpoints));
   out.gauge("ballast_fleet_services", "Services of these", static_cast<double>(f.services));

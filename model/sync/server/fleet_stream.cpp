@@ -58,9 +58,8 @@ grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
     if (auto report = from_wire(message)) {
       report->node = id();
       if (const auto& owns = state().options.owns) {
-        state().count_foreign(std::erase_if(report->endpoints, [&](const fleet::EndpointReport& e) {
-          return !owns(id(), e.telemetry);
-        }));
+        state().count_foreign(std::erase_if(
+            report->endpoints, [&](const fleet::EndpointReport& e) { return !owns(id(), e.telemetry); }));
       }
       std::string why;
       const auto verdict = registry.report(std::move(*report), now, &why);
