@@ -6,6 +6,7 @@
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 #include "core/base/listen_address.h"
@@ -59,7 +60,9 @@ class Families {
                         : one.type == MetricType::Gauge ? Metric::Type::kGauge
                                                         : Metric::Type::kHistogram;
       const auto& label = one.metric.front().label;
-      metrics.push_back({one.name, type, label.empty() ? "" : label.front().name, one.help});
+      metrics.push_back({one.name, type,
+                         label.empty() ? std::string_view() : std::string_view(label.front().name),
+                         one.help});
     }
     return metric_rows(metrics);
   }

@@ -47,6 +47,18 @@ std::string get(const std::string& address, const std::string& path) {
   return out;
 }
 
+TEST(Operations, ThePageTellsTypeUnitAndLabelOfAll) {
+  const std::string page = metric_definitions();
+  for (const char* row :
+       {"| `ballast_global_epoch` | gauge |  |  | Epoch of the parameters |\n",
+        "| `ballast_global_gradients_rejected_total` | counter |  | reason | Gradients refused, by reason "
+        "|\n",
+        "| `ballast_global_received_bytes_total` | counter | bytes |  | Bytes of messages read |\n",
+        "| `ballast_global_staleness_versions` | histogram |  |  | "}) {
+    EXPECT_NE(page.find(row), std::string::npos) << row << "in\n" << page;
+  }
+}
+
 TEST(Operations, MetricsNameReasonsAndAreCumulative) {
   const std::string text = metrics_text(example());
   for (const char* line : {"ballast_global_version 34\n", "ballast_global_gradients_accepted_total 100\n",
