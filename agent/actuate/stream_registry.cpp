@@ -171,8 +171,8 @@ guard::Answer StreamRegistry::answer(const std::string& name) const {
   }
   return acknowledged == asked
              ? guard::Answer{guard::Outcome::kAcknowledged, ""}
-             : guard::Answer{guard::Outcome::kWritten, fmt::format("{} of {} proxies have acknowledged it",
-                                                                   acknowledged, asked)};
+             : guard::Answer{guard::Outcome::kWritten,
+                             fmt::format("{} of {} proxies have acknowledged it", acknowledged, asked)};
 }
 
 double StreamRegistry::acknowledgement_delay_s() const {

@@ -99,7 +99,8 @@ const decide::Proposal* DecisionRows::proposal(std::size_t index) const {
 }
 
 const spec::EndpointObservation* DecisionRows::observation(std::size_t index) const {
-  return look_up(service_.observation.endpoints, observed_, index, service_.weights.endpoints()[index].id.pod);
+  return look_up(service_.observation.endpoints, observed_, index,
+                 service_.weights.endpoints()[index].id.pod);
 }
 
 sample::DecisionRow DecisionRows::row(std::size_t index) const {

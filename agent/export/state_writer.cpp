@@ -103,7 +103,8 @@ Status StateWriter::write_decisions(const std::vector<turn::Decision>& services,
   return status;
 }
 
-Status StateWriter::write_service(const turn::Decision& service, const TickState& tick, std::size_t& refreshed) {
+Status StateWriter::write_service(const turn::Decision& service, const TickState& tick,
+                                  std::size_t& refreshed) {
   Status status = ok();
   const DecisionRows made(service, tick);
   const auto& endpoints = service.weights.endpoints();

@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/clock.h"
 #include "agent/kube/client.h"
+#include "core/base/clock.h"
 
 namespace ballast::kube {
 

@@ -346,8 +346,8 @@ struct ballast_decision_value {
 	__ballast_u32 action; /* index into core/spec's action table */
 	__ballast_u64 policy_epoch;
 	__ballast_u64 policy_version;
-	char policy[32];  /* neutral, prior, learned */
-	char why[160];    /* one sentence for people */
+	char policy[32]; /* neutral, prior, learned */
+	char why[160];   /* one sentence for people */
 	char outcome_detail[160];
 	char address[64]; /* ip:port */
 	double raw[12];   /* measured quantities, see BALLAST_RAW_* */

@@ -126,7 +126,8 @@ Result<Report> weights(View& view, const std::string& target) {
     }
     const Name name = name_of(row.key);
     table.row({service_label(name), name.pod, field(v.address), std::to_string(v.weight),
-               v.in_force == 0 ? "-" : std::to_string(v.in_force), outcome_name(v), human_percent(e6(v.guarded_e6)), human_percent(e6(v.proposed_e6)), mode_name(v.mode),
+               v.in_force == 0 ? "-" : std::to_string(v.in_force), outcome_name(v),
+               human_percent(e6(v.guarded_e6)), human_percent(e6(v.proposed_e6)), mode_name(v.mode),
                field(v.policy), guard.empty() ? "-" : guard, field(v.why)});
   }
   report.text =

@@ -6,10 +6,10 @@
  * helpers of kernel.cpp. */
 
 #define SEC(name)
-#define __uint(name, value)  int(*name)[value]
-#define __type(name, value)  __typeof__(value) *name
-#define __always_inline      inline __attribute__((always_inline))
-#define __noinline           __attribute__((noinline))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) __typeof__(value)* name
+#define __always_inline inline __attribute__((always_inline))
+#define __noinline __attribute__((noinline))
 
 struct __sk_buff;
 struct bpf_sock;
@@ -17,26 +17,24 @@ struct bpf_tcp_sock;
 struct bpf_spin_lock;
 struct tcp_sock;
 
-void *bpf_map_lookup_elem(void *map, const void *key);
-long bpf_map_update_elem(void *map, const void *key, const void *value, __u64 flags);
-long bpf_map_delete_elem(void *map, const void *key);
-void *bpf_sk_storage_get(void *map, void *sk, void *value, __u64 flags);
-long bpf_sk_storage_delete(void *map, void *sk);
-long bpf_skb_load_bytes(const void *skb, __u32 offset, void *to, __u32 len);
+void* bpf_map_lookup_elem(void* map, const void* key);
+long bpf_map_update_elem(void* map, const void* key, const void* value, __u64 flags);
+long bpf_map_delete_elem(void* map, const void* key);
+void* bpf_sk_storage_get(void* map, void* sk, void* value, __u64 flags);
+long bpf_sk_storage_delete(void* map, void* sk);
+long bpf_skb_load_bytes(const void* skb, __u32 offset, void* to, __u32 len);
 __u64 bpf_ktime_get_ns(void);
-__u64 bpf_get_socket_cookie(void *skb);
-__u64 bpf_skb_cgroup_id(struct __sk_buff *skb);
+__u64 bpf_get_socket_cookie(void* skb);
+__u64 bpf_skb_cgroup_id(struct __sk_buff* skb);
 __u64 bpf_get_current_task(void);
-struct bpf_sock *bpf_sk_fullsock(struct bpf_sock *sk);
-struct bpf_tcp_sock *bpf_tcp_sock(struct bpf_sock *sk);
-struct tcp_sock *bpf_skc_to_tcp_sock(void *sk);
-static inline long bpf_spin_lock(struct bpf_spin_lock *lock)
-{
-	return 0;
+struct bpf_sock* bpf_sk_fullsock(struct bpf_sock* sk);
+struct bpf_tcp_sock* bpf_tcp_sock(struct bpf_sock* sk);
+struct tcp_sock* bpf_skc_to_tcp_sock(void* sk);
+static inline long bpf_spin_lock(struct bpf_spin_lock* lock) {
+  return 0;
 }
-static inline long bpf_spin_unlock(struct bpf_spin_lock *lock)
-{
-	return 0;
+static inline long bpf_spin_unlock(struct bpf_spin_lock* lock) {
+  return 0;
 }
 
 #endif
