@@ -77,6 +77,7 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	struct ballast_request_value *row;
 	struct http1_pipeline *p;
 	struct http_direction *d;
+	u32 *missed;
 	u32 status;
 
 	if (!c)
@@ -87,6 +88,17 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	d->answered_ns = 0;
 	/* Only a request that came makes an answer work: whoever answers unasked gains nothing. 408
 	 * is a server's last word on an idle connection. */
+	missed = &http_requests_of(c)->stream.missed;
+	if (!http1_waiting(p) && *missed) { /* for a request whose head nobody saw: counts for both */
+		(void)__sync_fetch_and_add(missed, -1);
+		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
+		row = http_row(c, BALLAST_PROTOCOL_HTTP1);
+		if (row) {
+			http_count_answer(row, status / 100);
+			counter_add(row->requests, 1);
+		}
+		return 0;
+	}
 	if (!http1_waiting(p)) {
 		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
 		if (status != 408 && p->begun && !http1_in_doubt(p)) {
@@ -350,6 +362,7 @@ static __always_inline void http1_gap(struct __sk_buff *skb, struct http_socket 
 	} else {
 		count_loss(BALLAST_LOSS_GAP, 1, gap);
 		http1_doubt(&c->pipeline);
+		(void)__sync_fetch_and_add(&s->missed, 1);
 		s->state = HTTP1_LOST;
 		if (c->class == HTTP_NEW) /* its first bytes are not known */
 			c->class = HTTP_ADOPTED;

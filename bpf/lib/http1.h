@@ -116,7 +116,7 @@ struct http1_stream {
 	u64 first_ns;  /* when the first byte of this message came */
 	u64 held;      /* `remaining` of the body that `resume` goes back to */
 	u32 eaten;     /* bytes since then */
-	u32 pad;
+	u32 missed;    /* gaps that may have held a request's head, whose answer did not come yet */
 	u16 status; /* of a response */
 	u8 state;   /* enum http1_state */
 	u8 kind;    /* enum http1_kind of this message, once its first line is known */
