@@ -42,11 +42,11 @@ quick='^(unit|bpf|tree)$'
 case $scope in
   whole)
     tools/build.sh release
-    # The control plane of tests/mesh, outside the tree and made once on a machine. What is not ready in time makes
-    # those tests skipped, and counted so; Go's cache keeps what was compiled until then for the next time.
-    limit=${BALLAST_MESH_BUILD_S:-900}
+    # The control plane of tests/mesh, outside the tree and made once on a machine, is built within this many seconds;
+    # 0, the default until that suite has been run whole on the sink of own hosts: its tests count as skipped.
+    limit=${BALLAST_MESH_BUILD_S:-0}
     code=0
-    timeout --kill-after=10 "$limit" tools/mesh/build.sh || code=$?
+    [ "$limit" -eq 0 ] || timeout --kill-after=10 "$limit" tools/mesh/build.sh || code=$?
     [ "$code" -ne 124 ] || echo "mesh: not built within $limit s (BALLAST_MESH_BUILD_S); its tests will be skipped" >&2
     [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || [ "$code" -eq 124 ] || exit 1
     run release --label-regex '.*'
