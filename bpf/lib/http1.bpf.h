@@ -89,7 +89,8 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	/* Only a request that came makes an answer work: whoever answers unasked gains nothing. 408
 	 * is a server's last word on an idle connection. */
 	missed = &http_requests_of(c)->stream.missed;
-	if (!http1_waiting(p) && *missed) { /* for a request whose head nobody saw: counts for both */
+	if (!http1_waiting(p) &&
+	    *missed) { /* for a request whose head nobody saw: counts for both */
 		(void)__sync_fetch_and_add(missed, -1);
 		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
 		row = http_row(c, BALLAST_PROTOCOL_HTTP1);
