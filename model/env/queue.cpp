@@ -135,7 +135,7 @@ void Queue::reset(std::uint64_t seed) {
   if (world.telemetry.tick_s > 0) {
     loop_.tick_s = world.telemetry.tick_s;
   }
-  const sim::Policy steered = sim::steered_policy();
+  const sim::Technique steered = sim::steered_technique();
   for (Side* side : {&own_, &twin_}) {
     *side = {};
     side->simulation = std::make_unique<sim::Simulation>(world, steered, seed, loop_);

@@ -11,7 +11,7 @@
 #include "core/base/result.h"
 #include "core/spec/spec.h"
 #include "model/env/environment.h"
-#include "model/sim/agent_policy.h"
+#include "model/sim/agent_controller.h"
 #include "model/sim/scenario.h"
 #include "model/sim/simulation.h"
 

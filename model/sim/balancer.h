@@ -89,8 +89,8 @@ class Balancer {
   virtual std::uint64_t weight_changes() const { return 0; }
 };
 
-using Fleet = std::vector<std::unique_ptr<Balancer>>;
+using Balancers = std::vector<std::unique_ptr<Balancer>>;
 /// Makes one balancer for each client.
-using MakeFleet = std::function<Fleet(std::span<const ClientView> clients)>;
+using MakeBalancers = std::function<Balancers(std::span<const ClientView> clients)>;
 
 }  // namespace ballast::sim

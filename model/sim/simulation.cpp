@@ -43,10 +43,10 @@ double quantile(std::vector<float>& sample, double q) {
   return below + (at - static_cast<double>(low)) * (above - below);
 }
 
-Simulation::Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed,
+Simulation::Simulation(const Scenario& scenario, const Technique& technique, std::uint64_t seed,
                        const LoopOptions& loop)
     : scenario_(scenario),
-      policy_(policy),
+      technique_(technique),
       loop_(loop),
       seed_(seed),
       arrivals_(scenario, seed),
@@ -172,14 +172,14 @@ void Simulation::handle(const Event& event) {
       refresh_reports();
       return;
     case Kind::kBalancer:
-      fleet_[event.a]->on_tick();
-      schedule(now_ + fleet_[event.a]->period_s(), Kind::kBalancer, event.a);
+      balancers_[event.a]->on_tick();
+      schedule(now_ + balancers_[event.a]->period_s(), Kind::kBalancer, event.a);
       return;
   }
 }
 
 double Simulation::delay(std::uint32_t client, std::uint32_t server) const {
-  if (scenario_.zone_delay_s.empty() || policy_.pooled) {
+  if (scenario_.zone_delay_s.empty() || technique_.pooled) {
     return 0;
   }
   const auto& row = scenario_.zone_delay_s[client % scenario_.zone_delay_s.size()];
@@ -203,7 +203,7 @@ void Simulation::arrive() {
   request.tries = 0;
   request.counted = now_ >= scenario_.warmup_s;
   request.alive = true;
-  if (policy_.keyed) {
+  if (technique_.keyed) {
     // Popularity ~ 1/rank: the rank of a uniform draw on a logarithmic scale.
     const double rank = std::pow(static_cast<double>(scenario_.paths) + 1, keys_.uniform());
     request.keys = {mix(keys_.below(scenario_.sources)), mix(static_cast<std::uint64_t>(rank) | 1ULL << 40)};
@@ -241,8 +241,8 @@ void Simulation::start_try(std::uint32_t slot) {
     finish(slot, false);
     return;
   }
-  Balancer& balancer = *fleet_[request.client];
-  const std::uint32_t server = policy_.pooled ? 0 : balancer.pick(request.keys);
+  Balancer& balancer = *balancers_[request.client];
+  const std::uint32_t server = technique_.pooled ? 0 : balancer.pick(request.keys);
   request.server = server;
   request.sent = now_;
   ++active_[request.client * servers_.size() + server];
@@ -341,7 +341,7 @@ void Simulation::reply(std::uint32_t slot, std::uint32_t serial, bool ok) {
 void Simulation::try_ended(std::uint32_t slot, const Response& response) {
   Request& request = requests_[slot];
   --active_[request.client * servers_.size() + request.server];
-  fleet_[request.client]->on_response(response);
+  balancers_[request.client]->on_response(response);
   if (response.ok) {
     finish(slot, true);
     return;
@@ -379,7 +379,7 @@ void Simulation::deadline_passed(const Timeout& timeout) {
   if (request.server != kNone) {
     give_up(timeout.slot);
     --active_[request.client * servers_.size() + request.server];
-    fleet_[request.client]->on_response(
+    balancers_[request.client]->on_response(
         {request.server, request.sent, now_ - request.sent, false, true, 0, 0});
   }
   finish(timeout.slot, false);
@@ -439,7 +439,7 @@ Metrics Simulation::metrics() {
   result.p999_ms = quantile(latencies_, 0.999) * 1000;
   result.goodput_rps = static_cast<double>(result.requests - result.errors) / result.duration_s;
   std::uint64_t own = 0;
-  for (const auto& balancer : fleet_) {
+  for (const auto& balancer : balancers_) {
     own += balancer->weight_changes();
   }
   const double changes = static_cast<double>(pushed_changes_) + static_cast<double>(own) / scenario_.clients;
@@ -458,7 +458,7 @@ void Simulation::measure_use(Metrics& metrics) const {
     const double from = std::max(pod.joined_s, scenario_.warmup_s);
     const double lived = (pod.left_s < 0 ? last_arrival_ : pod.left_s) - from;
     const bool was_there = pod.present || pod.left_s >= 0;
-    if (!was_there || lived <= 0 || (policy_.pooled && server > 0)) {
+    if (!was_there || lived <= 0 || (technique_.pooled && server > 0)) {
       continue;
     }
     const double used = (pod.busy_after - pod.busy_before) / (lived * servers_[server].spec().workers);

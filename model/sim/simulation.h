@@ -12,22 +12,22 @@
 #include "model/sim/law.h"
 #include "model/sim/metrics.h"
 #include "model/sim/min_tree.h"
-#include "model/sim/policy.h"
 #include "model/sim/scenario.h"
 #include "model/sim/server.h"
+#include "model/sim/technique.h"
 #include "model/sim/telemetry.h"
 
 namespace ballast::sim {
 
-/// One run of one policy in one scenario, event by event. Same scenario, policy and seed: the same
-/// run to the last bit; another policy with the same seed gets the same arrivals, works, clients,
+/// One run of one technique in one scenario, event by event. Same scenario, technique and seed: the same
+/// run to the last bit; another technique with the same seed gets the same arrivals, works, clients,
 /// keys and slowness.
 ///
 /// run() does all of it. A learning environment drives it in steps instead: run_until(), then
 /// take_telemetry() and push_weights() with what it has decided.
 class Simulation final : public World {
  public:
-  Simulation(const Scenario& scenario, const Policy& policy, std::uint64_t seed,
+  Simulation(const Scenario& scenario, const Technique& technique, std::uint64_t seed,
              const LoopOptions& loop = {});
   ~Simulation() override;
   Simulation(const Simulation&) = delete;
@@ -178,11 +178,11 @@ class Simulation final : public World {
   ServerTelemetry measure(std::uint32_t server);
   void spoil(ServerTelemetry& sample);
   void touch(std::uint32_t server);  ///< the server's next completion has changed
-  std::uint32_t place(std::uint32_t server) const { return policy_.pooled ? 0 : server; }
+  std::uint32_t place(std::uint32_t server) const { return technique_.pooled ? 0 : server; }
   bool has_fault(std::uint32_t server, Fault::Kind kind, double* latency_s);
 
   const Scenario scenario_;
-  const Policy policy_;
+  const Technique technique_;
   const LoopOptions loop_;
   std::uint64_t seed_;
   double now_ = 0;
@@ -200,7 +200,7 @@ class Simulation final : public World {
   MinTree completions_;
   std::vector<std::uint32_t> active_;  ///< [client][server]
   std::vector<ClientView> views_;
-  Fleet fleet_;
+  Balancers balancers_;
   std::unique_ptr<Controller> controller_;
   std::vector<Endpoint> endpoints_;
 

@@ -27,7 +27,7 @@ void Simulation::start_world() {
     specs.insert(specs.end(), churn.add.begin(), churn.add.end());
   }
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    const bool pool = policy_.pooled && i == 0;
+    const bool pool = technique_.pooled && i == 0;
     servers_.emplace_back(pool ? pooled_spec() : specs[i],
                           pool ? Discipline::kProcessorSharing : scenario_.discipline);
   }
@@ -36,7 +36,7 @@ void Simulation::start_world() {
   metrics_.requests_by_server.assign(specs.size(), 0);
   slow_on_.assign(scenario_.slowness.size(), std::vector<bool>(specs.size(), false));
   recurred_.assign(scenario_.slowness.size(), std::vector<std::uint32_t>(specs.size(), 0));
-  if (policy_.measured) {
+  if (technique_.measured) {
     counters_.resize(specs.size());
     read_.resize(specs.size());
     reported_.resize(specs.size());
@@ -48,7 +48,7 @@ void Simulation::start_world() {
     const std::span<const std::uint32_t> own(active_.data() + client * specs.size(), specs.size());
     views_.push_back({client, scenario_.clients, own, &now_, this, seed_});
   }
-  fleet_ = policy_.make_fleet(scenario_, views_);
+  balancers_ = technique_.make_balancers(scenario_, views_);
   for (std::uint32_t server = 0; server < scenario_.servers.size(); ++server) {
     pods_[server].present = true;
     set_pod_speed(server);
@@ -56,8 +56,8 @@ void Simulation::start_world() {
   publish_endpoints();
   Rng phases(seed_, Cause::kRouting, 1ULL << 32);
   for (std::uint32_t client = 0; client < scenario_.clients; ++client) {
-    if (fleet_[client]->period_s() > 0) {
-      schedule(phases.uniform() * fleet_[client]->period_s(), Kind::kBalancer, client);
+    if (balancers_[client]->period_s() > 0) {
+      schedule(phases.uniform() * balancers_[client]->period_s(), Kind::kBalancer, client);
     }
   }
   for (std::uint32_t i = 0; i < scenario_.slowness.size(); ++i) {
@@ -90,8 +90,8 @@ void Simulation::start_world() {
   for (std::uint32_t i = 0; i < scenario_.churn.size(); ++i) {
     schedule(scenario_.churn[i].at_s, Kind::kChurn, i);
   }
-  if (policy_.make_controller) {
-    controller_ = policy_.make_controller(scenario_, loop_);
+  if (technique_.make_controller) {
+    controller_ = technique_.make_controller(scenario_, loop_);
     schedule(loop_.tick_s, Kind::kControl);
   }
 }
@@ -115,7 +115,7 @@ void Simulation::set_pod_speed(std::uint32_t server) {
     pod.wait_rate /= 1 + (pod.cold_factor - 1) * left;
     schedule(now_ + kColdStep, Kind::kCold, server);
   }
-  if (!policy_.pooled) {
+  if (!technique_.pooled) {
     servers_[server].set_speed(now_, pod.share, pod.efficiency);
     servers_[server].set_wait_rate(now_, pod.wait_rate);
     touch(server);
@@ -289,14 +289,14 @@ void Simulation::publish_endpoints() {
                        : Endpoint{server, 1, operator_weight(servers_[server].spec()), now_});
   }
   endpoints_ = std::move(next);
-  for (auto& balancer : fleet_) {
+  for (auto& balancer : balancers_) {
     balancer->set_endpoints(endpoints_);
   }
 }
 
 void Simulation::push_weights(const std::vector<std::uint32_t>& servers, const std::vector<double>& weights) {
   pushes_.push_back({servers, weights});
-  schedule(now_ + (policy_.foresight ? 0 : loop_.apply_delay_s), Kind::kWeights);
+  schedule(now_ + (technique_.foresight ? 0 : loop_.apply_delay_s), Kind::kWeights);
 }
 
 void Simulation::apply_weights() {
@@ -313,7 +313,7 @@ void Simulation::apply_weights() {
   }
   if (changed) {
     ++pushed_changes_;
-    for (auto& balancer : fleet_) {
+    for (auto& balancer : balancers_) {
       balancer->set_endpoints(endpoints_);
     }
   }
@@ -439,7 +439,7 @@ double Simulation::capacity(std::uint32_t server) const {
   if (!pods_[server].present) {
     return 0;
   }
-  return policy_.pooled ? servers_[server].effective_capacity() : carried(server, servers_[server].spec());
+  return technique_.pooled ? servers_[server].effective_capacity() : carried(server, servers_[server].spec());
 }
 
 double Simulation::in_flight(std::uint32_t server) const {

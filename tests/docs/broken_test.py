@@ -30,7 +30,7 @@ BROKEN = [
     ("rooms", "cmake/rooms.cmake", "agent/kernel agent/kube", "agent/kube agent/kernel", "order"),
     ("rooms", ARCHITECTURE, "| `agent/guard` | ", "| `agent/gard` | ", "which is no room"),
     ("rooms", "agent/attic/old.h", None, "#pragma once", "no row of the map has the folder agent/attic"),
-    ("touches", "model/sim/policy.h", None, "enum { kSpeed };", "known to model/sim/policy.h too"),
+    ("touches", "model/sim/technique.h", None, "enum { kSpeed };", "known to model/sim/technique.h too"),
     ("touches", ARCHITECTURE, "`core/spec/spec.h`, `core/observe", "`core/spec/spec.h`, `core/base/log.h`, `core/observe",
      "core/base/log.h does not know"),
     ("touches", ARCHITECTURE, "| learner | its file and 1 |", "| learner | its file and 0 |", "may touch"),

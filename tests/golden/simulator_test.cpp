@@ -23,7 +23,7 @@ constexpr Run kRuns[] = {{"null", 1},       {"static", 1},        {"antagonist",
 
 std::string row(const std::string& name, const Run& run) {
   auto scenario = sim::load_scenario(run.scenario);
-  const auto policy = sim::find_policy(name);
+  const auto policy = sim::find_technique(name);
   if (!scenario || !policy) {
     ADD_FAILURE() << (scenario ? policy.error().message : scenario.error().message);
     return "";

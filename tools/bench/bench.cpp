@@ -7,8 +7,8 @@
 
 #include "core/base/process.h"
 #include "core/cli/program.h"
-#include "model/sim/policy.h"
 #include "model/sim/scenario.h"
+#include "model/sim/technique.h"
 #include "tools/bench/distance_command.h"
 #include "tools/bench/figures_command.h"
 #include "tools/bench/gate_command.h"
@@ -260,7 +260,7 @@ ballast::Status list_scenarios(bool variants) {
 }
 
 ballast::Status list_policies(bool rules) {
-  for (const auto& policy : ballast::sim::policies()) {
+  for (const auto& policy : ballast::sim::techniques()) {
     std::cout << policy.name;
     if (rules) {
       std::cout << "\t" << policy.rule << (policy.oracle ? " (oracle)" : "");

@@ -13,8 +13,8 @@
 #include "core/base/file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
-#include "model/sim/policy.h"
 #include "model/sim/simulation.h"
+#include "model/sim/technique.h"
 #include "tools/bench/sim_command.h"
 
 namespace ballast::bench {
@@ -94,7 +94,7 @@ Result<CellResult> simulate(const Cell& cell, const CellOptions& options) {
   if (!scenario) {
     return scenario.error();
   }
-  const auto policy = policy_named(cell.policy, options.parameters);
+  const auto policy = technique_named(cell.policy, options.parameters);
   if (!policy) {
     return policy.error();
   }
@@ -154,7 +154,7 @@ Result<sim::Scenario> cell_scenario(const std::string& reference, const CellOpti
 }
 
 bool has_loop(const std::string& policy) {
-  const auto found = sim::find_policy(policy);
+  const auto found = sim::find_technique(policy);
   return found && (*found)->make_controller != nullptr;
 }
 

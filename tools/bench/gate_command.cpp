@@ -31,7 +31,7 @@ constexpr std::size_t kPrior = 2;
 using Runs = std::vector<std::vector<std::array<sim::Metrics, kArms>>>;
 
 Runs simulate(const std::vector<sim::Scenario>& scenarios, const SeedRange& seeds,
-              const std::array<sim::Policy, kArms>& arms, const GateOptions& options) {
+              const std::array<sim::Technique, kArms>& arms, const GateOptions& options) {
   const std::size_t count = seeds.last - seeds.first + 1;
   Runs runs(scenarios.size());
   for (auto& of_scenario : runs) {
@@ -227,13 +227,13 @@ Status run_gate(const GateOptions& options) {
   if (!seeds) {
     return seeds.error();
   }
-  std::array<sim::Policy, kArms> arms;
+  std::array<sim::Technique, kArms> arms;
   const std::array<std::pair<std::string, std::string>, kArms> wanted = {
       {{"ballast", options.candidate},
        {options.incumbent.empty() ? "prior" : "ballast", options.incumbent},
        {"prior", ""}}};
   for (std::size_t arm = 0; arm < kArms; ++arm) {
-    const auto found = policy_named(wanted[arm].first, wanted[arm].second);
+    const auto found = technique_named(wanted[arm].first, wanted[arm].second);
     if (!found) {
       return found.error();
     }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/base/result.h"
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 
 namespace ballast::bench {
 

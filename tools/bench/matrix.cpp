@@ -7,7 +7,7 @@
 #include <cmath>
 #include <map>
 
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 #include "tools/bench/sim_command.h"
 
 namespace ballast::bench {
@@ -102,7 +102,7 @@ class Judge {
     }
     const double deadline_ms = scenario->deadline_s * 1000;
     std::map<std::string, Comparison> by_baseline;
-    for (const auto& policy : sim::policies()) {
+    for (const auto& policy : sim::techniques()) {
       const CellResult* other = has_loop(policy.name) ? nullptr : baseline(cell, policy.name);
       if (other != nullptr) {
         const Comparison c = compare(cell, result, policy.name, *other, deadline_ms);
@@ -213,7 +213,7 @@ Result<MatrixOptions> completed(MatrixOptions o) {
     }
   }
   if (o.policies.empty()) {
-    for (const auto& policy : sim::policies()) {
+    for (const auto& policy : sim::techniques()) {
       o.policies.push_back(policy.name);
     }
   }
@@ -222,7 +222,7 @@ Result<MatrixOptions> completed(MatrixOptions o) {
   }
   for (const auto* names : {&o.policies, &o.candidates}) {
     for (const auto& name : *names) {
-      if (const auto found = policy_named(name, o.cells.parameters); !found) {
+      if (const auto found = technique_named(name, o.cells.parameters); !found) {
         return found.error();
       }
     }

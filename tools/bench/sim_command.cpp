@@ -11,7 +11,7 @@
 #include "core/base/file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
-#include "model/sim/agent_policy.h"
+#include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
 
 namespace ballast::bench {
@@ -51,14 +51,14 @@ ordered_json row_of(const sim::Scenario& scenario, const std::string& policy, st
 }
 
 struct Job {
-  std::shared_ptr<const sim::Policy> policy;
+  std::shared_ptr<const sim::Technique> policy;
   std::uint64_t seed;
 };
 
 }  // namespace
 
-Result<sim::Policy> policy_named(const std::string& name, const std::string& parameters) {
-  const auto known = sim::find_policy(name);
+Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters) {
+  const auto known = sim::find_technique(name);
   if (!known) {
     return known.error();
   }
@@ -77,7 +77,7 @@ Result<sim::Policy> policy_named(const std::string& name, const std::string& par
   if (!network) {
     return network.error().in(parameters);
   }
-  return sim::ballast_policy(*network);
+  return sim::ballast_technique(*network);
 }
 
 Result<SeedRange> parse_seeds(const std::string& text) {
@@ -116,11 +116,11 @@ Result<std::string> sim_rows(const SimOptions& options) {
   }
   std::vector<Job> jobs;
   for (const auto& name : options.policies) {
-    const auto found = policy_named(name, options.parameters);
+    const auto found = technique_named(name, options.parameters);
     if (!found) {
       return found.error();
     }
-    const auto policy = std::make_shared<const sim::Policy>(*found);
+    const auto policy = std::make_shared<const sim::Technique>(*found);
     for (std::uint64_t seed = seeds->first; seed <= seeds->last; ++seed) {
       jobs.push_back({policy, seed});
     }

@@ -7,7 +7,7 @@
 
 #include "core/base/result.h"
 #include "model/sim/metrics.h"
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 
 namespace ballast::bench {
 
@@ -33,7 +33,7 @@ struct SeedRange {
 Result<SeedRange> parse_seeds(const std::string& text);
 
 /// A policy by name; `ballast` acts with the parameters of that file, if one is named.
-Result<sim::Policy> policy_named(const std::string& name, const std::string& parameters);
+Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters);
 
 /// Runs all and writes a JSON list, a row a policy and seed, policies in the order given, seeds
 /// rising. The same options give the same bytes, whatever `jobs` is.

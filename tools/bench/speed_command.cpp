@@ -8,8 +8,8 @@
 #include <cmath>
 #include <iostream>
 
-#include "model/sim/policy.h"
 #include "model/sim/simulation.h"
+#include "model/sim/technique.h"
 
 namespace ballast::bench {
 namespace {
@@ -36,7 +36,7 @@ sim::Scenario equal_servers(std::uint32_t servers, std::uint64_t requests) {
 Result<std::vector<SpeedRow>> measure_speed(const SpeedOptions& options) {
   std::vector<SpeedRow> rows;
   for (const auto& name : options.policies) {
-    const auto policy = sim::find_policy(name);
+    const auto policy = sim::find_technique(name);
     if (!policy) {
       return policy.error();
     }

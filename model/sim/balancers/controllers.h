@@ -4,7 +4,7 @@
 #include <map>
 #include <vector>
 
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 #include "model/sim/telemetry.h"
 
 namespace ballast::sim {
@@ -99,7 +99,7 @@ class KnapsackController final : public Controller {
 };
 
 /// The square-root rule over true capacities: what any estimate of capacity can reach at most. With
-/// `Policy::foresight` the weights are of the moment at which they arrive.
+/// `Technique::foresight` the weights are of the moment at which they arrive.
 class TrueCapacityController final : public Controller {
  public:
   explicit TrueCapacityController(double load) : load_(load) {}

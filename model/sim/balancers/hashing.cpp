@@ -70,13 +70,13 @@ class Maglev final : public Balancer {
 };
 
 template <typename One, typename Table>
-Fleet make_shared_fleet(std::size_t clients) {
+Balancers make_shared_balancers(std::size_t clients) {
   auto shared = std::make_shared<Shared<Table>>();
-  Fleet fleet;
+  Balancers balancers;
   for (std::size_t i = 0; i < clients; ++i) {
-    fleet.push_back(std::make_unique<One>(shared));
+    balancers.push_back(std::make_unique<One>(shared));
   }
-  return fleet;
+  return balancers;
 }
 
 }  // namespace
@@ -143,12 +143,12 @@ std::vector<std::uint32_t> MaglevTable::fill(std::vector<Permutation> permutatio
   return table;
 }
 
-Fleet make_ring_hash(std::span<const ClientView> clients) {
-  return make_shared_fleet<RingHash, Ring>(clients.size());
+Balancers make_ring_hash(std::span<const ClientView> clients) {
+  return make_shared_balancers<RingHash, Ring>(clients.size());
 }
 
-Fleet make_maglev(std::span<const ClientView> clients) {
-  return make_shared_fleet<Maglev, MaglevTable>(clients.size());
+Balancers make_maglev(std::span<const ClientView> clients) {
+  return make_shared_balancers<Maglev, MaglevTable>(clients.size());
 }
 
 }  // namespace ballast::sim

@@ -50,7 +50,7 @@ class MaglevTable {
 
 /// One balancer a client over tables they share: by the request's source (RING_HASH) or by its
 /// destination (MAGLEV).
-Fleet make_ring_hash(std::span<const ClientView> clients);
-Fleet make_maglev(std::span<const ClientView> clients);
+Balancers make_ring_hash(std::span<const ClientView> clients);
+Balancers make_maglev(std::span<const ClientView> clients);
 
 }  // namespace ballast::sim

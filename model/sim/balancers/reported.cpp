@@ -188,13 +188,13 @@ class L3Proxy final : public Balancer {
 
 }  // namespace
 
-Fleet make_l3(std::span<const ClientView> clients) {
+Balancers make_l3(std::span<const ClientView> clients) {
   auto controller = std::make_shared<L3Controller>();
-  Fleet fleet;
+  Balancers balancers;
   for (const auto& view : clients) {
-    fleet.push_back(std::make_unique<L3Proxy>(view, controller));
+    balancers.push_back(std::make_unique<L3Proxy>(view, controller));
   }
-  return fleet;
+  return balancers;
 }
 
 std::uint32_t ShortestExpectedDelay::pick(const Keys&) {

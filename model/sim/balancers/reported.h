@@ -95,7 +95,7 @@ class L3Controller {
   std::uint64_t version_ = 0;
 };
 
-Fleet make_l3(std::span<const ClientView> clients);
+Balancers make_l3(std::span<const ClientView> clients);
 
 /// Global shortest expected delay: the server with the least (in flight + 1) / capacity, everything
 /// known at once; ties in turn. An unreachable bound for per-request balancers that do not know

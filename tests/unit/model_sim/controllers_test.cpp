@@ -96,7 +96,7 @@ Scenario rotating() {
 
 TEST(Oracles, WhatIsKnownEarlierIsWorthMore) {
   const auto p99 = [](const char* policy) {
-    return Simulation(rotating(), **find_policy(policy), 3, *find_loop("istio")).run().p99_ms;
+    return Simulation(rotating(), **find_technique(policy), 3, *find_loop("istio")).run().p99_ms;
   };
   const double loop = p99("oracle_loop");
   const double foresight = p99("oracle_foresight");

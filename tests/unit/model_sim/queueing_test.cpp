@@ -37,7 +37,7 @@ Estimate estimate(const Scenario& scenario, const std::string& policy,
   double sum = 0;
   double squares = 0;
   for (int seed = 1; seed <= runs; ++seed) {
-    Simulation simulation(scenario, **find_policy(policy), static_cast<std::uint64_t>(seed));
+    Simulation simulation(scenario, **find_technique(policy), static_cast<std::uint64_t>(seed));
     const double x = value(simulation.run());
     sum += x;
     squares += x * x;
@@ -180,7 +180,7 @@ TEST(Speed, HalfTheSpeedIsTwiceTheWork) {
   slow.arrivals.rate_rps = 30;
   fast.arrivals = {};
   fast.arrivals.rate_rps = 60;
-  const auto policy = **find_policy("round_robin");
+  const auto policy = **find_technique("round_robin");
   const Metrics a = Simulation(slow, policy, 1).run();
   const Metrics b = Simulation(fast, policy, 1).run();
   EXPECT_NEAR(a.p99_ms, 2 * b.p99_ms, 1e-3);  // the same run in slow motion

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "core/base/file.h"
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 
 namespace ballast::sim {
 namespace {
@@ -197,7 +197,7 @@ TEST(Scenario, UnknownNamesGiveTheKnownOnes) {
   ASSERT_FALSE(scenario.ok());
   EXPECT_THAT(scenario.error().message,
               AllOf(HasSubstr("nonsense"), HasSubstr("bad_telemetry"), HasSubstr("null")));
-  const auto policy = find_policy("nonsense");
+  const auto policy = find_technique("nonsense");
   ASSERT_FALSE(policy.ok());
   EXPECT_EQ(policy.error().exit_code(), 2);
   EXPECT_THAT(policy.error().message, AllOf(HasSubstr("peak_ewma"), HasSubstr("oracle_sed")));

@@ -23,7 +23,7 @@ Scenario by_hand(std::vector<double> arrivals) {
 }
 
 Metrics run(const Scenario& scenario, const std::string& policy = "round_robin", std::uint64_t seed = 1) {
-  return Simulation(scenario, **find_policy(policy), seed).run();
+  return Simulation(scenario, **find_technique(policy), seed).run();
 }
 
 TEST(Request, WaitsItsTurn) {
@@ -173,7 +173,7 @@ TEST(Pairing, PoliciesGetTheSameArrivalsAndWorks) {
   scenario.slowness.clear();
   scenario.arrivals.rho = 0.5;
   const Metrics first = run(scenario, "round_robin", 5);
-  for (const auto& policy : policies()) {
+  for (const auto& policy : techniques()) {
     if (!policy.pooled) {  // shares the processor whatever the scenario says
       const Metrics m = run(scenario, policy.name, 5);
       EXPECT_EQ(m.requests, first.requests) << policy.name;
@@ -187,7 +187,7 @@ TEST(Pairing, PoliciesGetTheSameSlowness) {
   auto scenario = busy();
   const auto slow_at = [&](const std::string& policy) {
     std::vector<double> speeds;
-    Simulation simulation(scenario, **find_policy(policy), 5);
+    Simulation simulation(scenario, **find_technique(policy), 5);
     for (double at = 1; at < 20; at += 5) {
       simulation.run_until(at);
       for (std::uint32_t server = 0; server < scenario.servers.size(); ++server) {
@@ -201,7 +201,7 @@ TEST(Pairing, PoliciesGetTheSameSlowness) {
 }
 
 TEST(Pairing, TheSamePolicyTwiceIsTheSameRun) {
-  for (const auto& policy : policies()) {
+  for (const auto& policy : techniques()) {
     const Metrics a = Simulation(busy(), policy, 9).run();
     const Metrics b = Simulation(busy(), policy, 9).run();
     EXPECT_EQ(a.p99_ms, b.p99_ms) << policy.name;
@@ -213,7 +213,7 @@ TEST(Pairing, TheSamePolicyTwiceIsTheSameRun) {
 }
 
 TEST(Pairing, InStepsIsTheSameAsAtOnce) {
-  const auto policy = **find_policy("peak_ewma");
+  const auto policy = **find_technique("peak_ewma");
   const Metrics whole = Simulation(busy(), policy, 9).run();
   Simulation stepped(busy(), policy, 9);
   double at = 0;

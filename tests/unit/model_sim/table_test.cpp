@@ -28,7 +28,7 @@ TEST_P(Table, IsReproduced) {
   scenario.arrivals.rho = cell.rho;
   scenario.clients = cell.clients;
   scenario.requests = 600'000;
-  const Metrics metrics = Simulation(scenario, **find_policy(cell.policy), 1).run();
+  const Metrics metrics = Simulation(scenario, **find_technique(cell.policy), 1).run();
   // Two runs of one seed each: at rho .6 a p99 moves by about 3 % between seeds, at .85 by 5 %.
   EXPECT_NEAR(metrics.p99_ms / cell.p99_ms, 1, cell.rho < 0.7 ? 0.08 : 0.12);
 }
@@ -59,7 +59,7 @@ TEST_P(EqualServers, AreReproduced) {
   scenario.arrivals.rho = cell.rho;
   scenario.clients = cell.clients;
   scenario.requests = 600'000;
-  const Metrics metrics = Simulation(scenario, **find_policy(cell.policy), 1).run();
+  const Metrics metrics = Simulation(scenario, **find_technique(cell.policy), 1).run();
   EXPECT_NEAR(metrics.p99_ms / cell.p99_ms, 1, 0.08);
 }
 
@@ -87,7 +87,7 @@ TEST_P(MovingSlowness, IsReproduced) {
   Scenario scenario = *load_scenario("antagonist");
   scenario.slowness[0].every_s = cell.period_s;
   scenario.requests = 400'000;
-  const Metrics metrics = Simulation(scenario, **find_policy(cell.policy), 1).run();
+  const Metrics metrics = Simulation(scenario, **find_technique(cell.policy), 1).run();
   EXPECT_NEAR(metrics.p99_ms / cell.p99_ms, 1, 0.1);
 }
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <optional>
 
-#include "model/sim/agent_policy.h"
+#include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
 
 namespace ballast::sim {
@@ -37,7 +37,7 @@ double on(const ServerTelemetry& t) {
 TEST(Telemetry, TenantsShowAsWaitAndTheOwnQueueDoesNot) {
   auto scenario = steady(2, 0.4);
   scenario.slowness = {slowed(0.4, Slowness::Shows::kWait)};
-  Simulation simulation(scenario, steered_policy(), 1);
+  Simulation simulation(scenario, steered_technique(), 1);
   simulation.run_until(30);
   const auto samples = simulation.take_telemetry();
   ASSERT_EQ(samples.size(), 2U);
@@ -58,7 +58,7 @@ TEST(Telemetry, WaitingOutsideIsNeitherRunningNorReady) {
   scenario.servers[0].limit = 9;
   scenario.service = {.kind = LawSpec::Kind::kConstant, .mean_s = 0.002};
   scenario.wait = {.mean_s = 0.018, .cv = 0.5};
-  Simulation simulation(scenario, steered_policy(), 1);
+  Simulation simulation(scenario, steered_technique(), 1);
   simulation.run_until(30);
   const ServerTelemetry t = simulation.take_telemetry()[0];
   const double rate = static_cast<double>(t.responses) / 30;
@@ -72,7 +72,7 @@ TEST(Telemetry, WaitingOutsideIsNeitherRunningNorReady) {
 std::vector<std::pair<double, double>> slow_times(const Slowness& slow, std::uint32_t server) {
   auto scenario = steady(3, 0.3);
   scenario.slowness = {slow};
-  Simulation simulation(scenario, steered_policy(), 1);
+  Simulation simulation(scenario, steered_technique(), 1);
   std::vector<std::pair<double, double>> times;
   bool was = false;
   for (double now = 0.005; now < 39; now += 0.01) {
@@ -131,7 +131,7 @@ TEST(Slowness, JitterIsLateByUpToItAndSharedByThoseThatAreSlowTogether) {
 TEST(Telemetry, APodThatIsSlowByItselfShowsNoWait) {
   auto scenario = steady(2, 0.4);
   scenario.slowness = {slowed(0.5, Slowness::Shows::kWork)};
-  Simulation simulation(scenario, steered_policy(), 1);
+  Simulation simulation(scenario, steered_technique(), 1);
   simulation.run_until(30);
   const auto samples = simulation.take_telemetry();
   EXPECT_DOUBLE_EQ(on(samples[0]), 1);
@@ -144,7 +144,7 @@ TEST(Telemetry, ItsFaultsAreTheScenarios) {
   auto scenario = steady(4, 0.5);
   scenario.telemetry.loss = 0.3;
   scenario.telemetry.zeros = 0.2;
-  Simulation simulation(scenario, steered_policy(), 1);
+  Simulation simulation(scenario, steered_technique(), 1);
   int lost = 0;
   int zero = 0;
   for (int i = 1; i <= 100; ++i) {
@@ -161,7 +161,7 @@ TEST(Telemetry, ItsFaultsAreTheScenarios) {
 TEST(Telemetry, IsLateAndFreezes) {
   auto scenario = steady(1, 0.5);
   scenario.telemetry.delay_s = 1;
-  Simulation late(scenario, steered_policy(), 1);
+  Simulation late(scenario, steered_technique(), 1);
   late.run_until(0.5);
   EXPECT_TRUE(late.take_telemetry().empty());
   late.run_until(1.5);
@@ -170,7 +170,7 @@ TEST(Telemetry, IsLateAndFreezes) {
   EXPECT_EQ(late.take_telemetry()[0].taken_s, 1.5);
   scenario.telemetry = {};
   scenario.telemetry.frozen_from_s = 1;
-  Simulation frozen(scenario, steered_policy(), 1);
+  Simulation frozen(scenario, steered_technique(), 1);
   frozen.run_until(2);
   const auto first = frozen.take_telemetry();
   frozen.run_until(20);
@@ -181,7 +181,7 @@ TEST(Weights, ReachTheProxiesAfterTheDelay) {
   auto scenario = steady(2, 0.3);
   LoopOptions loop;
   loop.apply_delay_s = 5;
-  Simulation simulation(scenario, steered_policy(), 1, loop);
+  Simulation simulation(scenario, steered_technique(), 1, loop);
   simulation.run_until(10);
   simulation.take_telemetry();
   simulation.push_weights({0, 1}, {1.9, 0.1});
@@ -205,7 +205,7 @@ TEST(Churn, PodsComeColdAndGoForGood) {
   churn.cold_factor = 4;
   churn.cold_decay_s = 1000;
   scenario.churn = {churn};
-  Simulation simulation(scenario, **find_policy("oracle_sed"), 1);
+  Simulation simulation(scenario, **find_technique("oracle_sed"), 1);
   simulation.run_until(19.9);
   EXPECT_EQ(simulation.members(), (std::vector<std::uint32_t>{0, 1}));
   simulation.run_until(20.05);
@@ -226,7 +226,7 @@ TEST(Slowness, RotatesOverTheGivenNumber) {
   slow.factor = 0.4;
   slow.every_s = 2;
   scenario.slowness = {slow};
-  Simulation simulation(scenario, **find_policy("random"), 1);
+  Simulation simulation(scenario, **find_technique("random"), 1);
   std::vector<int> times(10, 0);
   for (int round = 0; round < 20; ++round) {
     simulation.run_until(2. * round + 1);
@@ -245,13 +245,13 @@ TEST(Pooled, IsOneServerOfAllCapacity) {
   auto scenario = steady(10, 0.8);
   scenario.service.kind = LawSpec::Kind::kExponential;
   scenario.duration_s = 200;
-  const Metrics m = Simulation(scenario, **find_policy("oracle_pooled"), 1).run();
+  const Metrics m = Simulation(scenario, **find_technique("oracle_pooled"), 1).run();
   EXPECT_NEAR(m.mean_ms, 10 / 10. / (1 - 0.8), 0.4);
   EXPECT_EQ(m.utilisation_max_over_mean, 1);
 }
 
 double p99(const Scenario& scenario, const std::string& policy, const LoopOptions& loop = {}) {
-  return Simulation(scenario, **find_policy(policy), 1, loop).run().p99_ms;
+  return Simulation(scenario, **find_technique(policy), 1, loop).run().p99_ms;
 }
 
 TEST(Agent, PriorFindsStaticCapacities) {
@@ -266,7 +266,7 @@ TEST(Agent, PriorFindsStaticCapacities) {
 TEST(Agent, EqualPodsStayWithTwoChoices) {
   auto scenario = *load_scenario("null");
   scenario.requests = 100'000;
-  const Metrics m = Simulation(scenario, **find_policy("prior"), 1).run();
+  const Metrics m = Simulation(scenario, **find_technique("prior"), 1).run();
   EXPECT_EQ(m.weight_changes_per_min, 0);
   EXPECT_EQ(m.p99_ms, p99(scenario, "least_request"));
 }
@@ -296,9 +296,9 @@ TEST(Agent, ADeadControllerLeavesItsLastWeights) {
   auto scenario = *load_scenario("bad_telemetry:dead_for_ever");
   scenario.requests = 0;
   scenario.duration_s = 200;
-  const Metrics dead = Simulation(scenario, **find_policy("prior"), 1).run();
+  const Metrics dead = Simulation(scenario, **find_technique("prior"), 1).run();
   scenario.telemetry.dead_from_s = -1;
-  const Metrics alive = Simulation(scenario, **find_policy("prior"), 1).run();
+  const Metrics alive = Simulation(scenario, **find_technique("prior"), 1).run();
   EXPECT_LT(dead.weight_changes_per_min, 0.6 * alive.weight_changes_per_min);
 }
 

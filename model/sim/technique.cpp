@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include "agent/decide/queue_rule.h"
 #include "model/policy/forward.h"
 #include "model/policy/shipped.h"
-#include "model/sim/agent_policy.h"
+#include "model/sim/agent_controller.h"
 #include "model/sim/balancers/controllers.h"
 #include "model/sim/balancers/envoy.h"
 #include "model/sim/balancers/hashing.h"
@@ -19,13 +19,13 @@ namespace {
 
 /// One balancer a client, made from its view and what else it takes.
 template <typename One, typename... Args>
-auto fleet_of(Args... args) {
+auto balancers_of(Args... args) {
   return [args...](const Scenario&, std::span<const ClientView> clients) {
-    Fleet fleet;
+    Balancers balancers;
     for (const auto& view : clients) {
-      fleet.push_back(std::make_unique<One>(view, args...));
+      balancers.push_back(std::make_unique<One>(view, args...));
     }
-    return fleet;
+    return balancers;
   };
 }
 
@@ -46,35 +46,35 @@ template <typename One, typename... Args>
 auto loaded_fleet_of(Args... args) {
   return [args...](const Scenario& scenario, std::span<const ClientView> clients) {
     const double load = base_rate(scenario) * mean_envelope(scenario) * mean_work(scenario.service);
-    return fleet_of<One>(args..., load)(scenario, clients);
+    return balancers_of<One>(args..., load)(scenario, clients);
   };
 }
 
-Policy plain(std::string name, std::string rule,
-             std::function<Fleet(const Scenario&, std::span<const ClientView>)> make_fleet) {
-  Policy policy;
-  policy.name = std::move(name);
-  policy.rule = std::move(rule);
-  policy.make_fleet = std::move(make_fleet);
-  return policy;
+Technique plain(std::string name, std::string rule,
+                std::function<Balancers(const Scenario&, std::span<const ClientView>)> make_balancers) {
+  Technique technique;
+  technique.name = std::move(name);
+  technique.rule = std::move(rule);
+  technique.make_balancers = std::move(make_balancers);
+  return technique;
 }
 
 template <typename C>
-Policy controlled(std::string name, std::string rule, Weights weights) {
-  Policy policy = plain(std::move(name), std::move(rule), fleet_of<RoundRobin>(weights));
-  policy.measured = true;
-  policy.make_controller = [](const Scenario&, const LoopOptions&) { return std::make_unique<C>(); };
-  return policy;
+Technique controlled(std::string name, std::string rule, Weights weights) {
+  Technique technique = plain(std::move(name), std::move(rule), balancers_of<RoundRobin>(weights));
+  technique.measured = true;
+  technique.make_controller = [](const Scenario&, const LoopOptions&) { return std::make_unique<C>(); };
+  return technique;
 }
 
-void add_envoys(std::vector<Policy>& all) {
+void add_envoys(std::vector<Technique>& all) {
   LeastRequestOptions full_scan;
   full_scan.full_scan = true;
   all.push_back(
-      plain("round_robin", "Envoy ROUND_ROBIN, equal weights", fleet_of<RoundRobin>(Weights::kNone)));
+      plain("round_robin", "Envoy ROUND_ROBIN, equal weights", balancers_of<RoundRobin>(Weights::kNone)));
   all.push_back(plain("weighted_round_robin", "Envoy ROUND_ROBIN over true capacities (EDF)",
-                      fleet_of<RoundRobin>(Weights::kOperator)));
-  all.push_back(plain("random", "Envoy RANDOM", fleet_of<Random>()));
+                      balancers_of<RoundRobin>(Weights::kOperator)));
+  all.push_back(plain("random", "Envoy RANDOM", balancers_of<Random>()));
   all.push_back(
       plain("ring_hash", "Envoy RING_HASH by the request's source",
             [](const Scenario&, std::span<const ClientView> clients) { return make_ring_hash(clients); }));
@@ -84,28 +84,28 @@ void add_envoys(std::vector<Policy>& all) {
             [](const Scenario&, std::span<const ClientView> clients) { return make_maglev(clients); }));
   all.back().keyed = true;
   all.push_back(plain("least_request", "Envoy LEAST_REQUEST, equal weights (P2C; Istio's default)",
-                      fleet_of<LeastRequest>(Weights::kNone, LeastRequestOptions{})));
+                      balancers_of<LeastRequest>(Weights::kNone, LeastRequestOptions{})));
   all.push_back(plain("least_request_full_scan", "Envoy LEAST_REQUEST with FULL_SCAN",
-                      fleet_of<LeastRequest>(Weights::kNone, full_scan)));
+                      balancers_of<LeastRequest>(Weights::kNone, full_scan)));
   all.push_back(plain("least_request_weighted", "Envoy LEAST_REQUEST over true capacities (EDF)",
-                      fleet_of<LeastRequest>(Weights::kOperator, LeastRequestOptions{})));
+                      balancers_of<LeastRequest>(Weights::kOperator, LeastRequestOptions{})));
   all.push_back(
-      plain("least_connections", "HAProxy leastconn over true capacities", fleet_of<LeastConnections>()));
+      plain("least_connections", "HAProxy leastconn over true capacities", balancers_of<LeastConnections>()));
   all.push_back(plain("slow_start", "Envoy LEAST_REQUEST with a slow start window of 60 s",
-                      fleet_of<LeastRequest>(Weights::kNone, with_slow_start())));
+                      balancers_of<LeastRequest>(Weights::kNone, with_slow_start())));
 }
 
-void add_researched(std::vector<Policy>& all) {
+void add_researched(std::vector<Technique>& all) {
   all.push_back(
-      plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", fleet_of<PeakEwma>()));
+      plain("peak_ewma", "Finagle and Linkerd Peak-EWMA (least response time)", balancers_of<PeakEwma>()));
   all.push_back(plain("cswrr", "gRFC A58 client-side weighted round robin, by reported CPU",
-                      fleet_of<ClientSideWeightedRoundRobin>(false)));
+                      balancers_of<ClientSideWeightedRoundRobin>(false)));
   all.back().measured = true;
   all.push_back(plain("cswrr_app", "the same by application_utilization: workers busy / workers",
-                      fleet_of<ClientSideWeightedRoundRobin>(true)));
+                      balancers_of<ClientSideWeightedRoundRobin>(true)));
   all.back().measured = true;
-  all.push_back(plain("c3", "C3 replica ranking (NSDI 2015)", fleet_of<C3>()));
-  all.push_back(plain("prequal", "Prequal, hot-cold lexicographic (NSDI 2024)", fleet_of<Prequal>()));
+  all.push_back(plain("c3", "C3 replica ranking (NSDI 2015)", balancers_of<C3>()));
+  all.push_back(plain("prequal", "Prequal, hot-cold lexicographic (NSDI 2024)", balancers_of<Prequal>()));
   all.push_back(plain("l3", "L3 TrafficSplit controller (Middleware 2024)",
                       [](const Scenario&, std::span<const ClientView> clients) { return make_l3(clients); }));
   all.push_back(controlled<KnapsackController>(
@@ -113,7 +113,7 @@ void add_researched(std::vector<Policy>& all) {
       Weights::kEds));
   all.push_back(controlled<RobinhoodController>(
       "robinhood", "Dropbox's Robinhood: a PID controller of each server's CPU utilisation", Weights::kEds));
-  all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", fleet_of<LocalityAware>()));
+  all.push_back(plain("lalb", "brpc locality-aware, qps / latency^2", balancers_of<LocalityAware>()));
 }
 
 /// Null, which acts as the prior, only if what was built in were damaged; a test sees to that.
@@ -123,39 +123,39 @@ std::shared_ptr<const spec::ActorNetwork> shipped_network() {
   return network ? *network : nullptr;
 }
 
-void add_agents(std::vector<Policy>& all) {
-  all.push_back(agent_policy("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
-                             [] { return std::make_unique<decide::PriorPolicy>(); }));
-  all.push_back(agent_policy("prior_square_root",
-                             "the same, tilted by the square-root rule of the service's load",
-                             [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
-  all.push_back(agent_policy("queue_rule",
-                             "capacity by what limits the pod, square-root tilt, feedback from the queues",
-                             [] { return std::make_unique<decide::QueueRule>(); }));
-  all.push_back(ballast_policy(shipped_network()));
-  Policy warmed = ballast_policy(shipped_network());
+void add_agents(std::vector<Technique>& all) {
+  all.push_back(agent_technique("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
+                                [] { return std::make_unique<decide::PriorPolicy>(); }));
+  all.push_back(agent_technique("prior_square_root",
+                                "the same, tilted by the square-root rule of the service's load",
+                                [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
+  all.push_back(agent_technique("queue_rule",
+                                "capacity by what limits the pod, square-root tilt, feedback from the queues",
+                                [] { return std::make_unique<decide::QueueRule>(); }));
+  all.push_back(ballast_technique(shipped_network()));
+  Technique warmed = ballast_technique(shipped_network());
   warmed.name = "ballast_slow_start";
   warmed.rule =
       "the shipped policy, pushed to LEAST_REQUEST with a slow start window of 60 s (Istio's warmup)";
-  warmed.make_fleet = fleet_of<LeastRequest>(Weights::kEds, with_slow_start());
+  warmed.make_balancers = balancers_of<LeastRequest>(Weights::kEds, with_slow_start());
   all.push_back(std::move(warmed));
 }
 
 /// True capacities, by the square-root rule, through the loop that a weight controller has.
-Policy true_capacity(std::string name, std::string rule, bool foresight) {
-  Policy policy = steered_policy();
-  policy.name = std::move(name);
-  policy.rule = std::move(rule);
-  policy.oracle = true;
-  policy.foresight = foresight;
-  policy.make_controller = [](const Scenario& scenario, const LoopOptions&) {
+Technique true_capacity(std::string name, std::string rule, bool foresight) {
+  Technique technique = steered_technique();
+  technique.name = std::move(name);
+  technique.rule = std::move(rule);
+  technique.oracle = true;
+  technique.foresight = foresight;
+  technique.make_controller = [](const Scenario& scenario, const LoopOptions&) {
     return std::make_unique<TrueCapacityController>(base_rate(scenario) * mean_envelope(scenario) *
                                                     mean_work(scenario.service));
   };
-  return policy;
+  return technique;
 }
 
-void add_oracles(std::vector<Policy>& all) {
+void add_oracles(std::vector<Technique>& all) {
   all.push_back(
       true_capacity("oracle_loop", "true capacities by the square-root rule through the same loop", false));
   all.push_back(
@@ -167,26 +167,26 @@ void add_oracles(std::vector<Policy>& all) {
                       "the same split over the true capacities of every 50 ms, at once, under LEAST_REQUEST",
                       loaded_fleet_of<LeastRequest>(Weights::kNow, LeastRequestOptions{})));
   all.back().oracle = true;
-  all.push_back(plain("oracle_sed", "global shortest expected delay", fleet_of<ShortestExpectedDelay>()));
+  all.push_back(plain("oracle_sed", "global shortest expected delay", balancers_of<ShortestExpectedDelay>()));
   all.back().oracle = true;
   all.push_back(
-      plain("oracle_pooled", "one processor-sharing server of the whole capacity", fleet_of<Random>()));
+      plain("oracle_pooled", "one processor-sharing server of the whole capacity", balancers_of<Random>()));
   all.back().oracle = true;
   all.back().pooled = true;
 }
 
 }  // namespace
 
-Policy steered_policy() {
-  Policy policy = plain("steered", "Envoy LEAST_REQUEST over pushed weights",
-                        fleet_of<LeastRequest>(Weights::kEds, LeastRequestOptions{}));
-  policy.measured = true;
-  return policy;
+Technique steered_technique() {
+  Technique technique = plain("steered", "Envoy LEAST_REQUEST over pushed weights",
+                              balancers_of<LeastRequest>(Weights::kEds, LeastRequestOptions{}));
+  technique.measured = true;
+  return technique;
 }
 
-const std::vector<Policy>& policies() {
-  static const std::vector<Policy> all = [] {
-    std::vector<Policy> list;
+const std::vector<Technique>& techniques() {
+  static const std::vector<Technique> all = [] {
+    std::vector<Technique> list;
     add_envoys(list);
     add_researched(list);
     add_agents(list);
@@ -211,13 +211,13 @@ Result<LoopOptions> find_loop(const std::string& name) {
   return Error::usage(fmt::format("there is no loop '{}'; known: {}", name, fmt::join(loop_names(), ", ")));
 }
 
-Result<const Policy*> find_policy(const std::string& name) {
+Result<const Technique*> find_technique(const std::string& name) {
   std::string known;
-  for (const auto& policy : policies()) {
-    if (policy.name == name) {
-      return &policy;
+  for (const auto& technique : techniques()) {
+    if (technique.name == name) {
+      return &technique;
     }
-    known += (known.empty() ? "" : ", ") + policy.name;
+    known += (known.empty() ? "" : ", ") + technique.name;
   }
   return Error::usage("there is no policy '" + name + "'; known: " + known);
 }

@@ -27,7 +27,7 @@ Result<LoopOptions> find_loop(const std::string& name);
 const std::vector<std::string>& loop_names();
 
 /// A technique: what runs in the proxies, and what steers them, if anything.
-struct Policy {
+struct Technique {
   std::string name;
   std::string rule;        ///< one line for people
   bool oracle = false;     ///< knows what no deployable balancer can know
@@ -35,18 +35,18 @@ struct Policy {
   bool foresight = false;  ///< the controller's weights arrive at once
   bool keyed = false;      ///< needs the requests' keys
   bool measured = false;   ///< needs telemetry or load reports of the servers
-  std::function<Fleet(const Scenario&, std::span<const ClientView>)> make_fleet;
+  std::function<Balancers(const Scenario&, std::span<const ClientView>)> make_balancers;
   /// Null: no controller.
   std::function<std::unique_ptr<Controller>(const Scenario&, const LoopOptions&)> make_controller;
 };
 
 /// LEAST_REQUEST over pushed weights without a controller: a learning environment steers it.
-Policy steered_policy();
+Technique steered_technique();
 
 /// All techniques in the order of design section 10.
-const std::vector<Policy>& policies();
+const std::vector<Technique>& techniques();
 
 /// An unknown name is refused with the list of the known ones.
-Result<const Policy*> find_policy(const std::string& name);
+Result<const Technique*> find_technique(const std::string& name);
 
 }  // namespace ballast::sim

@@ -9,7 +9,7 @@
 #include "agent/guard/guard.h"
 #include "core/spec/actor_network.h"
 #include "core/spec/telemetry.h"
-#include "model/sim/policy.h"
+#include "model/sim/technique.h"
 
 namespace ballast::sim {
 
@@ -43,10 +43,10 @@ std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy
                                                   const guard::GuardOptions& guard = {});
 
 /// Such a controller over Envoy's LEAST_REQUEST. `make` is called once a run.
-Policy agent_policy(std::string name, std::string rule,
-                    std::function<std::unique_ptr<decide::Policy>()> make);
+Technique agent_technique(std::string name, std::string rule,
+                          std::function<std::unique_ptr<decide::Policy>()> make);
 
 /// `ballast` acting with this network; null: untrained, which is the prior.
-Policy ballast_policy(std::shared_ptr<const spec::ActorNetwork> network);
+Technique ballast_technique(std::shared_ptr<const spec::ActorNetwork> network);
 
 }  // namespace ballast::sim

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "model/sim/agent_policy.h"
+#include "model/sim/agent_controller.h"
 
 #include <algorithm>
 #include <map>
@@ -159,22 +159,22 @@ std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy
   return std::make_unique<AgentController>(std::move(policy), loop, subscribers, guard);
 }
 
-Policy agent_policy(std::string name, std::string rule,
-                    std::function<std::unique_ptr<decide::Policy>()> make) {
-  Policy policy = steered_policy();
-  policy.name = std::move(name);
-  policy.rule = std::move(rule);
-  policy.make_controller = [make = std::move(make)](const Scenario& scenario, const LoopOptions& loop) {
+Technique agent_technique(std::string name, std::string rule,
+                          std::function<std::unique_ptr<decide::Policy>()> make) {
+  Technique technique = steered_technique();
+  technique.name = std::move(name);
+  technique.rule = std::move(rule);
+  technique.make_controller = [make = std::move(make)](const Scenario& scenario, const LoopOptions& loop) {
     return make_agent_controller(make(), loop, scenario.clients);
   };
-  return policy;
+  return technique;
 }
 
-Policy ballast_policy(std::shared_ptr<const spec::ActorNetwork> network) {
-  return agent_policy("ballast",
-                      std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
-                          (network ? "" : "; without parameters, so the prior"),
-                      [network] { return std::make_unique<decide::LearnedPolicy>(network); });
+Technique ballast_technique(std::shared_ptr<const spec::ActorNetwork> network) {
+  return agent_technique("ballast",
+                         std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
+                             (network ? "" : "; without parameters, so the prior"),
+                         [network] { return std::make_unique<decide::LearnedPolicy>(network); });
 }
 
 }  // namespace ballast::sim
