@@ -77,7 +77,6 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	struct ballast_request_value *row;
 	struct http1_pipeline *p;
 	struct http_direction *d;
-	u32 *missed;
 	u32 status;
 
 	if (!c)
@@ -88,10 +87,7 @@ __noinline int http_untimed(struct __sk_buff *skb, u32 ingress)
 	d->answered_ns = 0;
 	/* Only a request that came makes an answer work: whoever answers unasked gains nothing. 408
 	 * is a server's last word on an idle connection. */
-	missed = &http_requests_of(c)->stream.missed;
-	if (!http1_waiting(p) &&
-	    *missed) { /* for a request whose head nobody saw: counts for both */
-		(void)__sync_fetch_and_add(missed, -1);
+	if (http1_answers_missed(p)) { /* counts for both */
 		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
 		row = http_row(c, BALLAST_PROTOCOL_HTTP1);
 		if (row) {
@@ -289,9 +285,9 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 		return skb->len;
 	}
 	if (s->flags & HTTP1_EXPECTS && http1_expects(s)) {
-		s->flags &= ~HTTP1_EXPECTS;
-		if (!http1_waiting(&c->pipeline))
+		if (http1_kept_back(s, &c->pipeline))
 			http1_reconsider(s);
+		s->flags &= ~HTTP1_EXPECTS;
 	}
 	/* The inside of a body, which most bytes are. */
 	if (s->state == HTTP1_UNTIL_CLOSE)
@@ -344,7 +340,7 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 static __always_inline bool http1_gap_harmless(struct __sk_buff *skb, struct http_socket *c,
 					       bool ingress, u32 gap)
 {
-	return http1_skips(ingress ? &c->rx.stream : &c->tx.stream, gap);
+	return http1_gap_inside(ingress ? &c->rx.stream : &c->tx.stream, &c->pipeline, gap);
 }
 
 static __always_inline void http1_gap(struct __sk_buff *skb, struct http_socket *c, bool ingress,
@@ -353,17 +349,19 @@ static __always_inline void http1_gap(struct __sk_buff *skb, struct http_socket 
 	struct http_direction *d = ingress ? &c->rx : &c->tx;
 	struct http1_stream *s = &d->stream;
 
-	if (http1_skips(s, gap)) {
+	if (http1_gap_inside(s, &c->pipeline, gap)) {
 		if (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_DATA)
 			s->remaining -= gap;
-	} else if (s->state == HTTP1_BODY && s->remaining == gap) { /* its rest, and no more */
+	} else if (s->state == HTTP1_BODY && s->remaining == gap &&
+		   !http1_kept_back(s, &c->pipeline)) { /* its rest, and no more */
 		s->state = HTTP1_START;
 		if (s->kind == HTTP1_RESPONSE)
 			http_answered(skb, c, d, ingress, http_now(skb, ingress));
 	} else {
 		count_loss(BALLAST_LOSS_GAP, 1, gap);
 		http1_doubt(&c->pipeline);
-		(void)__sync_fetch_and_add(&s->missed, 1);
+		if (http_carries_requests(c, ingress))
+			http1_missed(&c->pipeline);
 		s->state = HTTP1_LOST;
 		if (c->class == HTTP_NEW) /* its first bytes are not known */
 			c->class = HTTP_ADOPTED;

@@ -29,6 +29,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int32_t s32;
 #define HTTP1_INLINE static inline
 #endif
 
@@ -116,7 +117,7 @@ struct http1_stream {
 	u64 first_ns;  /* when the first byte of this message came */
 	u64 held;      /* `remaining` of the body that `resume` goes back to */
 	u32 eaten;     /* bytes since then */
-	u32 missed;    /* gaps that may have held a request's head, whose answer did not come yet */
+	u32 pad;
 	u16 status;    /* of a response */
 	u8 state;      /* enum http1_state */
 	u8 kind;       /* enum http1_kind of this message, once its first line is known */

@@ -44,6 +44,9 @@ struct http1_pipeline {
 	u32 last_answers; /* `answers` and `doubts` when the last request began */
 	u32 last_doubts;
 	u32 manners; /* enum http1_manners */
+	s32 missed;  /* gaps that may have held a request's head, whose answer did not come yet;
+		      * anybody adds to it */
+	u32 pad;
 	struct http1_slot slots[HTTP1_PIPELINE];
 };
 
@@ -64,6 +67,36 @@ HTTP1_INLINE void http1_doubt(struct http1_pipeline *p)
 	(void)__sync_fetch_and_add(&p->doubts, 1);
 }
 
+/* Bytes of the direction of the requests were never seen: one of them may have been a head. */
+HTTP1_INLINE void http1_missed(struct http1_pipeline *p)
+{
+	(void)__sync_fetch_and_add(&p->missed, 1);
+}
+
+/* Whether an answer to which no request waits may be to one that was missed: one answer a gap, or
+ * whoever answers unasked would have done work. */
+HTTP1_INLINE int http1_answers_missed(struct http1_pipeline *p)
+{
+	if (http1_waiting(p) || p->missed <= 0) /* below: settled in the moment between */
+		return 0;
+	(void)__sync_fetch_and_add(&p->missed, -1);
+	return 1;
+}
+
+/* Whether the body that is due may be kept back, as its request was answered before it began: what
+ * comes may be the next request. */
+HTTP1_INLINE int http1_kept_back(const struct http1_stream *s, const struct http1_pipeline *p)
+{
+	return http1_expects(s) && !http1_waiting(p);
+}
+
+/* Whether bytes that were never seen are the inside of a body, where nothing is missed. */
+HTTP1_INLINE int http1_gap_inside(const struct http1_stream *s, const struct http1_pipeline *p,
+				  u64 bytes)
+{
+	return http1_skips(s, bytes) && !http1_kept_back(s, p);
+}
+
 /* A request begins: before http1_push(). Gives how many requests lost their answers, for a doubt
  * that ends here; they wait no more. */
 HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p)
@@ -82,6 +115,7 @@ HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p)
 		/* The other direction has nothing to end now. */
 		p->ended = p->begun;
 		p->settled = doubts;
+		p->missed = 0;
 	}
 	p->last_answers = answers;
 	p->last_doubts = doubts;

@@ -21,7 +21,7 @@
 #define HTTP2_PROTOCOLS   3 /* by enum ballast_protocol; the first is not used */
 
 struct http2_socket {
-	struct bpf_spin_lock lock; /* slots[].id, open, untracked, answering, spilled */
+	struct bpf_spin_lock lock; /* slots[].id, open, untracked, answering, spilled, missed */
 	u32 pad;
 	u32 max_id; /* of the requests so far */
 	u32 open[HTTP2_PROTOCOLS];
@@ -31,8 +31,11 @@ struct http2_socket {
 	u32 dropped[HTTP2_PROTOCOLS];   /* by the last GOAWAY */
 	u8 adopted;                     /* met in mid-life */
 	u8 upgraded;                    /* stream 1 is the HTTP/1 request that asked for it */
-	u8 gapped;                      /* requests may have been missed */
+	u8 speaks;                      /* enum ballast_protocol of the last request */
 	u8 pad2;
+	u32 missed;    /* gaps that may have held a request's head, whose answer did not come yet */
+	u32 hole_from; /* ids that were passed over after the last one: from, up to max_id */
+	u32 hole_to;
 	struct http2_direction rx;
 	struct http2_direction tx;
 	struct http2_slot slots[HTTP2_STREAMS];
@@ -87,7 +90,12 @@ static __always_inline bool http2_request(struct __sk_buff *skb, struct http_soc
 	/* What does not open a stream is trailers (RFC 9113, 5.1.1 and 8.1). */
 	if (!(id & 1) || id <= h->max_id || (h->adopted && d->fields.side != HPACK_REQUEST))
 		return false;
+	if (h->missed && id - h->max_id > 2) {
+		h->hole_from = h->max_id + 1;
+		h->hole_to = id;
+	}
 	h->max_id = id;
+	h->speaks = protocol;
 	slot = http2_find(h->slots, id, 0);
 	if (slot) {
 		slot->start_ns = d->first_ns;
@@ -153,12 +161,24 @@ static __always_inline void http2_count_answer(struct ballast_request_value *row
 	}
 }
 
+/* Whether an answer to a request that nobody saw is to one whose head lay in a gap: one answer a
+ * gap, as of HTTP/1, and of ids that no request had. REQUIRES: the lock. */
+static __always_inline bool http2_answers_missed(struct http2_socket *h, u32 id)
+{
+	if (!h->missed || (id <= h->max_id && (id < h->hole_from || id >= h->hole_to)) ||
+	    (h->upgraded && id == 1))
+		return false;
+	h->missed--;
+	return true;
+}
+
 /* The end of an answer whose request has no slot: one beyond the table, or none that we saw. */
 static __always_inline void http2_untracked_end(struct http_socket *c, struct http2_socket *h,
 						struct http2_direction *d, u32 status)
 {
 	u8 protocol = 0;
 	struct ballast_request_value *row;
+	bool missed = false;
 
 	bpf_spin_lock(&h->lock);
 	if (h->untracked[BALLAST_PROTOCOL_GRPC])
@@ -168,12 +188,20 @@ static __always_inline void http2_untracked_end(struct http_socket *c, struct ht
 	if (protocol) {
 		h->untracked[protocol]--;
 		h->open[protocol]--;
+	} else {
+		missed = http2_answers_missed(h, d->stream);
 	}
 	bpf_spin_unlock(&h->lock);
+	if (missed) { /* counts for both */
+		protocol = http2_protocol(h->speaks);
+		count_loss(BALLAST_LOSS_IN_DOUBT, 1, 0);
+	}
 	if (protocol) {
 		row = http_row(c, protocol);
 		if (row)
 			http2_count_answer(row, protocol, status, HPACK_GRPC_UNKNOWN);
+		if (row && missed)
+			counter_add(row->requests, 1);
 	} else if (!(h->upgraded && d->stream == 1)) {
 		count_loss(BALLAST_LOSS_UNMATCHED_RESPONSE, 1, 0);
 	}
@@ -653,7 +681,11 @@ static __always_inline void http2_gap(struct __sk_buff *skb, struct http_socket 
 		return;
 	}
 	count_loss(BALLAST_LOSS_GAP, 1, gap);
-	h->gapped |= http_carries_requests(c, ingress);
+	if (http_carries_requests(c, ingress)) {
+		bpf_spin_lock(&h->lock);
+		h->missed++;
+		bpf_spin_unlock(&h->lock);
+	}
 	http2_lose(d);
 }
 

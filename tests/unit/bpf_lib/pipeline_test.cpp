@@ -153,6 +153,54 @@ TEST(Doubt, WhateverIsMissedNobodyIsTimedByAnother) {
   }
 }
 
+// Whoever answers unasked, and whoever loses packets on purpose, gains one answer a gap.
+TEST(Missed, OneAnswerAGap) {
+  http1_pipeline pipeline{};
+  EXPECT_FALSE(http1_answers_missed(&pipeline)) << "nothing was missed";
+  http1_missed(&pipeline);
+  http1_missed(&pipeline);
+  http1_push(&pipeline, 1, 0);
+  EXPECT_FALSE(http1_answers_missed(&pipeline)) << "it is for the request that waits";
+  ++pipeline.ended;
+  EXPECT_TRUE(http1_answers_missed(&pipeline));
+  EXPECT_TRUE(http1_answers_missed(&pipeline));
+  EXPECT_FALSE(http1_answers_missed(&pipeline));
+}
+
+TEST(Missed, IsOverWithTheDoubt) {
+  http1_pipeline pipeline{};
+  const auto exchange = [&] {
+    http1_settle(&pipeline);
+    http1_push(&pipeline, 1, 0);
+    ++pipeline.answers;
+    ++pipeline.ended;
+  };
+  exchange();
+  exchange();
+  http1_doubt(&pipeline);
+  http1_missed(&pipeline);
+  exchange();
+  exchange();
+  EXPECT_FALSE(http1_in_doubt(&pipeline));
+  EXPECT_FALSE(http1_answers_missed(&pipeline)) << "no such request is out any more";
+}
+
+TEST(Gap, InABodyThatMayBeKeptBackHidesTheNextRequest) {
+  http1_pipeline pipeline{};
+  http1_stream stream{};
+  stream.kind = HTTP1_REQUEST;
+  stream.state = HTTP1_BODY;
+  stream.remaining = 100;
+  stream.flags = HTTP1_EXPECTS;
+  http1_push(&pipeline, 1, 0);
+  EXPECT_TRUE(http1_gap_inside(&stream, &pipeline, 99)) << "not answered: the body comes";
+  ++pipeline.ended;
+  EXPECT_FALSE(http1_gap_inside(&stream, &pipeline, 99));
+  stream.flags = 0;  // it has begun
+  EXPECT_TRUE(http1_gap_inside(&stream, &pipeline, 99));
+  EXPECT_FALSE(http1_gap_inside(&stream, &pipeline, 100)) << "its end, and perhaps more";
+}
+
 TEST(Pipeline, CountsWrap) {
   http1_pipeline pipeline{};
   u8 flags = 0;
