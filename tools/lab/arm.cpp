@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -13,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/base/statistics.h"
 #include "tools/lab/envoy.h"
+#include "tools/lab/external_client.h"
 #include "tools/lab/kernel_view.h"
 #include "tools/lab/plane.h"
 
@@ -50,6 +52,12 @@ struct PodTrack {
   double shown_cpu = 0;
 };
 
+/// What the loop asks of a load, whoever makes it.
+struct LoadView {
+  std::function<bool()> finished;
+  std::function<LoadSnapshot()> snapshot;
+};
+
 class Arm {
  public:
   Arm(const ArmSetting& setting, PodFleet& pods, const ArmPolicy& policy, LiveTable& live)
@@ -68,14 +76,17 @@ class Arm {
   Status set_up(int round);
   Status start_envoy();
   Status publish();
-  Status loop(const Generator& load, double window_begin_s, double window_end_s);
+  Status generate(std::uint64_t seed);
+  Status run_client(std::uint64_t seed);
+  void open_load(double first_request_s);
+  Status loop(const LoadView& load);
   Status fire(EventResult& result);
   Status fire_process(const Event& event);
   void poll_weights();
   void read_cpu(double dt_s, bool in_window);
   void begin_track(const PodFleet::Member& member);
   void open_window();
-  void show(const Generator& load, double window_begin_s, double dt_s);
+  void show(const LoadView& load, double dt_s);
   void finish_processes();
   void finish_pods();
   void read_access_log();
@@ -282,7 +293,7 @@ Status Arm::fire(EventResult& result) {
   return event.kind == EventKind::kSetQuota && by_ballast() ? ok() : publish();
 }
 
-void Arm::show(const Generator& load, double window_begin_s, double dt_s) {
+void Arm::show(const LoadView& load, double dt_s) {
   const auto kernel = plane_ ? kernel_.read(cgroups()) : std::map<std::string, KernelPod>{};
   std::vector<LiveRow> rows;
   for (const auto& member : pods_.members()) {
@@ -315,7 +326,7 @@ void Arm::show(const Generator& load, double window_begin_s, double dt_s) {
     rows.push_back(std::move(row));
   }
   const auto seen = load.snapshot();
-  const double t = clock_s() - window_begin_s;
+  const double t = clock_s() - result_.window_begin_s;
   live_.show(fmt::format("{}  {}  {}  sent {}  failed {}  client p50 {:.1f} ms, p99 {:.1f} ms",
                          scenario_.name, policy_.name,
                          t < 0 ? fmt::format("warm-up, {:.0f} s to go", -t) : fmt::format("{:.0f} s", t),
@@ -323,7 +334,9 @@ void Arm::show(const Generator& load, double window_begin_s, double dt_s) {
              rows);
 }
 
-Status Arm::loop(const Generator& load, double window_begin_s, double window_end_s) {
+Status Arm::loop(const LoadView& load) {
+  const double window_begin_s = result_.window_begin_s;
+  const double window_end_s = window_begin_s + setting_.duration_s;
   bool opened = false;
   std::size_t next_event = 0;
   double last_event_s = -1e9;
@@ -362,7 +375,7 @@ Status Arm::loop(const Generator& load, double window_begin_s, double window_end
     }
     if (now - shown_s >= live_.interval_s() && now < window_end_s) {
       if (live_.mode() != LiveTable::Mode::kOff) {
-        show(load, window_begin_s, now - shown_s);
+        show(load, now - shown_s);
       }
       shown_s = now;
     }
@@ -448,17 +461,12 @@ void Arm::read_access_log() {
   }
 }
 
-Result<RunResult> Arm::run(int round, std::uint64_t seed) {
-  result_.policy = policy_.name;
-  result_.round = round;
-  result_.seed = seed;
-  result_.window_s = setting_.duration_s;
-  for (const auto& event : scenario_.events) {
-    result_.events.push_back({event, false, 0, std::nullopt});
-  }
-  if (auto set = set_up(round); !set) {
-    return set.error().in(policy_.name);
-  }
+void Arm::open_load(double first_request_s) {
+  result_.first_request_s = first_request_s;
+  result_.window_begin_s = first_request_s + scenario_.warmup_s;
+}
+
+Status Arm::generate(std::uint64_t seed) {
   LoadOptions options;
   options.target = envoy_options_.listener;
   options.seconds = scenario_.warmup_s + setting_.duration_s;
@@ -470,17 +478,73 @@ Result<RunResult> Arm::run(int round, std::uint64_t seed) {
   if (!load) {
     return load.error();
   }
-  result_.first_request_s = static_cast<double>((*load)->began() - zero_) * 1e-9;
-  const double begin_s = result_.first_request_s + scenario_.warmup_s;
-  const double end_s = begin_s + setting_.duration_s;
-  result_.window_begin_s = begin_s;
-  if (auto done = loop(**load, begin_s, end_s); !done) {
-    return done.error().in(policy_.name);
+  open_load(static_cast<double>((*load)->began() - zero_) * 1e-9);
+  if (auto done = loop({[&] { return (*load)->finished(); }, [&] { return (*load)->snapshot(); }}); !done) {
+    return done;
   }
   poll_weights();
   finish_processes();
-  const auto answers = (*load)->wait();
-  add_answers(result_, arrivals, answers, static_cast<std::uint64_t>(scenario_.warmup_s * 1e9), ~0ULL);
+  add_answers(result_, arrivals, (*load)->wait(), static_cast<std::uint64_t>(scenario_.warmup_s * 1e9),
+              ~0ULL);
+  return ok();
+}
+
+Status Arm::run_client(std::uint64_t seed) {
+  auto client = ExternalClient::start(
+      setting_.client,
+      {"BALLAST_LAB_TARGET=" + envoy_options_.listener.text(),
+       fmt::format("BALLAST_LAB_SECONDS={}", scenario_.warmup_s + setting_.duration_s),
+       fmt::format("BALLAST_LAB_RATE={}", scenario_.rate()),
+       fmt::format("BALLAST_LAB_MEAN_US={:.0f}", 1000 * scenario_.demand_mean_ms),
+       fmt::format("BALLAST_LAB_SESSIONS={}", scenario_.sessions), fmt::format("BALLAST_LAB_SEED={}", seed)},
+      folder_);
+  if (!client) {
+    return client.error();
+  }
+  const auto sent = [&] {
+    LoadSnapshot seen;
+    for (const auto& [name, track] : tracks_) {
+      seen.sent += track.requests.total;
+    }
+    return seen;
+  };
+  // Such a program takes its time to start (a JVM: seconds), so the clock begins with the first request.
+  while (sent().sent == 0 && !client->finished() && !setting_.interrupted) {
+    std::this_thread::sleep_for(kPoll);
+    poll_weights();
+  }
+  open_load(clock_s());
+  if (auto done = loop({[&] { return client->finished(); }, sent}); !done) {
+    return done;
+  }
+  poll_weights();
+  finish_processes();
+  const auto requests = client->result();
+  if (!requests) {
+    return requests.error();
+  }
+  add_answers(result_, requests->arrivals, requests->answers,
+              static_cast<std::uint64_t>(scenario_.warmup_s * 1e9), ~0ULL);
+  return ok();
+}
+
+Result<RunResult> Arm::run(int round, std::uint64_t seed) {
+  result_.policy = policy_.name;
+  result_.round = round;
+  result_.seed = seed;
+  result_.window_s = setting_.duration_s;
+  for (const auto& event : scenario_.events) {
+    result_.events.push_back({event, false, 0, std::nullopt});
+  }
+  if (auto set = set_up(round); !set) {
+    return set.error().in(policy_.name);
+  }
+  const auto loaded = setting_.client.empty() ? generate(seed) : run_client(seed);
+  if (!loaded) {
+    return loaded.error().in(policy_.name);
+  }
+  const double begin_s = result_.window_begin_s;
+  const double end_s = begin_s + setting_.duration_s;
   finish_pods();
   envoy_->stop();
   if (setting_.access_log) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <string>
 
 #include "core/base/result.h"
 #include "tools/lab/live.h"
@@ -22,6 +23,7 @@ struct ArmSetting {
   double duration_s = 20;  ///< measured window, after the scenario's warm-up
   double drain_s = 5;
   bool access_log = false;  ///< measure each pod from Envoy's side too
+  std::string client;       ///< command of an ExternalClient in the generator's place; empty: the generator
   const std::atomic<bool>& interrupted;
 };
 

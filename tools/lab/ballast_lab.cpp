@@ -37,6 +37,7 @@ struct RunFlags {
   bool learner = true;
   bool keep = false;
   bool access_log = false;
+  std::string client;
 };
 
 int fail(const Error& error) {
@@ -79,10 +80,10 @@ void print_closing(const Report& report, const RunFlags& flags) {
   fmt::print("\n{}: {}\n", scenario.name, scenario.about);
   fmt::print(
       "load {:.0f} %, {:.0f} requests/s, {:.0f} s after {:.0f} s of warm-up, {} run{} an arm, seed {}; "
-      "latency from the "
-      "intended start\n\n{}",
+      "latency from the {}\n\n{}",
       100 * scenario.load, scenario.rate(), report.duration_s, scenario.warmup_s, flags.pairs,
-      flags.pairs == 1 ? "" : "s", report.seed, comparison_table(report));
+      flags.pairs == 1 ? "" : "s", report.seed, flags.client.empty() ? "intended start" : "actual send",
+      comparison_table(report));
   for (const auto& run : report.runs) {
     for (const auto& event : run.events) {
       if (event.reaction) {
@@ -137,7 +138,8 @@ int run(const RunFlags& flags) {
     fmt::print("folder of the run: {}\n", space->folder().string());
   }
   Report report{*scenario, flags.seed, flags.duration_s, {}};
-  const ArmSetting setting{*scenario, *space, *envoy, flags.duration_s, 5, flags.access_log, interrupted};
+  const ArmSetting setting{*scenario, *space,           *envoy,       flags.duration_s,
+                           5,         flags.access_log, flags.client, interrupted};
   if (auto done = run_rounds(flags, *policies, setting, report); !done) {
     return fail(done.error());
   }
@@ -217,6 +219,8 @@ int main(int argc, char** argv) {
                         "the shipped policy acts, even where the scenario has a learner");
   run_command->add_flag("--keep", flags.keep, "leave the run's folder (logs, configurations) behind");
   run_command->add_flag("--access-log", flags.access_log, "measure each pod from Envoy's side too");
+  run_command->add_option("--client", flags.client,
+                          "command that makes the load in the generator's place (tools/jmeter/client)");
   auto* list_command = app.add_subcommand("scenarios", "list the built-in scenarios");
   std::string listen;
   std::string server = "ps";

@@ -111,6 +111,8 @@ const char* event_name(EventKind kind) {
 json run_json(const RunResult& run) {
   json out = {{"round", run.round},
               {"seed", run.seed},
+              {"sent_total", run.sent_total},
+              {"answered_by_s", run.answered_by_s},
               {"requests", run.requests},
               {"errors", run.failed + run.unfinished},
               {"failed", run.failed},
@@ -215,6 +217,7 @@ double RunResult::quantile_ms(double q) const {
 void add_answers(RunResult& run, const std::vector<Arrival>& arrivals, const std::vector<Answer>& answers,
                  std::uint64_t from_ns, std::uint64_t to_ns) {
   std::vector<double> lateness;
+  run.sent_total = arrivals.size();
   for (std::size_t i = 0; i < arrivals.size() && i < answers.size(); ++i) {
     if (arrivals[i].at_ns < from_ns || arrivals[i].at_ns >= to_ns) {
       continue;
@@ -223,6 +226,11 @@ void add_answers(RunResult& run, const std::vector<Arrival>& arrivals, const std
     const auto& answer = answers[i];
     run.failed += answer.outcome == Outcome::kError ? 1 : 0;
     run.unfinished += answer.outcome == Outcome::kUnfinished ? 1 : 0;
+    if (answer.outcome == Outcome::kOk) {
+      const auto second = (arrivals[i].at_ns + answer.latency_ns - from_ns) / 1'000'000'000;
+      run.answered_by_s.resize(std::max<std::size_t>(run.answered_by_s.size(), second + 1));
+      ++run.answered_by_s[second];
+    }
     if (answer.outcome != Outcome::kError) {
       run.latencies_ms.push_back(static_cast<double>(answer.latency_ns) * 1e-6);
     }

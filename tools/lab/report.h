@@ -54,7 +54,9 @@ struct RunResult {
   int round = 0;
   std::uint64_t seed = 0;
   double window_s = 0;
-  std::vector<double> latencies_ms;  ///< sorted; answers and, with their age, unfinished ones
+  std::vector<double> latencies_ms;          ///< sorted; answers and, with their age, unfinished ones
+  std::uint64_t sent_total = 0;              ///< over the whole run, warm-up included
+  std::vector<std::uint64_t> answered_by_s;  ///< with success, by the second of the window
   std::uint64_t requests = 0;
   std::uint64_t failed = 0;      ///< answered with another status than 2xx, or broken off
   std::uint64_t unfinished = 0;  ///< not answered when the drain time was over
