@@ -16,6 +16,7 @@
 #include "tools/bench/speed_command.h"
 #include "tools/bench/sync_command.h"
 #include "tools/bench/train_command.h"
+#include "tools/bench/worker_command.h"
 
 namespace {
 
@@ -76,6 +77,32 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
       ->delimiter(',');
   train->add_flag("--one-exploration", options.one_exploration, "a3c: all workers explore alike");
   train->add_flag("--resume", options.resume, "go on from the checkpoint in --out");
+}
+
+void add_worker(CLI::App& app, ballast::bench::WorkerCommand& options) {
+  auto* worker =
+      app.add_subcommand("worker", "an A3C worker in the simulator, whose server is ballast-global");
+  worker->add_option("--global", options.client.address, "the global network, IP:PORT or any gRPC target")
+      ->required();
+  worker->add_option("--worker-id", options.client.worker_id, "name of this worker there")->required();
+  worker->add_option("--scenario", options.scenarios, "as of train")->delimiter(',');
+  worker->add_option("--steps", options.steps, "of the environment, this worker's")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+      ->capture_default_str();
+  worker->add_option("--seed", options.seed, "of all that is random; another for each worker")
+      ->capture_default_str();
+  worker->add_option("--entropy-bonus", options.entropy_bonus, "beta (negative: as tuned)");
+  worker->add_option("--pushes-per-s", options.pushes_per_s, "at most")
+      ->check(CLI::Range(0.01, 200.0))
+      ->capture_default_str();
+  worker->add_option("--patience", options.patience_s, "seconds for the global network to be there")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
+  worker->add_option("--tls-cert", options.client.tls.certificate, "PEM chain of this worker");
+  worker->add_option("--tls-key", options.client.tls.key, "PEM key of it");
+  worker->add_option("--tls-ca", options.client.tls.authority,
+                     "PEM bundle that the server's certificate comes from");
+  worker->add_option("--out", options.out, "file: the parameters at the end");
 }
 
 void add_sync(CLI::App& app, ballast::bench::SyncOptions& options) {
@@ -291,6 +318,8 @@ int main(int argc, char** argv) {
   add_sim(app, sim);
   ballast::train::TrainOptions train;
   add_train(app, train);
+  WorkerCommand worker;
+  add_worker(app, worker);
   SyncOptions sync;
   add_sync(app, sync);
   SyncOptions fleet;
@@ -319,6 +348,7 @@ int main(int argc, char** argv) {
   const std::map<std::string, std::function<ballast::Status()>> runs = {
       {"sim", [&] { return run_sim(sim); }},
       {"train", [&] { return run_train(train); }},
+      {"worker", [&] { return run_worker(worker); }},
       {"sync", [&] { return run_sync(sync); }},
       {"fleet", [&] { return run_sync(fleet); }},
       {"distance", [&] { return run_distance(distance); }},
