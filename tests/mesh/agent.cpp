@@ -45,8 +45,9 @@ std::string configuration(ControlPlane& plane, const AgentOptions& options, cons
   text += fmt::format("cgroup_root: {}\n", layout ? layout->v2.string() : "");
   text += options.metrics == 0 ? "" : fmt::format("metrics: 127.0.0.1:{}\n", options.metrics);
   text +=
-      fmt::format("kubernetes:\n  server: {}\n  ca_file: {}\n  token_file: {}\n  node: {}\n", plane.server(),
-                  (options.ca.empty() ? plane.ca() : options.ca).string(), token.string(), options.node);
+      fmt::format("kubernetes:\n  server: {}\n  ca_file: {}\n  token_file: {}\n  node: {}\n  istiod: {}:{}\n",
+                  plane.server(), (options.ca.empty() ? plane.ca() : options.ca).string(), token.string(),
+                  options.node, kHost, kIstiodPort);
   text += options.lease_s == 0 ? "" : fmt::format("  lease_duration_s: {}\n", options.lease_s);
   return text;
 }
@@ -106,16 +107,12 @@ Agent::~Agent() {
 }
 
 Ended Agent::ctl(std::vector<std::string> arguments) {
-  std::vector<std::string> argv = {sibling("ballastctl").string(),
-                                   "--bpffs",
-                                   bpffs(),
-                                   "--server",
-                                   plane_.server(),
-                                   "--ca-file",
-                                   plane_.ca().string(),
-                                   "--token-file",
-                                   options_.token.string()};
+  std::vector<std::string> argv = {sibling("ballastctl").string(), "--bpffs", bpffs()};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
+  if (!arguments.empty() && arguments[0] == "release") {
+    argv.insert(argv.end(), {"--server", plane_.server(), "--ca-file", plane_.ca().string(), "--token-file",
+                             options_.token.string()});
+  }
   return plane_.run(std::move(argv), seconds(30));
 }
 

@@ -77,6 +77,7 @@ Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   const kube::Json& ports = kube::at(spec, {"ports"});
   const std::string port = ports.is_array() && !ports.empty() ? kube::text_at(ports[0], {"name"}) : "";
   Takes verdict = Takes::kUnknown;
+  bool whole = true;
   for (const kube::Json& endpoint : kube::at(spec, {"endpoints"})) {
     const kube::Json& number = kube::at(endpoint, {"ports", port.c_str()});
     const kube::Json& weight = kube::at(endpoint, {"weight"});
@@ -85,11 +86,15 @@ Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
     }
     const auto found = first.find({kube::text_at(endpoint, {"address"}), number.get<int>()});
     if (found == first.end() || found->second != weight.get<std::uint32_t>()) {
-      return Takes::kNo;
+      // What a plain Service's endpoint weighs. Anything else is of an earlier write, or on its way.
+      if (found != first.end() && found->second <= 1) {
+        return Takes::kNo;
+      }
+      whole = false;
     }
     verdict = Takes::kYes;
   }
-  return verdict;
+  return whole ? verdict : Takes::kUnknown;
 }
 
 IstiodProbe::IstiodProbe(Options options, Sample sample, std::function<void(Takes)> told)
@@ -125,7 +130,7 @@ void IstiodProbe::run() {
       refuted = takes == Takes::kNo ? refuted + 1 : 0;
       if (takes == Takes::kNo && refuted < options_.refutations) {
         takes = said;  // it may have been on its way
-      } else {
+      } else if (takes != Takes::kUnknown) {
         pause = options_.again;
       }
       if (const std::string now = seen ? "" : seen.error().message; now != trouble) {
@@ -142,6 +147,8 @@ void IstiodProbe::run() {
                     options_.istiod);
         told_(takes);
       }
+    } else {
+      refuted = 0;
     }
     lock.lock();
     wake_.wait_for(lock, pause, [this] { return stopping_; });

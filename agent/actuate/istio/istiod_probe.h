@@ -32,7 +32,8 @@ Result<std::vector<ProbedEndpoint>> ask_istiod(const std::string& istiod, const 
 
 enum class Takes { kUnknown, kYes, kNo };
 
-/// What of a ServiceEntry's weights a proxy would use. Envoy keeps the first of two endpoints of one address.
+/// What of a ServiceEntry's weights a proxy would use. Envoy keeps the first of two endpoints of one address:
+/// kNo where that is the plain Service's; kUnknown where weights are of an earlier write.
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen);
 
 /// Looks again and again, in a thread of its own: an istiod that is away must not hold up writes.
@@ -43,7 +44,8 @@ class IstiodProbe {
     std::string istiod;
     std::chrono::milliseconds timeout{1500};
     std::chrono::seconds again{60};  ///< after a look that told something; one a second before
-    int refutations = 3;             ///< so many in a row: weights move while they are looked at
+    /// So many in a row, a second apart: an istiod that lost its API server for a while knows less than we.
+    int refutations = 20;
   };
   /// `told` hears of a verdict that is new, from the probe's thread.
   IstiodProbe(Options options, Sample sample, std::function<void(Takes)> told);

@@ -328,13 +328,16 @@ void ServiceReconciler::look_for_drift(const kube::Service& service, Held& held,
   const auto look = [&](const std::string& kind, const std::string& name, Object& have) {
     const auto seen = wanted.seen.find(kind + " " + held.ns + "/" + name);
     if (seen == wanted.seen.end()) {
-      if (!have.uid.empty() && now - held.written >= options_.drift_ns) {
+      if (!have.uid.empty() && (have.seen || now - held.written >= options_.drift_ns)) {
         say(service, true, "ChangedByOthers",
             kind + " " + held.ns + "/" + name + " was removed by somebody else and is made again");
         have = {};
       }
     } else if (seen->second.uid != have.uid || seen->second.generation > have.generation) {
       have.spec = Json();
+      have.seen = false;
+    } else {
+      have.seen = have.seen || seen->second.generation == have.generation;
     }
   };
   for (auto& [name, have] : held.entries) {
@@ -715,8 +718,9 @@ bool ServiceReconciler::hand_back(MonotonicNs now, MonotonicNs until) {
 
 Json ServiceReconciler::sample(MonotonicNs now) const {
   for (const auto& [key, held] : held_) {
+    // Not what somebody else may have changed or removed since: that says nothing of istiod.
     if (held.way == Way::kOwnHost && held.phase == Phase::kHeld && now - held.written > options_.settle_ns &&
-        !held.entries.empty()) {
+        !held.entries.empty() && held.entries.begin()->second.seen) {
       return {{"service", key}, {"ns", held.ns}, {"spec", held.entries.begin()->second.spec}};
     }
   }

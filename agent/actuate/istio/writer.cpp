@@ -54,6 +54,7 @@ std::string locality_of(const Json& node) {
 }
 
 void take(const Json& object, Object& have) {
+  have.seen = false;
   have.uid = kube::text_at(object, {"metadata", "uid"});
   have.version = kube::text_at(object, {"metadata", "resourceVersion"});
   have.created = kube::text_at(object, {"metadata", "creationTimestamp"});

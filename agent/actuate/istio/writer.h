@@ -26,6 +26,7 @@ struct Object {
   std::string created;          ///< creationTimestamp
   std::int64_t generation = 0;  ///< grows with every change of the spec
   Json spec;
+  bool seen = false;  ///< the API server has shown it since it was written
 };
 
 /// An object of ours in the cluster.

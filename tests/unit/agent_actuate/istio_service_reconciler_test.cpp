@@ -667,9 +667,36 @@ TEST_F(ServiceReconcilerTest, WhatAnotherWroteOverIsToldAndWrittenAgain) {
 
 TEST_F(ServiceReconcilerTest, ADeletedEntryIsMadeAgainByTheNextWeight) {
   adopt();
+  const Wanted stale = wanted(1500);
   objects_.clear();
-  reconciler_.reconcile(wanted(1500), 103 * kSecond);
+  reconciler_.reconcile(stale, 103 * kSecond);
   EXPECT_THAT(log(), ElementsAre("PATCH entry", "POST entry"));
+}
+
+TEST_F(ServiceReconcilerTest, ADeletedEntryThatWasSeenIsMadeAgainAtOnce) {
+  adopt();
+  objects_.clear();
+  reconciler_.reconcile(wanted(), 103 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "ChangedByOthers"));
+}
+
+/// istiod is asked about what is there, not about what somebody else has changed or removed meanwhile.
+TEST_F(ServiceReconcilerTest, OnlyAnEntryThatIsThereAsWrittenSaysWhatIstiodDoesWithIt) {
+  reconciler_.reconcile(wanted(), 100 * kSecond);
+  EXPECT_TRUE(reconciler_.sample(110 * kSecond).is_null()) << "not seen yet";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_FALSE(reconciler_.sample(110 * kSecond).is_null());
+  for (const bool removed : {false, true}) {
+    removed ? objects_.clear() : change(kEntry, {{"endpoints", Json::array()}});
+    refused_ = {"PATCH", "POST"};
+    reconciler_.reconcile(wanted(), 111 * kSecond);
+    EXPECT_TRUE(reconciler_.sample(113 * kSecond).is_null()) << "and cannot be written again";
+    refused_.clear();
+    reconciler_.reconcile(wanted(), 130 * kSecond);
+    reconciler_.reconcile(wanted(), 131 * kSecond);
+    EXPECT_FALSE(reconciler_.sample(140 * kSecond).is_null());
+  }
 }
 
 TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {

@@ -92,7 +92,9 @@ TEST(IstiodProbe, AsksAsASidecarOfTheNamespace) {
 TEST(IstiodProbe, TheFirstOfTwoWithOneAddressDecides) {
   EXPECT_EQ(compare(sample().at("spec"), kOursFirst), Takes::kYes);
   EXPECT_EQ(compare(sample().at("spec"), kOursLast), Takes::kNo);
-  EXPECT_EQ(compare(sample().at("spec"), {}), Takes::kNo);
+  EXPECT_EQ(compare(sample().at("spec"), {}), Takes::kUnknown) << "an istiod that knows no pod yet";
+  EXPECT_EQ(compare(sample().at("spec"), {{"10.0.0.1", 8080, 500}, {"10.0.0.2", 8080, 500}}), Takes::kUnknown)
+      << "weights of an earlier write";
   EXPECT_EQ(compare(Json::object(), kOursFirst), Takes::kUnknown);
 }
 
@@ -101,11 +103,12 @@ std::vector<Takes> verdicts(const std::string& istiod, int looks, Istiod* server
   std::mutex mutex;
   std::vector<Takes> told;
   {
-    IstiodProbe probe({.istiod = istiod, .timeout = milliseconds(300), .again = std::chrono::seconds(1)},
-                      sample, [&](Takes takes) {
-                        const std::lock_guard lock(mutex);
-                        told.push_back(takes);
-                      });
+    IstiodProbe probe(
+        {.istiod = istiod, .timeout = milliseconds(300), .again = std::chrono::seconds(1), .refutations = 3},
+        sample, [&](Takes takes) {
+          const std::lock_guard lock(mutex);
+          told.push_back(takes);
+        });
     for (int i = 0; i < 1000 && (server != nullptr ? server->asked < looks : i < looks * 20); ++i) {
       std::this_thread::sleep_for(milliseconds(10));
     }
