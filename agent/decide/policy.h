@@ -18,6 +18,7 @@ struct Proposal {
   double offset = 0;
   std::size_t action = spec::kKeep;  ///< what was added to the offset in this tick
   float behaviour_probability = 1;   ///< with which the acting policy chose it
+  std::string why;                   ///< what the policy believes of it, for people; may be empty
 };
 
 struct ServiceProposal {

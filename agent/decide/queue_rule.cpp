@@ -54,6 +54,22 @@ double cpu_capacity(const spec::EndpointTelemetry& endpoint) {
   return std::max(0.0, finite_or(endpoint.capacity_qps * usable, 0));
 }
 
+/// What is believed to limit a pod, and why.
+std::string limit_of(const spec::EndpointTelemetry& endpoint) {
+  constexpr double kFew = 0.9;
+  const double running = 100 * endpoint.running_share;
+  if (!endpoint.known) {
+    return "limit not known";
+  }
+  if (endpoint.cpu_evidence < 0.5) {
+    return fmt::format("limit not CPU: ran or ready in {:.0f} % of its requests' time", running);
+  }
+  return endpoint.usable_cores > 0 && endpoint.usable_cores < kFew * endpoint.cpu_limit_cores
+             ? fmt::format("limit its threads: want {:.1f} of {:.1f} CPUs at most", endpoint.usable_cores,
+                           endpoint.cpu_limit_cores)
+             : fmt::format("limit CPU: ran or ready in {:.0f} % of its requests' time", running);
+}
+
 double log_mean_exp(const std::vector<double>& logs) {
   double sum = 0;
   for (const double each : logs) {
@@ -197,13 +213,6 @@ double QueueMemory::left() const {
 }
 
 ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
-  // KNOB auto E=[](const char*n,double d){const char*v=std::getenv(n);return v?std::atof(v):d;};
-  // options_.bound=E("QB",options_.bound); options_.horizon=E("QH",options_.horizon);
-  // options_.leave_memory=E("QL",options_.leave_memory);
-  // options_.leave_lasting=E("QLL",options_.leave_lasting); options_.return_lasting=options_.leave_lasting/2;
-  // options_.leave_memory_slow=E("QLS",options_.leave_memory_slow);
-  // options_.gate.leave_ratio=E("QG",options_.gate.leave_ratio);
-  // options_.gate.return_ratio=options_.gate.leave_ratio*.6; options_.integral_s=E("QI",options_.integral_s);
   ServiceProposal proposal;
   proposal.service = observation.aggregate.service;
   const std::size_t n = observation.endpoints.size();
@@ -307,11 +316,6 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const bool possible = aggregate.endpoints >= 2 && aggregate.known > 0;
   const bool differ = !neutral && !state.gate.level();
   proposal.neutral = !possible || !(differ || level || state.open || state.lasting);
-  // KNOB if (std::getenv("QRDBG")) { static int c=0; if (++c % std::max(1,(int)(10/tick))==0)
-  // fprintf(stderr,"t %.0f mem %.3f open %d gate %d lasting %.3f L%d spread %.3f load %.2f q %.2f ev %.2f
-  // pers %.1f\n", loop.now*1e-9, memory, (int)state.open, (int)neutral, lasting, (int)state.lasting,
-  // aggregate.capacity_spread, load, mean_queue, endpoints[0].telemetry.cpu_evidence,
-  // aggregate.persistence_s); } // QRDBG
   proposal.why =
       fmt::format("{}; {:.2f} of a queue is left after the loop's delay", state.gate.why(), memory);
 
@@ -335,6 +339,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       offset = track.slow + std::clamp(std::log(std::max(answer, 1e-3)), -options_.bound, options_.bound);
     }
     Proposal endpoint{.id = telemetry.id};
+    endpoint.why = limit_of(telemetry);
     constexpr double kMost = spec::kMaxOffset;
     endpoint.offset = std::clamp(offset, -kMost, kMost);
     endpoint.log_prior = base[i] + offset - endpoint.offset;

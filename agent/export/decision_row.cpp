@@ -125,7 +125,9 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   if (const spec::EndpointObservation* seen = observation(index)) {
     fill_measured(value, *seen, tick_.now);
   }
+  std::string why = weights.why();
   if (const decide::Proposal* proposed = proposal(index)) {
+    why = proposed->why.empty() ? why : proposed->why + "; " + why;
     value.log_prior_e6 = e6(proposed->log_prior);
     value.offset_e6 = e6(proposed->offset);
     value.action = static_cast<std::uint32_t>(proposed->action);
@@ -133,7 +135,7 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   value.policy_epoch = tick_.policy_epoch;
   value.policy_version = tick_.policy_version;
   copy_text(value.policy, tick_.policy);
-  copy_text(value.why, weights.why());
+  copy_text(value.why, why);
   copy_text(value.outcome_detail, service_.answer.detail);
   const bool ipv6 = endpoint.address.find(':') != std::string::npos;
   copy_text(value.address,

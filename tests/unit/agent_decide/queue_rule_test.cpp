@@ -102,6 +102,25 @@ TEST(QueueRule, NoMoreCpusAreCountedThanAPodCanUse) {
   }
 }
 
+TEST(QueueRule, SaysWhatLimitsAPodAndWhy) {
+  QueueRule rule;
+  Loop loop;
+  auto o = service({100, 100, 100}, {3, 3, 3}, 1);
+  for (auto& e : o.endpoints) {
+    e.telemetry.running_share = 0.85;
+  }
+  o.endpoints[1].telemetry.cpu_limit_cores = 4;
+  o.endpoints[2].telemetry.known = false;
+  auto proposal = rule.decide(o, loop.next());
+  EXPECT_EQ(proposal.endpoints[0].why, "limit CPU: ran or ready in 85 % of its requests' time");
+  EXPECT_EQ(proposal.endpoints[1].why, "limit its threads: want 1.0 of 4.0 CPUs at most");
+  EXPECT_EQ(proposal.endpoints[2].why, "limit not known");
+  o.endpoints[0].telemetry.cpu_evidence = 0.1;
+  o.endpoints[0].telemetry.running_share = 0.05;
+  proposal = rule.decide(o, loop.next());
+  EXPECT_EQ(proposal.endpoints[0].why, "limit not CPU: ran or ready in 5 % of its requests' time");
+}
+
 TEST(QueueRule, ALongQueueThatStaysLosesWeight) {
   QueueRule rule;
   Loop loop;

@@ -81,6 +81,12 @@ TEST_F(DecisionRowTest, HoldsWhatWasSeenWantedAndDone) {
   EXPECT_DOUBLE_EQ(made.value.raw[BALLAST_RAW_AGE_S], 0.5);
 }
 
+TEST_F(DecisionRowTest, WhatAPolicyBelievesOfAnEndpointComesFirst) {
+  proposal_.endpoints[0].why = "limit CPU";
+  const std::string why = "limit CPU; " + weights_.why();
+  EXPECT_EQ(std::string(row(0).value.why), why.substr(0, sizeof row(0).value.why - 1));
+}
+
 TEST_F(DecisionRowTest, EndpointsAreMatchedByPodNotByPlace) {
   std::reverse(observation_.endpoints.begin(), observation_.endpoints.end());
   std::reverse(proposal_.endpoints.begin(), proposal_.endpoints.end());
