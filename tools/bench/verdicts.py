@@ -20,6 +20,7 @@ import concurrent.futures
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -88,6 +89,7 @@ def main():
     parser.add_argument("--seeds", default="1..5")
     parser.add_argument("--most", type=float, default=1.02)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--kept", help="file of the runs so far, by line: a stopped table goes on from there")
     parser.add_argument("-o", "--output", required=True)
     options = parser.parse_args()
     loops, policies = options.loop.split(","), options.policy.split(",")
@@ -97,8 +99,20 @@ def main():
     else:
         scenarios, seeds = listed(options.bench, options.scenario), options.seeds
 
+    kept = {}
+    if options.kept and os.path.exists(options.kept):
+        with open(options.kept) as file:
+            for line in file:
+                job, rows = json.loads(line)
+                kept[tuple(job)] = {row["seed"]: row for row in rows}
+
     def cell(job):
-        return run(options.bench, *job, seeds)
+        if (*job, seeds) not in kept:
+            kept[(*job, seeds)] = run(options.bench, *job, seeds)
+            if options.kept:
+                with open(options.kept, "a") as file:
+                    file.write(json.dumps([[*job, seeds], list(kept[(*job, seeds)].values())]) + "\n")
+        return kept[(*job, seeds)]
 
     jobs = [(s, options.baseline, "") for s in scenarios]
     jobs += [(s, p, l) for s in scenarios for l in loops for p in policies]
