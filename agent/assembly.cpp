@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <optional>
@@ -60,10 +61,15 @@ std::string fleet_node(const config::Config& c) {
 
 loop::LoopOptions loop_options(const config::Config& c) {
   loop::LoopOptions options;
-  options.tick = c.tick;
+  options.tick = c.tick_in_force();
   options.mode = c.guard.mode;
   options.observer = c.observer;
   options.guard = c.guard;
+  if (c.loop != "custom") {
+    const double two_ticks = std::chrono::duration<double>(2 * options.tick).count();
+    options.guard.stale_after_s = std::max(options.guard.stale_after_s, two_ticks);
+    options.guard.neutral_after_s = std::max(options.guard.neutral_after_s, two_ticks);
+  }
   options.reward = c.reward;
   options.rollout_steps = static_cast<std::size_t>(c.rollout_steps);
   return options;
@@ -107,9 +113,10 @@ Result<loop::ActingPolicy> make_policy(const config::Config& c) {
     }
     parameters = std::move(*bytes);
   }
-  const auto kind = c.policy == "neutral" ? loop::PolicyKind::kNeutral
-                    : c.policy == "prior" ? loop::PolicyKind::kPrior
-                                          : loop::PolicyKind::kLearned;
+  const auto kind = c.acting() == "neutral"      ? loop::PolicyKind::kNeutral
+                    : c.acting() == "prior"      ? loop::PolicyKind::kPrior
+                    : c.acting() == "queue_rule" ? loop::PolicyKind::kQueueRule
+                                                 : loop::PolicyKind::kLearned;
   auto policy = loop::ActingPolicy::create(kind, learned_options(c), parameters);
   return policy
              ? std::move(policy)

@@ -151,7 +151,7 @@ Status run(const config::Config& c) {
   }
   // Before any thread, so that all of them leave the signals to the ticker.
   ::signal(SIGPIPE, SIG_IGN);
-  auto ticker = loop::Ticker::create(c.tick);
+  auto ticker = loop::Ticker::create(c.tick_in_force());
   if (!ticker) {
     return ticker.error();
   }
@@ -200,7 +200,7 @@ Status run(const config::Config& c) {
   doors.fleet = assembly::make_fleet(c);
   loop::Loop turning(assembly::loop_options(c), std::move(*policy), std::move(doors));
   spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
-               config::value(c, "mode"), c.policy, c.sink, c.tick.count());
+               config::value(c, "mode"), c.acting(), c.sink, c.tick_in_force().count());
   return turn(c, turning, *meter, *ticker, spans->get());
 }
 

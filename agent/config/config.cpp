@@ -91,11 +91,22 @@ Wrong unix_socket(const std::string& text) {
 
 void Config::rules(options::Schema& s) {
   s.rule({"guard.stale_after_s", ".tick_ms"}, [this]() -> Wrong {
-    if (guard.stale_after_s * 1000 >= 2 * static_cast<double>(tick.count())) {
+    // A loop by name brings its own (assembly::loop_options).
+    if (loop != "custom" || guard.stale_after_s * 1000 >= 2 * static_cast<double>(tick.count())) {
       return std::nullopt;
     }
     return fmt::format("{} s is less than two ticks of {} ms, so that everything would be stale; give more",
                        guard.stale_after_s, tick.count());
+  });
+  s.rule({".tick_ms", ".loop"}, [this]() -> Wrong {
+    return loop != "custom" && tick != Config().tick
+               ? Wrong("loop: " + loop + " sets the tick; leave one of both out")
+               : std::nullopt;
+  });
+  s.rule({".tick_ms", ".loop", ".sink"}, [this]() -> Wrong {
+    return sink == "istio" && tick_in_force() < std::chrono::milliseconds(100)
+               ? Wrong("Istio cannot be written to so often; give 100 ms or more, or loop: istio")
+               : std::nullopt;
   });
   s.rule({".sink", ".identity"}, [this]() -> Wrong {
     return sink == "istio" && identity != "kubernetes"
@@ -103,12 +114,13 @@ void Config::rules(options::Schema& s) {
                : std::nullopt;
   });
   s.rule({"policy.parameters", "policy.name"}, [this]() -> Wrong {
-    return policy != "learned" && !parameters.empty()
+    return acting() != "learned" && !parameters.empty()
                ? Wrong("policy " + policy + " takes no parameters; set policy.name: learned")
                : std::nullopt;
   });
   s.rule({"learner.socket", "policy.name"}, [this]() -> Wrong {
-    return policy != "learned" && !learner.empty()
+    // Beside the rule a learner may wait: it is given nothing and nothing of it acts.
+    return acting() != "learned" && acting() != "queue_rule" && !learner.empty()
                ? Wrong("policy " + policy + " cannot be taught; set policy.name: learned")
                : std::nullopt;
   });

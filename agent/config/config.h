@@ -34,7 +34,15 @@ struct Config {
   std::filesystem::path bpffs = "/sys/fs/bpf/ballast";
   std::string identity = "none";
   std::string sink = "dry-run";
+  std::string loop = "custom";
   std::chrono::milliseconds tick{250};
+  /// What `loop` stands for; ballast-bench's loops of these names have the same.
+  std::chrono::milliseconds tick_in_force() const {
+    return std::chrono::milliseconds(loop == "eds"          ? 47
+                                     : loop == "istio_fast" ? 250
+                                     : loop == "istio"      ? 1100
+                                                            : tick.count());
+  }
   std::filesystem::path cgroup_root;
   std::string log = "info";
   std::string metrics;
@@ -46,7 +54,11 @@ struct Config {
   telemetry::OtlpOptions spans;
   sync::FleetClientOptions fleet_client;
   fleet::RemoteOptions fleet;
-  std::string policy = "learned";
+  std::string policy = "auto";
+  /// What `auto` stands for: the learned policy where it is given parameters or a learner.
+  std::string acting() const {
+    return policy != "auto" ? policy : parameters.empty() && learner.empty() ? "queue_rule" : "learned";
+  }
   std::filesystem::path parameters;
   std::string learner;
   int rollout_steps = 20;
@@ -66,7 +78,12 @@ struct Config {
         "mode", guard.mode,
         {{"off", guard::Mode::kOff}, {"shadow", guard::Mode::kShadow}, {"active", guard::Mode::kActive}},
         "off: measure alone; shadow: decide, and write equal weights; active: write them");
-    s.milliseconds("tick_ms", tick, 100, 60'000, "from one decision to the next");
+    s.one_of(
+        "loop", loop, {"custom", "eds", "istio_fast", "istio"},
+        "a loop by name sets the tick; eds: 47 ms, for sinks that write at once; istio_fast: 250 ms, for an "
+        "Istio without Envoy's merge window; istio: 1100 ms; custom: tick_ms");
+    s.milliseconds("tick_ms", tick, 20, 60'000,
+                   "from one decision to the next; below 100 not with sink: istio");
     observer.declare(s);
     s.path("cgroup_root", cgroup_root, "DIR", "the cgroup v2 mount; empty: as /proc/self/mountinfo says");
     s.one_of("log", log, {"trace", "debug", "info", "warn", "error", "off"}, "what is logged, on stderr");
@@ -84,7 +101,9 @@ struct Config {
     fleet_client.declare(s);
     fleet.declare(s);
     s.section("policy");
-    s.one_of("name", policy, {"neutral", "prior", "learned"}, "what proposes the weights");
+    s.one_of(
+        "name", policy, {"auto", "neutral", "prior", "queue_rule", "learned"},
+        "what proposes the weights; auto: learned where parameters or a learner are given, else queue_rule");
     s.path("parameters", parameters, "FILE", "of the learned policy; empty: the shipped one",
            options::existing_file);
     s.section("learner");

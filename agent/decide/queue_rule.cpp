@@ -19,6 +19,8 @@ constexpr std::size_t kLongestLag = 64;
 constexpr double kFastLoopS = 0.1;  ///< a loop that reacts about as fast as the proxies themselves
 constexpr double kSlowLoopDelayS = 0.3;
 constexpr double kLastingS = 90;
+constexpr double kLastingTicks = 80;  ///< or so many ticks, if that is longer
+constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
 constexpr double kMostError = 0.7;  ///< that the slow part takes in: an episode is the fast part's
 constexpr double kRunningS = 10;    ///< a pod that comes to a service this old is new
 constexpr double kColdS = 3;        ///< until which its own measurements have taken over
@@ -295,7 +297,9 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const double slowness = std::clamp((delay - kFastLoopS) / (kSlowLoopDelayS - kFastLoopS), 0.0, 1.0);
   const double leave =
       options_.leave_memory + slowness * (options_.leave_memory_slow - options_.leave_memory);
-  state.open = memory >= (state.open ? leave - options_.memory_band : leave);
+  const double age = seconds_between(state.began, loop.now);
+  const bool seen = age > kLeastTicks * tick;
+  state.open = seen && memory >= (state.open ? leave - options_.memory_band : leave);
   std::vector<double> wanted;
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;
@@ -303,13 +307,13 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       Track& track = tracks[telemetry.id];
       const double error = std::clamp(std::log((queue_of(telemetry) + 1) / (shape[i] * mean_queue + 1)),
                                       -kMostError, kMostError);
-      track.error += (1 - std::exp(-dt / kLastingS)) * (error - track.error);
+      track.error += (1 - std::exp(-dt / std::max(kLastingS, kLastingTicks * tick))) * (error - track.error);
       wanted.push_back(track.slow - track.error);
     }
   }
   const double lasting = deviation_of(wanted);
   state.lasting = lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting) &&
-                  seconds_between(state.began, loop.now) > kRunningS;
+                  seen && age > kRunningS;
   state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
   state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options_.even : options_.uneven);
   const bool level = state.gate.level() && !state.uneven;

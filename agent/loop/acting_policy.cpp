@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/decide/prior.h"
+#include "agent/decide/queue_rule.h"
 #include "core/base/file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
@@ -21,6 +22,13 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
     case PolicyKind::kPrior:
       acting.policy_ = std::make_unique<decide::PriorPolicy>(options.prior);
       return acting;
+    case PolicyKind::kQueueRule: {
+      decide::QueueRuleOptions rule;
+      rule.gate = options.prior.gate;
+      rule.filter = options.prior.filter;
+      acting.policy_ = std::make_unique<decide::QueueRule>(rule);
+      return acting;
+    }
     case PolicyKind::kLearned:
       break;
   }
@@ -37,6 +45,8 @@ const char* ActingPolicy::name() const {
   switch (kind_) {
     case PolicyKind::kNeutral:
       return "neutral";
+    case PolicyKind::kQueueRule:
+      return "queue_rule";
     case PolicyKind::kLearned:
       return "learned";
     case PolicyKind::kPrior:

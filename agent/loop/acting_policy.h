@@ -13,7 +13,7 @@
 
 namespace ballast::loop {
 
-enum class PolicyKind { kNeutral, kPrior, kLearned };
+enum class PolicyKind { kNeutral, kPrior, kQueueRule, kLearned };
 
 /// The policy that acts, and which parameters it acts with.
 class ActingPolicy {

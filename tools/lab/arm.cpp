@@ -28,7 +28,7 @@ using std::chrono::milliseconds;
 constexpr auto kPoll = milliseconds(100);
 constexpr auto kFinePoll = milliseconds(20);  // for a while after an event
 constexpr double kFineFor = 5;
-constexpr int kReadyMs = 20000;
+constexpr int kReadyMs = 120000;  // a busy machine takes a minute to load the probes
 constexpr double kSettledWithin = 0.10;
 
 /// A counter that may start again from zero with a new Envoy.
@@ -125,7 +125,7 @@ Status Arm::publish() {
   }
   std::vector<double> quotas;
   for (const auto& member : pods_.members()) {
-    quotas.push_back(member.spec.quota);
+    quotas.push_back(scenario_.carried_rps(member.spec) * scenario_.demand_mean_ms * 1e-3);
   }
   const auto weights = weights_by_hand(policy_.weights, quotas, scenario_.load * scenario_.capacity_cores());
   std::vector<EdsEndpoint> endpoints;
@@ -471,8 +471,9 @@ Status Arm::generate(std::uint64_t seed) {
   options.target = envoy_options_.listener;
   options.seconds = scenario_.warmup_s + setting_.duration_s;
   options.drain_s = setting_.drain_s;
-  options.arrivals = make_arrivals({scenario_.rate(), options.seconds, scenario_.demand_mean_ms,
-                                    scenario_.demand_sigma, scenario_.sessions, seed});
+  options.arrivals =
+      make_arrivals({scenario_.rate(), options.seconds, scenario_.demand_mean_ms, scenario_.demand_sigma,
+                     scenario_.sessions, seed, scenario_.wait_ms, scenario_.wait_sigma});
   const auto arrivals = options.arrivals;
   auto load = Generator::start(std::move(options));
   if (!load) {

@@ -36,6 +36,8 @@ std::vector<Arrival> make_arrivals(const ArrivalPlan& plan) {
   Stream times(plan.seed, 1);
   Stream demands(plan.seed, 2);
   Stream sessions(plan.seed, 3);
+  Stream waits(plan.seed, 4);
+  const double wait_mu = std::log(plan.wait_mean_ms * 1e3) - plan.wait_sigma * plan.wait_sigma / 2;
   const double mu = std::log(plan.demand_mean_ms * 1e3) - plan.demand_sigma * plan.demand_sigma / 2;
   std::vector<Arrival> arrivals;
   double t = times.exponential(plan.rate);
@@ -44,6 +46,10 @@ std::vector<Arrival> make_arrivals(const ArrivalPlan& plan) {
     arrivals.push_back({static_cast<std::uint64_t>(t * 1e9),
                         static_cast<std::uint32_t>(std::clamp(std::round(demand), 1.0, 1e7)),
                         sessions.below(static_cast<std::uint32_t>(std::max(plan.sessions, 1)))});
+    if (plan.wait_mean_ms > 0) {
+      const double wait = std::exp(wait_mu + plan.wait_sigma * waits.normal());
+      arrivals.back().wait_us = static_cast<std::uint32_t>(std::clamp(std::round(wait), 1.0, 1e8));
+    }
     t += times.exponential(plan.rate);
   }
   return arrivals;

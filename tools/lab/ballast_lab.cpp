@@ -166,16 +166,14 @@ int list_scenarios() {
   return 0;
 }
 
-int pod(const std::string& listen, const std::string& server, const std::string& quota_file) {
+int pod(const std::string& listen, const PodOptions& options) {
   const auto colon = listen.rfind(':');
   if (colon == std::string::npos) {
     return fail(Error::usage("--listen: \"" + listen + "\" is not ADDRESS:PORT"));
   }
   const Endpoint endpoint{listen.substr(0, colon),
                           static_cast<std::uint16_t>(std::strtoul(listen.c_str() + colon + 1, nullptr, 10))};
-  return fail(
-      serve_pod(endpoint, server == "fifo" ? ServerKind::kFifo : ServerKind::kProcessorSharing, quota_file)
-          .error());
+  return fail(serve_pod(endpoint, options).error());
 }
 
 const cli::About kAbout = {
@@ -226,14 +224,28 @@ int main(int argc, char** argv) {
   std::string server = "ps";
   auto* pod_command = app.add_subcommand("pod", "the application of a lab pod (used by run)");
   pod_command->add_option("--listen", listen, "ADDRESS:PORT")->required();
-  std::string quota_file;
-  pod_command->add_option("--report", quota_file, "file of its CPUs: answers tell its load (ORCA)");
+  PodOptions pod_options;
+  pod_command->add_option("--report", pod_options.quota_file,
+                          "file of its CPUs: answers tell its load (ORCA)");
   pod_command->add_option("--server", server)->check(CLI::IsMember({"ps", "fifo"}))->capture_default_str();
+  pod_command->add_option("--workers", pod_options.workers, "of a fifo pod: requests at a time");
+  pod_command->add_option("--wait-factor", pod_options.wait_factor, "on the waiting of its requests");
+  Tenant tenant;
+  auto* tenant_command =
+      app.add_subcommand("tenant", "burns CPU beside a lab pod on a schedule (used by run)");
+  tenant_command->add_option("--every", tenant.every_s, "seconds")->required();
+  tenant_command->add_option("--burn", tenant.burn_s, "seconds")->required();
+  tenant_command->add_option("--phase", tenant.phase_s, "seconds to the first time");
+  tenant_command->add_option("--cores", tenant.cores, "threads");
   if (const auto code = program.parse(argc, argv)) {
     return *code;
   }
   if (*run_command) {
     return run(flags);
   }
-  return *list_command ? list_scenarios() : pod(listen, server, quota_file);
+  if (*tenant_command) {
+    burn_on_schedule(tenant);
+  }
+  pod_options.kind = server == "fifo" ? ServerKind::kFifo : ServerKind::kProcessorSharing;
+  return *list_command ? list_scenarios() : pod(listen, pod_options);
 }

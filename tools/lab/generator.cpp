@@ -27,6 +27,7 @@ constexpr std::size_t kRecent = 1024;
 
 std::string request_text(const Arrival& arrival) {
   return "GET /work?us=" + std::to_string(arrival.demand_us) +
+         (arrival.wait_us > 0 ? "&wait=" + std::to_string(arrival.wait_us) : "") +
          " HTTP/1.1\r\nHost: web\r\nx-session: " + std::to_string(arrival.session) + "\r\n\r\n";
 }
 

@@ -10,7 +10,9 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -18,6 +20,8 @@
 #include <semaphore>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "core/base/unique_fd.h"
 #include "tools/lab/load_report.h"
@@ -34,15 +38,16 @@ constexpr std::string_view kAnswerRest = "\r\nok\n";
 constexpr std::string_view kWrong =
     "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// One at a time, in the order of arrival (a std::mutex promises no order).
+/// So many at a time, in the order of arrival (a std::mutex promises no order).
 class Turns {
  public:
+  void allow(int workers) { free_ = workers; }
   void take() {
     std::binary_semaphore mine(0);
     {
       const std::scoped_lock lock(mutex_);
-      if (!busy_) {
-        busy_ = true;
+      if (free_ > 0) {
+        --free_;
         return;
       }
       waiting_.push_back(&mine);
@@ -52,7 +57,7 @@ class Turns {
   void give() {
     const std::scoped_lock lock(mutex_);
     if (waiting_.empty()) {
-      busy_ = false;
+      ++free_;
       return;
     }
     waiting_.front()->release();
@@ -61,13 +66,14 @@ class Turns {
 
  private:
   std::mutex mutex_;
-  bool busy_ = false;
+  int free_ = 1;
   std::deque<std::binary_semaphore*> waiting_;
 };
 
 struct Shared {
   ServerKind kind = ServerKind::kProcessorSharing;
   Turns turns;  ///< of kFifo
+  double wait_factor = 1;
   std::atomic<int> connections{0};
   std::unique_ptr<LoadReport> report;  ///< null: none
 };
@@ -92,14 +98,30 @@ void burn_until(std::uint64_t thread_ns) {
   }
 }
 
-/// µs asked for by "GET /work?us=N ..."; false when the line says anything else.
-bool parse_demand(std::string_view head, std::uint64_t& us) {
+constexpr std::uint64_t kMostUs = 60'000'000;
+
+/// µs asked for by "GET /work?us=N[&wait=M] ..."; false when the line says anything else.
+bool parse_demand(std::string_view head, std::uint64_t& us, std::uint64_t& wait_us) {
   constexpr std::string_view kStart = "GET /work?us=";
+  constexpr std::string_view kWait = "&wait=";
   if (!head.starts_with(kStart)) {
     return false;
   }
-  const auto parsed = std::from_chars(head.data() + kStart.size(), head.data() + head.size(), us);
-  return parsed.ec == std::errc{} && us <= 60'000'000;
+  const char* end = head.data() + head.size();
+  auto parsed = std::from_chars(head.data() + kStart.size(), end, us);
+  wait_us = 0;
+  if (parsed.ec == std::errc{} && std::string_view(parsed.ptr, end).starts_with(kWait)) {
+    parsed = std::from_chars(parsed.ptr + kWait.size(), end, wait_us);
+  }
+  return parsed.ec == std::errc{} && us <= kMostUs && wait_us <= kMostUs;
+}
+
+void work(std::uint64_t until_thread_ns, std::uint64_t wait_us, double factor) {
+  burn_until(until_thread_ns);
+  if (wait_us > 0) {
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(static_cast<std::int64_t>(static_cast<double>(wait_us) * factor)));
+  }
 }
 
 bool send_all(int fd, std::string_view bytes) {
@@ -137,17 +159,18 @@ void* serve_connection(void* argument) {
         continue;
       }
       std::uint64_t us = 0;
-      if (!parse_demand(head, us)) {
+      std::uint64_t wait_us = 0;
+      if (!parse_demand(head, us, wait_us)) {
         send_all(fd.get(), kWrong);
         break;
       }
       head.erase(0, end + 4);
       if (shared.kind == ServerKind::kFifo) {
         shared.turns.take();
-        burn_until(begun + us * 1000);
+        work(begun + us * 1000, wait_us, shared.wait_factor);
         shared.turns.give();
       } else {
-        burn_until(begun + us * 1000);
+        work(begun + us * 1000, wait_us, shared.wait_factor);
       }
       begun = thread_cpu_ns();
       std::string answer(kAnswerHead);
@@ -164,15 +187,17 @@ void* serve_connection(void* argument) {
 
 }  // namespace
 
-Status serve_pod(const Endpoint& endpoint, ServerKind kind, const std::string& quota_file) {
+Status serve_pod(const Endpoint& endpoint, const PodOptions& options) {
   auto listener = listen_on(endpoint, false);
   if (!listener) {
     return listener.error();
   }
   // Detached threads may use it until the process ends, and the process ends with this function.
   static Shared shared;
-  shared.kind = kind;
-  shared.report = quota_file.empty() ? nullptr : std::make_unique<LoadReport>(quota_file);
+  shared.kind = options.kind;
+  shared.wait_factor = options.wait_factor;
+  shared.turns.allow(options.workers);
+  shared.report = options.quota_file.empty() ? nullptr : std::make_unique<LoadReport>(options.quota_file);
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
   ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -200,6 +225,29 @@ Status serve_pod(const Endpoint& endpoint, ServerKind kind, const std::string& q
     }
     static_cast<void>(fd.release());
   }
+}
+
+void burn_on_schedule(const Tenant& tenant) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds = [](double s) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(s));
+  };
+  const auto start = Clock::now() + seconds(tenant.phase_s);
+  const auto burn = [&] {
+    for (std::int64_t time = 0;; ++time) {
+      const auto begin = start + seconds(static_cast<double>(time) * tenant.every_s);
+      std::this_thread::sleep_until(begin);
+      while (Clock::now() < begin + seconds(tenant.burn_s)) {
+        burn_until(thread_cpu_ns() + 100'000);
+      }
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < tenant.cores; ++i) {
+    others.emplace_back(burn);
+  }
+  burn();
+  std::abort();  // not reached: burn() does not return
 }
 
 }  // namespace ballast::lab

@@ -42,8 +42,11 @@ Status PodFleet::add(const PodSpec& spec) {
     return set;
   }
   ProcessOptions options;
-  options.argv = {"/proc/self/exe", "pod",      "--listen",
-                  endpoint.text(),  "--server", scenario_.server == ServerKind::kFifo ? "fifo" : "ps"};
+  options.argv = {"/proc/self/exe", "pod",
+                  "--listen",       endpoint.text(),
+                  "--server",       scenario_.server == ServerKind::kFifo ? "fifo" : "ps",
+                  "--workers",      std::to_string(spec.workers),
+                  "--wait-factor",  std::to_string(spec.wait_factor)};
   if (report_) {
     if (auto noted = note_quota(spec); !noted) {
       return noted;
@@ -56,7 +59,10 @@ Status PodFleet::add(const PodSpec& spec) {
   if (!process) {
     return process.error().in("pod " + spec.name);
   }
-  members_.push_back({spec, endpoint, std::move(*cgroup), std::move(*process)});
+  members_.push_back({spec, endpoint, std::move(*cgroup), std::move(*process), {}});
+  if (auto added = add_tenants(members_.back()); !added) {
+    return added;
+  }
   known_.emplace_back(spec.name, endpoint);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kStartMs);
   while (!accepts(endpoint)) {
@@ -65,6 +71,35 @@ Status PodFleet::add(const PodSpec& spec) {
                            options.output.string());
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return ok();
+}
+
+// In a cgroup below the pod's: they share its quota, and what they use is not the pod's own.
+Status PodFleet::add_tenants(Member& member) const {
+  int number = 0;
+  for (const Tenant& tenant : scenario_.tenants) {
+    if (tenant.pod != member.spec.name) {
+      continue;
+    }
+    const std::string name = "tenant-" + std::to_string(number++);
+    auto cgroup = PodCgroup::create(space_.layout(), space_.cgroup(member.spec.name) + "/" + name);
+    if (!cgroup) {
+      return cgroup.error();
+    }
+    ProcessOptions options;
+    options.argv = {"/proc/self/exe", "tenant",
+                    "--every",        std::to_string(tenant.every_s),
+                    "--burn",         std::to_string(tenant.burn_s),
+                    "--phase",        std::to_string(tenant.phase_s),
+                    "--cores",        std::to_string(tenant.cores)};
+    options.output = space_.folder() / (member.spec.name + "-" + name + ".log");
+    options.cgroups = cgroup->folders();
+    auto process = ChildProcess::spawn(options);
+    if (!process) {
+      return process.error().in(name + " of pod " + member.spec.name);
+    }
+    member.tenants.push_back(std::move(*process));
   }
   return ok();
 }

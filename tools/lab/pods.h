@@ -23,6 +23,7 @@ class PodFleet {
     Endpoint endpoint;
     PodCgroup cgroup;
     ChildProcess process;
+    std::vector<ChildProcess> tenants;
   };
 
   PodFleet(const Scenario& scenario, const RunSpace& space) : scenario_(scenario), space_(space) {}
@@ -48,6 +49,7 @@ class PodFleet {
  private:
   const Scenario& scenario_;
   const RunSpace& space_;
+  Status add_tenants(Member& member) const;
   Status note_quota(const PodSpec& spec) const;
   std::string quota_file(const std::string& pod) const { return space_.folder() / (pod + ".quota"); }
 

@@ -20,6 +20,7 @@ const std::vector<ArmPolicy>& arm_policies() {
       {"sqrt_oracle", "LEAST_REQUEST", WeightSource::kSquareRoot, ""},
       {"prior", "LEAST_REQUEST", WeightSource::kBallast, "prior"},
       {"prior_square_root", "LEAST_REQUEST", WeightSource::kBallast, "prior", 1},
+      {"queue_rule", "LEAST_REQUEST", WeightSource::kBallast, "queue_rule"},
       {"ballast_shipped", "LEAST_REQUEST", WeightSource::kBallast, "learned", 0, false},
       {"ballast", "LEAST_REQUEST", WeightSource::kBallast, "learned"},
   };

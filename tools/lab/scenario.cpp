@@ -49,6 +49,14 @@ void read_pods(YamlSection& root, Scenario& scenario) {
     section.require("name");
     pod.name = name(section, "name", "");
     pod.quota = quota(section);
+    pod.workers = whole(section, "workers", pod.workers, 1, 1000);
+    pod.wait_factor = section.number("wait_factor", pod.wait_factor, 0.01, 100);
+    if (section.has("workers") && scenario.server != ServerKind::kFifo) {
+      section.fail("workers", "only server: fifo holds them");
+    }
+    if (section.has("wait_factor") && scenario.wait_ms <= 0) {
+      section.fail("wait_factor", "says nothing without demand.wait_ms");
+    }
     section.refuse_unknown();
     for (const auto& other : scenario.pods) {
       if (other.name == pod.name) {
@@ -56,6 +64,29 @@ void read_pods(YamlSection& root, Scenario& scenario) {
       }
     }
     scenario.pods.push_back(pod);
+  }
+}
+
+void read_tenants(YamlSection& root, Scenario& scenario) {
+  for (YamlSection& section : root.list("tenants")) {
+    Tenant tenant;
+    for (const char* key : {"pod", "every_s", "burn_s"}) {
+      section.require(key);
+    }
+    tenant.pod = name(section, "pod", "");
+    tenant.every_s = section.number("every_s", 1, 0.1, 3600);
+    tenant.burn_s = section.number("burn_s", 0.01, 0.01, 3600);
+    tenant.phase_s = section.number("phase_s", 0, 0, 3600);
+    tenant.cores = whole(section, "cores", tenant.cores, 1, 64);
+    section.refuse_unknown();
+    if (tenant.burn_s >= tenant.every_s) {
+      section.fail("burn_s", "has to be shorter than every_s");
+    }
+    if (std::none_of(scenario.pods.begin(), scenario.pods.end(),
+                     [&](const PodSpec& pod) { return pod.name == tenant.pod; })) {
+      section.fail("pod", "there is no pod " + tenant.pod);
+    }
+    scenario.tenants.push_back(tenant);
   }
 }
 
@@ -132,25 +163,36 @@ void read_document(YamlSection& root, Scenario& scenario) {
   if (auto demand = root.section("demand")) {
     scenario.demand_mean_ms = demand->number("mean_ms", scenario.demand_mean_ms, 0.01, 1000);
     scenario.demand_sigma = demand->number("sigma", scenario.demand_sigma, 0, 3);
+    scenario.wait_ms = demand->number("wait_ms", scenario.wait_ms, 0, 10000);
+    scenario.wait_sigma = demand->number("wait_sigma", scenario.wait_sigma, 0, 3);
     demand->refuse_unknown();
   }
   scenario.load = root.number("load", scenario.load, 0.01, 2);
   scenario.sessions = whole(root, "sessions", scenario.sessions, 1, 1000000);
   scenario.warmup_s = root.number("warmup_s", scenario.warmup_s, 0, 3600);
-  scenario.tick_ms = whole(root, "tick_ms", scenario.tick_ms, 100, 60000);
+  scenario.tick_ms = whole(root, "tick_ms", scenario.tick_ms, 20, 60000);
   scenario.learner = root.flag("learner", scenario.learner);
   scenario.exploration = root.number("exploration", scenario.exploration, 0, 1);
   read_pods(root, scenario);
+  read_tenants(root, scenario);
   read_events(root, scenario);
   root.refuse_unknown();
 }
 
 }  // namespace
 
+double Scenario::carried_rps(const PodSpec& pod) const {
+  const double by_cpu = pod.quota / (demand_mean_ms * 1e-3);
+  if (server == ServerKind::kProcessorSharing) {
+    return by_cpu;
+  }
+  return std::min(by_cpu, pod.workers / ((demand_mean_ms + wait_ms * pod.wait_factor) * 1e-3));
+}
+
 double Scenario::capacity_cores() const {
   double sum = 0;
   for (const auto& pod : pods) {
-    sum += pod.quota;
+    sum += carried_rps(pod) * demand_mean_ms * 1e-3;
   }
   return sum;
 }

@@ -40,6 +40,15 @@ TEST(ActingPolicy, WithoutAFileItIsTheShippedOne) {
   EXPECT_EQ(acting->crc32(), policy::fingerprint(policy::shipped()));
 }
 
+TEST(ActingPolicy, TheRuleTakesNoParameters) {
+  auto acting = ActingPolicy::create(PolicyKind::kQueueRule, {}, std::nullopt);
+  ASSERT_TRUE(acting.ok());
+  EXPECT_STREQ(acting->name(), "queue_rule");
+  EXPECT_EQ(acting->policy().name(), "queue_rule");
+  EXPECT_FALSE(acting->learns());
+  EXPECT_FALSE(acting->replace(parameters(1, 6)).ok());
+}
+
 TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {
   const auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, "short");
   ASSERT_FALSE(acting.ok());

@@ -43,6 +43,42 @@ TEST(Scenario, IsReadWithItsDefaults) {
   EXPECT_EQ(scenario->events[4].kind, EventKind::kRestart);
 }
 
+constexpr const char* kWaiting = R"(about: pools
+server: fifo
+demand: {mean_ms: 1, sigma: 0.5, wait_ms: 19, wait_sigma: 0.8}
+load: 0.5
+pods:
+  - {name: web-0, quota: 0.4, workers: 4}
+  - {name: web-1, quota: 0.02, workers: 4, wait_factor: 2}
+tenants:
+  - {pod: web-0, every_s: 7.3, burn_s: 1.1, phase_s: 2, cores: 2}
+)";
+
+TEST(Scenario, LoadCountsAgainstWhatThePodsCarry) {
+  const auto scenario = parse_scenario(kWaiting, "s.yaml");
+  ASSERT_TRUE(scenario.ok()) << scenario.error().message;
+  EXPECT_NEAR(scenario->carried_rps(scenario->pods[0]), 4 / 0.020, 1e-9) << "its workers, not its quota";
+  EXPECT_NEAR(scenario->carried_rps(scenario->pods[1]), 20, 1e-9) << "its quota, not its workers";
+  EXPECT_NEAR(scenario->rate(), 0.5 * 220, 1e-9);
+  ASSERT_EQ(scenario->tenants.size(), 1U);
+  EXPECT_EQ(scenario->tenants[0].cores, 2);
+}
+
+TEST(Scenario, WaitingThatContradictsItselfIsRefused) {
+  const auto refused = [](const std::string& from, const std::string& to, const std::string& place) {
+    std::string text = kWaiting;
+    text.replace(text.find(from), from.size(), to);
+    const auto scenario = parse_scenario(text, "s.yaml");
+    ASSERT_FALSE(scenario.ok()) << text;
+    EXPECT_EQ(scenario.error().exit_code(), 2);
+    EXPECT_THAT(scenario.error().message, StartsWith(place));
+  };
+  refused("server: fifo", "server: ps", "s.yaml:6: pods[0].workers");
+  refused(", wait_ms: 19, wait_sigma: 0.8", "", "s.yaml:7: pods[1].wait_factor");
+  refused("burn_s: 1.1", "burn_s: 8", "s.yaml:9: tenants[0].burn_s");
+  refused("pod: web-0", "pod: web-7", "s.yaml:9: tenants[0].pod");
+}
+
 struct Bad {
   std::string text;
   std::string place;  // FILE:LINE: KEY
@@ -98,8 +134,9 @@ TEST(Scenario, EveryBuiltInOneIsRight) {
   for (const auto& scenario : *scenarios) {
     names.push_back(scenario.name);
   }
-  EXPECT_THAT(names, testing::IsSupersetOf({"churn", "demo", "demo-85", "faults", "moving", "null",
-                                            "quota-halved", "unequal-50"}));
+  EXPECT_THAT(names, testing::IsSupersetOf({"churn", "cron", "demo", "demo-85", "faults", "io-limits",
+                                            "moving", "null", "pool", "quota-halved", "single-thread",
+                                            "slow-downstream", "unequal-50"}));
   const auto demo = load_scenario("demo");
   ASSERT_TRUE(demo.ok());
   EXPECT_NEAR(demo->rate(), 280, 1e-9);

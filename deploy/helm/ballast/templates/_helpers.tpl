@@ -27,9 +27,11 @@ capabilities: {drop: [ALL]}
 {{- $_ := set $config "metrics_beyond_loopback" true }}
 {{- end }}
 {{- if .Values.learner.enabled }}
-{{- $_ := set $config "policy" (dict "name" "learned") }}
 {{- $_ := set $config "learner" (dict "socket" "unix:/run/ballast/learner.sock") }}
 {{- $_ := set $config "fleet" (dict "remote" (include "ballast.global" .) "tls_ca" "/etc/ballast-ca/ca.crt" "token_file" "/var/run/secrets/ballast/token") }}
+{{- end }}
+{{- if dig "policy" "parameters" "" .Values.config }}
+{{- $_ := set $config "policy" (dict "name" "learned") }}
 {{- end }}
 {{- mergeOverwrite $config .Values.config | toYaml }}
 {{- end }}
