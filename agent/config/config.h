@@ -47,6 +47,8 @@ struct Config {
   std::string log = "info";
   std::string metrics;
   bool metrics_beyond_loopback = false;
+  std::string metrics_otlp;
+  std::chrono::milliseconds metrics_otlp_every{15'000};
   observe::ObserverOptions observer;
   actuate::IstioOptions istio;
   std::string node;
@@ -93,6 +95,9 @@ struct Config {
     s.rule({"metrics"}, [this]() -> options::Wrong {
       return metrics_beyond_loopback ? std::nullopt : options::loopback(metrics);
     });
+    s.text("metrics_otlp", metrics_otlp, "http://HOST:PORT",
+           "an OpenTelemetry collector that gets the same metrics; empty: none", options::http_url);
+    s.seconds("metrics_otlp_every_s", metrics_otlp_every, 1, 3600, "how often it gets them");
     istio.declare(s);
     s.text("node", node, "NAME", "our spec.nodeName; empty: $NODE_NAME");
     s.section("spans");

@@ -2,8 +2,11 @@
 #include "agent/export/metrics.h"
 
 #include <prometheus/metric_family.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <initializer_list>
 #include <limits>
 #include <string_view>
@@ -19,6 +22,8 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
+/// Bounds the series of a node whose pods come and go without an end.
+constexpr std::size_t kMostPods = 4096;
 constexpr MonotonicNs kKeepGonePods = 300ULL * 1'000'000'000ULL;
 constexpr std::array<double, 10> kTickBounds = {0.0005, 0.001, 0.0025, 0.005, 0.01,
                                                 0.025,  0.05,  0.1,    0.25,  1};
@@ -29,16 +34,23 @@ constexpr const char* kContainer = "namespace,service,pod,container";
 /// All that is exported. Counters never go back while the agent runs.
 constexpr auto kMetrics = std::to_array<Metric>({
     {"http_server_request_duration_seconds", Metric::Type::kHistogram, kPod,
-     "Duration of HTTP and gRPC server requests to the last byte of the response."},
-    {"http_server_active_requests", Metric::Type::kGauge, kPod, "Requests without a finished response."},
-    {"ballast_open_connections", Metric::Type::kGauge, kPod, "Open connections of the pod's sockets."},
+     "Duration of HTTP and gRPC server requests to the last byte of the response.",
+     "http.server.request.duration"},
+    {"rpc_server_call_duration_seconds", Metric::Type::kHistogram, kPod,
+     "The same of gRPC calls alone, on pods that answered one.", "rpc.server.call.duration"},
+    {"http_server_active_requests", Metric::Type::kUpDown, kPod, "Requests without a finished response.",
+     "http.server.active_requests"},
+    {"ballast_requests_failed_total", Metric::Type::kCounter, kPod,
+     "Requests that ended with 5xx, with a gRPC status that is the server's failure, or without an answer."},
+    {"ballast_open_connections", Metric::Type::kUpDown, kPod, "Open connections of the pod's sockets."},
     {"ballast_connections_drift", Metric::Type::kGauge, kPod,
      "Open connections by the kernel's socket table less those that the programs counted."},
-    {"container_cpu_time_seconds_total", Metric::Type::kCounter, kContainer, "CPU time used."},
+    {"container_cpu_time_seconds_total", Metric::Type::kCounter, kContainer, "CPU time used.",
+     "container.cpu.time"},
     {"ballast_run_queue_wait_seconds_total", Metric::Type::kCounter, kContainer,
      "Time that tasks were runnable but not running, throttled time included."},
     {"container_memory_usage_bytes", Metric::Type::kGauge, kContainer,
-     "Memory used, by the cgroup's own figure."},
+     "Memory used, by the cgroup's own figure.", "container.memory.usage"},
     {"container_pressure_cpu_waiting_seconds_total", Metric::Type::kCounter, kContainer,
      "Time in which some task waited for cpu."},
     {"container_pressure_cpu_stalled_seconds_total", Metric::Type::kCounter, kContainer,
@@ -56,8 +68,16 @@ constexpr auto kMetrics = std::to_array<Metric>({
     {"ballast_decided_weight", Metric::Type::kGauge, kPod, "Weight as decided, in force or not."},
     {"ballast_service_neutral", Metric::Type::kGauge, "namespace,service",
      "1 while all endpoints have equal weights."},
+    {"ballast_service_tripped", Metric::Type::kGauge, "namespace,service",
+     "1 while the guard keeps weights equal because they did harm."},
     {"ballast_decision_outcome", Metric::Type::kGauge, "namespace,service,outcome",
      "1: what became of the decided weights."},
+    {"process_cpu_seconds_total", Metric::Type::kCounter, "", "CPU time of the agent itself.",
+     "process.cpu.time"},
+    {"process_resident_memory_bytes", Metric::Type::kGauge, "", "Memory of the agent itself.",
+     "process.memory.usage"},
+    {"ballast_metrics_pods_left_out", Metric::Type::kGauge, "",
+     "Pods without metrics of their own: more than 4096 were known in the last five minutes."},
     {"ballast_samples_total", Metric::Type::kCounter, "", "Ticks measured."},
     {"ballast_reconcile_failures_total", Metric::Type::kCounter, "",
      "Times that netlink refused its socket table."},
@@ -98,7 +118,8 @@ struct Named {
 class Family {
  public:
   Family(std::vector<MetricFamily>& to, Named named) : to_(to), metric_(*named.metric) {
-    constexpr MetricType kTypes[] = {MetricType::Counter, MetricType::Gauge, MetricType::Histogram};
+    constexpr MetricType kTypes[] = {MetricType::Counter, MetricType::Gauge, MetricType::Histogram,
+                                     MetricType::Gauge};
     family_.name = metric_.name;
     family_.help = metric_.help;
     family_.type = kTypes[static_cast<std::size_t>(metric_.type)];
@@ -165,6 +186,7 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
   for (const sample::CgroupSample& cgroup : sample.cgroups) {
     by_id[cgroup.id] = &cgroup;
   }
+  left_out_ = 0;
   for (auto& [key, totals] : pods_) {
     totals.in_flight = 0;
     totals.connections = 0;
@@ -177,7 +199,12 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
     if (pod.cgroup_id == 0) {
       continue;
     }
-    PodTotals& totals = pods_[{pod.ns, pod.service, pod.pod}];
+    const PodKey key{pod.ns, pod.service, pod.pod};
+    if (pods_.size() >= kMostPods && !pods_.contains(key)) {
+      ++left_out_;
+      continue;
+    }
+    PodTotals& totals = pods_[key];
     totals.seen = sample.taken;
     ContainerTotals& container = totals.containers[pod.container];
     const auto found = by_id.find(pod.cgroup_id);
@@ -186,6 +213,7 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
     }
     const sample::CgroupSample& cgroup = *found->second;
     totals.duration.add(cgroup.last_byte);
+    totals.failed += cgroup.errors;
     totals.in_flight += cgroup.in_flight;
     totals.connections += cgroup.connections;
     if (cgroup.connection_drift) {
@@ -223,9 +251,10 @@ void Metrics::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
 
 void Metrics::set_decision(const turn::Decision& decision) {
   const auto& endpoints = decision.weights.endpoints();
-  ServiceWeights service{decision.weights.neutral(), decision.answer.outcome, {}};
+  ServiceWeights service{decision.weights.neutral(), false, decision.answer.outcome, {}};
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    service.tripped = service.tripped || (endpoints[i].reasons & guard::kTripped) != 0;
     service.endpoints.push_back(
         {endpoints[i].id.pod, endpoints[i].weight, i < decision.in_force.size() ? decision.in_force[i] : 0});
   }
@@ -254,7 +283,9 @@ std::vector<MetricFamily> Metrics::Collect() const {
 
 void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
   Family duration(families, "http_server_request_duration_seconds");
+  Family grpc(families, "rpc_server_call_duration_seconds");
   Family active(families, "http_server_active_requests");
+  Family failed(families, "ballast_requests_failed_total");
   Family open(families, "ballast_open_connections");
   Family drift(families, "ballast_connections_drift");
   Family cpu(families, "container_cpu_time_seconds_total");
@@ -272,6 +303,10 @@ void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
   for (const auto& [key, totals] : pods_) {
     duration.add({key.ns, key.service, key.pod}, kDurationBounds, totals.duration.counts,
                  totals.duration.sum_s);
+    if (totals.grpc.sum_s > 0) {
+      grpc.add({key.ns, key.service, key.pod}, kDurationBounds, totals.grpc.counts, totals.grpc.sum_s);
+    }
+    failed.add({key.ns, key.service, key.pod}, static_cast<double>(totals.failed));
     active.add({key.ns, key.service, key.pod}, static_cast<double>(totals.in_flight));
     open.add({key.ns, key.service, key.pod}, static_cast<double>(totals.connections));
     if (totals.connection_drift) {
@@ -297,9 +332,11 @@ void Metrics::collect_weights(std::vector<MetricFamily>& families) const {
   Family weight(families, "ballast_weight");
   Family decided(families, "ballast_decided_weight");
   Family neutral(families, "ballast_service_neutral");
+  Family tripped(families, "ballast_service_tripped");
   Family outcome(families, "ballast_decision_outcome");
   for (const auto& [service, weights] : weights_) {
     neutral.add({service.ns, service.name}, weights.neutral ? 1 : 0);
+    tripped.add({service.ns, service.name}, weights.tripped ? 1 : 0);
     outcome.add({service.ns, service.name, guard::to_string(weights.outcome)}, 1);
     for (const EndpointWeight& endpoint : weights.endpoints) {
       decided.add({service.ns, service.name, endpoint.pod}, endpoint.decided);
@@ -314,6 +351,19 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
   const auto one = [&](Named name, auto value) {
     Family(families, name).add({}, static_cast<double>(value));
   };
+  rusage own{};
+  ::getrusage(RUSAGE_SELF, &own);
+  const auto time_s = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  one("process_cpu_seconds_total", time_s(own.ru_utime) + time_s(own.ru_stime));
+  if (long pages = 0; std::FILE* statm = std::fopen("/proc/self/statm", "re")) {
+    if (std::fscanf(statm, "%*d %ld", &pages) == 1) {
+      one("process_resident_memory_bytes", pages * ::sysconf(_SC_PAGESIZE));
+    }
+    std::fclose(statm);
+  }
+  one("ballast_metrics_pods_left_out", left_out_);
   one("ballast_samples_total", samples_);
   one("ballast_reconcile_failures_total", reconcile_failures_);
   Family(families, "ballast_tick_duration_seconds").add({}, kTickBounds, tick_counts_, tick_sum_s_);

@@ -38,6 +38,8 @@ class Metrics final : public prometheus::Collectable {
   };
   struct PodTotals {
     DurationHistogram duration;
+    DurationHistogram grpc;
+    std::uint64_t failed = 0;
     std::int64_t in_flight = 0;
     std::int64_t connections = 0;
     std::optional<std::int64_t> connection_drift;
@@ -55,6 +57,7 @@ class Metrics final : public prometheus::Collectable {
   };
   struct ServiceWeights {
     bool neutral = true;
+    bool tripped = false;
     guard::Outcome outcome = guard::Outcome::kNone;
     std::vector<EndpointWeight> endpoints;
   };
@@ -70,6 +73,7 @@ class Metrics final : public prometheus::Collectable {
   std::map<spec::ServiceId, ServiceWeights> weights_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
+  std::size_t left_out_ = 0;  ///< pods of the last tick that found no room
   std::vector<sample::MapFill> maps_;
   std::uint64_t reconcile_failures_ = 0;
   std::optional<OtlpCounts> spans_;

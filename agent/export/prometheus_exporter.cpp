@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "agent/export/metrics.h"
+#include "agent/export/otlp_metrics.h"
 #include "core/base/listen_address.h"
 #include "core/base/log.h"
 #include "core/base/unique_fd.h"
@@ -41,9 +42,11 @@ void knock(const ListenAddress& address) {
 
 struct PrometheusExporter::State {
   State() = default;
+  Status serve(const ExporterOptions& options);
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
+    push.reset();
     if (!exposer) {
       return;
     }
@@ -62,9 +65,10 @@ struct PrometheusExporter::State {
   std::string address;
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
   std::unique_ptr<prometheus::Exposer> exposer;
+  std::unique_ptr<OtlpMetricsPush> push;
 };
 
-Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const ExporterOptions& options) {
+Status PrometheusExporter::State::serve(const ExporterOptions& options) {
   Result<ListenAddress> parsed = parse_listen_address(options.address, options.allow_remote);
   if (!parsed) {
     return parsed.error().in("metrics");
@@ -77,18 +81,40 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
   if (Status free = check_listen_address(*parsed); !free) {
     return free.error().in("metrics");
   }
-  auto state = std::make_unique<State>();
   try {
     // Two threads: a scraper that hangs does not keep the next one out.
-    state->exposer = std::make_unique<prometheus::Exposer>(parsed->text(), 2);
-    parsed->port = static_cast<std::uint16_t>(state->exposer->GetListeningPorts().at(0));
+    exposer = std::make_unique<prometheus::Exposer>(parsed->text(), 2);
+    parsed->port = static_cast<std::uint16_t>(exposer->GetListeningPorts().at(0));
   } catch (const std::exception& refused) {
     return Error::failed("metrics: cannot listen on " + parsed->text() + ": " + refused.what());
   }
-  state->exposer->RegisterCollectable(state->metrics);
-  state->bound = *parsed;
-  state->address = parsed->text();
-  spdlog::info("serving metrics address={} path=/metrics", state->address);
+  exposer->RegisterCollectable(metrics);
+  bound = *parsed;
+  address = parsed->text();
+  spdlog::info("serving metrics address={} path=/metrics", address);
+  return ok();
+}
+
+Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const ExporterOptions& options) {
+  auto state = std::make_unique<State>();
+  if (Status served = options.address.empty() ? ok() : state->serve(options); !served) {
+    return served.error();
+  }
+  if (!options.otlp.empty()) {
+    const auto wall = [] {
+      return static_cast<std::uint64_t>(
+          std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+    };
+    auto push = OtlpMetricsPush::start(options.otlp, options.otlp_every,
+                                       [metrics = state->metrics, node = options.node, wall, start = wall()] {
+                                         return otlp_metrics_json(metrics->Collect(), Metrics::definitions(),
+                                                                  node, start, wall());
+                                       });
+    if (!push) {
+      return push.error().in("metrics_otlp");
+    }
+    state->push = std::move(*push);
+  }
   return std::unique_ptr<PrometheusExporter>(new PrometheusExporter(std::move(state)));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,12 +27,15 @@ struct LoopMetrics {
 };
 
 struct ExporterOptions {
-  std::string address;        ///< IP:PORT; port 0: chosen by the kernel
+  std::string address;        ///< IP:PORT; port 0: chosen by the kernel; empty: nothing is served
   bool allow_remote = false;  ///< lets it be reached from other machines
+  std::string otlp = {};      ///< a collector's URL, which gets the same; empty: none
+  std::chrono::milliseconds otlp_every{15'000};
+  std::string node = {};  ///< k8s.node.name there
 };
 
-/// GET /metrics for Prometheus; the table in metrics.cpp and docs/metrics.md name what is there. Cgroups
-/// without a pod are not exported.
+/// GET /metrics for Prometheus, and the same to a collector (otlp_metrics.h); the table in metrics.cpp and
+/// docs/metrics.md name what is there. Cgroups without a pod are not exported.
 ///
 /// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
 /// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over

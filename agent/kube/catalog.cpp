@@ -67,42 +67,6 @@ std::vector<std::string> comma_list(const std::string& text) {
   return parts;
 }
 
-Service parse_service(const Json& object) {
-  Service service;
-  service.ns = text_at(object, {"metadata", "namespace"});
-  service.name = text_at(object, {"metadata", "name"});
-  service.uid = text_at(object, {"metadata", "uid"});
-  service.created = text_at(object, {"metadata", "creationTimestamp"});
-  service.waypoint = text_at(object, {"metadata", "labels", "istio.io/use-waypoint"});
-  service.mode = text_at(object, {"metadata", "labels", kModeLabel});
-  service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
-  service.type = text_at(object, {"spec", "type"});
-  service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
-  service.cluster_ips = text_list(at(object, {"spec", "clusterIPs"}));
-  if (service.cluster_ips.empty()) {
-    service.cluster_ips = {text_at(object, {"spec", "clusterIP"})};
-  }
-  std::erase_if(service.cluster_ips, [](const std::string& ip) { return ip.empty() || ip == "None"; });
-  service.selector = text_map(at(object, {"spec", "selector"}));
-  service.export_to =
-      comma_list(text_at(object, {"metadata", "annotations", "networking.istio.io/exportTo"}));
-  read_nearness(object, service);
-  if (const Json& families = at(object, {"spec", "ipFamilies"});
-      families.is_array() && !families.empty() && families[0].is_string()) {
-    service.family = families[0].get<std::string>();
-  }
-  if (const Json& ports = at(object, {"spec", "ports"}); ports.is_array()) {
-    for (const Json& port : ports) {
-      const std::string protocol = text_at(port, {"protocol"});
-      const Json& application = at(port, {"appProtocol"});
-      service.ports.push_back(
-          {text_at(port, {"name"}), number_at(port, "port"), protocol.empty() ? "TCP" : protocol,
-           application.is_string() ? std::optional(application.get<std::string>()) : std::nullopt});
-    }
-  }
-  return service;
-}
-
 /// The endpoints of one slice; EndpointSlice v1 says that unknown conditions count as ready.
 std::vector<Endpoint> parse_endpoints(const Json& object) {
   std::map<std::string, int> ports;
@@ -138,6 +102,42 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
 }
 
 }  // namespace
+
+Service parse_service(const Json& object) {
+  Service service;
+  service.ns = text_at(object, {"metadata", "namespace"});
+  service.name = text_at(object, {"metadata", "name"});
+  service.uid = text_at(object, {"metadata", "uid"});
+  service.created = text_at(object, {"metadata", "creationTimestamp"});
+  service.waypoint = text_at(object, {"metadata", "labels", "istio.io/use-waypoint"});
+  service.mode = text_at(object, {"metadata", "labels", kModeLabel});
+  service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
+  service.type = text_at(object, {"spec", "type"});
+  service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
+  service.cluster_ips = text_list(at(object, {"spec", "clusterIPs"}));
+  if (service.cluster_ips.empty()) {
+    service.cluster_ips = {text_at(object, {"spec", "clusterIP"})};
+  }
+  std::erase_if(service.cluster_ips, [](const std::string& ip) { return ip.empty() || ip == "None"; });
+  service.selector = text_map(at(object, {"spec", "selector"}));
+  service.export_to =
+      comma_list(text_at(object, {"metadata", "annotations", "networking.istio.io/exportTo"}));
+  read_nearness(object, service);
+  if (const Json& families = at(object, {"spec", "ipFamilies"});
+      families.is_array() && !families.empty() && families[0].is_string()) {
+    service.family = families[0].get<std::string>();
+  }
+  if (const Json& ports = at(object, {"spec", "ports"}); ports.is_array()) {
+    for (const Json& port : ports) {
+      const std::string protocol = text_at(port, {"protocol"});
+      const Json& application = at(port, {"appProtocol"});
+      service.ports.push_back(
+          {text_at(port, {"name"}), number_at(port, "port"), protocol.empty() ? "TCP" : protocol,
+           application.is_string() ? std::optional(application.get<std::string>()) : std::nullopt});
+    }
+  }
+  return service;
+}
 
 Catalog::Catalog(Client& client, CatalogOptions options) : client_(client), options_(options) {
   service_watch_ = std::make_unique<Watch>(

@@ -65,6 +65,9 @@ struct Service {
   std::string key() const { return ns + "/" + name; }
 };
 
+/// A Service as the API has it, without its endpoints.
+Service parse_service(const Json& object);
+
 struct CatalogOptions {
   /// Of both watches (agent/kube/watch.h). Who writes membership for others takes short ones: a stream that
   /// went silent must be noticed within seconds.

@@ -259,6 +259,9 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
 
   Reply reply;
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply.status);
+  if (curl_header* date = nullptr; curl_easy_header(curl, "Date", 0, CURLH_HEADER, -1, &date) == CURLHE_OK) {
+    reply.date = curl_getdate(date->value, nullptr);
+  }
   curl_off_t wait_s = 0;
   curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &wait_s);
   retry_after = Ms(std::clamp<curl_off_t>(wait_s, 0, 3600) * 1000);

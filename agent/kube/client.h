@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -76,6 +77,7 @@ struct Request {
 struct Reply {
   long status = 0;
   std::string body;
+  std::time_t date = -1;  ///< the server's clock; -1 where it does not say
   bool ok() const { return status >= 200 && status < 300; }
   /// The body; discarded() when it is no JSON.
   Json json() const { return Json::parse(body, nullptr, false); }

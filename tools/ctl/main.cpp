@@ -5,9 +5,11 @@
 #include <string>
 
 #include "core/cli/program.h"
+#include "tools/ctl/check.h"
 #include "tools/ctl/global.h"
 #include "tools/ctl/release.h"
 #include "tools/ctl/top.h"
+#include "tools/ctl/ui.h"
 #include "tools/ctl/verbs.h"
 
 namespace {
@@ -19,7 +21,8 @@ const cli::About kAbout = {
     1,
     "Shows what ballastd measures and decides, from the pinned maps; ballastd may be dead",
     "A SERVICE or POD may have NAMESPACE/ in front.\n",
-    {{"ballastctl top", "A live table"},
+    {{"ballastctl check", "What is missing, and what to do about it"},
+     {"ballastctl top", "A live table"},
      {"ballastctl explain shop/web", "Why web's endpoints have their weights"},
      {"ballastctl requests -o json", "For scripts"}},
     {"ballastd(8)", "ballast-global(8)"}};
@@ -28,6 +31,9 @@ struct Flags {
   std::string bpffs = "/sys/fs/bpf/ballast";
   std::string format = "table";
   bool alive = false;
+  bool pre = false;
+  std::string operations;
+  ctl::UiOptions ui;
   ctl::ReleaseOptions release;  ///< its target is that of all verbs
 };
 
@@ -43,12 +49,26 @@ void add_verbs(CLI::App& app, Flags& flags) {
                                          "exit code 1 unless ballastd is alive, for probes");
   CLI::App& release = *app.get_subcommand("release");
   release.add_flag("--all", flags.release.all, "every Service");
-  release.add_option("--server", flags.release.server,
-                     "https://HOST:PORT of the API server (none: in the cluster)");
-  release.add_option("--ca-file", flags.release.ca_file, "who signed its certificate");
-  release.add_option("--token-file", flags.release.token_file, "our token");
-  release.add_option("--lease", flags.release.lease, "NAMESPACE/NAME of the leader's Lease")
+  CLI::App& ui =
+      *app.add_subcommand("ui", "a page for a browser: service map, charts, explanations")->fallthrough();
+  ui.add_option("--listen", flags.ui.listen, "IP:PORT, of loopback alone")->capture_default_str();
+  ui.add_option("--report", flags.ui.report, "write the page to this file instead, as it is now");
+  ui.add_option("--seconds", flags.ui.seconds, "of a report")
+      ->check(CLI::Range(1, 600))
       ->capture_default_str();
+  CLI::App& check =
+      *app.add_subcommand("check", "what is missing here and in the cluster, and what to do about it")
+           ->fallthrough();
+  check.add_flag("--pre", flags.pre, "before Ballast is installed; needs no privilege");
+  check.add_option("--operations", flags.operations, "IP:PORT of a ballast-global's --operations");
+  for (CLI::App* command : {&release, &check}) {
+    command->add_option("--server", flags.release.server,
+                        "https://HOST:PORT of the API server (none: in the cluster)");
+    command->add_option("--ca-file", flags.release.ca_file, "who signed its certificate");
+    command->add_option("--token-file", flags.release.token_file, "our token");
+    command->add_option("--lease", flags.release.lease, "NAMESPACE/NAME of the leader's Lease")
+        ->capture_default_str();
+  }
 }
 
 Result<ctl::Report> report(const ctl::Verb& verb, const Flags& flags) {
@@ -77,10 +97,19 @@ int main(int argc, char** argv) {
   if (flags.format == "dot" && name != "calls") {
     return program.finish(Error::usage(name + " has no -o dot; use table or json"));
   }
+  if (name == "check") {
+    const auto checked = ctl::check({flags.pre, flags.bpffs, flags.release, flags.operations});
+    fmt::print("{}", flags.format == "json" ? checked.report.json.dump(2) + "\n" : checked.report.text);
+    return checked.exit_code;
+  }
   if (name == "release") {
     const auto said = ctl::release(flags.release);
     fmt::print("{}", said ? *said : "");
     return program.finish(said ? ok() : Status(said.error()));
+  }
+  if (name == "ui") {
+    flags.ui.bpffs = flags.bpffs;
+    return program.finish(ctl::ui(flags.ui));
   }
   if (name == "top") {
     return program.finish(ctl::top(flags.bpffs, flags.release.target, flags.format == "json"));

@@ -6,10 +6,17 @@
 #include <algorithm>
 
 #include "agent/actuate/istio/writer.h"
-#include "agent/kube/client.h"
 
 namespace ballast::ctl {
 namespace {
+
+bool two_parts(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  return slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
+         text.find('/', slash + 1) == std::string::npos && text.find_first_of(",* ") == std::string::npos;
+}
+
+}  // namespace
 
 Result<kube::ClientOptions> api(const ReleaseOptions& options) {
   if (options.server.empty()) {
@@ -21,14 +28,6 @@ Result<kube::ClientOptions> api(const ReleaseOptions& options) {
   found.token_file = options.token_file;
   return found;
 }
-
-bool two_parts(const std::string& text) {
-  const std::size_t slash = text.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < text.size() &&
-         text.find('/', slash + 1) == std::string::npos && text.find_first_of(",* ") == std::string::npos;
-}
-
-}  // namespace
 
 Result<std::string> release(const ReleaseOptions& options) {
   if (options.all == !options.target.empty()) {

@@ -3,11 +3,12 @@
 
 #include <string>
 
+#include "agent/kube/client.h"
 #include "core/base/result.h"
 
 namespace ballast::ctl {
 
-/// Where `release` finds the API server: by default as a pod does, by its service account.
+/// Where `release` and `check` find the API server: by default as a pod does, by its service account.
 struct ReleaseOptions {
   std::string server;
   std::string ca_file;
@@ -16,6 +17,9 @@ struct ReleaseOptions {
   std::string target;                                   ///< NAMESPACE/SERVICE
   bool all = false;
 };
+
+/// What is given of the API server, or else the pod's own. kUsage outside a cluster.
+Result<kube::ClientOptions> api(const ReleaseOptions& options);
 
 /// `ballastctl release SERVICE|--all`: gives Services back to plain Kubernetes by hand, whether or not a
 /// leader lives, and says what was done. They stay released until the annotation ballast.dev/released is

@@ -47,6 +47,7 @@ struct Row {
   Name name;
   bool measured = false;
   double qps = 0;
+  double errors_per_s = 0;
   double p50_ns = 0;
   double p99_ns = 0;
   std::int64_t in_flight = 0;
@@ -60,6 +61,7 @@ Row measured_row(const TopSample::Cgroup& before, const TopSample::Cgroup& now, 
   row.measured = true;
   const spec::Latency delta = grown(before.first_byte, now.first_byte);
   row.qps = seconds > 0 ? static_cast<double>(grown(before.responses, now.responses)) / seconds : 0;
+  row.errors_per_s = seconds > 0 ? static_cast<double>(grown(before.failed, now.failed)) / seconds : 0;
   row.p50_ns = delta.quantile_ns(0.5);
   row.p99_ns = delta.quantile_ns(0.99);
   row.in_flight = now.in_flight;
@@ -114,11 +116,13 @@ Json row_json(const Row& row) {
           {"pod", row.name.pod},
           {"cgroup", row.name.cgroup},
           {"requests_per_s", measured(row.qps)},
+          {"errors_per_s", measured(row.errors_per_s)},
           {"p50_ns", measured(row.p50_ns)},
           {"p99_ns", measured(row.p99_ns)},
           {"in_flight", measured(row.in_flight)},
           {"cpu_cores", measured(row.cores)},
           {"weight", decided(row.decision ? row.decision->value.weight : 0)},
+          {"in_force", decided(row.decision ? row.decision->value.in_force : 0)},
           {"why", decided(row.decision ? field(row.decision->value.why) : "")}};
 }
 
@@ -182,6 +186,8 @@ Result<TopSample> top_sample(View& view) {
     entry.serves = true;
     entry.requests += row.value.requests;
     entry.responses += row.value.responses;
+    const sample::Outcomes ended = sample::outcomes_of(row);
+    entry.failed += ended.failed + ended.abandoned + ended.no_answer;
     entry.in_flight += row.value.in_flight;
     entry.first_byte.add(latency_of(row.value.first_byte));
   }

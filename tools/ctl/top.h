@@ -18,6 +18,7 @@ struct TopSample {
     bool serves = false;  ///< requests arrived on its sockets
     std::uint64_t responses = 0;
     std::uint64_t requests = 0;
+    std::uint64_t failed = 0;  ///< sample::Outcomes: answered so, given up, or without an answer
     std::int64_t in_flight = 0;
     std::uint64_t on_cpu_ns = 0;
     spec::Latency first_byte;

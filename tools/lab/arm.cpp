@@ -97,6 +97,7 @@ class Arm {
   PodFleet& pods_;
   const ArmPolicy& policy_;
   LiveTable& live_;
+  double printed_s_ = -1e9;
   KernelView kernel_;
   SystemClock clock_;
   MonotonicNs zero_ = 0;
@@ -325,8 +326,19 @@ void Arm::show(const LoadView& load, double dt_s) {
     track.shown_requests = track.requests.total;
     rows.push_back(std::move(row));
   }
-  const auto seen = load.snapshot();
+  if (setting_.looks) {
+    result_.looks.push_back(
+        {1e-3 * static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                        std::chrono::system_clock::now().time_since_epoch())
+                                        .count()),
+         rows});
+  }
   const double t = clock_s() - result_.window_begin_s;
+  if (live_.mode() == LiveTable::Mode::kOff || clock_s() - printed_s_ < live_.interval_s()) {
+    return;
+  }
+  printed_s_ = clock_s();
+  const auto seen = load.snapshot();
   live_.show(fmt::format("{}  {}  {}  sent {}  failed {}  client p50 {:.1f} ms, p99 {:.1f} ms",
                          scenario_.name, policy_.name,
                          t < 0 ? fmt::format("warm-up, {:.0f} s to go", -t) : fmt::format("{:.0f} s", t),
@@ -373,8 +385,8 @@ Status Arm::loop(const LoadView& load) {
       return Error::failed("Envoy has ended; its log is " + (folder_ / "envoy.log").string() +
                            " (use --keep)");
     }
-    if (now - shown_s >= live_.interval_s() && now < window_end_s) {
-      if (live_.mode() != LiveTable::Mode::kOff) {
+    if (now - shown_s >= (setting_.looks ? 1.0 : live_.interval_s()) && now < window_end_s) {
+      if (setting_.looks || live_.mode() != LiveTable::Mode::kOff) {
         show(load, now - shown_s);
       }
       shown_s = now;

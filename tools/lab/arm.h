@@ -24,6 +24,7 @@ struct ArmSetting {
   double drain_s = 5;
   bool access_log = false;  ///< measure each pod from Envoy's side too
   std::string client;       ///< command of an ExternalClient in the generator's place; empty: the generator
+  bool looks = false;       ///< keep RunResult::looks
   const std::atomic<bool>& interrupted;
 };
 

@@ -29,6 +29,7 @@ struct RunFlags {
   std::string policies;
   double duration_s = 20;
   std::string report;
+  std::string page;
   int pairs = 1;
   std::uint64_t seed = 1;
   std::optional<double> warmup_s;
@@ -138,8 +139,9 @@ int run(const RunFlags& flags) {
     fmt::print("folder of the run: {}\n", space->folder().string());
   }
   Report report{*scenario, flags.seed, flags.duration_s, {}};
-  const ArmSetting setting{*scenario, *space,           *envoy,       flags.duration_s,
-                           5,         flags.access_log, flags.client, interrupted};
+  const ArmSetting setting{*scenario,  *space,           *envoy,       flags.duration_s,
+                           5,          flags.access_log, flags.client, !flags.page.empty(),
+                           interrupted};
   if (auto done = run_rounds(flags, *policies, setting, report); !done) {
     return fail(done.error());
   }
@@ -148,7 +150,15 @@ int run(const RunFlags& flags) {
       return fail(written.error());
     }
   }
+  if (!flags.page.empty()) {
+    if (auto written = write_file_atomic(flags.page, report_page(report)); !written) {
+      return fail(written.error());
+    }
+  }
   print_closing(report, flags);
+  if (!flags.page.empty()) {
+    fmt::print("page: {}\n", flags.page);
+  }
   if (!flags.report.empty()) {
     fmt::print("report: {}\n", flags.report);
   }
@@ -203,6 +213,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str();
   run_command->add_option("--report", flags.report, "JSON report");
+  run_command->add_option("--report-page", flags.page, "the run as a page for a browser: one HTML file");
   run_command->add_option("--pairs", flags.pairs, "rounds; every second one runs the arms backwards")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

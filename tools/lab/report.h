@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tools/lab/generator.h"
+#include "tools/lab/live.h"
 #include "tools/lab/scenario.h"
 #include "tools/lab/timeline.h"
 
@@ -48,6 +49,12 @@ struct ProcessUse {
   double millicores = 0;  ///< over the measured window
 };
 
+/// What the live table said at one moment.
+struct Look {
+  double unix_s = 0;
+  std::vector<LiveRow> rows;
+};
+
 /// One arm, once.
 struct RunResult {
   std::string policy;
@@ -68,6 +75,7 @@ struct RunResult {
   double window_begin_s = 0;
   std::optional<double> convergence_s;  ///< from t = 0
   std::vector<EventResult> events;
+  std::vector<Look> looks;  ///< once a second, where a page is wanted
 
   double goodput_rps() const;
   double utilisation_max_over_mean() const;
@@ -88,6 +96,9 @@ struct Report {
 /// The contract of design section 10, and more: per-run figures, and for every arm the ratios of
 /// its p50 and p99 to each other arm's of the same round, with their median.
 nlohmann::json to_json(const Report& report);
+
+/// The page of `ballastctl ui` with the comparison and each arm's looks: one HTML file.
+std::string report_page(const Report& report);
 
 /// The closing comparison, for people.
 std::string comparison_table(const Report& report);

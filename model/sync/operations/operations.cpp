@@ -117,6 +117,9 @@ Families families(const GlobalStatus& s) {
             static_cast<double>(p.released.version));
   out.gauge("ballast_global_canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
   out.counter("ballast_global_promotions_total", "Trials after which parameters were released", p.promoted);
+  out.gauge("ballast_global_canary_objective", "Mean reward of the workers that try newer parameters",
+            p.canary_objective);
+  out.gauge("ballast_global_rest_objective", "Mean reward of the others meanwhile", p.rest_objective);
   out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
   const fleet::FleetRegistryStats& f = s.server.fleet;
   out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);

@@ -11,6 +11,7 @@
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
 #include "core/base/listen_address.h"
+#include "core/base/metric.h"
 #include "core/base/unique_fd.h"
 #include "weights.h"
 
@@ -130,6 +131,16 @@ TEST_F(PrometheusTest, CountersGrowByTickAndGaugesFollow) {
   EXPECT_EQ(series.at("http_server_active_requests" + kWeb0 + "}"), 1);
   EXPECT_NEAR(series.at("container_cpu_time_seconds_total" + kWeb0 + R"(,container="app"})"), 1.0, 1e-9);
   EXPECT_EQ(series.at("ballast_samples_total"), 2);
+}
+
+TEST_F(PrometheusTest, FailuresAreCountedAndOpenTelemetryHasItsOwnNames) {
+  sample::Sample failed = tick(11, 4, 30'000'000);
+  failed.cgroups[0].errors = 2;
+  exporter_->observe(failed, {pod(11, "web-0")}, {});
+  EXPECT_EQ(scrape().at("ballast_requests_failed_total" + kWeb0 + "}"), 2);
+  EXPECT_EQ(otel_name({"ballast_loss_bytes_total", Metric::Type::kCounter, "", ""}), "ballast.loss");
+  EXPECT_EQ(otel_name({"ballast_trouble", Metric::Type::kGauge, "", ""}), "ballast.trouble");
+  EXPECT_EQ(otel_name({"x_y_seconds", Metric::Type::kHistogram, "", "", "x.z"}), "x.z");
 }
 
 TEST_F(PrometheusTest, ContainersOfAPodAreOnePodAndUnknownCgroupsAreNotExported) {

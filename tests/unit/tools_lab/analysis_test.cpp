@@ -94,6 +94,28 @@ TEST(Report, HoldsTheContract) {
   EXPECT_NE(comparison_table(report).find("ballast"), std::string::npos);
 }
 
+TEST(Report, ThePageHoldsEachArmAndEndsNoElementOfItsOwn) {
+  Report report;
+  report.scenario.name = "demo</script>";
+  report.runs = {run("least_request", 1, {10, 20, 30}), run("ballast", 1, {5, 10, 15})};
+  LiveRow row{.service = "lab/web", .pod = "a", .rps = 12.5, .p50_ms = 2, .p99_ms = -1, .weight = 700};
+  report.runs[1].looks = {{1795900000.5, {row}}};
+  const std::string page = report_page(report);
+  const std::string begin = R"(<script type="application/json" id="data">)";
+  const std::size_t from = page.find(begin) + begin.size();
+  const std::size_t to = page.find("</script>", from);
+  const auto data = nlohmann::json::parse(page.substr(from, to - from));
+  EXPECT_EQ(data["table"].size(), 3U);
+  EXPECT_EQ(data["table"][2][0], "ballast");
+  ASSERT_EQ(data["snapshots"].size(), 1U);
+  const auto& look = data["snapshots"][0];
+  EXPECT_EQ(look["arm"], "ballast");
+  EXPECT_EQ(look["top"][0]["namespace"], "lab");
+  EXPECT_EQ(look["top"][0]["p50_ns"], 2e6);
+  EXPECT_TRUE(look["top"][0]["p99_ns"].is_null()) << "not known in this arm";
+  EXPECT_EQ(look["top"][0]["weight"], 700);
+}
+
 TEST(Report, UnfinishedRequestsCountWithTheirAgeAndAsErrors) {
   const std::vector<Arrival> arrivals = {
       {0, 1, 0}, {1'000'000'000, 1, 0}, {1'100'000'000, 1, 0}, {1'200'000'000, 1, 0}};

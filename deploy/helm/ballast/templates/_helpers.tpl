@@ -46,3 +46,11 @@ dns:///ballast-global.{{ .Release.Namespace }}.svc:7700
 - {name: ca, mountPath: /etc/ballast-ca, readOnly: true}
 - {name: proof, mountPath: /var/run/secrets/ballast, readOnly: true}
 {{- end }}
+
+{{/* For a Prometheus that scrapes by annotations; the operator's PodMonitor has the ports by name. */}}
+{{- define "ballast.scrape" -}}
+{{- if and .root.Values.metrics.enabled (not .root.Values.metrics.podMonitor) -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ .port | quote }}
+{{- end }}
+{{- end }}
