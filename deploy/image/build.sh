@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# deploy/image/build.sh [TAG]: the images ballast (ballastd, ballastctl, ballast-global) and ballast-learner,
-# from build/release/bin and the Debian packages that own the libraries they load. buildah alone: no daemon,
-# no container engine. Then starts the programs from what was built, and prints the sizes.
-# Results: build/image/ballast.tar and build/image/ballast-learner.tar, OCI archives, byte for byte the same for the same
-# programs and packages, and beside each what is in it (CycloneDX).
+# deploy/image/build.sh [TAG]: the images ballast (ballastd, ballastctl, ballast-global), ballast-learner and
+# ballast-bench (deploy/kubeflow), from build/release/bin and the Debian packages that own the libraries they load.
+# buildah alone: no daemon, no container engine. Then starts the programs from what was built, and prints the sizes.
+# Results: build/image/NAME.tar, OCI archives, byte for byte the same for the same programs and packages, and beside each
+# what is in it (CycloneDX).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=${1:-0.1.0}
@@ -181,9 +181,11 @@ live() {
 
 image ballast ballastd ballastctl ballast-global
 image ballast-learner ballast-learner
+image ballast-bench ballast-bench
 started ballast ballastd ballastctl ballast-global
 started ballast-learner ballast-learner
-for name in ballast ballast-learner; do
+started ballast-bench ballast-bench
+for name in ballast ballast-learner ballast-bench; do
   printf '%s:%s: %s MB unpacked, %s MB as an OCI archive (build/image/%s.tar); its programs start\n' \
     "$name" "$tag" "$(du -sm "$work/$name/root" | cut -f1)" "$(du -sm "$work/$name.tar" | cut -f1)" "$name"
 done
