@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs what is missing, builds what the demo needs, and shows Ballast against Envoy's own balancers on four
-# unequal pods: live while it runs, then one comparison and a JSON report.
+# unequal pods: live while it runs, then one comparison, a JSON report and a page for a browser beside it.
 #   tools/demo.sh [--seconds N] [--report FILE] [--learner]
 #   tools/demo.sh --istio [--seconds N] [--pairs N]
 # N is the measured time of each of the four arms, after 8 s of warm-up (default 20).
@@ -75,6 +75,6 @@ echo "demo: $packages packages to install and $files files to compile: about" \
 tools/build.sh --for "$purpose" release "${programs[@]}"
 report=${report:-$PWD/build/demo.json}
 lab=(build/release/bin/ballast-lab run --scenario demo --policy round_robin,least_request,capacity_oracle,ballast
-  --warmup 8 --duration "$seconds" --report "$report")
+  --warmup 8 --duration "$seconds" --report "$report" --report-page "${report%.json}.html")
 $learner || lab+=(--no-learner)
 exec "${lab[@]}"

@@ -213,6 +213,7 @@ void Metrics::observe(const sample::Sample& sample, const std::vector<identity::
     }
     const sample::CgroupSample& cgroup = *found->second;
     totals.duration.add(cgroup.last_byte);
+    totals.grpc.add(cgroup.grpc_last_byte);
     totals.failed += cgroup.errors;
     totals.in_flight += cgroup.in_flight;
     totals.connections += cgroup.connections;

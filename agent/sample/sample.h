@@ -28,6 +28,7 @@ struct CgroupSample {
   std::uint64_t unknown = 0;     ///< of `responses`: whose status was not seen
   spec::Latency first_byte;
   spec::Latency last_byte;
+  spec::Latency grpc_last_byte;  ///< the part of last_byte that gRPC has
   std::int64_t connections = 0;  ///< open now; see Reconciler
   /// Open connections by the kernel's socket table less those that the programs counted, at the
   /// last reconcile. None: the table does not speak for this cgroup.

@@ -25,6 +25,7 @@ struct Counters {
   std::int64_t connections = 0;
   spec::Latency first_byte;
   spec::Latency last_byte;
+  spec::Latency grpc_last_byte;
   std::uint64_t on_cpu_ns = 0;
   std::uint64_t running_ns = 0;  ///< turns on a CPU that are not over
   std::uint64_t wait_ns = 0;
@@ -48,6 +49,9 @@ spec::Latency grown(const spec::Latency& now, const spec::Latency& before) {
     return now;
   }
   spec::Latency delta;
+  if (now.count == before.count) {
+    return delta;
+  }
   delta.count = now.count - before.count;
   delta.sum_ns = now.sum_ns - before.sum_ns;
   for (std::size_t i = 0; i < delta.buckets.size(); ++i) {
@@ -65,6 +69,7 @@ void add(CgroupSample& to, const CgroupSample& below) {
   to.unknown += below.unknown;
   to.first_byte.add(below.first_byte);
   to.last_byte.add(below.last_byte);
+  to.grpc_last_byte.add(below.grpc_last_byte);
   to.connections += below.connections;
   to.on_cpu_ns += below.on_cpu_ns;
   to.wait_ns += below.wait_ns;
@@ -154,6 +159,9 @@ void Sampler::State::gather(const Totals& totals) {
     now.unknown += outcomes.unknown;
     add(now.first_byte, row.value.first_byte);
     add(now.last_byte, row.value.last_byte);
+    if (row.key.protocol == BALLAST_PROTOCOL_GRPC) {
+      add(now.grpc_last_byte, row.value.last_byte);
+    }
   }
   for (const auto& [id, value] : totals.connections) {
     seen(id).now.connections = value.open;
@@ -201,6 +209,7 @@ CgroupSample Sampler::State::deltas(CgroupId id, Cgroup& cgroup) const {
   sample.unknown = grown(now.unknown, before.unknown);
   sample.first_byte = grown(now.first_byte, before.first_byte);
   sample.last_byte = grown(now.last_byte, before.last_byte);
+  sample.grpc_last_byte = grown(now.grpc_last_byte, before.grpc_last_byte);
   sample.on_cpu_ns = on_cpu;
   sample.wait_ns = grown(now.wait_ns, before.wait_ns);
   sample.self_wait_ns = std::min(sample.wait_ns, grown(now.self_wait_ns, before.self_wait_ns));

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# docs/pictures/page.sh [--from FILE.html] [--seconds N]
+# docs/pictures/page.sh [--from FILE.html] [--seconds N] [--load X]
 # Makes docs/pictures/page.png and page-phone.png: runs the lab's demo under least_request and ballast (N seconds each,
 # default 30; as root), and looks at the page that it writes in headless Chromium, 1100 and 390 px wide. --from looks
-# at a page that is there. A picture of more than 300 KB is an error.
+# at a page that is there. --load as ballast-lab has it: little on a machine that does other work. A picture of more
+# than 300 KB is an error.
 set -euo pipefail
 page=""
 seconds=30
+load=()
 while [ $# -gt 0 ]; do
   case $1 in
     --from) page=$(realpath "${2:?page: --from needs a file}"); shift 2 ;;
     --seconds) seconds=${2:?page: --seconds needs a number}; shift 2 ;;
-    -h | --help) sed -n '4,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --load) load=(--load "${2:?page: --load needs a number}"); shift 2 ;;
+    -h | --help) sed -n '4,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "page: unknown argument $1" >&2; exit 2 ;;
   esac
 done
@@ -21,7 +24,7 @@ command -v chromium >/dev/null || { echo "page: no chromium (docs/pictures/scree
 if [ -z "$page" ]; then
   page=$PWD/build/page.html
   build/release/bin/ballast-lab run --scenario demo --policy least_request,ballast --no-learner --no-live \
-    --duration "$seconds" --report-page "$page"
+    --duration "$seconds" "${load[@]}" --report-page "$page"
 fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

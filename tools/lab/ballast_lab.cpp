@@ -156,11 +156,11 @@ int run(const RunFlags& flags) {
     }
   }
   print_closing(report, flags);
-  if (!flags.page.empty()) {
-    fmt::print("page: {}\n", flags.page);
-  }
   if (!flags.report.empty()) {
     fmt::print("report: {}\n", flags.report);
+  }
+  if (!flags.page.empty()) {
+    fmt::print("page: {}\n", flags.page);
   }
   return 0;
 }

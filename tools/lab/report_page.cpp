@@ -69,6 +69,7 @@ std::string report_page(const Report& report) {
   }
   return page::html({{"title", report.scenario.name + ": " + report.scenario.about},
                      {"table", std::move(table)},
+                     {"wide", {3, 5}},
                      {"snapshots", std::move(snapshots)}});
 }
 

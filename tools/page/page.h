@@ -8,7 +8,8 @@ namespace ballast::page {
 
 /// The page of `ballastctl ui` as one file that needs no other. `data` null: it asks its server for snapshots
 /// (data?after=SEQ) and explanations. Else it shows what it is given:
-///   {"title", "table": [[heading...], [cell...]...], "snapshots": [...], "explain":
+///   {"title", "table": [[heading...], [cell...]...], "wide": columns that a phone leaves out, "snapshots":
+///   [...], "explain":
 ///   {"NAMESPACE/SERVICE/POD": text}}
 /// A snapshot: {"seq","t" (Unix seconds),"status","arm" (of a lab's run),"top": rows of `ballastctl top -o
 /// json`,

@@ -92,6 +92,28 @@ def alerts(series):
         done = subprocess.run([PROMTOOL, "check", "rules", FOLDER / "alerts.yaml"], capture_output=True, text=True)
         if done.returncode != 0 or f"{len(rules)} rules found" not in done.stdout + done.stderr:
             WRONG.append(f"promtool check rules: {done.stdout}{done.stderr}")
+        parsed(rules)
+
+
+def parsed(rules):
+    """promtool reads every expression of the dashboards, and each alert fires on its trouble alone (alerts_test.yaml)."""
+    expressions = [re.sub(r"\$\w+", lambda m: "5m" if m[0] == "$__rate_interval" else ".*", target["expr"])
+                   for file in sorted(FOLDER.glob("*.json")) for panel in json.loads(file.read_text())["panels"]
+                   for target in panel["targets"]]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "expressions.yaml").write_text(json.dumps({"groups": [{"name": "dashboards", "rules": [
+            {"record": f"dashboard:{i}", "expr": expression} for i, expression in enumerate(expressions)]}]}))
+        for name, text in (("alerts.yaml", FOLDER / "alerts.yaml"),
+                           ("alerts_test.yaml", SOURCE / "tests/unit/agent_export/alerts_test.yaml")):
+            (folder / name).write_text(text.read_text())
+        tested = set(re.findall(r"alertname: (\w+)", (folder / "alerts_test.yaml").read_text()))
+        if tested != {rule.split()[0] for rule in rules}:
+            WRONG.append(f"alerts without a test: {tested ^ {rule.split()[0] for rule in rules}}")
+        for command in (["check", "rules", "--lint=none", folder / "expressions.yaml"], ["test", "rules", folder / "alerts_test.yaml"]):
+            done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True)
+            if done.returncode != 0:
+                WRONG.append(f"promtool {command[0]} rules: {done.stdout}{done.stderr}")
 
 
 class Collector(http.server.BaseHTTPRequestHandler):

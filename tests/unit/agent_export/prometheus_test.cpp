@@ -136,8 +136,12 @@ TEST_F(PrometheusTest, CountersGrowByTickAndGaugesFollow) {
 TEST_F(PrometheusTest, FailuresAreCountedAndOpenTelemetryHasItsOwnNames) {
   sample::Sample failed = tick(11, 4, 30'000'000);
   failed.cgroups[0].errors = 2;
+  failed.cgroups[0].grpc_last_byte.count = 1;
+  failed.cgroups[0].grpc_last_byte.sum_ns = 30'000'000;
+  failed.cgroups[0].grpc_last_byte.buckets[ballast_hist_bucket(30'000'000)] = 1;
   exporter_->observe(failed, {pod(11, "web-0")}, {});
   EXPECT_EQ(scrape().at("ballast_requests_failed_total" + kWeb0 + "}"), 2);
+  EXPECT_EQ(scrape().at("rpc_server_call_duration_seconds_count" + kWeb0 + "}"), 1);
   EXPECT_EQ(otel_name({"ballast_loss_bytes_total", Metric::Type::kCounter, "", ""}), "ballast.loss");
   EXPECT_EQ(otel_name({"ballast_trouble", Metric::Type::kGauge, "", ""}), "ballast.trouble");
   EXPECT_EQ(otel_name({"x_y_seconds", Metric::Type::kHistogram, "", "", "x.z"}), "x.z");

@@ -150,6 +150,8 @@ TEST_F(SamplerTest, ProtocolsOfACgroupAddUp) {
   const auto sample = of(tick(), 7);
   EXPECT_EQ(sample.requests, 5U);
   EXPECT_EQ(sample.errors, 1U);
+  EXPECT_EQ(sample.last_byte.count, 5U);
+  EXPECT_EQ(sample.grpc_last_byte.count, 3U) << "gRPC's part of it";
 }
 
 // rpc.grpc.status_code of OpenTelemetry: what is a server's failure, and what its caller's.
