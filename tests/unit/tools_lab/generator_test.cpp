@@ -34,7 +34,7 @@ class Server {
     pid_ = ::fork();
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const auto ended = serve_pod(endpoint_, kind);
+      const auto ended = serve_pod(endpoint_, {.kind = kind});
       ::_exit(ended.ok() ? 0 : 1);
     }
     for (int i = 0; i < 500 && !http_get(endpoint_, "/work?us=1", 200).ok(); ++i) {
