@@ -214,7 +214,8 @@ double QueueMemory::left() const {
   return power_ > 0 ? std::clamp(product_ / power_, 0.0, 1.0) : 0;
 }
 
-ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
+ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop,
+                                  const std::vector<double>& foreseen) {
   ServiceProposal proposal;
   proposal.service = observation.aggregate.service;
   const std::size_t n = observation.endpoints.size();
@@ -227,9 +228,14 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   state.last = loop.now;
 
   const auto endpoints = believed(observation);
-  const std::vector<double> capacities = state.filter.update(endpoints, dt, options_.filter);
+  std::vector<double> capacities = state.filter.update(endpoints, dt, options_.filter);
   const double load = std::clamp(load_of(observation), 0.0, kMostLoad);
-  const std::vector<double> tilt = square_root_tilt(state.filter.lasting(), load);
+  for (std::size_t i = 0; i < std::min(n, foreseen.size()); ++i) {
+    const double evidence = std::clamp(finite_or(endpoints[i].telemetry.cpu_evidence, 0), 0.0, 1.0);
+    capacities[i] += evidence * finite_or(foreseen[i], 0);
+  }
+  const std::vector<double> tilt =
+      square_root_tilt(foreseen.empty() ? state.filter.lasting() : capacities, load);
 
   std::map<spec::EndpointId, Track> tracks;
   std::vector<double> base(n);
@@ -319,7 +325,9 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const bool level = state.gate.level() && !state.uneven;
   const bool possible = aggregate.endpoints >= 2 && aggregate.known > 0;
   const bool differ = !neutral && !state.gate.level();
-  proposal.neutral = !possible || !(differ || level || state.open || state.lasting);
+  state.foreseen =
+      !foreseen.empty() && (state.foreseen || deviation_of(capacities) >= options_.gate.leave_spread);
+  proposal.neutral = !possible || !(differ || level || state.open || state.lasting || state.foreseen);
   proposal.why =
       fmt::format("{}; {:.2f} of a queue is left after the loop's delay", state.gate.why(), memory);
 

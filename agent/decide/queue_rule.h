@@ -74,7 +74,13 @@ class QueueRule final : public Policy {
  public:
   explicit QueueRule(QueueRuleOptions options = {}) : options_(options) {}
   std::string name() const override { return "queue_rule"; }
-  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override {
+    return decide(observation, loop, {});
+  }
+  /// The same over capacities changed by `foreseen`: what is added to each endpoint's log capacity, in order;
+  /// empty: nothing, and the rule as it is. With it weights are in force while capacities differ.
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop,
+                         const std::vector<double>& foreseen);
 
  private:
   struct Track {
@@ -92,6 +98,7 @@ class QueueRule final : public Policy {
     bool open = false;       ///< what the queues do is worth leaving neutral
     bool lasting = false;    ///< so is what they ask for on average
     bool uneven = false;     ///< they differ by episodes
+    bool foreseen = false;   ///< weights are in force for what is foreseen
     double queue = 0;        ///< mean requests in flight of an endpoint, over kMemoryS
     double cold_log = -0.5;  ///< a new pod's log capacity beside the others', until it is measured
     MonotonicNs began = 0;

@@ -187,7 +187,11 @@ const std::vector<BuiltinScenario>& builtin_scenarios();
 /// at times or not, limits that lie or not. `random:SEED` for load_scenario().
 Scenario random_world(std::uint64_t seed);
 
-/// NAME, NAME:VARIANT, FILE, FILE:VARIANT or random:SEED. An unknown one is refused with the list of names.
+/// A world to learn forecasts in: `habit:SEED` for load_scenario(). Pods slow at times, by habit, by a loose one
+/// or by none. Periods, phases and durations are drawn; no period is near one of a built-in scenario.
+Scenario habit_world(std::uint64_t seed);
+
+/// NAME, NAME:VARIANT, FILE, FILE:VARIANT, random:SEED or habit:SEED. An unknown one is refused with the list of names.
 Result<Scenario> load_scenario(const std::string& reference);
 
 }  // namespace ballast::sim

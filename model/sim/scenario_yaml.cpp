@@ -488,6 +488,9 @@ Result<Scenario> load_scenario(const std::string& reference) {
   if (name == "random" && !variant.empty() && error == std::errc() && *end == '\0') {
     return random_world(seed);
   }
+  if (name == "habit" && !variant.empty() && error == std::errc() && *end == '\0') {
+    return habit_world(seed);
+  }
   std::string known;
   for (const auto& builtin : builtin_scenarios()) {
     if (builtin.name == name) {

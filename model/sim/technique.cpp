@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/decide/forecast_rule.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/queue_rule.h"
 #include "model/policy/forward.h"
@@ -132,6 +133,9 @@ void add_agents(std::vector<Technique>& all) {
   all.push_back(agent_technique("queue_rule",
                                 "capacity by what limits the pod, square-root tilt, feedback from the queues",
                                 [] { return std::make_unique<decide::QueueRule>(); }));
+  all.push_back(agent_technique(
+      "forecast_rule", "queue_rule over the capacities that a learned forecast expects when weights arrive",
+      [] { return std::make_unique<decide::ForecastRule>(); }));
   all.push_back(ballast_technique(shipped_network()));
   Technique warmed = ballast_technique(shipped_network());
   warmed.name = "ballast_slow_start";

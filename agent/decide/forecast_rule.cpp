@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/decide/forecast_rule.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <utility>
+
+namespace ballast::decide {
+
+std::vector<spec::ForecastSample> ForecastRule::take_samples() {
+  keep_samples_ = true;
+  return std::exchange(samples_, {});
+}
+
+void ForecastRule::judge(ServiceState& state) {
+  ForecastRecord& record = state.record;
+  const auto last = static_cast<double>(state.memory.bins()) - 1;
+  while (!state.pending.empty() && std::ceil(state.pending.front().at) <= last) {
+    const Pending due = std::move(state.pending.front());
+    state.pending.pop_front();
+    double error = 0;
+    double as_now = 0;
+    for (const Pending::One& pod : due.pods) {
+      const double came = state.memory.value(pod.id, due.at);
+      error += (pod.forecast - came) * (pod.forecast - came);
+      as_now += (static_cast<double>(pod.input.now) - came) * (static_cast<double>(pod.input.now) - came);
+      if (keep_samples_ && samples_.size() < kSamples) {
+        samples_.push_back({pod.input, static_cast<float>(came)});
+      }
+    }
+    if (due.pods.empty()) {
+      continue;
+    }
+    const double n = static_cast<double>(due.pods.size());
+    const double before = record.judged * kDecay;
+    record.judged = before + 1;
+    record.error = (record.error * before + error / n) / record.judged;
+    record.as_now = (record.as_now * before + as_now / n) / record.judged;
+  }
+  const double bound = (record.in_use ? kLeave : kUse) * record.as_now;
+  record.in_use = record.finite && record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
+                  std::isfinite(record.error) && record.error < bound;
+}
+
+ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
+  if (theta_ == nullptr && !keep_samples_) {
+    return rule_.decide(observation, loop);
+  }
+  ServiceState& state = services_.of(observation.aggregate.service, loop.now);
+  const bool completed = state.memory.update(observation, loop);
+  const auto& inputs = state.memory.inputs();
+  std::vector<double> foreseen;
+  Pending pending{.at = static_cast<double>(state.memory.bins()) - 1 + state.memory.ahead(), .pods = {}};
+  double mean = 0;
+  state.record.finite = true;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const auto now = static_cast<double>(inputs[i].now);
+    const double expected = theta_ == nullptr ? now : spec::forecast(*theta_, inputs[i]);
+    state.record.finite = state.record.finite && std::isfinite(expected);
+    foreseen.push_back(expected - now);
+    mean += (expected - now) / static_cast<double>(inputs.size());
+    if (observation.endpoints[i].telemetry.known) {
+      pending.pods.push_back({observation.endpoints[i].telemetry.id, inputs[i], expected});
+    }
+  }
+  if (completed) {
+    if (state.record.finite) {
+      state.pending.push_back(std::move(pending));
+    }
+    judge(state);
+  }
+  state.record.in_use = state.record.in_use && state.record.finite;
+  record_ = state.record;
+  for (double& each : foreseen) {
+    each -= mean;
+  }
+  ServiceProposal proposal =
+      rule_.decide(observation, loop, record_.in_use ? foreseen : std::vector<double>{});
+  if (theta_ != nullptr) {
+    proposal.why += !record_.finite ? "; the forecast is not finite and not used"
+                    : record_.judged < kLeastJudged
+                        ? "; the forecast is not judged yet"
+                        : fmt::format("; the forecast's error is {:.2f} of that of \"as now\": {}",
+                                      record_.as_now > 0 ? record_.error / record_.as_now : 1,
+                                      record_.in_use ? "in use" : "not used");
+  }
+  return proposal;
+}
+
+}  // namespace ballast::decide

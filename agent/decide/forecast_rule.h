@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/decide/foresight.h"
+#include "agent/decide/queue_rule.h"
+#include "agent/decide/service_memory.h"
+#include "core/spec/forecast.h"
+
+namespace ballast::decide {
+
+/// How far forecasts were from what came, beside "as now", of one service over the last minutes.
+struct ForecastRecord {
+  double error = 0;   ///< mean square, of the log of the speed
+  double as_now = 0;  ///< the same of "as it is now"
+  double judged = 0;  ///< forecasts behind it, discounted
+  bool in_use = false;
+  bool finite = true;  ///< the last forecasts were
+};
+
+/// queue_rule over the capacities that a learned forecast expects while the weights are in force: each pod's
+/// log capacity is changed by forecast - now, centred over the service. A forecast is used only while those
+/// of the last minutes came true: kUse of the error of "as now" or less. Otherwise, and without parameters,
+/// this is queue_rule to the last bit.
+class ForecastRule final : public Policy {
+ public:
+  static constexpr double kUse = 0.6;     ///< of the error of "as now": used from there on
+  static constexpr double kLeave = 0.85;  ///< and not any more from there
+  static constexpr double kLeastGain =
+      0.002;                                 ///< mean square of "as now" below which nothing is to be gained
+  static constexpr double kDecay = 0.985;    ///< of the record, a bin of SlownessMemory
+  static constexpr double kLeastJudged = 4;  ///< bins
+
+  /// `theta`: spec::kForecastParameters numbers; null or of another length: none.
+  explicit ForecastRule(std::shared_ptr<const std::vector<float>> theta = nullptr,
+                        QueueRuleOptions options = {})
+      : rule_(options), theta_(std::move(theta)) {}
+  std::string name() const override { return "forecast_rule"; }
+  ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
+
+  /// From the next decision on; forecasts that are out are judged as those before.
+  void set_parameters(std::shared_ptr<const std::vector<float>> theta) { theta_ = std::move(theta); }
+  /// Of the service that was decided last.
+  const ForecastRecord& record() const { return record_; }
+  /// Pairs to learn from of all services since the call before, at most kSamples; kept from the first call
+  /// on.
+  static constexpr std::size_t kSamples = 4096;
+  std::vector<spec::ForecastSample> take_samples();
+
+ private:
+  /// Forecasts of one bin that have not come yet.
+  struct Pending {
+    struct One {
+      spec::EndpointId id;
+      spec::ForecastInput input;
+      double forecast = 0;
+    };
+    double at = 0;  ///< bin for which they are
+    std::vector<One> pods;
+  };
+  struct ServiceState {
+    SlownessMemory memory;
+    std::deque<Pending> pending;
+    ForecastRecord record;
+  };
+  void judge(ServiceState& state);
+
+  QueueRule rule_;
+  std::shared_ptr<const std::vector<float>> theta_;
+  ServiceMemory<ServiceState> services_;
+  ForecastRecord record_;
+  std::vector<spec::ForecastSample> samples_;
+  bool keep_samples_ = false;
+};
+
+}  // namespace ballast::decide
