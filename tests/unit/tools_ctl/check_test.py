@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -304,6 +305,91 @@ def node():
         subprocess.run(["umount", "-l", folder], capture_output=True)
 
 
+def real_api_server():
+    """The same against a real kube-apiserver and etcd, where the mesh's tests are asked for and built."""
+    folder = SOURCE / "build/mesh"
+    if not os.environ.get("BALLAST_MESH_LIVE") or not (folder / "kube-apiserver").exists():
+        print("not asked of a real API server (BALLAST_MESH_LIVE, tools/mesh/build.sh)")
+        return
+    home = WORK / "cluster"
+    home.mkdir()
+    ports = [free_port() for _ in range(3)]
+    tokens = {"admin": "system:masters", "nobody": "", "system:serviceaccount:ballast-system:ballast": ""}
+    (home / "tokens.csv").write_text("".join(f'{name[-6:]},{name},{name},"{group}"\n' for name, group in tokens.items()))
+    for name in tokens:
+        (home / name[-6:]).write_text(name[-6:] + "\n")
+    ours = certificate("api")
+    subprocess.run(["openssl", "genrsa", "-out", home / "accounts.key", "2048"], check=True, capture_output=True)
+    subprocess.run(["openssl", "rsa", "-in", home / "accounts.key", "-pubout", "-out", home / "accounts.pub"], check=True,
+                   capture_output=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": open(home / "log", "w")}
+    url = f"http://127.0.0.1:{ports[0]}"
+    running = [
+        subprocess.Popen(["etcd", "--unsafe-no-fsync", f"--data-dir={home}/etcd", f"--listen-client-urls={url}",
+                          f"--advertise-client-urls={url}", f"--listen-peer-urls=http://127.0.0.1:{ports[1]}"], **quiet),
+        subprocess.Popen([folder / "kube-apiserver", f"--etcd-servers={url}", "--bind-address=127.0.0.1",
+                          f"--secure-port={ports[2]}", f"--cert-dir={home}/certs", f"--tls-cert-file={ours}",
+                          f"--tls-private-key-file={WORK}/api.key", f"--token-auth-file={home}/tokens.csv",
+                          "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
+                          "--disable-admission-plugins=ServiceAccount",
+                          "--service-account-issuer=https://kubernetes.default.svc",
+                          f"--service-account-key-file={home}/accounts.pub",
+                          f"--service-account-signing-key-file={home}/accounts.key"], **quiet)]
+    server = ["--server", f"https://127.0.0.1:{ports[2]}", "--ca-file", ours, "--token-file"]
+    kubectl = [folder / "kubectl", "--server", server[1], "--certificate-authority", ours, "--token", "admin",
+               "--cache-dir", home / "kubectl"]
+
+    def apply(text):
+        subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=text, text=True, check=True,
+                       capture_output=True)
+
+    def whole(name, check, status, what, fix, account="admin", code=None):
+        expect("real: " + name, [CTL, "--bpffs", WORK / "none", "check", "-o", "json", *server, home / account[-6:]], check,
+               status, what, fix, code)
+
+    try:
+        for _ in range(1200):
+            if subprocess.run([*kubectl, "get", "--raw", "/readyz"], capture_output=True).returncode == 0:
+                break
+            assert all(one.poll() is None for one in running), (home / "log").read_text()[-2000:]
+            time.sleep(0.1)
+        expect("real: may install", pre(*server, home / "admin"), "rights", "ok", "may install", "")
+        expect("real: no Istio", pre(*server, home / "admin"), "istio", "warn", "no networking", "install Istio")
+        expect("real: may not install", pre(*server, home / "nobody"), "rights", "fail", "create clusterroles",
+               "cluster-admin", 3)
+        (home / "wrong").write_text("no such token\n")
+        expect("real: a token that it does not know", pre(*server, home / "wrong"), "api_server", "fail", "401",
+               "make a new one", 3)
+        apply((SOURCE / "deploy/daemonset/base/namespace.yaml").read_text())
+        agent = "system:serviceaccount:ballast-system:ballast"
+        whole("an agent without its rights", "rights", "fail", "list services.*patch serviceentries", "rbac.yaml", agent, 3)
+        apply((SOURCE / "deploy/daemonset/base/rbac.yaml").read_text())
+        apply((folder / "istio-crds.yaml").read_text())
+        whole("an agent with its rights", "rights", "ok", "all that the agents need", "", agent)
+        whole("nobody installed it", "nodes", "fail", "no agent runs", "install")
+        whole("nobody leads", "leader", "warn", "no Lease", "mode active")
+        service = ("apiVersion: v1\nkind: Service\nmetadata: {name: NAME, labels: {ballast.dev/mode: active}}\n"
+                   "spec: {ports: [{name: http, port: 80}], SPEC}\n---\n")
+        apply("".join(service.replace("NAME", name).replace("SPEC", spec) for name, spec in
+                      (("headless", "clusterIP: None"), ("local", "internalTrafficPolicy: Local"), ("empty", "type: ClusterIP"))))
+        whole("a headless Service", "service default/headless", "fail", "Headless", "clusterIP")
+        whole("a Service of a node", "service default/local", "fail", "NodeLocal", "leave the node")
+        whole("a Service without pods", "service default/empty", "fail", "NoReadyEndpoint", "selector")
+        apply("apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: ballast-leader, namespace: ballast-system}\n"
+              "spec: {holderIdentity: node-3, renewTime: '2026-01-01T00:00:00.000000Z', leaseDurationSeconds: 15}\n")
+        whole("a leader that died", "leader", "fail", "node-3 .*not renewed", "has to live")
+    finally:
+        for one in reversed(running):
+            one.terminate()
+            one.wait()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
 def kinds():
     """Each kind has its heading, and each heading its kind."""
     text = (SOURCE / "tools/ctl/check.cpp").read_text()
@@ -317,6 +403,7 @@ try:
     kinds()
     host()
     cluster()
+    real_api_server()
     node()
 finally:
     shutil.rmtree(WORK, ignore_errors=True)
