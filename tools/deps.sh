@@ -88,13 +88,13 @@ ln -sfn "$(realpath --relative-to="$venv/bin" "$envoy")" "$venv/bin/envoy-binary
 
 # What checks metrics: Prometheus's own promtool, and the published schema of OTLP. Tests that lack them say so.
 if [ "$wanted" = test ]; then
-  if [ ! -x build/promtool ]; then
-    echo "deps: promtool into build"
+  if [ ! -x build/promtool ] || [ ! -x build/prometheus ]; then
+    echo "deps: Prometheus and promtool into build"
     unpacked=$(mktemp -d)
     if (cd "$unpacked" && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb .); then
-      install -m 0755 "$unpacked/usr/bin/promtool" build/promtool
+      install -m 0755 "$unpacked/usr/bin/promtool" "$unpacked/usr/bin/prometheus" build
     else
-      echo "deps: no promtool: its checks are left out" >&2
+      echo "deps: no Prometheus: its checks are left out" >&2
     fi
     rm -rf "$unpacked"
   fi

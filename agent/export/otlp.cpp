@@ -14,8 +14,6 @@ namespace ballast::telemetry {
 struct OtlpExporter::State {
   void run();
   OtlpAnswer post(const std::vector<ExportSpan>& batch);
-  /// REQUIRES: mutex is not held.
-  bool wait_for(std::chrono::milliseconds time);
 
   OtlpOptions options;
   std::string url;

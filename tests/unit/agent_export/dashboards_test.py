@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 SOURCE, BIN = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
@@ -192,6 +193,7 @@ def live(series):
             else:
                 MISSING.append("promtool")
             otlp(text)
+            queried(port, folder, started, app)
         finally:
             for one in reversed(started):
                 one.terminate()
@@ -205,6 +207,48 @@ def live(series):
                     break
                 except OSError:
                     time.sleep(0.1)
+
+
+def queried(port, folder, started, app):
+    """A real Prometheus scrapes the agent, and every expression of the dashboards is asked of it."""
+    server = SOURCE / "build/prometheus"
+    if not server.exists():
+        MISSING.append("Prometheus")
+        return
+    own = free_port()
+    (folder / "prometheus.yaml").write_text(
+        f"global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: ballast, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n")
+    started.append(subprocess.Popen(
+        [server, f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/tsdb",
+         f"--web.listen-address=127.0.0.1:{own}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def ask(expression):
+        with urllib.request.urlopen(f"http://127.0.0.1:{own}/api/v1/query?" +
+                                    urllib.parse.urlencode({"query": expression}), timeout=10) as answer:
+            return json.loads(answer.read())["data"]["result"]
+
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{app}/", timeout=5).read()
+            if ask("rate(http_server_request_duration_seconds_count[30s]) > 0"):
+                break
+        except OSError:
+            pass
+        time.sleep(0.2)
+    else:
+        WRONG.append("Prometheus shows no rate of requests")
+        return
+    silent = []
+    for file in sorted(FOLDER.glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            asked = [re.sub(r"\$\w+", lambda m: "30s" if m[0] == "$__rate_interval" else ".*", target["expr"])
+                     for target in panel["targets"]]
+            if not any([ask(expression) for expression in asked]) and file.name != "learning.json":
+                silent.append(panel["title"])
+    # What this agent cannot have: gRPC, a proxy, a span exporter, a trouble.
+    unexpected = set(silent) - {"gRPC p99 by pod", "Weight in force", "Spans", "Trouble", "Errors"}
+    if unexpected:
+        WRONG.append(f"panels without data of a living agent: {sorted(unexpected)}")
 
 
 def otlp(text):
