@@ -41,9 +41,11 @@ class SamplerTest : public ::testing::Test {
     to.value.requests += count;
     to.value.responses += count;
     to.value.status[2] += count;
-    to.value.first_byte.count += count;
-    to.value.first_byte.sum_ns += count * ns;
-    to.value.first_byte.buckets[ballast_hist_bucket(ns)] += count;
+    for (auto* histogram : {&to.value.first_byte, &to.value.last_byte}) {
+      histogram->count += count;
+      histogram->sum_ns += count * ns;
+      histogram->buckets[ballast_hist_bucket(ns)] += count;
+    }
   }
   Sample tick(const std::vector<CgroupRef>& wanted = {}) {
     totals_.taken += kTick;

@@ -53,7 +53,7 @@ TEST(Operations, ThePageTellsTypeUnitAndLabelOfAll) {
        {"| `ballast_global_epoch` | gauge |  |  | Epoch of the parameters |\n",
         "| `ballast_global_gradients_rejected_total` | counter |  | reason | Gradients refused, by reason "
         "|\n",
-        "| `ballast_global_received_bytes_total` | counter | bytes |  | Bytes of messages read |\n",
+        "| `ballast_global_received_bytes_total` | counter | By |  | Bytes of messages read |\n",
         "| `ballast_global_staleness_versions` | histogram |  |  | "}) {
     EXPECT_NE(page.find(row), std::string::npos) << row << "in\n" << page;
   }
