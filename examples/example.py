@@ -4,6 +4,7 @@
 Everything that a run makes bears its own name and goes with it, whatever happened.
 """
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -30,25 +31,28 @@ class Missing(Exception):
     """Something that this example needs cannot be had: said once, exit code 3."""
 
 
-def go_program(name, package, version, source=None):
-    """A program from its Go module, built once, outside of the tree; `source`: a module of our own in its place."""
+def go_program(name, package, version=None, source=None):
+    """A program from its Go module, built once, outside of the tree: by its version, or as the module `source` requires it."""
+    if source:
+        text = b"".join(path.read_bytes() for path in sorted(source.glob("*.go")) + [source / "go.mod", source / "go.sum"])
+        version = hashlib.sha256(text).hexdigest()[:16]
     program = CACHE / "examples" / f"{name}-{version}"
     if not program.exists():
         if not shutil.which("go"):
             raise Missing(f"{name} is built from its Go module: no Go here")
         program.parent.mkdir(parents=True, exist_ok=True)
-        print(f"building {name} {version}", flush=True)
+        print(f"building {name} from its Go module", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            command = ["go", "build", "-o", folder + "/", "."] if source else ["go", "install", f"{package}@{version}"]
+            command = ["go", "build", "-o", folder + "/", package] if source else ["go", "install", f"{package}@{version}"]
             limit = float(os.environ.get("BALLAST_EXAMPLE_BUILD_S", 1800))
             try:
                 built = subprocess.run([*command[:2], "-ldflags", "-s -w", *command[2:]], cwd=source or "/", check=False,
                                        capture_output=True, text=True, timeout=limit,
-                                       env=dict(os.environ, GOBIN=folder, GOFLAGS="-buildvcs=false", GOWORK="off"))
+                                       env=dict(os.environ, GOBIN=folder, GOFLAGS="-buildvcs=false -mod=readonly" if source else "-buildvcs=false", GOWORK="off"))
             except subprocess.TimeoutExpired as error:
                 raise Missing(f"{name} is not built from its Go module in {limit:.0f} s") from error
             if built.returncode != 0:
-                raise Missing(f"{name} {version} does not build from its Go module: {built.stderr[-500:]}")
+                raise Missing(f"{name} does not build from its Go module: {built.stderr[-500:]}")
             new = next(pathlib.Path(folder).iterdir())
             shutil.copy(new, f"{program}.new")
             os.replace(f"{program}.new", program)
