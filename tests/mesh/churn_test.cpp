@@ -55,7 +55,7 @@ class ChurnTest : public WholeTest {
   void beside_plain_istio(const char* what, int pods, Churn churn) {
     start_web(pods);
     ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
-    load_ = Load::start(150, 240, 0.5);
+    load_ = Load::start(150, 400, 0.5);
     std::this_thread::sleep_for(seconds(1));
     const std::uint64_t plain = churn();
     agent_ = start_agent();
@@ -84,7 +84,7 @@ TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
   start_web(2);
   agent_ = start_agent();
   ASSERT_NE(agent_, nullptr);
-  load_ = Load::start(100, 120, 0.5);
+  load_ = Load::start(100, 400, 0.5);
   ASSERT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
   const std::string pod = node_->pods()[0];
   const std::string before = node_->cgroup(pod);
@@ -106,7 +106,7 @@ TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
 }
 
 TEST_F(WholeTest, IstiodRestartedAndTrafficGoesOn) {
-  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
+  ASSERT_NO_FATAL_FAILURE(start_weighted(400));
   plane()->istiod().signal(SIGKILL);
   plane()->istiod().wait(seconds(5));
   std::this_thread::sleep_for(seconds(3));
@@ -133,7 +133,7 @@ void compact() {
 }
 
 TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
-  ASSERT_NO_FATAL_FAILURE(start_balanced(240));
+  ASSERT_NO_FATAL_FAILURE(start_weighted(400));
   const auto begun = steady_clock::now();
   plane()->api_server().signal(SIGKILL);
   plane()->api_server().wait(seconds(5));
@@ -172,7 +172,7 @@ TEST_F(WholeTest, TheApiServerAwayEtcdRestartedAndEveryWatchExpired) {
 }
 
 TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
-  ASSERT_NO_FATAL_FAILURE(start_balanced(180));
+  ASSERT_NO_FATAL_FAILURE(start_weighted(400));
   // The API server itself refuses everything that our service account asks for.
   const std::string flow = "/apis/flowcontrol.apiserver.k8s.io/v1";
   plane()->must("POST", flow + "/prioritylevelconfigurations",

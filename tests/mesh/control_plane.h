@@ -108,9 +108,9 @@ class ControlPlane {
 ControlPlane* plane();
 void stop_plane();
 
-/// Polls for half a minute by default.
+/// Polls for a minute by default: what takes a second or two takes long on a busy machine.
 template <typename Condition>
-bool eventually(Condition condition, std::chrono::milliseconds limit = std::chrono::seconds(30),
+bool eventually(Condition condition, std::chrono::milliseconds limit = std::chrono::seconds(60),
                 std::chrono::milliseconds pause = std::chrono::milliseconds(20)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {

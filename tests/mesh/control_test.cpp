@@ -47,7 +47,7 @@ TEST_F(MeshTest, AWeightIsInEnvoyAndEveryPushIsEds) {
     const auto begun = steady_clock::now();
     ASSERT_TRUE(sink_->publish(guarded).ok());
     ASSERT_TRUE(
-        eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }, seconds(30), milliseconds(2)));
+        eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }, seconds(60), milliseconds(2)));
     taken.push_back(ms_since(begun));
     std::this_thread::sleep_for(milliseconds(1200));
   }
@@ -106,7 +106,7 @@ TEST_F(MeshTest, MembershipFollowsTheSlicesWithoutTheLoop) {
   const auto late = [&](const char* what, auto change, std::size_t count) {
     const auto begun = steady_clock::now();
     change();
-    EXPECT_TRUE(eventually([&] { return weighted() && proxy_->weights(kWeb).size() == count; }, seconds(30),
+    EXPECT_TRUE(eventually([&] { return weighted() && proxy_->weights(kWeb).size() == count; }, seconds(60),
                            milliseconds(5)));
     std::printf("%s: in Envoy, weighted, after %.0f ms\n", what, ms_since(begun));
   };
@@ -158,7 +158,7 @@ TEST_F(MeshTest, ALeavingPodIsGoneWhenThePlainServiceHasLostIt) {
           plain_ms = plain_ms < 0 && proxy_->weights(plain_host).size() == 2 ? ms_since(begun) : plain_ms;
           return ours_ms >= 0 && plain_ms >= 0;
         },
-        seconds(30), milliseconds(2)));
+        seconds(60), milliseconds(2)));
     ours.push_back(ours_ms);
     plain.push_back(plain_ms);
     node_->set_ready(pod, true);

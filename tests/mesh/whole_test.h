@@ -14,6 +14,8 @@ class WholeTest : public MeshTest {
  protected:
   /// Requests a second: half of the capacity of the unequal pods.
   static constexpr double kRate = 100;
+  /// For what comes in seconds on an idle machine.
+  static constexpr std::chrono::seconds kPatience{120};
 
   void SetUp() override {
     MeshTest::SetUp();
@@ -55,15 +57,16 @@ class WholeTest : public MeshTest {
   }
   /// Waits until traffic is weighted and the biggest pod has the most of it.
   bool balanced() {
-    return eventually([&] { return weighted() && share(node_->pods()[0]) > 0.4; });
+    return eventually([&] { return weighted() && share(node_->pods()[0]) > 0.4; }, kPatience);
   }
-  /// The unequal pods under load for so long, and an agent that has found their split.
-  void start_balanced(double load_s, const AgentOptions& options = {}) {
+  /// The unequal pods under load for so long, and an agent whose weights are in Envoy. What it makes of
+  /// the pods is not looked at: on a busy machine they have less than their quotas.
+  void start_weighted(double load_s, const AgentOptions& options = {}) {
     ASSERT_NO_FATAL_FAILURE(start_unequal());
     load_ = Load::start(kRate, load_s);
     agent_ = start_agent(options);
     ASSERT_NE(agent_, nullptr);
-    ASSERT_TRUE(balanced()) << agent_->log();
+    ASSERT_TRUE(eventually([&] { return weighted(); }, kPatience)) << agent_->log();
   }
   Json status(Agent& agent) {
     return Json::parse(agent.ctl({"status", "-o", "json"}).output, nullptr, false);

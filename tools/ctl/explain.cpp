@@ -101,6 +101,9 @@ std::string outcome_sentence(const ballast_decision_value& v) {
       {guard::Outcome::kRefused, "it was refused"}};
   const auto found = kSentences.find(static_cast<guard::Outcome>(v.outcome));
   const std::string detail = field(v.outcome_detail);
+  if (found != kSentences.end() && found->first == guard::Outcome::kAcknowledged && !detail.empty()) {
+    return fmt::format("  Outcome: it was written, and {}.\n", detail);
+  }
   return fmt::format("  Outcome: {}{}{}.\n", found == kSentences.end() ? "unknown" : found->second,
                      detail.empty() ? "" : ": ", detail);
 }

@@ -54,18 +54,13 @@ struct IstioSink::State {
     thread = std::thread([this] { run(); });
     if (options.active && !options.istiod.empty()) {
       probe = std::make_unique<istio::IstiodProbe>(
-          istio::IstiodProbe::Options{.istiod = options.istiod},
+          istio::IstiodProbe::Options{
+              .istiod = options.istiod, .pause = options.look_pause, .again = 10 * options.look_pause},
           [this] {
             const std::lock_guard lock(mutex);
             return sample;
           },
-          [this](istio::Takes takes) {
-            {
-              const std::lock_guard lock(mutex);
-              own_host = takes == istio::Takes::kYes;
-            }
-            wake(true);
-          });
+          [this](const Json& looked_at, istio::Takes takes) { looked(looked_at, takes); });
     }
   }
   ~State() {
@@ -85,6 +80,7 @@ struct IstioSink::State {
     MonotonicNs begun = 0;
     std::vector<std::unique_ptr<kube::Watch>> watches;
   };
+  void looked(const Json& at, istio::Takes takes);
   void look();
   void set_leader_watches(std::unique_ptr<LeaderWatches> now);
   void watch(LeaderWatches& to, const std::string& kind, const std::string& path, const std::string& query);
@@ -127,6 +123,7 @@ struct IstioSink::State {
   std::string lease_trouble;
   std::string write_trouble;
   Json sample;           ///< for the probe
+  std::string sampled;   ///< the Service that it looked at last
   bool own_host = true;  ///< false: seen not to take
 
   // The thread's own.
@@ -143,6 +140,26 @@ struct IstioSink::State {
   std::thread thread;
   std::unique_ptr<istio::IstiodProbe> probe;
 };
+
+/// What istiod tells proxies of a Service.
+void IstioSink::State::looked(const Json& at, istio::Takes takes) {
+  const bool yes = takes == istio::Takes::kYes;
+  bool turned = false;
+  {
+    const std::lock_guard lock(mutex);
+    sampled = at.at("service").get<std::string>();
+    turned = std::exchange(own_host, yes) != yes;
+    const auto of = taken.find(sampled);
+    if (yes && at.at("whole") == true && of != taken.end() &&
+        of->second.answer.outcome == guard::Outcome::kWritten &&
+        istio::says(at.at("spec"), of->second.weights)) {
+      of->second.answer = {guard::Outcome::kAcknowledged, "istiod gives it to proxies"};
+    }
+  }
+  if (turned) {
+    wake(true);
+  }
+}
 
 void IstioSink::State::look() {
   auto client = kube::Client::create(options.api);
@@ -367,12 +384,20 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
       answers[service] = {of_service, reconciler.answer(service, of_service)};
     }
     const std::lock_guard lock(mutex);
+    for (auto& [service, now_taken] : answers) {
+      const auto before = taken.find(service);
+      if (now_taken.answer.outcome == guard::Outcome::kWritten && before != taken.end() &&
+          before->second.answer.outcome == guard::Outcome::kAcknowledged &&
+          before->second.weights == now_taken.weights) {
+        now_taken.answer = before->second.answer;
+      }
+    }
     taken = std::move(answers);
   }
   complain(write_trouble, reconciler.trouble());
   {
     const std::lock_guard lock(mutex);
-    sample = leading ? reconciler.sample(now) : Json();
+    sample = leading ? reconciler.sample(now, sampled) : Json();
   }
   if (reconciler.writes() != writes) {
     writes = reconciler.writes();
@@ -487,6 +512,7 @@ void IstioSink::flush() {
   while (!state.reconciler.hand_back(clock.now()) && clock.now() < end) {
     std::this_thread::sleep_for(milliseconds(50));
   }
+  state.complain(state.write_trouble, state.reconciler.trouble());
   if (state.reconciler.managed() > 0) {
     spdlog::warn("not everything was handed back, run ballastctl release --all services={}",
                  state.reconciler.managed());

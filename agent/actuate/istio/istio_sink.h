@@ -23,6 +23,8 @@ struct IstioOptions {
   /// HOST:PORT of istiod's plain xDS port, where it is asked whether entries of own hosts take
   /// (istio/istiod_probe.h). Where it does not answer that goes unverified; empty: it is not asked.
   std::string istiod = "istiod.istio-system.svc:15010";
+  /// Between looks while they tell nothing; ten times that after one that did.
+  std::chrono::milliseconds look_pause{1000};
   /// Changes of weights alone, for all Services together; twice as many at once. Membership has no budget.
   double weights_per_s = 50;
   /// Least time between the end of one burst of weights and the next, which is no less than the burst took.
@@ -88,6 +90,7 @@ class IstioSink final : public WeightSink {
   bool in_charge() const override { return leading(); }
   /// By the Service's label, and by what was released by hand.
   guard::Word word(const spec::ServiceId& service) const override;
+  /// Acknowledged: istiod was seen to give these weights to proxies. Whether they took them it does not tell.
   guard::Answer answer(const spec::ServiceId& service) const override;
   std::string leader() const override;
   /// istiod's quiet time and how long weights waited for their write of late, an estimate: istiod does not

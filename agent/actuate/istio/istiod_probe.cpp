@@ -97,7 +97,7 @@ Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   return whole ? verdict : Takes::kUnknown;
 }
 
-IstiodProbe::IstiodProbe(Options options, Sample sample, std::function<void(Takes)> told)
+IstiodProbe::IstiodProbe(Options options, Sample sample, std::function<void(const kube::Json&, Takes)> told)
     : options_(std::move(options)), sample_(std::move(sample)), told_(std::move(told)) {
   thread_ = std::thread([this] { run(); });
 }
@@ -118,7 +118,7 @@ void IstiodProbe::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
-    std::chrono::milliseconds pause{1000};
+    std::chrono::milliseconds pause = options_.pause;
     if (const kube::Json sample = sample_(); !sample.is_null()) {
       const kube::Json& spec = sample.at("spec");
       const std::string cluster =
@@ -129,9 +129,7 @@ void IstiodProbe::run() {
       Takes takes = seen ? compare(spec, *seen) : Takes::kUnknown;
       refuted = takes == Takes::kNo ? refuted + 1 : 0;
       if (takes == Takes::kNo && refuted < options_.refutations) {
-        takes = said;  // it may have been on its way
-      } else if (takes != Takes::kUnknown) {
-        pause = options_.again;
+        takes = Takes::kUnknown;  // it may have been on its way
       }
       if (const std::string now = seen ? "" : seen.error().message; now != trouble) {
         trouble = now;
@@ -139,13 +137,16 @@ void IstiodProbe::run() {
           spdlog::warn("not verified that entries of own hosts take reason=\"{}\"", now);
         }
       }
-      if (takes != said && takes != Takes::kUnknown) {
+      if (takes != Takes::kUnknown) {
+        pause = options_.again;
+        if (takes != said) {
+          spdlog::log(takes == Takes::kYes ? spdlog::level::info : spdlog::level::warn,
+                      "entries of own hosts {} cluster={} istiod={}",
+                      takes == Takes::kYes ? "take" : "do not take: Services go by route", cluster,
+                      options_.istiod);
+        }
         said = takes;
-        spdlog::log(takes == Takes::kYes ? spdlog::level::info : spdlog::level::warn,
-                    "entries of own hosts {} cluster={} istiod={}",
-                    takes == Takes::kYes ? "take" : "do not take: Services go by route", cluster,
-                    options_.istiod);
-        told_(takes);
+        told_(sample, takes);
       }
     } else {
       refuted = 0;

@@ -39,16 +39,19 @@ Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen);
 /// Looks again and again, in a thread of its own: an istiod that is away must not hold up writes.
 class IstiodProbe {
  public:
-  using Sample = std::function<kube::Json()>;  ///< {"ns", "spec"} of an entry that has stood a while, or null
+  /// An entry that has stood a while, {"ns", "spec"} and what is of use to the asker, or null. Asked before
+  /// each look.
+  using Sample = std::function<kube::Json()>;
   struct Options {
     std::string istiod;
     std::chrono::milliseconds timeout{1500};
-    std::chrono::seconds again{60};  ///< after a look that told something; one a second before
-    /// So many in a row, a second apart: an istiod that lost its API server for a while knows less than we.
+    std::chrono::milliseconds pause{1000};
+    std::chrono::milliseconds again{10'000};  ///< the pause after a look that told something
+    /// So many in a row, a pause apart: an istiod that lost its API server for a while knows less than we.
     int refutations = 20;
   };
-  /// `told` hears of a verdict that is new, from the probe's thread.
-  IstiodProbe(Options options, Sample sample, std::function<void(Takes)> told);
+  /// `told` hears of each verdict, kYes or kNo, with what was looked at, from the probe's thread.
+  IstiodProbe(Options options, Sample sample, std::function<void(const kube::Json&, Takes)> told);
   ~IstiodProbe();
   IstiodProbe(const IstiodProbe&) = delete;
   IstiodProbe& operator=(const IstiodProbe&) = delete;
@@ -57,7 +60,7 @@ class IstiodProbe {
   void run();
   const Options options_;
   const Sample sample_;
-  const std::function<void(Takes)> told_;
+  const std::function<void(const kube::Json&, Takes)> told_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;

@@ -649,6 +649,20 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   return next_;
 }
 
+bool says(const Json& spec, const Weights& weights) {
+  const Json& endpoints = endpoints_of(spec);
+  for (const Json& endpoint : endpoints.is_array() ? endpoints : Json::array()) {
+    for (const auto& [port, number] : kube::at(endpoint, {"ports"}).items()) {
+      const auto weight =
+          weights.find({endpoint.at("address").get<std::string>(), number.get<std::uint16_t>()});
+      if (weight != weights.end() && endpoint.at("weight") != weight->second) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 guard::Answer ServiceReconciler::answer(const std::string& service, const Weights& weights) const {
   if (const auto failed = troubles_.find("write " + service); failed != troubles_.end()) {
     return {guard::Outcome::kRefused, failed->second};
@@ -659,17 +673,9 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
     return {guard::Outcome::kHeldBack, said == said_.end() ? "the Service is not managed" : said->second};
   }
   const Held& held = found->second;
-  bool in_force = held.phase == Phase::kHeld;
-  for (const auto& [name, entry] : held.entries) {
-    const Json& endpoints = endpoints_of(entry.spec);
-    for (const Json& endpoint : endpoints.is_array() ? endpoints : Json::array()) {
-      for (const auto& [port, number] : kube::at(endpoint, {"ports"}).items()) {
-        const auto weight =
-            weights.find({endpoint.at("address").get<std::string>(), number.get<std::uint16_t>()});
-        in_force = in_force && (weight == weights.end() || endpoint.at("weight") == weight->second);
-      }
-    }
-  }
+  const bool in_force = held.phase == Phase::kHeld &&
+                        std::all_of(held.entries.begin(), held.entries.end(),
+                                    [&](const auto& one) { return says(one.second.spec, weights); });
   if (!in_force) {
     return {guard::Outcome::kHeldBack, "it waits for its time: Envoy merges what comes within a second"};
   }
@@ -716,12 +722,18 @@ bool ServiceReconciler::hand_back(MonotonicNs now, MonotonicNs until) {
   return held_.empty();
 }
 
-Json ServiceReconciler::sample(MonotonicNs now) const {
-  for (const auto& [key, held] : held_) {
+Json ServiceReconciler::sample(MonotonicNs now, const std::string& last) const {
+  auto next = held_.upper_bound(last);
+  for (std::size_t i = 0; i < held_.size(); ++i) {
+    next = next == held_.end() ? held_.begin() : next;
+    const auto& [key, held] = *next++;
     // Not what somebody else may have changed or removed since: that says nothing of istiod.
     if (held.way == Way::kOwnHost && held.phase == Phase::kHeld && now - held.written > options_.settle_ns &&
         !held.entries.empty() && held.entries.begin()->second.seen) {
-      return {{"service", key}, {"ns", held.ns}, {"spec", held.entries.begin()->second.spec}};
+      return {{"service", key},
+              {"ns", held.ns},
+              {"spec", held.entries.begin()->second.spec},
+              {"whole", held.entries.size() == 1}};
     }
   }
   return {};

@@ -60,6 +60,9 @@ struct ReconcilerOptions {
   MonotonicNs burst_ns = 500'000'000ULL;
 };
 
+/// Does an entry say these weights?
+bool says(const Json& spec, const Weights& weights);
+
 /// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
 /// thread-safe.
 class ServiceReconciler {
@@ -88,9 +91,10 @@ class ServiceReconciler {
   guard::Answer answer(const std::string& service, const Weights& weights) const;
   /// What failed last and has not worked since, with the call; empty when all does.
   std::string trouble() const;
-  /// A Service held by its own host whose entries have stood for a while, with what they say; for the look at
-  /// istiod whether that takes. Null when there is none.
-  Json sample(MonotonicNs now) const;
+  /// A Service held by its own host whose entries have stood for a while and are there as they were written,
+  /// the next after `last` ({"service", "ns", "spec" of its first entry, "whole": it has no other}); for the
+  /// look at istiod whether that takes. Null when there is none.
+  Json sample(MonotonicNs now, const std::string& last) const;
 
  private:
   enum class Phase { kNew, kShadow, kHeld, kLeaving };

@@ -684,18 +684,18 @@ TEST_F(ServiceReconcilerTest, ADeletedEntryThatWasSeenIsMadeAgainAtOnce) {
 /// istiod is asked about what is there, not about what somebody else has changed or removed meanwhile.
 TEST_F(ServiceReconcilerTest, OnlyAnEntryThatIsThereAsWrittenSaysWhatIstiodDoesWithIt) {
   reconciler_.reconcile(wanted(), 100 * kSecond);
-  EXPECT_TRUE(reconciler_.sample(110 * kSecond).is_null()) << "not seen yet";
+  EXPECT_TRUE(reconciler_.sample(110 * kSecond, "").is_null()) << "not seen yet";
   reconciler_.reconcile(wanted(), 110 * kSecond);
-  EXPECT_FALSE(reconciler_.sample(110 * kSecond).is_null());
+  EXPECT_FALSE(reconciler_.sample(110 * kSecond, "").is_null());
   for (const bool removed : {false, true}) {
     removed ? objects_.clear() : change(kEntry, {{"endpoints", Json::array()}});
     refused_ = {"PATCH", "POST"};
     reconciler_.reconcile(wanted(), 111 * kSecond);
-    EXPECT_TRUE(reconciler_.sample(113 * kSecond).is_null()) << "and cannot be written again";
+    EXPECT_TRUE(reconciler_.sample(113 * kSecond, "").is_null()) << "and cannot be written again";
     refused_.clear();
     reconciler_.reconcile(wanted(), 130 * kSecond);
     reconciler_.reconcile(wanted(), 131 * kSecond);
-    EXPECT_FALSE(reconciler_.sample(140 * kSecond).is_null());
+    EXPECT_FALSE(reconciler_.sample(140 * kSecond, "").is_null());
   }
 }
 

@@ -1,67 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The look at istiod, at a server that speaks its protocol; the real one is asked in tests/mesh.
-#include "agent/actuate/istio/istiod_probe.h"
-
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <memory>
-
-#include "envoy/config/endpoint/v3/endpoint.pb.h"
-#include "envoy/service/discovery/v3/discovery.grpc.pb.h"
+#include "istiod.h"
 
 namespace ballast::actuate::istio {
 namespace {
 
-namespace discovery = envoy::service::discovery::v3;
-using envoy::config::endpoint::v3::ClusterLoadAssignment;
 using kube::Json;
 using std::chrono::milliseconds;
-
-/// Answers every question for a cluster with the endpoints that it has, in their order.
-class Istiod final : public discovery::AggregatedDiscoveryService::Service {
- public:
-  Istiod() {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-  }
-  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
-  grpc::Status StreamAggregatedResources(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<discovery::DiscoveryResponse, discovery::DiscoveryRequest>* stream) override {
-    discovery::DiscoveryRequest request;
-    while (stream->Read(&request)) {
-      ++asked;
-      id = request.node().id();
-      ClusterLoadAssignment assignment;
-      assignment.set_cluster_name(request.resource_names(0));
-      auto* locality = assignment.add_endpoints();
-      for (const ProbedEndpoint& one : endpoints) {
-        auto* endpoint = locality->add_lb_endpoints();
-        auto* socket = endpoint->mutable_endpoint()->mutable_address()->mutable_socket_address();
-        socket->set_address(one.address);
-        socket->set_port_value(one.port);
-        endpoint->mutable_load_balancing_weight()->set_value(one.weight);
-      }
-      discovery::DiscoveryResponse response;
-      response.add_resources()->PackFrom(assignment);
-      stream->Write(response);
-    }
-    return grpc::Status::OK;
-  }
-
-  std::vector<ProbedEndpoint> endpoints;
-  std::atomic<int> asked{0};
-  std::string id;
-
- private:
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-};
 
 Json sample() {
   return {{"ns", "shop"},
@@ -79,13 +27,13 @@ const std::vector<ProbedEndpoint> kOursLast = {
 
 TEST(IstiodProbe, AsksAsASidecarOfTheNamespace) {
   Istiod istiod;
-  istiod.endpoints = kOursFirst;
+  istiod.say(kOursFirst);
   const auto seen =
       ask_istiod(istiod.address(), "shop", "outbound|80||web.shop.svc.cluster.local", milliseconds(3000));
   ASSERT_TRUE(seen.ok()) << seen.error().message;
   ASSERT_EQ(seen->size(), 4U);
   EXPECT_EQ((*seen)[1].weight, 300U);
-  EXPECT_EQ(istiod.id, "sidecar~192.0.2.1~ballast-probe.shop~shop.svc.cluster.local");
+  EXPECT_EQ(istiod.id(), "sidecar~192.0.2.1~ballast-probe.shop~shop.svc.cluster.local");
   EXPECT_FALSE(ask_istiod("127.0.0.1:1", "shop", "c", milliseconds(300)).ok());
 }
 
@@ -105,7 +53,7 @@ std::vector<Takes> verdicts(const std::string& istiod, int looks, Istiod* server
   {
     IstiodProbe probe(
         {.istiod = istiod, .timeout = milliseconds(300), .again = std::chrono::seconds(1), .refutations = 3},
-        sample, [&](Takes takes) {
+        sample, [&](const Json&, Takes takes) {
           const std::lock_guard lock(mutex);
           told.push_back(takes);
         });
@@ -119,9 +67,9 @@ std::vector<Takes> verdicts(const std::string& istiod, int looks, Istiod* server
 
 TEST(IstiodProbe, TellsWhatTakesAndNeedsThreeLooksToRefute) {
   Istiod istiod;
-  istiod.endpoints = kOursFirst;
+  istiod.say(kOursFirst);
   EXPECT_EQ(verdicts(istiod.address(), 1, &istiod), (std::vector<Takes>{Takes::kYes}));
-  istiod.endpoints = kOursLast;
+  istiod.say(kOursLast);
   istiod.asked = 0;
   EXPECT_TRUE(verdicts(istiod.address(), 2, &istiod).empty());
   istiod.asked = 0;

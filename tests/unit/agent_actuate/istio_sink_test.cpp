@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sink whole, with its threads, at a small API server and an istiod that says what the test wants.
+#include "agent/actuate/istio/istio_sink.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+
+#include "istiod.h"
+#include "scripted_server.h"
+#include "weights.h"
+
+namespace ballast::actuate {
+namespace {
+
+using guard::Outcome;
+using kube::answer;
+using kube::Asked;
+using kube::Json;
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+
+const spec::ServiceId kWeb{"shop", "web"};
+
+template <typename Condition>
+bool eventually(Condition condition) {
+  for (int i = 0; i < 3000 && !condition(); ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return condition();
+}
+
+class IstioSinkTest : public ::testing::Test {
+ protected:
+  IstioSinkTest() : server_([this](const Asked& asked) { return serve(asked); }) {
+    const auto service = [](const std::string& name, const std::string& mode) {
+      return Json{{"metadata",
+                   {{"namespace", "shop"},
+                    {"name", name},
+                    {"uid", "s-" + name},
+                    {"labels", {{"ballast.dev/mode", mode}}}}},
+                  {"spec",
+                   {{"clusterIP", "10.96.0.9"},
+                    {"ipFamilies", {"IPv4"}},
+                    {"selector", {{"app", name}}},
+                    {"ports", Json::array({{{"name", "http"}, {"port", 80}}})}}}};
+    };
+    lists_["services"] =
+        Json::array({service("web", "active"), service("looked-at", "shadow"), service("not-ours", "off")});
+    Json endpoints = Json::array();
+    for (const char* n : {"1", "2"}) {
+      endpoints.push_back(
+          {{"addresses", Json::array({std::string("10.0.0.") + n})},
+           {"conditions", {{"ready", true}}},
+           {"targetRef", {{"kind", "Pod"}, {"name", std::string("p") + n}, {"uid", std::string("u") + n}}}});
+    }
+    lists_["endpointslices"] = Json::array(
+        {{{"metadata",
+           {{"namespace", "shop"}, {"name", "web-1"}, {"labels", {{"kubernetes.io/service-name", "web"}}}}},
+          {"addressType", "IPv4"},
+          {"ports", Json::array({{{"name", "http"}, {"port", 8080}}})},
+          {"endpoints", endpoints}}});
+  }
+  ~IstioSinkTest() override {
+    over_ = true;
+    sink_.reset();
+  }
+  /// As the API server; watches say nothing, but for those of our own objects, which say what was written.
+  std::string serve(const Asked& asked) {
+    const std::string path = asked.target.substr(0, asked.target.find('?'));
+    const std::string last = path.substr(path.rfind('/') + 1);
+    if (asked.target.find("watch=1") != std::string::npos) {
+      std::string told;
+      for (int i = 0; !over_ && (i < 20 || last != "serviceentries"); ++i) {
+        std::this_thread::sleep_for(milliseconds(5));
+      }
+      const std::lock_guard lock(mutex_);
+      for (const auto& [key, object] : objects_) {
+        told += last == "serviceentries" && key.find("/serviceentries/") != std::string::npos
+                    ? Json{{"type", "MODIFIED"}, {"object", object}}.dump() + "\n"
+                    : "";
+      }
+      return over_ ? "" : kube::stream(told);
+    }
+    const std::lock_guard lock(mutex_);
+    const Json body = Json::parse(asked.body, nullptr, false);
+    if (asked.method == "POST") {
+      Json made = body;
+      made["metadata"]["uid"] = "o" + std::to_string(++version_);
+      made["metadata"]["resourceVersion"] = std::to_string(version_);
+      made["metadata"]["generation"] = 1;
+      objects_[path + "/" + kube::text_at(body, {"metadata", "name"})] = made;
+      return answer(201, made.dump());
+    }
+    const auto there = objects_.find(path);
+    if (there == objects_.end()) {
+      if (path.find("/pods/p") != std::string::npos) {
+        return answer(200, Json{{"metadata", {{"uid", "u" + last.substr(1)}}},
+                                {"spec", {{"serviceAccountName", "web"}}}}
+                               .dump());
+      }
+      const bool list = asked.method == "GET" && asked.target.find("limit=") != std::string::npos;
+      const Json items = lists_.contains(last) ? lists_.at(last) : Json::array();
+      return list ? answer(200, Json{{"metadata", {{"resourceVersion", "1"}}}, {"items", items}}.dump())
+                  : answer(404, "{}");
+    }
+    if (asked.method == "DELETE") {
+      objects_.erase(there);
+      return answer(200, "{}");
+    }
+    if (asked.method == "PUT") {
+      there->second = body;
+    } else if (asked.method == "PATCH") {
+      there->second.merge_patch(body);
+      there->second["metadata"]["generation"] = there->second["metadata"]["generation"].get<int>() + 1;
+    }
+    if (asked.method != "GET") {
+      there->second["metadata"]["resourceVersion"] = std::to_string(++version_);
+    }
+    return answer(200, there->second.dump());
+  }
+  void start(bool active = true) {
+    IstioOptions options;
+    options.api.server = server_.url();
+    options.api.retry_budget = milliseconds(50);
+    options.lease.holder = "me";
+    options.active = active;
+    options.settle = milliseconds(20);
+    options.apart = milliseconds(20);
+    options.small_apart = milliseconds(20);
+    options.quiet = milliseconds(5);
+    options.istiod = istiod_.address();
+    options.look_pause = milliseconds(20);
+    auto sink = IstioSink::create(options);
+    ASSERT_TRUE(sink.ok()) << sink.error().message;
+    sink_ = std::move(*sink);
+  }
+  void publish(double first) {
+    ASSERT_TRUE(
+        sink_
+            ->publish(weigher_.weights("web", {{"p1", "10.0.0.1", 8080, first}, {"p2", "10.0.0.2", 8080, 1}}))
+            .ok());
+  }
+  /// Ours of this kind, as istiod tells of its endpoints; empty when it is not there.
+  std::vector<istio::ProbedEndpoint> written(const std::string& plural = "serviceentries") {
+    const std::lock_guard lock(mutex_);
+    std::vector<istio::ProbedEndpoint> out;
+    const auto found =
+        objects_.find("/apis/networking.istio.io/v1/namespaces/shop/" + plural + "/web-ballast");
+    if (found != objects_.end()) {
+      for (const Json& one : kube::at(found->second, {"spec", "endpoints"})) {
+        out.push_back({kube::text_at(one, {"address"}), 8080, one.at("weight").get<std::uint32_t>()});
+      }
+    }
+    return out;
+  }
+  bool has_route() {
+    const std::lock_guard lock(mutex_);
+    return objects_.contains("/apis/networking.istio.io/v1/namespaces/shop/virtualservices/web-ballast");
+  }
+  Outcome outcome() { return sink_->answer(kWeb).outcome; }
+
+  std::mutex mutex_;
+  std::map<std::string, Json> lists_;
+  std::map<std::string, Json> objects_;
+  int version_ = 1;
+  std::atomic<bool> over_{false};
+  kube::ScriptedServer server_;
+  istio::Istiod istiod_;
+  Weigher weigher_;
+  std::unique_ptr<IstioSink> sink_;
+};
+
+constexpr const char* kLease = "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/ballast-leader";
+
+TEST_F(IstioSinkTest, AnOperatorsWordIsTheServicesLabelAndWhatWasReleased) {
+  start();
+  EXPECT_TRUE(eventually([&] { return sink_->word(kWeb).mode == guard::Mode::kActive; }));
+  EXPECT_EQ(sink_->word(kWeb).why, "label ballast.dev/mode=active");
+  EXPECT_FALSE(sink_->word(kWeb).released);
+  EXPECT_EQ(sink_->word({"shop", "looked-at"}).mode, guard::Mode::kShadow);
+  EXPECT_EQ(sink_->word({"shop", "not-ours"}).mode, guard::Mode::kOff);
+  EXPECT_EQ(sink_->word({"shop", "unheard-of"}).mode, guard::Mode::kOff);
+  EXPECT_EQ(sink_->word({"shop", "unheard-of"}).why, "no label ballast.dev/mode");
+  EXPECT_TRUE(eventually([&] { return sink_->leading(); }));
+  {
+    const std::lock_guard lock(mutex_);
+    objects_.at(kLease)["metadata"]["annotations"] = {{"ballast.dev/released", "shop/web"}};
+  }
+  EXPECT_TRUE(eventually([&] { return sink_->word(kWeb).released; }));
+  EXPECT_EQ(sink_->word(kWeb).why, "ballastctl release");
+  EXPECT_FALSE(sink_->word({"shop", "looked-at"}).released);
+}
+
+TEST_F(IstioSinkTest, TheLeaderIsWhoHoldsTheLease) {
+  {
+    const std::lock_guard lock(mutex_);
+    objects_[kLease] = {
+        {"metadata", {{"name", "ballast-leader"}, {"resourceVersion", "1"}}},
+        {"spec", {{"holderIdentity", "another"}, {"leaseDurationSeconds", 3600}, {"renewTime", "t"}}}};
+  }
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return sink_->leader() == "another"; }));
+  EXPECT_FALSE(sink_->in_charge());
+  EXPECT_EQ(outcome(), Outcome::kNotLeader);
+  EXPECT_EQ(sink_->answer(kWeb).detail, "another leads");
+  {
+    const std::lock_guard lock(mutex_);
+    objects_[kLease]["spec"]["holderIdentity"] = "";
+  }
+  EXPECT_TRUE(eventually([&] { return sink_->leader() == "me" && sink_->in_charge(); }));
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten || outcome() == Outcome::kHeldBack; }));
+}
+
+TEST_F(IstioSinkTest, WeightsAreAcknowledgedWhenIstiodWasSeenToGiveThem) {
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten; }));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(outcome(), Outcome::kWritten) << "istiod tells of nobody yet";
+  istiod_.say(written());
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kAcknowledged; }));
+  EXPECT_EQ(sink_->answer(kWeb).detail, "istiod gives it to proxies");
+  publish(1);
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten; }));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(outcome(), Outcome::kWritten) << "those that it gives are of before";
+  istiod_.say(written());
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kAcknowledged; }));
+}
+
+/// An istiod that puts the Service's own endpoints first: all goes by route, and nothing was out of order.
+TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
+  istiod_.say({{"10.0.0.1", 8080, 1}, {"10.0.0.2", 8080, 1}});
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return has_route(); }));
+  const std::lock_guard lock(mutex_);
+  const Json& entry = objects_.at("/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  EXPECT_EQ(entry.at("spec").at("hosts"), Json::array({"web.shop.ballast.internal"}))
+      << "the entry of its own host has gone";
+  EXPECT_GE(istiod_.asked, 20) << "not at the first word";
+}
+
+TEST_F(IstioSinkTest, WhoseModeWritesNothingSaysSo) {
+  start(false);
+  publish(3);
+  EXPECT_EQ(outcome(), Outcome::kHeldBack);
+  EXPECT_THAT(sink_->answer(kWeb).detail, HasSubstr("writes nothing"));
+  EXPECT_FALSE(sink_->in_charge());
+}
+
+}  // namespace
+}  // namespace ballast::actuate
