@@ -240,6 +240,38 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
               needed);
 }
 
+/// Membership fails open: a pod that leaves is gone from Envoy, whatever the writer may not do any more.
+TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
+  start_web(2);
+  token_ = plane()->account_token("ballast");
+  const std::string leaving = node_->pods()[0];
+  const Json rules = plane()->must("GET", kWriterRoles).at("rules");
+  for (const char* verb : {"patch", "create", "delete", "get"}) {
+    SCOPED_TRACE(verb);
+    const Right right{"networking.istio.io", "serviceentries", verb, "", false};
+    actuate::IstioOptions options{.api = api()};
+    options.lease.holder = verb;
+    options.active = true;
+    options.istiod.clear();
+    auto sink = actuate::IstioSink::create(std::move(options));
+    ASSERT_TRUE(sink.ok());
+    ASSERT_TRUE((*sink)->publish(weights({3, 1})).ok());
+    ASSERT_TRUE(eventually([&] { return weighted() && proxy_->weights(kWeb).size() == 2; }));
+    plane()->must("PATCH", kWriterRoles, {{"rules", without(rules, right)}}, kube::kMergePatch);
+    EXPECT_TRUE(eventually([&] { return !allowed(right); }));
+    node_->set_ready(leaving, false);
+    EXPECT_TRUE(eventually([&] { return !proxy_->weights(kWeb).contains(node_->address(leaving)); }))
+        << (*sink)->trouble();
+    EXPECT_FALSE(proxy_->weights(kWeb).empty());
+    plane()->must("PATCH", kWriterRoles, {{"rules", rules}}, kube::kMergePatch);
+    EXPECT_TRUE(eventually([&] { return allowed(right); }));
+    (*sink)->flush();
+    EXPECT_EQ(entry_status(), 404) << (*sink)->trouble();
+    node_->set_ready(leaving, true);
+    EXPECT_TRUE(eventually([&] { return plain() && proxy_->weights(kWeb).size() == 2; }));
+  }
+}
+
 /// Whatever its rights say: the policy of the manifests, by the account's own token.
 TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   token_ = plane()->account_token("ballast");

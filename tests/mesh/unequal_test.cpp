@@ -136,6 +136,9 @@ class UnequalTest : public WholeTest {
 TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
   const double measured_s = asked("BALLAST_MESH_SECONDS", 6);
   const int pairs = asked("BALLAST_MESH_PAIRS", 1);
+  if (const auto why = too_busy()) {
+    GTEST_SKIP() << "*** SKIPPED, " << *why;
+  }
   node_->add_service("web", "active");
   for (const double cpus : kQuotas) {
     node_->add_pod("web", {.cpus = cpus});
@@ -143,6 +146,7 @@ TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   std::vector<double> ratios;
   std::uint64_t failed = 0;
+  std::uint64_t plain_failed = 0;
   for (int pair = 0; pair < pairs; ++pair) {
     Arm arms[2];
     for (int i = 0; i < 2; ++i) {
@@ -157,6 +161,11 @@ TEST_F(UnequalTest, AgainstPlainIstioInInterleavedArms) {
         weighted.failed, weighted.requests);
     ratios.push_back(weighted.p99_ms / plain.p99_ms);
     failed += weighted.failed;
+    plain_failed += plain.failed;
+  }
+  if (plain_failed > 0) {
+    GTEST_SKIP() << "*** SKIPPED, the machine is too busy to compare on: plain Istio lost " << plain_failed
+                 << " requests, at 70 % of what its pods can carry";
   }
   std::printf(
       "unequal pods through istiod at %.0f %% load: p99 of Ballast over plain Istio, median of %d pairs "
