@@ -88,6 +88,10 @@ constexpr auto kMetrics = std::to_array<Metric>({
     {"ballast_acknowledgement_delay_seconds", Metric::Type::kGauge, "",
      "From a publication to a proxy's acknowledgement, median of late."},
     {"ballast_trouble", Metric::Type::kGauge, "of", "1: it cannot do its work now."},
+    {"ballast_samples_disbelieved_total", Metric::Type::kCounter, "why",
+     "Samples of a cgroup that cannot be (cpu: more than the machine has; answers: to requests that never "
+     "came; "
+     "in_flight: below zero) and were not believed."},
     {"ballast_spans_exported_total", Metric::Type::kCounter, "", "Spans that a collector took."},
     {"ballast_spans_dropped_total", Metric::Type::kCounter, "", "Spans that found no room or were refused."},
     {"ballast_spans_lost_total", Metric::Type::kCounter, "", "Spans overwritten in the kernel."},
@@ -375,6 +379,10 @@ void Metrics::collect_agent(std::vector<MetricFamily>& families) const {
   Family troubles(families, "ballast_trouble");
   for (const auto& [of, fails] : loop_.troubles) {
     troubles.add({of}, fails ? 1 : 0);
+  }
+  Family disbelieved(families, "ballast_samples_disbelieved_total");
+  for (const auto& [why, samples] : loop_.disbelieved) {
+    disbelieved.add({why}, static_cast<double>(samples));
   }
   if (spans_) {
     one("ballast_spans_exported_total", spans_->exported);

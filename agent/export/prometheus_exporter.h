@@ -23,7 +23,8 @@ struct LoopMetrics {
   std::uint64_t policy_version = 0;
   std::size_t subscribers = 0;
   double acknowledgement_delay_s = 0;
-  std::map<std::string, bool> troubles;  ///< by what leads out of us: does it fail now?
+  std::map<std::string, bool> troubles;              ///< by what leads out of us: does it fail now?
+  std::map<std::string, std::uint64_t> disbelieved;  ///< samples that cannot be, by what is wrong with them
 };
 
 struct ExporterOptions {

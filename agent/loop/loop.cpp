@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/loop.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <utility>
 
@@ -73,6 +75,7 @@ void Loop::tick(const sample::Sample& sample) {
     service.churn = churn_of(service.log_weights, decision.weights);
     hand_over(decision);
   }
+  doubt(sample.taken);
   complain("identity", trouble_of(doors_.identity->trouble()));
   complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
   write_state(pods, decisions, now);
@@ -87,7 +90,11 @@ void Loop::tick(const sample::Sample& sample) {
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
                              .troubles = {{"identity", !doors_.identity->trouble().empty()},
-                                          {"sink", !doors_.sink->trouble().empty()}}});
+                                          {"sink", !doors_.sink->trouble().empty()},
+                                          {"telemetry", !disbelieved_.empty()}},
+                             .disbelieved = {{"cpu", observer_.disbelief().cpu},
+                                             {"answers", observer_.disbelief().answers},
+                                             {"in_flight", observer_.disbelief().in_flight}}});
   }
 }
 
@@ -98,7 +105,7 @@ void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost
 }
 
 void Loop::take_parameters() {
-  if (doors_.learner == nullptr) {
+  if (doors_.learner == nullptr || !policy_.learns()) {
     return;
   }
   const auto bytes = doors_.learner->take_parameters();
@@ -183,9 +190,25 @@ void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector
   complain("writing the heartbeat", doors_.state->heartbeat(state));
 }
 
+void Loop::doubt(MonotonicNs now) {
+  constexpr MonotonicNs kToldNs = 60'000'000'000;
+  const observe::Disbelief& seen = observer_.disbelief();
+  if (!seen.last.empty()) {
+    disbelieved_ = fmt::format("telemetry not believed: {} ({} samples so far)", seen.last,
+                               seen.cpu + seen.answers + seen.in_flight);
+    disbelieved_at_ = now;
+  } else if (now > disbelieved_at_ + kToldNs) {
+    disbelieved_.clear();
+  }
+}
+
 std::string Loop::trouble() const {
-  const std::string of_sink = doors_.sink->trouble();
-  return of_sink.empty() ? doors_.identity->trouble() : of_sink;
+  for (const std::string& one : {doors_.sink->trouble(), doors_.identity->trouble()}) {
+    if (!one.empty()) {
+      return one;
+    }
+  }
+  return disbelieved_;
 }
 
 void Loop::release() {

@@ -82,6 +82,8 @@ class Loop {
   void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
                    const spec::LoopTiming& now);
+  /// Keeps what of the telemetry was not believed, for a minute after the last time.
+  void doubt(MonotonicNs now);
   std::string trouble() const;
   void complain(const std::string& what, const Status& status);
 
@@ -90,6 +92,8 @@ class Loop {
   LoopDoors doors_;
   Handover handover_;
   observe::Observer observer_;
+  std::string disbelieved_;
+  MonotonicNs disbelieved_at_ = 0;
   turn::Turn turn_;
   decide::RolloutRecorder recorder_;
   std::map<spec::ServiceId, Service> services_;

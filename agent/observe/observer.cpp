@@ -59,6 +59,14 @@ double between(double value, double low, double high) {
   return std::clamp((value - low) / (high - low), 0.0, 1.0);
 }
 
+// CPU time is charged when a task leaves its CPU, so that a tick may show what ran for seconds before it.
+constexpr double kCpuAtOnceS = 5;
+constexpr double kCpuSlack = 1.05;
+// Answers of one tick beyond twice its requests and those that were in flight: no reading of counters one
+// after the other explains it.
+constexpr double kAnswersPerRequest = 2;
+constexpr double kAnswersSlack = 16;
+
 double went_well(const TickCounts& counts) {
   const std::uint64_t failed = counts.errors - std::min(counts.unanswered, counts.errors);
   return static_cast<double>(counts.responses - std::min(failed, counts.responses));
@@ -115,7 +123,8 @@ struct Observer::ServiceDemand {
 struct Observer::Endpoint {
   explicit Endpoint(std::uint64_t window_ns) : window(window_ns) {}
 
-  void update(const SamplesById& by_id, const sample::Sample& sample, const ObserverOptions& options);
+  void update(const SamplesById& by_id, const sample::Sample& sample, const ObserverOptions& options,
+              Disbelief& disbelief);
   void finish(const ServiceDemand& demand, const ObserverOptions& options);
 
   spec::EndpointTelemetry telemetry;
@@ -127,25 +136,47 @@ struct Observer::Endpoint {
   bool present = false;  // a cgroup of it exists on this node
 
  private:
-  PodTick read_pod(const SamplesById& by_id);
-  ContainerTick read(Container& container, const SamplesById& by_id);
+  PodTick read_pod(const SamplesById& by_id, Disbelief& disbelief);
+  ContainerTick read(Container& container, const SamplesById& by_id, Disbelief& disbelief);
+  bool possible(const sample::CgroupSample& sample, Disbelief& disbelief) const;
   bool serving(const Container& container) const;
   void measure(const TickCounts& tick, const ObserverOptions& options);
   void judge(const TickCounts& tick, const ObserverOptions& options);
   double relative_success(const ServiceDemand& demand, const ObserverOptions& options) const;
 
   TickPrint last_tick_;
-  double peak_ready_ = 0;  // CPUs that it used or wanted in one tick, the most of the last minutes
+  double cpu_left_ns_ = -1;  // of what the machine can have given to the pod; negative: not asked yet
+  double peak_ready_ = 0;    // CPUs that it used or wanted in one tick, the most of the last minutes
 };
 
-ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& by_id) {
+bool Observer::Endpoint::possible(const sample::CgroupSample& s, Disbelief& disbelief) const {
+  const auto no = [&](std::uint64_t& counter, const char* what) {
+    ++counter;
+    disbelief.last = telemetry.id.service.ns + "/" + telemetry.id.pod + ": " + what;
+    return false;
+  };
+  if (static_cast<double>(s.on_cpu_ns) > cpu_left_ns_) {
+    return no(disbelief.cpu, "more CPU time than the machine has");
+  }
+  if (static_cast<double>(s.responses) >
+      kAnswersPerRequest * static_cast<double>(s.requests) + telemetry.in_flight + kAnswersSlack) {
+    return no(disbelief.answers, "answers to requests that never came");
+  }
+  if (s.in_flight < 0) {
+    no(disbelief.in_flight, "fewer than no requests in flight");
+  }
+  return true;
+}
+
+ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& by_id, Disbelief& disbelief) {
   ContainerTick tick;
   for (const auto id : container.cgroups) {
     const sample::CgroupSample* found = find(by_id, id);
-    if (found == nullptr) {
+    if (found == nullptr || !possible(*found, disbelief)) {
       continue;
     }
     const sample::CgroupSample& s = *found;
+    cpu_left_ns_ -= static_cast<double>(s.on_cpu_ns);
     tick.sampled = true;
     tick.first_byte.push_back(&s.first_byte);
     tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s),
@@ -172,7 +203,7 @@ bool Observer::Endpoint::serving(const Container& container) const {
   return container.declared && !container.sidecar;
 }
 
-PodTick Observer::Endpoint::read_pod(const SamplesById& by_id) {
+PodTick Observer::Endpoint::read_pod(const SamplesById& by_id, Disbelief& disbelief) {
   const auto count_served = [this] {
     return std::count_if(containers.begin(), containers.end(), [](const auto& c) { return c.served; });
   };
@@ -180,7 +211,7 @@ PodTick Observer::Endpoint::read_pod(const SamplesById& by_id) {
   std::vector<ContainerTick> ticks;
   ticks.reserve(containers.size());
   for (auto& container : containers) {
-    ticks.push_back(read(container, by_id));
+    ticks.push_back(read(container, by_id, disbelief));
   }
   if (count_served() != served_before && containers.size() > 1) {
     window.clear();  // what was added up until now was another set of containers
@@ -204,12 +235,15 @@ PodTick Observer::Endpoint::read_pod(const SamplesById& by_id) {
 }
 
 void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& sample,
-                                const ObserverOptions& options) {
+                                const ObserverOptions& options, Disbelief& disbelief) {
   if (!present) {
     window.clear();
     return;
   }
-  PodTick tick = read_pod(by_id);
+  const double more = kCpuSlack * options.machine_cores * static_cast<double>(sample.interval_ns);
+  const double most = more + options.machine_cores * kCpuAtOnceS * kNanosecondsPerSecond;
+  cpu_left_ns_ = cpu_left_ns_ < 0 ? most : std::min(most, cpu_left_ns_ + more);
+  PodTick tick = read_pod(by_id, disbelief);
   if (!tick.sampled || sample.interval_ns == 0) {
     return;
   }
@@ -412,8 +446,9 @@ const std::vector<spec::EndpointTelemetry>& Observer::endpoints(const sample::Sa
     by_id_.push_back(&cgroup);
   }
   std::sort(by_id_.begin(), by_id_.end(), [](const auto* a, const auto* b) { return a->id < b->id; });
+  disbelief_.last.clear();
   for (auto& [id, endpoint] : endpoints_) {
-    endpoint->update(by_id_, sample, options_);
+    endpoint->update(by_id_, sample, options_, disbelief_);
   }
   pool_demand();
   telemetry_.resize(endpoints_.size());  // assigned in place: the strings keep their memory

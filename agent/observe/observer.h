@@ -41,6 +41,14 @@ struct ObserverOptions {
   }
 };
 
+/// Samples of a cgroup's tick that cannot be, and were not believed.
+struct Disbelief {
+  std::uint64_t cpu = 0;        ///< more CPU time than the machine has; the whole tick is left out
+  std::uint64_t answers = 0;    ///< answers to requests that never came; so is it
+  std::uint64_t in_flight = 0;  ///< fewer than no requests in flight; counts as none
+  std::string last;             ///< of the newest tick, for people; empty: all of it could be
+};
+
 /// Joins what the kernel measured by cgroup with who the cgroups are, and keeps the longer window
 /// of every endpoint on this node.
 ///
@@ -77,6 +85,7 @@ class Observer {
   /// telemetry with the `taken` that it had. A new cgroup id starts the window anew.
   const std::vector<spec::EndpointTelemetry>& endpoints(const sample::Sample& sample,
                                                         const std::vector<identity::Pod>& pods);
+  const Disbelief& disbelief() const { return disbelief_; }
 
  private:
   struct Endpoint;
@@ -90,6 +99,7 @@ class Observer {
   std::map<spec::ServiceId, ServiceDemand> demand_;
   std::vector<const sample::CgroupSample*> by_id_;  ///< this sample's, ordered by id
   std::vector<spec::EndpointTelemetry> telemetry_;
+  Disbelief disbelief_;
 };
 
 }  // namespace ballast::observe

@@ -27,13 +27,17 @@ struct Load {
   std::uint64_t unanswered = 0;  ///< of the requests: closed or reset instead of answered
   std::uint64_t unknown = 0;     ///< of the answers: status not seen
   bool swallows = false;         ///< requests come in, nothing is done and nothing goes out
+  std::uint64_t unasked = 0;     ///< answers beside those to requests
+  std::int64_t in_flight = 0;
 };
 
 inline sample::CgroupSample cgroup_sample(const Load& load) {
   sample::CgroupSample s;
   s.id = load.id;
   s.requests = s.responses = load.requests;
+  s.responses += load.unasked;
   s.responses -= load.unanswered;
+  s.in_flight = load.in_flight;
   s.unanswered = load.unanswered;
   s.unknown = load.unknown;
   s.errors = load.errors + load.unanswered;
@@ -76,6 +80,8 @@ class FakeNode {
     }
     return once();
   }
+
+  const Disbelief& disbelief() const { return observer_.disbelief(); }
 
   std::vector<identity::Pod> pods;
   std::vector<Load> loads;  ///< parallel to pods

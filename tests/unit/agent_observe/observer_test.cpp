@@ -247,6 +247,54 @@ TEST(Observer, RepeatedSampleUnderAFreshTimeIsNotFresh) {
   EXPECT_EQ(node.tick(8)[0].taken, node.now) << "an idle pod is no stuck source";
 }
 
+TEST(Observer, MoreCpuThanTheMachineHasIsNotBelieved) {
+  auto node = four_pods();
+  node.tick(40);
+  const auto before = node.tick()[0];
+  EXPECT_EQ(node.disbelief().last, "");
+  node.loads[0].cpu_ns_per_request = 1'000 * kMillisecond;  // 15 s in a tick of .25 s on two CPUs
+  const auto after = node.tick(4)[0];
+  EXPECT_EQ(node.disbelief().cpu, 4U);
+  EXPECT_EQ(node.disbelief().last, "shop/web-0: more CPU time than the machine has");
+  EXPECT_EQ(after.taken, before.taken) << "it ages";
+  EXPECT_EQ(after.capacity_qps, before.capacity_qps);
+  node.loads[0].cpu_ns_per_request = 2 * kMillisecond;
+  EXPECT_EQ(node.tick()[0].taken, node.now);
+  EXPECT_EQ(node.disbelief().last, "") << "the counters stay, the word goes";
+  EXPECT_EQ(node.disbelief().cpu, 4U);
+}
+
+// Three CPUs of two, tick by tick: what a task brings that ran for long before it left its CPU is spent.
+TEST(Observer, ALittleMoreThanTheMachineHasIsFoundOut) {
+  auto node = four_pods();
+  node.loads[0].cpu_ns_per_request = 50 * kMillisecond;
+  node.tick(4);
+  EXPECT_EQ(node.disbelief().cpu, 0U) << "at once it can be";
+  node.tick(100);
+  EXPECT_GT(node.disbelief().cpu, 10U);
+}
+
+TEST(Observer, AnswersWithoutRequestsAreNotBelieved) {
+  auto node = four_pods();
+  node.tick(40);
+  const auto before = node.tick()[1];
+  node.loads[1].unasked = 500;
+  const auto after = node.tick(2)[1];
+  EXPECT_EQ(node.disbelief().answers, 2U);
+  EXPECT_EQ(node.disbelief().last, "shop/web-1: answers to requests that never came");
+  EXPECT_EQ(after.taken, before.taken);
+  EXPECT_EQ(after.capacity_qps, before.capacity_qps);
+}
+
+TEST(Observer, FewerThanNoneInFlightCountsAsNone) {
+  auto node = four_pods();
+  node.loads[2].in_flight = -3;
+  const auto& e = node.tick(2);
+  EXPECT_EQ(e[2].in_flight, 0);
+  EXPECT_EQ(e[2].taken, node.now) << "the rest of it is believed";
+  EXPECT_EQ(node.disbelief().in_flight, 2U);
+}
+
 TEST(Observer, FailingFastIsNotStrength) {
   auto node = four_pods();
   node.tick(20);
