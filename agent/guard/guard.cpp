@@ -108,6 +108,7 @@ struct Guard::State {
 
   std::optional<Target> forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
+  static bool excused(const ServiceView& view, const Service& service);
   static Target wanted(const ServiceView& view, const GuardOptions& o);
   static bool bound_step(const ServiceView& view, const Service& service, Target& target,
                          const GuardOptions& o);
@@ -116,6 +117,22 @@ struct Guard::State {
   GuardOptions options;
   std::map<spec::ServiceId, Service> services;
 };
+
+/// The weights in force cannot be what makes the service slow: the slowest endpoint above its fair share is
+/// no slower than the slowest below it.
+bool Guard::State::excused(const ServiceView& view, const Service& service) {
+  double above = 0;
+  double below = 0;
+  for (const EndpointView& e : view.endpoints) {
+    const auto in_force = service.weights.find(key_of(e));
+    if (in_force == service.weights.end() || !std::isfinite(e.p99_ns)) {
+      continue;
+    }
+    double& slowest = in_force->second > GuardedWeights::kWeightScale ? above : below;
+    slowest = std::max(slowest, e.p99_ns);
+  }
+  return above > 0 && above <= below;
+}
 
 /// What the policy wants, made safe: garbage, staleness, blend, floor and cap.
 Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
@@ -162,6 +179,9 @@ std::optional<Target> Guard::State::forbidden(const ServiceView& view, const Tri
   }
   if (tripped) {
     return neutral_target(n, kTripped, true, trip.why());
+  }
+  if (trip.measuring()) {
+    return neutral_target(n, kNeutral, true, trip.why());
   }
   if (o.blend <= 0) {
     return neutral_target(n, kBlend, true, "neutral: blend is 0");
@@ -250,7 +270,8 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .windows = o.trip_windows,
                                             .window_s = o.window_s,
                                             .hold_s = kTripHoldS,
-                                            .max_hold_s = kTripMaxHoldS});
+                                            .max_hold_s = kTripMaxHoldS},
+                                           State::excused(view, service));
   Target target = State::wanted(view, o);
   const std::vector<double> guarded = target.weights;
   if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {

@@ -108,6 +108,7 @@ struct EndpointView {
   double age_s = 0;    ///< of its telemetry
   double share = 0;    ///< wanted share of the service's traffic; the shares sum to 1
   double offset = 0;   ///< the policy's part of the share's logarithm
+  double p99_ns = 0;   ///< of its requests in the longer window; 0: not known
 };
 
 struct ServiceView {

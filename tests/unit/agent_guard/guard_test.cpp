@@ -290,6 +290,42 @@ TEST(Guard, HarmTripsAndComesBackAfterTheHold) {
   EXPECT_FALSE(bench.apply(v, 4 * 32).neutral()) << "30 s later it is tried again";
 }
 
+// A neutral past of 1.5, 6 or 9 s, then p99 of 5 s and 90 % errors at weights 3700:100:100:100.
+TEST(Guard, HarmAfterAShortNeutralPastTripsWithinTwentySeconds) {
+  for (const double neutral_s : {1.5, 6.0, 9.0}) {
+    Bench bench;
+    auto v = view({37, 1, 1, 1});
+    v.neutral = true;
+    v.p99_ns = 2e7;
+    bench.apply(v, static_cast<int>(4 * neutral_s));
+    v.neutral = false;
+    ASSERT_FALSE(bench.apply(v).neutral()) << "weights are not kept waiting";
+    v.p99_ns = 5e9;
+    v.error_rate = 0.9;
+    const GuardedWeights g = bench.apply(v, 4 * 20);
+    EXPECT_TRUE(reasons(g) & kTripped) << neutral_s << ": " << g.why();
+    EXPECT_EQ(weights(g), (Weights{1000, 1000, 1000, 1000}));
+  }
+}
+
+// Slow since it is weighted: equal weights are asked where the heavy endpoint is the slow one.
+TEST(Guard, AsksEqualWeightsWhereTheHeavyOnesAreSlow) {
+  for (const bool heavy_slow : {true, false}) {
+    Bench bench;
+    auto v = view({3, 1});
+    v.neutral = true;
+    v.p99_ns = 2e7;
+    bench.apply(v, 6);
+    v.neutral = false;
+    v.p99_ns = 3e8;
+    v.endpoints[heavy_slow ? 0 : 1].p99_ns = 3e8;
+    v.endpoints[heavy_slow ? 1 : 0].p99_ns = 2e7;
+    const GuardedWeights g = bench.apply(v, 4 * 22);
+    EXPECT_EQ(g.neutral(), heavy_slow) << g.why();
+    EXPECT_FALSE(reasons(g) & kTripped);
+  }
+}
+
 TEST(Guard, ServicesAreApart) {
   Bench bench;
   bench.apply(view({3, 1}), 5);

@@ -2,6 +2,7 @@
 // Slowness, churn, faults, telemetry and the controllers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -300,6 +301,68 @@ TEST(Agent, ADeadControllerLeavesItsLastWeights) {
   scenario.telemetry.dead_from_s = -1;
   const Metrics alive = Simulation(scenario, **find_technique("prior"), 1).run();
   EXPECT_LT(dead.weight_changes_per_min, 0.6 * alive.weight_changes_per_min);
+}
+
+/// Weights that cannot matter, always: equal servers a twentieth apart. Counts the stays at equal weights
+/// that the guard imposed, and how long they were.
+class Harmless final : public Controller {
+ public:
+  struct Seen {
+    std::size_t trips = 0;
+    double neutral_s = 0;
+  };
+  Harmless(const LoopOptions& loop, std::size_t subscribers, Seen& seen)
+      : loop_(loop, subscribers), seen_(&seen) {}
+
+  std::optional<std::vector<double>> tick(double now_s, const std::vector<std::uint32_t>& servers,
+                                          const std::vector<ServerTelemetry>& telemetry) override {
+    const auto observation = loop_.observe(now_s, servers, telemetry);
+    if (!observation) {
+      return std::nullopt;
+    }
+    decide::ServiceProposal proposal{
+        .service = observation->aggregate.service, .neutral = now_s < 2, .why = "", .endpoints = {}};
+    for (std::size_t i = 0; i < observation->endpoints.size(); ++i) {
+      proposal.endpoints.push_back(
+          {.id = observation->endpoints[i].telemetry.id, .log_prior = i % 2 == 0 ? 0.05 : -0.05});
+    }
+    const auto weights = loop_.act(proposal, servers);
+    if (weights) {
+      const bool equal = *std::min_element(weights->begin(), weights->end()) ==
+                         *std::max_element(weights->begin(), weights->end());
+      if (equal && !equal_) {
+        since_ = now_s;
+      } else if (!equal && equal_ && since_ > 2) {
+        seen_->neutral_s += now_s - since_;
+        seen_->trips +=
+            now_s - since_ > 20 ? 1 : 0;  // a block of comparison ends after 15 s, a trip after 30
+      }
+      equal_ = equal;
+    }
+    return weights;
+  }
+
+ private:
+  AgentLoop loop_;
+  Seen* seen_;
+  bool equal_ = true;
+  double since_ = 0;
+};
+
+// False trips, and what watching costs: less than one in ten hours (five here, none).
+TEST(Controller, TheTripLeavesHarmlessWeightsAlone) {
+  auto scenario = steady(4, 0.6);
+  scenario.clients = 2;
+  scenario.service.mean_s = 0.05;
+  scenario.duration_s = 5 * 3600;
+  Harmless::Seen seen;
+  Technique technique = steered_technique();
+  technique.make_controller = [&](const Scenario& s, const LoopOptions& loop) {
+    return std::make_unique<Harmless>(loop, s.clients, seen);
+  };
+  Simulation(scenario, technique, 1, LoopOptions{}).run();
+  EXPECT_EQ(seen.trips, 0U);
+  EXPECT_LT(seen.neutral_s, 0.02 * scenario.duration_s);
 }
 
 }  // namespace
