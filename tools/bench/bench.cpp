@@ -254,6 +254,7 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
   figures->add_option("--steps", options.steps, "of a learner (none: 20000, quick 4000)");
   figures->add_flag_callback(
       "--without-learning", [&options] { options.learners.clear(); }, "figure 4 and the matrix alone");
+  figures->add_option("--live", options.live, "folder of tools/jmeter/run: figure 4 live on the same page");
   figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
 }
 

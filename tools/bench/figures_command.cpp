@@ -314,6 +314,13 @@ Status run_figures(FiguresOptions given) {
     return options.error();
   }
   Figures figures;
+  if (!options->live.empty()) {
+    auto live = read_live(options->live);
+    if (!live) {
+      return live.error();
+    }
+    figures.live = std::move(*live);
+  }
   figures.how = fmt::format(
       "Simulated open-loop traffic, {} seeds, paired: every technique gets the same arrivals, sizes and "
       "slowness. "

@@ -19,6 +19,7 @@ struct FiguresOptions {
   std::string seeds;        ///< A..B; empty: 1..10, quick 1..3
   std::uint64_t steps = 0;  ///< of a learner; 0: 200,000, quick 4,000
   std::vector<std::string> learners = {"q", "dqn", "pg", "a2c", "ppo", "a3c"};
+  std::filesystem::path live;     ///< reports of tools/jmeter/run; empty: no figure 4 live
   std::filesystem::path program;  ///< that trains (`PROGRAM train`); empty: no figure 3
 };
 

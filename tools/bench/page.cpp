@@ -289,8 +289,8 @@ std::string page_head(const std::string& title) {
 
 std::string page(const Figures& f) {
   return page_head("Ballast: figures") + "<h1>Ballast: learning beside balancing</h1>\n<p class='note'>" +
-         escaped(f.how) + "</p>\n" + throughput(f) + learning(f) + targets(f.matrix) + heat(f.matrix) +
-         beside_the_paper(f) + "</body></html>\n";
+         escaped(f.how) + "</p>\n" + throughput(f) + html(f.live) + learning(f) + targets(f.matrix) +
+         heat(f.matrix) + beside_the_paper(f) + "</body></html>\n";
 }
 
 std::string learning_csv(const std::vector<LearningCurve>& curves) {

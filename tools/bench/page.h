@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tools/bench/cells.h"
+#include "tools/bench/live_figure.h"
 #include "tools/bench/matrix.h"
 #include "tools/bench/statistics.h"
 
@@ -35,6 +36,7 @@ struct Figures {
   std::vector<LearningCurve> learning;
   std::string learning_note;  ///< why there are none, or how they were made
   std::vector<ThroughputCurve> throughput;
+  std::vector<LiveFigure> live;  ///< beside the simulated ones; empty: none were given
   Matrix matrix;
   std::string how;  ///< seeds, sizes, command: what a reader needs to make it again
 };
