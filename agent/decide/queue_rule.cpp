@@ -21,9 +21,9 @@ constexpr double kSlowLoopDelayS = 0.3;
 constexpr double kLastingS = 90;
 constexpr double kLastingTicks = 80;  ///< or so many ticks, if that is longer
 constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
-constexpr double kMostError = 0.7;  ///< that the slow part takes in: an episode is the fast part's
-constexpr double kRunningS = 10;    ///< a pod that comes to a service this old is new
-constexpr double kColdS = 3;        ///< until which its own measurements have taken over
+constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
+constexpr double kRunningS = 10;      ///< a pod that comes to a service this old is new
+constexpr double kColdS = 3;          ///< until which its own measurements have taken over
 constexpr double kLearnColdS = 4;
 constexpr double kColdRate = 0.5;
 constexpr double kLeastColdLog = -1.5;
@@ -301,8 +301,11 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   }
   const bool neutral = state.gate.neutral(aggregate, state.filter.lasting_spread(), aged, gate);
   const double slowness = std::clamp((delay - kFastLoopS) / (kSlowLoopDelayS - kFastLoopS), 0.0, 1.0);
+  // A single proxy's P2C sees every request in flight at once, as a slow loop's does beside late weights.
   const double leave =
-      options_.leave_memory + slowness * (options_.leave_memory_slow - options_.leave_memory);
+      loop.subscribers == 1
+          ? options_.leave_memory_slow
+          : options_.leave_memory + slowness * (options_.leave_memory_slow - options_.leave_memory);
   const double age = seconds_between(state.began, loop.now);
   const bool seen = age > kLeastTicks * tick;
   state.open = seen && memory >= (state.open ? leave - options_.memory_band : leave);
@@ -318,8 +321,8 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     }
   }
   const double lasting = deviation_of(wanted);
-  state.lasting = lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting) &&
-                  seen && age > kRunningS;
+  state.lasting = lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting) && seen &&
+                  age > kRunningS;
   state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
   state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options_.even : options_.uneven);
   const bool level = state.gate.level() && !state.uneven;

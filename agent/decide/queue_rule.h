@@ -28,16 +28,17 @@ struct QueueRuleOptions {
   /// worth a weight, since the feedback mends what they miss.
   double fast_leave_ratio = 5;
   /// Part of a queue's deviation that is left after the loop's delay (QueueMemory) from which it alone is
-  /// worth leaving neutral, in a loop of kFastLoopS or less; in a slower one up to leave_memory_slow, since
-  /// there P2C, which reacts at once, does better with what is short. Less by memory_band: back.
+  /// worth leaving neutral, in a loop of kFastLoopS or less; in a slower one, and with a single proxy, up to
+  /// leave_memory_slow, since there P2C, which reacts at once, does better with what is short. Less by
+  /// memory_band: back.
   double leave_memory = 0.5;
   double leave_memory_slow = 0.92;
   double memory_band = 0.2;
   /// Mean square of the queues' deviations over their mean + 1, from which they differ by episodes (a stall,
   /// a convoy), and below which they do not any more: then P2C, which answers them at once, is better than
   /// weights that are level, with one proxy too.
-  double uneven = 2;
-  double even = 1;
+  double uneven = 1.05;
+  double even = 0.52;
   /// Spread over the endpoints of what their queues ask for on average from which it is worth leaving
   /// neutral, and below which it is not any more.
   double leave_lasting = 0.28;
