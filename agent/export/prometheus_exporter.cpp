@@ -97,7 +97,8 @@ Status PrometheusExporter::State::serve(const ExporterOptions& options) {
 
 Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const ExporterOptions& options) {
   auto state = std::make_unique<State>();
-  if (Status served = options.address.empty() ? ok() : state->serve(options); !served) {
+  if (Status served = options.address.empty() && !options.otlp.empty() ? ok() : state->serve(options);
+      !served) {
     return served.error();
   }
   if (!options.otlp.empty()) {

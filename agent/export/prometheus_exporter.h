@@ -28,7 +28,7 @@ struct LoopMetrics {
 };
 
 struct ExporterOptions {
-  std::string address;        ///< IP:PORT; port 0: chosen by the kernel; empty: nothing is served
+  std::string address;        ///< IP:PORT; port 0: chosen by the kernel; empty, with otlp: nothing is served
   bool allow_remote = false;  ///< lets it be reached from other machines
   std::string otlp = {};      ///< a collector's URL, which gets the same; empty: none
   std::chrono::milliseconds otlp_every{15'000};

@@ -49,7 +49,7 @@ spec::Latency grown(const spec::Latency& now, const spec::Latency& before) {
     return now;
   }
   spec::Latency delta;
-  if (now.count == before.count) {
+  if (now.count == before.count && now.sum_ns == before.sum_ns) {
     return delta;
   }
   delta.count = now.count - before.count;

@@ -39,8 +39,7 @@ Json edges(const Json& calls) {
                    {"to_service", end_name(one["peer"], one["to"])},
                    {"responses", one["responses"]},
                    {"errors", one["errors"]},
-                   {"p99_ns", one["latency_ns"]["first_byte"]["p99"]},
-                   {"bottleneck", one["bottleneck"]}});
+                   {"sum_ns", one["latency_ns"]["first_byte"]["sum"]}});
   }
   return out;
 }

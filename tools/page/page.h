@@ -13,7 +13,7 @@ namespace ballast::page {
 ///   {"NAMESPACE/SERVICE/POD": text}}
 /// A snapshot: {"seq","t" (Unix seconds),"status","arm" (of a lab's run),"top": rows of `ballastctl top -o
 /// json`,
-///   "calls": [{"from","to","from_service","to_service","responses","errors","p99_ns","bottleneck"}]}
+///   "calls": [{"from","to","from_service","to_service","responses","errors","sum_ns" (waited)}]}
 std::string html(const nlohmann::ordered_json& data);
 
 }  // namespace ballast::page
