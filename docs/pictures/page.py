@@ -8,6 +8,7 @@ import http.client
 import http.server
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,7 @@ def cgroup_root():
     sys.exit("page: no cgroup v2 here")
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     base = cgroup_root() / f"ballast-page-{os.getpid()}"
     started = []
     with tempfile.TemporaryDirectory() as folder:

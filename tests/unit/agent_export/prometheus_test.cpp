@@ -255,7 +255,8 @@ TEST_F(PrometheusTest, AddressInUseFailsAndNamesIt) {
 }
 
 TEST(PrometheusListen, RefusesWhatIsNoAddressOrBeyondLoopback) {
-  for (const char* address : {"9090", "127.0.0.1", "0.0.0.0:0", "[::]:0", "unix:/tmp/metrics", "web:80"}) {
+  for (const char* address :
+       {"", "9090", "127.0.0.1", "0.0.0.0:0", "[::]:0", "unix:/tmp/metrics", "web:80"}) {
     const auto exporter = PrometheusExporter::listen({.address = address});
     ASSERT_FALSE(exporter.ok()) << address;
     EXPECT_EQ(exporter.error().kind, Error::Kind::kUsage) << address;

@@ -149,10 +149,10 @@ TEST_F(SamplerTest, ProtocolsOfACgroupAddUp) {
   answer(grpc, 3, 1'000'000);
   grpc.value.grpc_status[0] = 2;
   grpc.value.grpc_status[14] = 1;
-  grpc.value.last_byte = grpc.value.first_byte;
   const auto sample = of(tick(), 7);
   EXPECT_EQ(sample.requests, 5U);
   EXPECT_EQ(sample.errors, 1U);
+  EXPECT_EQ(sample.last_byte.count, 5U);
   EXPECT_EQ(sample.grpc_last_byte.count, 3U) << "gRPC's part of it";
 }
 
