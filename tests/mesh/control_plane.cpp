@@ -303,7 +303,8 @@ Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout)
 }
 
 Ended ControlPlane::install(const std::string& overlay) {
-  return kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()});
+  return kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()},
+                 seconds(180));
 }
 
 Ended ControlPlane::uninstall(const std::string& overlay) {
@@ -311,7 +312,8 @@ Ended ControlPlane::uninstall(const std::string& overlay) {
   // The namespace controller would remove these: the Lease is our own, the others come with a namespace.
   status_of("DELETE", "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases");
   Ended ended = kubectl({"delete", "--wait=false", "--ignore-not-found", "-k",
-                         (repository() / "deploy/daemonset/overlays" / overlay).string()});
+                         (repository() / "deploy/daemonset/overlays" / overlay).string()},
+                        seconds(180));
   Json left = must("GET", ns);
   left["spec"]["finalizers"] = Json::array();
   status_of("PUT", ns + "/finalize", left);

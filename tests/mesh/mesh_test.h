@@ -135,6 +135,13 @@ class MeshTest : public ::testing::Test {
     return plane()->status_of("GET",
                               "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
   }
+  /// Of our entry; empty where there is none.
+  static std::string entry_uid() {
+    const auto reply = plane()->admin().call(
+        {.path = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast"});
+    const Json object = reply ? reply->json() : Json();
+    return kube::text_at(object, {"metadata", "uid"});
+  }
   /// The endpoints that we wrote for a Service; null when there are none.
   static Json entry_endpoints(const std::string& service) {
     const auto reply = plane()->admin().call(
