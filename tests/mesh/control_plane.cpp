@@ -331,7 +331,7 @@ fs::path ControlPlane::account_token(const std::string& account, const std::stri
   const Json made =
       must("POST", "/api/v1/namespaces/" + ns + "/serviceaccounts/" + account + "/token",
            {{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenRequest"}, {"spec", spec}});
-  const fs::path file = folder() / ("token" + std::to_string(++tokens));
+  fs::path file = folder() / ("token" + std::to_string(++tokens));
   std::ofstream(file) << kube::text_at(made, {"status", "token"});
   return file;
 }
