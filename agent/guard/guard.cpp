@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "agent/guard/bounds.h"
+#include "agent/guard/share_watch.h"
 #include "agent/guard/trip.h"
 
 namespace ballast::guard {
@@ -54,7 +55,9 @@ bool is_garbage(const ServiceView& view) {
 
 /// Relative weights of a view that is not garbage. Stale endpoints lose their offset: what a
 /// policy said about a pod that nobody measures any more is not worth following.
+/// `believed`: the part of a share that its endpoint's traffic bears out.
 std::vector<double> relative_weights(const ServiceView& view, const GuardOptions& options,
+                                     const std::vector<double>& believed,
                                      std::vector<std::uint32_t>& reasons) {
   constexpr double kBound = spec::kMaxOffset;
   const double total = [&] {
@@ -68,7 +71,8 @@ std::vector<double> relative_weights(const ServiceView& view, const GuardOptions
   double sum = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const EndpointView& e = view.endpoints[i];
-    weights[i] = e.share / total;
+    weights[i] = e.share / total * believed[i];
+    reasons[i] |= believed[i] < 1 ? kUnproven : 0U;
     if (age_of(e) > options.stale_after_s) {
       weights[i] *= std::exp(-std::clamp(e.offset, -kBound, kBound));
       reasons[i] |= kStale;
@@ -102,6 +106,7 @@ struct Guard::State {
     Mode mode = Mode::kOff;
     bool asked_neutral = false;
     TripWatch trip;
+    ShareWatch shares;
   };
 
   explicit State(const GuardOptions& o) : options(o) {}
@@ -109,7 +114,8 @@ struct Guard::State {
   std::optional<Target> forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
   static bool excused(const ServiceView& view, const Service& service);
-  static Target wanted(const ServiceView& view, const GuardOptions& o);
+  static std::vector<double> believed(const ServiceView& view, Service& service, MonotonicNs now);
+  static Target wanted(const ServiceView& view, const std::vector<double>& believed, const GuardOptions& o);
   static bool bound_step(const ServiceView& view, const Service& service, Target& target,
                          const GuardOptions& o);
   static std::vector<std::uint32_t> units_of(Target& target, const GuardOptions& o);
@@ -134,8 +140,19 @@ bool Guard::State::excused(const ServiceView& view, const Service& service) {
   return above > 0 && above <= below;
 }
 
-/// What the policy wants, made safe: garbage, staleness, blend, floor and cap.
-Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
+std::vector<double> Guard::State::believed(const ServiceView& view, Service& service, MonotonicNs now) {
+  std::vector<ShareWatch::Claim> claims;
+  for (const EndpointView& e : view.endpoints) {
+    const auto in_force = service.weights.find(key_of(e));
+    claims.push_back({key_of(e), e.known, e.requests, e.success,
+                      in_force == service.weights.end() ? 1.0 : in_force->second / kUnit});
+  }
+  return service.shares.update(claims, service.neutral, now);
+}
+
+/// What the policy wants, made safe: garbage, staleness, claims without proof, blend, floor and cap.
+Target Guard::State::wanted(const ServiceView& view, const std::vector<double>& believed,
+                            const GuardOptions& o) {
   const std::size_t n = view.endpoints.size();
   const auto old = std::count_if(view.endpoints.begin(), view.endpoints.end(),
                                  [&](const auto& e) { return age_of(e) > o.neutral_after_s; });
@@ -150,7 +167,7 @@ Target Guard::State::wanted(const ServiceView& view, const GuardOptions& o) {
                           "neutral: the proposal is not usable (NaN, infinite, negative or zero)");
   }
   Target target{.reasons = std::vector<std::uint32_t>(n, 0), .neutral = false, .why = view.why};
-  target.weights = relative_weights(view, o, target.reasons);
+  target.weights = relative_weights(view, o, believed, target.reasons);
   for (std::size_t i = 0; i < n; ++i) {
     if (o.blend < 1) {
       target.weights[i] = 1 + o.blend * (target.weights[i] - 1);
@@ -272,7 +289,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .hold_s = kTripHoldS,
                                             .max_hold_s = kTripMaxHoldS},
                                            State::excused(view, service));
-  Target target = State::wanted(view, o);
+  Target target = State::wanted(view, State::believed(view, service, now), o);
   const std::vector<double> guarded = target.weights;
   if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {
     target = std::move(*forbidden);

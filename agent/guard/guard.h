@@ -29,6 +29,7 @@ enum GuardReason : std::uint32_t {
   kKillSwitch = 1U << 8,  ///< an operator took the service back by hand (`ballastctl release`)
   kNeutral = 1U << 9,     ///< the policy itself asked for equal weights
   kShutdown = 1U << 10,   ///< the agent ends, and leaves equal weights behind
+  kUnproven = 1U << 11,   ///< cut: it counted more requests than its weight can have brought it
 };
 
 /// What an operator said about one Service itself, beside the options, which hold for all.
@@ -104,11 +105,13 @@ struct EndpointView {
   spec::EndpointId id;
   std::string address;
   std::uint16_t port = 0;
-  bool known = false;  ///< measured by an agent
-  double age_s = 0;    ///< of its telemetry
-  double share = 0;    ///< wanted share of the service's traffic; the shares sum to 1
-  double offset = 0;   ///< the policy's part of the share's logarithm
-  double p99_ns = 0;   ///< of its requests in the longer window; 0: not known
+  bool known = false;   ///< measured by an agent
+  double age_s = 0;     ///< of its telemetry
+  double requests = 0;  ///< that it counted in the last tick; see ShareWatch
+  double success = 1;   ///< part of its last requests that went well
+  double share = 0;     ///< wanted share of the service's traffic; the shares sum to 1
+  double offset = 0;    ///< the policy's part of the share's logarithm
+  double p99_ns = 0;    ///< of its requests in the longer window; 0: not known
 };
 
 struct ServiceView {

@@ -39,6 +39,8 @@ guard::ServiceView join(const fleet::Service& service, const decide::ServiceProp
                               .port = t.port,
                               .known = t.known,
                               .age_s = now > t.taken ? static_cast<double>(now - t.taken) * 1e-9 : 0,
+                              .requests = t.tick_requests,
+                              .success = t.success,
                               .offset = offset,
                               .p99_ns = t.known ? t.p99_ns : 0});
   }

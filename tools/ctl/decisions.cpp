@@ -28,6 +28,8 @@ constexpr Reason kReasons[] = {
     {guard::kKillSwitch, "kill_switch", "was told by an operator to keep weights equal"},
     {guard::kNeutral, "neutral", "kept the equal weights that the policy asked for"},
     {guard::kShutdown, "shutdown", "made them equal, because ballastd ended"},
+    {guard::kUnproven, "unproven",
+     "cut it, because it counted more requests than its weight can have brought"},
 };
 
 }  // namespace
