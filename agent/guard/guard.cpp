@@ -289,7 +289,9 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .hold_s = kTripHoldS,
                                             .max_hold_s = kTripMaxHoldS},
                                            State::excused(view, service));
-  Target target = State::wanted(view, State::believed(view, service, now), o);
+  const std::vector<double> believed =
+      o.hold_claims ? State::believed(view, service, now) : std::vector<double>(view.endpoints.size(), 1.0);
+  Target target = State::wanted(view, believed, o);
   const std::vector<double> guarded = target.weights;
   if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {
     target = std::move(*forbidden);

@@ -68,6 +68,7 @@ struct GuardOptions {
   double trip_ratio = 1.5;
   int trip_windows = 3;
   double window_s = 5.0;
+  bool hold_claims = false;  ///< see ShareWatch
   bool operator==(const GuardOptions&) const = default;
 
   /// All but the mode, which is the whole agent's.
@@ -84,6 +85,7 @@ struct GuardOptions {
     s.number("trip_ratio", trip_ratio, 1.01, 1000, "", "p99 against the neutral control's that trips");
     s.number("trip_windows", trip_windows, 1, 1000, "", "bad windows in a row that trip");
     s.number("window_s", window_s, 0.1, 3600, "s", "length of a trip window");
+    s.flag("hold_claims", hold_claims, "cut who counts more requests than its weight can have brought");
     s.ordered("stale_after_s", stale_after_s, "neutral_after_s", neutral_after_s);
     s.rule({"deadband", "max_step"}, [this]() -> options::Wrong {
       return deadband <= max_step / 2

@@ -74,7 +74,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
                 " rollout_steps: 8, margin: 3}\n"
                 "guard: {floor: 0.2, cap: 3, max_step: 0.5, deadband: 0.01,"
                 " stale_after_s: 3, neutral_after_s: 9, blend: 0.5, trip_ratio: 2,"
-                " trip_windows: 4, window_s: 6}\n"
+                " trip_windows: 4, window_s: 6, hold_claims: true}\n"
                 "gate: {leave_ratio: 8, return_ratio: 4, leave_spread: 0.3, return_spread: 0.2,"
                 " leave_ticks: 3, return_ticks: 9, single_subscriber_leaves: false, level_spread: 0.4}\n"
                 "prior: {time_constant_s: 3, confirm_step: 0.2, immediate_step: 0.4}\n"
@@ -85,7 +85,7 @@ TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {
   want.bpffs = "/sys/fs/bpf/other";
   want.identity = "static:" + pods.string();
   want.sink = "xds:127.0.0.1:18000";
-  want.guard = {guard::Mode::kShadow, 0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0};
+  want.guard = {guard::Mode::kShadow, 0.2, 3.0, 0.5, 0.01, 3.0, 9.0, 0.5, 2.0, 4, 6.0, true};
   want.tick = std::chrono::milliseconds(500);
   want.observer.window_s = 7.5;
   want.cgroup_root = "/sys/fs/cgroup/unified";

@@ -33,7 +33,9 @@ using Liar = std::function<Lie(int i, double t, double served)>;
 /// Pods 0 and 1 may lie. The mean share of pod 0 over two minutes, after ten seconds of honesty.
 double share_of(const Liar& liar, double& peak) {
   observe::Observer observer({.machine_cores = 4});
-  Turn turn(guard::GuardOptions{});
+  guard::GuardOptions options;
+  options.hold_claims = true;
+  Turn turn(options);
   fleet::LocalFleet fleet;
   decide::PriorPolicy policy;
   spec::LoopTiming loop{.now = 1'000'000'000ULL, .tick_s = kTickS, .subscribers = 4};
