@@ -113,10 +113,11 @@ Result<loop::ActingPolicy> make_policy(const config::Config& c) {
     }
     parameters = std::move(*bytes);
   }
-  const auto kind = c.acting() == "neutral"      ? loop::PolicyKind::kNeutral
-                    : c.acting() == "prior"      ? loop::PolicyKind::kPrior
-                    : c.acting() == "queue_rule" ? loop::PolicyKind::kQueueRule
-                                                 : loop::PolicyKind::kLearned;
+  const auto kind = c.acting() == "neutral"         ? loop::PolicyKind::kNeutral
+                    : c.acting() == "prior"         ? loop::PolicyKind::kPrior
+                    : c.acting() == "queue_rule"    ? loop::PolicyKind::kQueueRule
+                    : c.acting() == "forecast_rule" ? loop::PolicyKind::kForecastRule
+                                                    : loop::PolicyKind::kLearned;
   auto policy = loop::ActingPolicy::create(kind, learned_options(c), parameters);
   return policy
              ? std::move(policy)

@@ -16,6 +16,8 @@
 #include "core/base/log.h"
 #include "core/cli/program.h"
 #include "model/learn/a3c_worker.h"
+#include "model/net/forecast_net.h"
+#include "model/policy/forecast_file.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/rollouts/agent_client.h"
 
@@ -88,6 +90,24 @@ void run(const std::string& agent_address, const ballast::sync::WorkerOptions& o
   }
 }
 
+/// Parameters of the forecast from recorded samples.
+ballast::Status fit(const std::string& samples_file, const std::string& out,
+                    ballast::net::FitOptions options) {
+  const auto bytes = ballast::read_file(samples_file);
+  if (!bytes) {
+    return bytes.error();
+  }
+  const auto samples = ballast::policy::parse_samples(*bytes);
+  if (!samples) {
+    return samples.error().in(samples_file);
+  }
+  options.report = [](std::size_t step, const ballast::net::ForecastLoss& held_out) {
+    spdlog::info("fitting step={} held_out_loss={:.5f} as_now={:.5f}", step, held_out.loss, held_out.as_now);
+  };
+  const auto theta = ballast::net::fit_forecast(*samples, options);
+  return theta ? ballast::write_file_atomic(out, ballast::policy::serialize_forecast(*theta)) : theta.error();
+}
+
 const ballast::cli::About kAbout = {
     "ballast-learner",
     8,
@@ -108,10 +128,20 @@ int main(int argc, char** argv) {
   ballast::sync::WorkerOptions options;
   options.worker_id = default_worker_id();
   ballast::net::Hyperparameters hyper;
-  app.add_option("--agent", agent, "the agent's socket, unix:PATH")->required();
+  app.add_option("--agent", agent, "the agent's socket, unix:PATH");
   app.add_option("--global", options.address,
-                 "the global network, IP:PORT or unix:PATH; ipv4:IP:PORT,IP:PORT names several replicas")
-      ->required();
+                 "the global network, IP:PORT or unix:PATH; ipv4:IP:PORT,IP:PORT names several replicas");
+  std::string fit_samples;
+  std::string fit_out;
+  ballast::net::FitOptions fitting;
+  app.add_option("--fit", fit_samples,
+                 "fit the forecast to this file of samples (ballast-bench habits), write --fit-out and end");
+  app.add_option("--fit-out", fit_out, "the forecast's parameters");
+  app.add_option("--fit-steps", fitting.steps, "mini-batches")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{1}, std::size_t{10'000'000}));
+  app.add_option("--fit-seed", fitting.seed, "of the first parameters and of the batches")
+      ->capture_default_str();
   app.add_option("--worker-id", options.worker_id,
                  "name of this worker; with TLS its certificate's, alone or followed by /...")
       ->default_str("HOST/PID");
@@ -141,6 +171,17 @@ int main(int argc, char** argv) {
   }
   if (const auto log = ballast::init_log("ballast-learner", log_level); !log) {
     return program.finish(log);
+  }
+  if (!fit_samples.empty()) {
+    if (fit_out.empty()) {
+      spdlog::error("--fit wants --fit-out");
+      return 2;
+    }
+    return program.finish(fit(fit_samples, fit_out, fitting));
+  }
+  if (agent.empty() || options.address.empty()) {
+    spdlog::error("--agent and --global are required (or --fit)");
+    return 2;
   }
   if (!agent.starts_with("unix:")) {
     spdlog::error("--agent {} is not of the form unix:PATH", agent);

@@ -107,10 +107,10 @@ struct Config {
     fleet.declare(s);
     s.section("policy");
     s.one_of(
-        "name", policy, {"auto", "neutral", "prior", "queue_rule", "learned"},
+        "name", policy, {"auto", "neutral", "prior", "queue_rule", "forecast_rule", "learned"},
         "what proposes the weights; auto: learned where parameters or a learner are given, else queue_rule");
-    s.path("parameters", parameters, "FILE", "of the learned policy; empty: the shipped one",
-           options::existing_file);
+    s.path("parameters", parameters, "FILE",
+           "of the learned policy or of forecast_rule; empty: the shipped one", options::existing_file);
     s.section("learner");
     s.text("socket", learner, "unix:PATH", "on which ballast-learner is served; empty: off", unix_socket);
     s.number("rollout_steps", rollout_steps, 1, 1000, "", "steps of a rollout handed to the learner");

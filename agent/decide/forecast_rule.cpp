@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -21,10 +22,13 @@ void ForecastRule::judge(ServiceState& state) {
     state.pending.pop_front();
     double error = 0;
     double as_now = 0;
+    double as_mean = 0;
     for (const Pending::One& pod : due.pods) {
       const double came = state.memory.value(pod.id, due.at);
       error += (pod.forecast - came) * (pod.forecast - came);
       as_now += (static_cast<double>(pod.input.now) - came) * (static_cast<double>(pod.input.now) - came);
+      const double mean = static_cast<double>(pod.input.now + pod.input.guesses[spec::kMean]);
+      as_mean += (mean - came) * (mean - came);
       if (keep_samples_ && samples_.size() < kSamples) {
         samples_.push_back({pod.input, static_cast<float>(came)});
       }
@@ -37,8 +41,10 @@ void ForecastRule::judge(ServiceState& state) {
     record.judged = before + 1;
     record.error = (record.error * before + error / n) / record.judged;
     record.as_now = (record.as_now * before + as_now / n) / record.judged;
+    record.as_mean = (record.as_mean * before + as_mean / n) / record.judged;
   }
-  const double bound = (record.in_use ? kLeave : kUse) * record.as_now;
+  // Where nothing comes back, the mean alone beats "as now", and no weight is worth having for it.
+  const double bound = (record.in_use ? kLeave : kUse) * std::min(record.as_now, record.as_mean);
   record.in_use = record.finite && record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
                   std::isfinite(record.error) && record.error < bound;
 }
@@ -78,12 +84,15 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
   ServiceProposal proposal =
       rule_.decide(observation, loop, record_.in_use ? foreseen : std::vector<double>{});
   if (theta_ != nullptr) {
-    proposal.why += !record_.finite ? "; the forecast is not finite and not used"
-                    : record_.judged < kLeastJudged
-                        ? "; the forecast is not judged yet"
-                        : fmt::format("; the forecast's error is {:.2f} of that of \"as now\": {}",
-                                      record_.as_now > 0 ? record_.error / record_.as_now : 1,
-                                      record_.in_use ? "in use" : "not used");
+    proposal.why +=
+        !record_.finite ? "; the forecast is not finite and not used"
+        : record_.judged < kLeastJudged
+            ? "; the forecast is not judged yet"
+            : fmt::format("; the forecast's error is {:.2f} of that of \"as now\" or of the mean: {}",
+                          record_.as_now > 0 && record_.as_mean > 0
+                              ? record_.error / std::min(record_.as_now, record_.as_mean)
+                              : 1,
+                          record_.in_use ? "in use" : "not used");
   }
   return proposal;
 }

@@ -15,20 +15,21 @@ namespace ballast::decide {
 
 /// How far forecasts were from what came, beside "as now", of one service over the last minutes.
 struct ForecastRecord {
-  double error = 0;   ///< mean square, of the log of the speed
-  double as_now = 0;  ///< the same of "as it is now"
-  double judged = 0;  ///< forecasts behind it, discounted
+  double error = 0;    ///< mean square, of the log of the speed
+  double as_now = 0;   ///< the same of "as it is now"
+  double as_mean = 0;  ///< and of "as it is on average"
+  double judged = 0;   ///< forecasts behind it, discounted
   bool in_use = false;
   bool finite = true;  ///< the last forecasts were
 };
 
 /// queue_rule over the capacities that a learned forecast expects while the weights are in force: each pod's
 /// log capacity is changed by forecast - now, centred over the service. A forecast is used only while those
-/// of the last minutes came true: kUse of the error of "as now" or less. Otherwise, and without parameters,
-/// this is queue_rule to the last bit.
+/// of the last minutes came true: kUse of the lesser error of "as now" and of the mean. Otherwise, and
+/// without parameters, this is queue_rule to the last bit.
 class ForecastRule final : public Policy {
  public:
-  static constexpr double kUse = 0.6;     ///< of the error of "as now": used from there on
+  static constexpr double kUse = 0.6;     ///< of the lesser of the two: used from there on
   static constexpr double kLeave = 0.85;  ///< and not any more from there
   static constexpr double kLeastGain =
       0.002;                                 ///< mean square of "as now" below which nothing is to be gained

@@ -3,9 +3,11 @@
 
 #include <utility>
 
+#include "agent/decide/forecast_rule.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/queue_rule.h"
 #include "core/base/file.h"
+#include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
@@ -22,11 +24,21 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
     case PolicyKind::kPrior:
       acting.policy_ = std::make_unique<decide::PriorPolicy>(options.prior);
       return acting;
-    case PolicyKind::kQueueRule: {
+    case PolicyKind::kQueueRule:
+    case PolicyKind::kForecastRule: {
       decide::QueueRuleOptions rule;
       rule.gate = options.prior.gate;
       rule.filter = options.prior.filter;
-      acting.policy_ = std::make_unique<decide::QueueRule>(rule);
+      if (kind == PolicyKind::kQueueRule) {
+        acting.policy_ = std::make_unique<decide::QueueRule>(rule);
+        return acting;
+      }
+      auto theta = policy::parse_forecast(parameters ? *parameters : policy::shipped_forecast());
+      if (!theta) {
+        return Error::usage(theta.error().message);
+      }
+      acting.policy_ = std::make_unique<decide::ForecastRule>(
+          std::make_shared<const std::vector<float>>(std::move(*theta)), rule);
       return acting;
     }
     case PolicyKind::kLearned:
@@ -47,6 +59,8 @@ const char* ActingPolicy::name() const {
       return "neutral";
     case PolicyKind::kQueueRule:
       return "queue_rule";
+    case PolicyKind::kForecastRule:
+      return "forecast_rule";
     case PolicyKind::kLearned:
       return "learned";
     case PolicyKind::kPrior:

@@ -13,13 +13,13 @@
 
 namespace ballast::loop {
 
-enum class PolicyKind { kNeutral, kPrior, kQueueRule, kLearned };
+enum class PolicyKind { kNeutral, kPrior, kQueueRule, kForecastRule, kLearned };
 
 /// The policy that acts, and which parameters it acts with.
 class ActingPolicy {
  public:
-  /// `parameters` are the bytes of a parameters file, for kLearned only; without them it
-  /// begins with the shipped policy. Errors: kUsage, why the bytes are refused.
+  /// `parameters` are the bytes of a parameters file, for kLearned and kForecastRule only (each its own
+  /// kind); without them it begins with the shipped one. Errors: kUsage, why the bytes are refused.
   static Result<ActingPolicy> create(PolicyKind kind, const decide::LearnedOptions& options,
                                      const std::optional<std::string>& parameters);
 

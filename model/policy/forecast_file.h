@@ -24,4 +24,8 @@ Result<std::vector<float>> parse_forecast(std::string_view bytes);
 std::string serialize_samples(std::span<const spec::ForecastSample> samples);
 Result<std::vector<spec::ForecastSample>> parse_samples(std::string_view bytes);
 
+/// The bytes of model/policy/forecast.bin, compiled in: parameters of the forecast. docs/learning.md says how
+/// they were made and what they were judged by.
+std::string_view shipped_forecast();
+
 }  // namespace ballast::policy

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "agent/decide/forecast_rule.h"
 #include "agent/decide/learned.h"
 #include "agent/fleet/local.h"
 #include "agent/observe/observer.h"
@@ -168,6 +169,12 @@ Technique agent_technique(std::string name, std::string rule,
     return make_agent_controller(make(), loop, scenario.clients);
   };
   return technique;
+}
+
+Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta) {
+  return agent_technique(
+      "forecast_rule", "queue_rule over the capacities that a learned forecast expects when weights arrive",
+      [theta = std::move(theta)] { return std::make_unique<decide::ForecastRule>(theta); });
 }
 
 Technique ballast_technique(std::shared_ptr<const spec::ActorNetwork> network) {

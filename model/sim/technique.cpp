@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
-#include "agent/decide/forecast_rule.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/queue_rule.h"
+#include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
 #include "model/policy/shipped.h"
 #include "model/sim/agent_controller.h"
@@ -124,6 +124,11 @@ std::shared_ptr<const spec::ActorNetwork> shipped_network() {
   return network ? *network : nullptr;
 }
 
+std::shared_ptr<const std::vector<float>> shipped_forecast() {
+  auto theta = policy::parse_forecast(policy::shipped_forecast());
+  return theta ? std::make_shared<const std::vector<float>>(std::move(*theta)) : nullptr;
+}
+
 void add_agents(std::vector<Technique>& all) {
   all.push_back(agent_technique("prior", "Ballast's capacity prior, pushed to LEAST_REQUEST",
                                 [] { return std::make_unique<decide::PriorPolicy>(); }));
@@ -133,9 +138,7 @@ void add_agents(std::vector<Technique>& all) {
   all.push_back(agent_technique("queue_rule",
                                 "capacity by what limits the pod, square-root tilt, feedback from the queues",
                                 [] { return std::make_unique<decide::QueueRule>(); }));
-  all.push_back(agent_technique(
-      "forecast_rule", "queue_rule over the capacities that a learned forecast expects when weights arrive",
-      [] { return std::make_unique<decide::ForecastRule>(); }));
+  all.push_back(forecast_technique(shipped_forecast()));
   all.push_back(ballast_technique(shipped_network()));
   Technique warmed = ballast_technique(shipped_network());
   warmed.name = "ballast_slow_start";

@@ -12,6 +12,7 @@
 #include "tools/bench/distance_command.h"
 #include "tools/bench/figures_command.h"
 #include "tools/bench/gate_command.h"
+#include "tools/bench/habits_command.h"
 #include "tools/bench/sim_command.h"
 #include "tools/bench/speed_command.h"
 #include "tools/bench/sync_command.h"
@@ -28,7 +29,8 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
       ->delimiter(',');
   sim->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
   sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
-  sim->add_option("--parameters", options.parameters, "file that `ballast` acts with (none: shipped)");
+  sim->add_option("--parameters", options.parameters,
+                  "file that `ballast` or `forecast_rule` acts with (none: shipped)");
   sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
@@ -229,6 +231,13 @@ void add_lighten(CLI::App& app, ballast::bench::LightenOptions& options) {
   lighten->add_option("-o,--output", options.output, "file")->required();
 }
 
+void add_habits(CLI::App& app, ballast::bench::HabitsOptions& options) {
+  auto* habits =
+      app.add_subcommand("habits", "record what the forecast is learned from (ballast-learner --fit)");
+  habits->add_option("--worlds", options.worlds, "A..B: habit:A to habit:B")->capture_default_str();
+  habits->add_option("-o,--output", options.output, "file of samples")->required();
+}
+
 void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
   auto* figures = app.add_subcommand("figures", "both figures, the matrix and one page of all, in a folder");
   auto* matrix = app.add_subcommand("matrix", "every policy in every scenario, and the verdicts on ours");
@@ -331,6 +340,8 @@ int main(int argc, char** argv) {
   add_gate(app, gate);
   LightenOptions lighten;
   add_lighten(app, lighten);
+  HabitsOptions habits;
+  add_habits(app, habits);
   FiguresOptions figures;
   figures.program = ballast::binary_dir() / "ballast-bench";
   add_figures(app, figures);
@@ -355,6 +366,7 @@ int main(int argc, char** argv) {
       {"distance", [&] { return run_distance(distance); }},
       {"gate", [&] { return run_gate(gate); }},
       {"lighten", [&] { return run_lighten(lighten); }},
+      {"habits", [&] { return run_habits(habits); }},
       {"figures", [&] { return run_figures(figures); }},
       {"matrix", [&] { return run_matrix(figures); }},
       {"speed", [&] { return run_speed(speed); }},

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/base/file.h"
+#include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 #include "model/sim/agent_controller.h"
@@ -62,12 +63,17 @@ Result<sim::Technique> technique_named(const std::string& name, const std::strin
   if (!known) {
     return known.error();
   }
-  if (parameters.empty() || name != "ballast") {
+  if (parameters.empty() || (name != "ballast" && name != "forecast_rule")) {
     return **known;
   }
   const auto bytes = read_file(parameters);
   if (!bytes) {
     return bytes.error();
+  }
+  if (name == "forecast_rule") {
+    auto theta = policy::parse_forecast(*bytes);
+    return theta ? sim::forecast_technique(std::make_shared<const std::vector<float>>(std::move(*theta)))
+                 : Result<sim::Technique>(theta.error().in(parameters));
   }
   const auto parsed = policy::parse(*bytes);
   if (!parsed) {

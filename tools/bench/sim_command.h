@@ -32,7 +32,7 @@ struct SeedRange {
 /// Refuses anything but A..B with A <= B, or A.
 Result<SeedRange> parse_seeds(const std::string& text);
 
-/// A policy by name; `ballast` acts with the parameters of that file, if one is named.
+/// A policy by name; `ballast` (`forecast_rule`) acts with the parameters of that file, if one is named.
 Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters);
 
 /// Runs all and writes a JSON list, a row a policy and seed, policies in the order given, seeds

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/bench/habits_command.h"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "agent/decide/forecast_rule.h"
+#include "core/base/file.h"
+#include "model/policy/forecast_file.h"
+#include "model/sim/agent_controller.h"
+#include "model/sim/scenario.h"
+#include "model/sim/simulation.h"
+#include "tools/bench/sim_command.h"
+
+namespace ballast::bench {
+
+Status run_habits(const HabitsOptions& options) {
+  const auto worlds = parse_seeds(options.worlds);
+  if (!worlds) {
+    return worlds.error();
+  }
+  const auto istio = sim::find_loop("istio");
+  const auto fast = sim::find_loop("istio_fast");
+  if (!istio || !fast) {
+    return Error::failed("a loop is gone");
+  }
+  constexpr sim::LoopOptions kEverySecond{.tick_s = 1.0, .apply_delay_s = 0.02};
+  std::vector<spec::ForecastSample> samples;
+  for (std::uint64_t world = worlds->first; world <= worlds->last; ++world) {
+    decide::ForecastRule* rule = nullptr;
+    const auto recorded = sim::agent_technique("recorded", "", [&rule] {
+      auto made = std::make_unique<decide::ForecastRule>();
+      rule = made.get();
+      rule->take_samples();  // from now on
+      return made;
+    });
+    const auto loop = world % 6 == 0 ? kEverySecond : world % 3 == 2 ? *fast : *istio;
+    sim::Simulation simulation(sim::habit_world(world), recorded, world, loop);
+    simulation.run();
+    const auto taken = rule->take_samples();
+    samples.insert(samples.end(), taken.begin(), taken.end());
+  }
+  fmt::print("{} samples of {} worlds\n", samples.size(), worlds->last - worlds->first + 1);
+  return write_file_atomic(options.output, policy::serialize_samples(samples));
+}
+
+}  // namespace ballast::bench

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "core/base/result.h"
+
+namespace ballast::bench {
+
+/// `ballast-bench habits`: what a learner of the forecast learns from.
+struct HabitsOptions {
+  std::string worlds = "1..400";  ///< A..B, both included
+  std::string output;
+};
+
+/// Runs the strong rule in habit:A to habit:B, at Istio's pace in half of them, and writes a file of samples
+/// (model/policy/forecast_file.h). The same worlds give the same bytes.
+Status run_habits(const HabitsOptions& options);
+
+}  // namespace ballast::bench
