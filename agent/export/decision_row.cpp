@@ -55,6 +55,8 @@ void fill_measured(ballast_decision_value& value, const spec::EndpointObservatio
                    MonotonicNs now) {
   const spec::EndpointTelemetry& telemetry = observation.telemetry;
   value.log_prior_e6 = e6(observation.log_prior);
+  static_assert(BALLAST_DECISION_FEATURES >= 3 * spec::kFeatures,
+                "a feature would have no maximum in the record");
   value.feature_count = std::min<std::uint32_t>(BALLAST_DECISION_FEATURES, spec::kObservation);
   for (std::size_t i = 0; i < value.feature_count; ++i) {
     value.features_e6[i] = e6(observation.features[i]);

@@ -46,7 +46,7 @@ struct LoopDoors {
   std::unique_ptr<fleet::Fleet> fleet;
 };
 
-/// One turn of the way of the data (design section 2) a tick. Not thread-safe.
+/// One turn of the way of the data a tick. Not thread-safe.
 class Loop {
  public:
   Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors);

@@ -31,7 +31,7 @@ struct ObserverOptions {
   /// Running and waiting together less than this in a tick: too little to tell a speed by.
   double min_speed_evidence_ns = 1e6;
   double machine_cores = 0;  ///< an endpoint's limit is never greater; 0: the CPUs online
-  /// Containers that are the mesh and not the application (design section 4).
+  /// Containers that are the mesh and not the application.
   std::vector<std::string> sidecars = {"istio-proxy"};
   bool operator==(const ObserverOptions&) const = default;
 

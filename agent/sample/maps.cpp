@@ -431,7 +431,7 @@ Status PinnedMaps::forget_cgroups(const std::vector<CgroupId>& gone) const {
 
 Status PinnedMaps::forget_cgroup(CgroupId id) const {
   for (std::uint8_t role : {BALLAST_ROLE_SERVER, BALLAST_ROLE_CLIENT}) {
-    for (std::uint8_t protocol : {BALLAST_PROTOCOL_HTTP1, BALLAST_PROTOCOL_HTTP2, BALLAST_PROTOCOL_GRPC}) {
+    for (std::uint8_t protocol = 0; protocol < BALLAST_PROTOCOLS; ++protocol) {
       ballast_request_key key{};
       key.cgroup_id = id;
       key.role = role;

@@ -99,10 +99,17 @@ enum ballast_role {
 	BALLAST_ROLE_CLIENT = 1, /* the socket on which requests leave */
 };
 
+/* Every protocol that has counters of its own: its number is its place, its name is for people. */
+#define BALLAST_PROTOCOL_LIST(X)                                                                   \
+	X(BALLAST_PROTOCOL_HTTP1, "http1")                                                         \
+	X(BALLAST_PROTOCOL_HTTP2, "http2")                                                         \
+	X(BALLAST_PROTOCOL_GRPC, "grpc")
+
 enum ballast_protocol {
-	BALLAST_PROTOCOL_HTTP1 = 0,
-	BALLAST_PROTOCOL_HTTP2 = 1,
-	BALLAST_PROTOCOL_GRPC = 2,
+#define BALLAST_PROTOCOL_NUMBER(protocol, name) protocol,
+	BALLAST_PROTOCOL_LIST(BALLAST_PROTOCOL_NUMBER)
+#undef BALLAST_PROTOCOL_NUMBER
+		BALLAST_PROTOCOLS
 };
 
 /* Why bytes or events were not measured. Never renumber: dashboards keep the names. */
@@ -336,7 +343,7 @@ struct ballast_decision_value {
 	__ballast_u32 guard_reasons; /* bit set, GuardReason of agent/guard/guard.h */
 	__ballast_u32 pad;           /* zero */
 	__ballast_s64 log_prior_e6;
-	__ballast_s64 offset_e6;   /* delta of design section 5 */
+	__ballast_s64 offset_e6;   /* what the policy added */
 	__ballast_s64 proposed_e6; /* share proposed by the policy, x1e6 of the service */
 	__ballast_s64 guarded_e6;  /* share by `weight` */
 	__ballast_s64 shadow_e6;   /* share that mode active would go towards */

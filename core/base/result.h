@@ -8,7 +8,7 @@
 namespace ballast {
 
 /// What went wrong, in the words an operator needs: what, on which file or key, and what to do.
-/// The kind decides the exit code of every binary (design section 10).
+/// The kind decides the exit code of every binary.
 struct Error {
   enum class Kind {
     kFailed = 1,     ///< the work could not be done

@@ -64,7 +64,7 @@ static_assert(kParameters < 25'000);
 /// Rewards are clipped to [-kRewardBound, kRewardBound].
 inline constexpr float kRewardBound = 5.0F;
 
-/// Weights of the reward's terms (design section 5); the configuration may change them.
+/// Weights of the reward's terms; the configuration may change them.
 struct RewardWeights {
   float p50 = 1.0F;
   float p99 = 0.5F;

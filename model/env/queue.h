@@ -17,7 +17,7 @@
 
 namespace ballast::env {
 
-/// What a service's reward is made of (design section 5). Latencies are those of requests at the
+/// What a service's reward is made of. Latencies are those of requests at the
 /// client over the last `window_ticks` ticks, relative to the prior's in a twin of the world that has
 /// the same arrivals, works and slowness.
 struct QueueReward {

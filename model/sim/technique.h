@@ -43,7 +43,7 @@ struct Technique {
 /// LEAST_REQUEST over pushed weights without a controller: a learning environment steers it.
 Technique steered_technique();
 
-/// All techniques in the order of design section 10.
+/// All techniques as `ballast-bench policies` lists them.
 const std::vector<Technique>& techniques();
 
 /// An unknown name is refused with the list of the known ones.

@@ -13,6 +13,7 @@ README_BYTES = 8 * 1024
 PICTURE_BYTES = 300 * 1024
 PRODUCT = ("bpf", "core", "agent", "model", "tools")
 SOURCE = (".c", ".h", ".cpp", ".proto")
+COMMENTED = SOURCE + (".py", ".sh", ".yaml", ".txt", ".cmake")
 
 
 class Tree:
@@ -136,13 +137,14 @@ def paths(tree):
 
 
 def outside(tree):
-    """No page speaks of a document outside the repository, or of a work place."""
+    """No page and no comment speaks of a document outside the repository, or of a work place."""
     wrong = []
     said = re.compile(r"design section|design\.md|\bissue \d|\.\./shared|(?<![\w/])/work/|\bfindings? \d|the brief\b")
-    for page in tree.pages:
-        for number, line in enumerate(tree.text(page).splitlines(), 1):
+    spoken = [f for f in tree.files if f.endswith(COMMENTED) and not f.startswith("tests/docs/")]
+    for file in [*tree.pages, *spoken]:
+        for number, line in enumerate(tree.text(file).splitlines(), 1):
             for found in said.findall(line):
-                wrong.append(f"{page}:{number}: speaks of what is not in the repository: {found}")
+                wrong.append(f"{file}:{number}: speaks of what is not in the repository: {found}")
     return wrong
 
 

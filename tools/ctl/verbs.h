@@ -14,7 +14,7 @@ namespace ballast::ctl {
 Result<Json> coverage_json(View& view);
 
 Result<Report> status(View& view, const std::string& target);
-/// JSON of `requests` and `loss` is the contract of design section 10.
+/// JSON of `requests` and `loss` is what others script against.
 Result<Report> requests(View& view, const std::string& target);
 Result<Report> histogram(View& view, const std::string& target);
 Result<Report> connections(View& view, const std::string& target);

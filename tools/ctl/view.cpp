@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 
 #include "core/base/cgroup_root.h"
@@ -51,16 +52,10 @@ const char* role_name(std::uint8_t role) {
 }
 
 const char* protocol_name(std::uint8_t protocol) {
-  switch (protocol) {
-    case BALLAST_PROTOCOL_HTTP1:
-      return "http1";
-    case BALLAST_PROTOCOL_HTTP2:
-      return "http2";
-    case BALLAST_PROTOCOL_GRPC:
-      return "grpc";
-    default:
-      return "unknown";
-  }
+#define BALLAST_PROTOCOL_NAME(protocol, name) name,
+  static constexpr std::array kNames = {BALLAST_PROTOCOL_LIST(BALLAST_PROTOCOL_NAME)};
+#undef BALLAST_PROTOCOL_NAME
+  return protocol < kNames.size() ? kNames[protocol] : "unknown";
 }
 
 const char* mode_name(std::uint32_t mode) {

@@ -93,7 +93,7 @@ struct Report {
   std::vector<RunResult> runs;
 };
 
-/// The contract of design section 10, and more: per-run figures, and for every arm the ratios of
+/// What others script against, and more: per-run figures, and for every arm the ratios of
 /// its p50 and p99 to each other arm's of the same round, with their median.
 nlohmann::json to_json(const Report& report);
 

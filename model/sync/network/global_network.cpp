@@ -19,7 +19,7 @@ constexpr double kClipMedians = 4;  // a gradient longer than so many medians is
 // One longer than these and than a thousand clip norms is no gradient. Honest ones have a heavy tail (an
 // episode that ends where the critic saw a long one coming), and the clip makes each as short as the rest.
 constexpr double kRefuseMedians = 1e6;
-constexpr double kStaleMedians = 4;  // tau beyond so many medians is dropped (design section 8)
+constexpr double kStaleMedians = 4;  // tau beyond so many medians is dropped
 constexpr double kStaleFloor = 8;    // but never where nearly all are fresh
 
 double seconds_since(GlobalNetwork::Time then) {
