@@ -118,13 +118,13 @@ struct http1_stream {
 	u64 held;      /* `remaining` of the body that `resume` goes back to */
 	u32 eaten;     /* bytes since then */
 	u32 pad;
-	u16 status;    /* of a response */
-	u8 state;      /* enum http1_state */
-	u8 kind;       /* enum http1_kind of this message, once its first line is known */
-	u8 flags;      /* enum http1_flag of this message */
-	u8 count;      /* bytes in token, or matched of a name */
-	u8 which;      /* name that is matched: index into http1_names */
-	u8 resume;     /* state to go back to if no request begins here; 0: none */
+	u16 status; /* of a response */
+	u8 state;   /* enum http1_state */
+	u8 kind;    /* enum http1_kind of this message, once its first line is known */
+	u8 flags;   /* enum http1_flag of this message */
+	u8 count;   /* bytes in token, or matched of a name */
+	u8 which;   /* name that is matched: index into http1_names */
+	u8 resume;  /* state to go back to if no request begins here; 0: none */
 };
 
 struct http1_window {

@@ -187,11 +187,12 @@ const std::vector<BuiltinScenario>& builtin_scenarios();
 /// at times or not, limits that lie or not. `random:SEED` for load_scenario().
 Scenario random_world(std::uint64_t seed);
 
-/// A world to learn forecasts in: `habit:SEED` for load_scenario(). Pods slow at times, by habit, by a loose one
-/// or by none. Periods, phases and durations are drawn; no period is near one of a built-in scenario.
+/// A world to learn forecasts in: `habit:SEED` for load_scenario(). Pods slow at times, by habit, by a loose
+/// one or by none. Periods, phases and durations are drawn; no period is near one of a built-in scenario.
 Scenario habit_world(std::uint64_t seed);
 
-/// NAME, NAME:VARIANT, FILE, FILE:VARIANT, random:SEED or habit:SEED. An unknown one is refused with the list of names.
+/// NAME, NAME:VARIANT, FILE, FILE:VARIANT, random:SEED or habit:SEED. An unknown one is refused with the list
+/// of names.
 Result<Scenario> load_scenario(const std::string& reference);
 
 }  // namespace ballast::sim

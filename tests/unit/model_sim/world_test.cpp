@@ -326,7 +326,7 @@ class Harmless final : public Controller {
       proposal.endpoints.push_back(
           {.id = observation->endpoints[i].telemetry.id, .log_prior = i % 2 == 0 ? 0.05 : -0.05});
     }
-    const auto weights = loop_.act(proposal, servers);
+    auto weights = loop_.act(proposal, servers);
     if (weights) {
       const bool equal = *std::min_element(weights->begin(), weights->end()) ==
                          *std::max_element(weights->begin(), weights->end());
