@@ -208,7 +208,7 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"exploration", "learner: {exploration: 1.5}\n", 1, "learner.exploration: ", "0 to 1"},
         Bad{"unknown_mode", "mode: on\n", 1, "mode: ", "off, shadow, active"},
         Bad{"unknown_policy", "policy: {name: clever}\n", 1,
-            "policy.name: ", "auto, neutral, prior, queue_rule, learned"},
+            "policy.name: ", "auto, neutral, prior, queue_rule, forecast_rule, learned"},
         Bad{"unknown_level", "log: loud\n", 1, "log: ", "debug"},
         Bad{"kubernetes", "kubernetes:\n  lease_duration_s: 1\n", 2,
             "kubernetes.lease_duration_s: ", "3 to 3600"},
