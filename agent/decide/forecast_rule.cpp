@@ -50,7 +50,10 @@ void ForecastRule::judge(ServiceState& state) {
 }
 
 ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
-  if (theta_ == nullptr && !keep_samples_) {
+  // A loop that is faster than the memory's bins sees what is now better than they can foresee it.
+  const bool too_fast = loop.tick_s < SlownessMemory::kLeastBinS / 2;
+  if ((theta_ == nullptr && !keep_samples_) || too_fast) {
+    record_ = {};
     return rule_.decide(observation, loop);
   }
   ServiceState& state = services_.of(observation.aggregate.service, loop.now);

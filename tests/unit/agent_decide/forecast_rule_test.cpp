@@ -102,6 +102,17 @@ TEST(ForecastRule, AForecastThatIsNoBetterThanAsNowIsNotUsed) {
   expect_the_strong_rule(believer(), false, "not used");
 }
 
+TEST(ForecastRule, InALoopFasterThanItsMemoryItIsTheStrongRule) {
+  ForecastRule rule(believer());
+  QueueRule strong;
+  Service service;
+  service.loop.tick_s = 0.047;
+  for (int i = 0; i < 300; ++i) {
+    const auto o = service.next();
+    expect_same(rule.decide(o, service.loop), strong.decide(o, service.loop));
+  }
+}
+
 TEST(ForecastRule, AHabitIsForeseenOneLoopAhead) {
   ForecastRule rule(believer());
   Service service;
