@@ -21,6 +21,7 @@ static __always_inline bool http_opened(struct http_socket *c, struct http_direc
 					bool ingress)
 {
 	struct http1_stream *s = &d->stream;
+	const struct http_direction *other = ingress ? &c->tx : &c->rx;
 	struct ballast_request_value *row;
 	bool request = s->kind == HTTP1_REQUEST;
 	u32 left;
@@ -33,7 +34,7 @@ static __always_inline bool http_opened(struct http_socket *c, struct http_direc
 	if (!request)
 		return true;
 	row = http_row(c, BALLAST_PROTOCOL_HTTP1);
-	left = http1_settle(&c->pipeline);
+	left = http1_settle(&c->pipeline, other->stream.state != HTTP1_START);
 	if (left) {
 		count_loss(BALLAST_LOSS_IN_DOUBT, left, 0);
 		if (row)

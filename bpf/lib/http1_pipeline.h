@@ -98,8 +98,10 @@ HTTP1_INLINE int http1_gap_inside(const struct http1_stream *s, const struct htt
 }
 
 /* A request begins: before http1_push(). Gives how many requests lost their answers, for a doubt
- * that ends here; they wait no more. */
-HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p)
+ * that ends here; they wait no more. `midway`: the other direction is inside a message. Whoever
+ * waits for answers has had them whole, so it is misread (an answer to HEAD, of which nobody knows
+ * in doubt) and its end says nothing. */
+HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p, int midway)
 {
 	u32 answers = p->answers;
 	u32 doubts = p->doubts;
@@ -110,7 +112,7 @@ HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p)
 	if (doubts == p->settled && p->begun && !http1_waiting(p) && p->manners == HTTP1_UNTRIED)
 		p->manners = HTTP1_WAITS;
 	if (doubts != p->settled && doubts == p->last_doubts && answers != p->last_answers &&
-	    p->manners == HTTP1_WAITS) {
+	    p->manners == HTTP1_WAITS && !midway) {
 		left = http1_waiting(p);
 		/* The other direction has nothing to end now. */
 		p->ended = p->begun;
