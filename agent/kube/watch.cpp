@@ -160,7 +160,11 @@ Watch::End Watch::watch() {
   const Result<Reply> reply = client_.stream(request, [&](std::string_view text) { return line(text, end); });
   if (!reply) {
     note(reply.error().message);
-    return end;
+    // Of a stream that went silent nobody knows what it kept back: a list says, and that we are heard.
+    const MonotonicNs last = std::max(begun, heard_.load());
+    const bool silent = SystemClock().now() - last >=
+                        static_cast<MonotonicNs>(std::chrono::nanoseconds(options_.silence).count());
+    return silent ? End::kRelist : end;
   }
   if (reply->status == kGone) {
     return End::kRelist;

@@ -44,8 +44,8 @@ std::string key_of(const Json& object);
 
 /// Keeps a reader up to date with one collection: lists it in pages, then watches from the list's
 /// version on, resumes where a stream broke off, takes bookmarks, and lists again when the server has
-/// forgotten the version (410) or the stream is garbage. After a new list `deleted` tells what is not
-/// there any more. While the server is away the reader keeps what it had.
+/// forgotten the version (410), the stream is garbage, or it went silent. After a new list `deleted` tells
+/// what is not there any more. While the server is away the reader keeps what it had.
 class Watch {
  public:
   /// Starts the thread. `client` must outlive this.

@@ -633,7 +633,8 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     } else if (std::none_of(service.endpoints.begin(), service.endpoints.end(),
                             [](const kube::Endpoint& endpoint) { return !endpoint.uid.empty(); })) {
       say(service, true, "NoPods",
-          "its endpoints name no pods (targetRef), so that nobody measures them; it is not weighed");
+          "the endpoints of " + key +
+              " name no pods (targetRef), so that nobody measures them; it is not weighed");
     }
   }
   write_late(now, news);
