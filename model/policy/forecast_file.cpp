@@ -47,7 +47,9 @@ Result<std::vector<float>> numbers_of(std::string_view magic, std::size_t width,
     return refuse("its checksum does not match");
   }
   std::vector<float> numbers(body / sizeof(float));
-  std::memcpy(numbers.data(), bytes.data() + kHeader, body);
+  if (body > 0) {
+    std::memcpy(numbers.data(), bytes.data() + kHeader, body);
+  }
   for (const float each : numbers) {
     if (!std::isfinite(each)) {
       return refuse("a number is not finite");
@@ -80,7 +82,9 @@ Result<std::vector<spec::ForecastSample>> parse_samples(std::string_view bytes) 
     return numbers.error();
   }
   std::vector<spec::ForecastSample> samples(numbers->size() / kSampleNumbers);
-  std::memcpy(static_cast<void*>(samples.data()), numbers->data(), numbers->size() * sizeof(float));
+  if (!samples.empty()) {
+    std::memcpy(static_cast<void*>(samples.data()), numbers->data(), numbers->size() * sizeof(float));
+  }
   return samples;
 }
 
