@@ -43,7 +43,7 @@ struct Word {
 enum class Outcome : std::uint32_t {
   kNone = 0,          ///< not handed to a sink
   kWritten = 1,       ///< in force as far as the sink can tell
-  kAcknowledged = 2,  ///< and every proxy that asked for them has acknowledged them
+  kAcknowledged = 2,  ///< and seen to be: by every proxy that asked (EDS), or in what istiod gives (Istio)
   kHeldBack = 3,      ///< waits, or is not meant to be written; those before stay in force
   kNotLeader = 4,     ///< another process writes
   kRefused = 5,       ///< by what they were written to; those before stay in force

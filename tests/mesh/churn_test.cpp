@@ -50,8 +50,8 @@ std::uint64_t drain(Node& node, Load& load) {
 
 class ChurnTest : public WholeTest {
  protected:
-  /// `churn`, which gives how many requests failed, with plain Istio and then with Ballast; a second and a
-  /// third pair where the first was not even, for either loses one where a push comes late.
+  /// `churn`, which gives how many requests failed, with plain Istio and then with Ballast, in two
+  /// pairs whatever the first gives.
   template <typename Churn>
   void beside_plain_istio(const char* what, int pods, Churn churn) {
     start_web(pods);
@@ -59,7 +59,7 @@ class ChurnTest : public WholeTest {
     load_ = Load::start(100, 600, 0.3);
     std::uint64_t without = 0;
     std::uint64_t ours = 0;
-    for (int pair = 1; pair == 1 || (pair <= 3 && ours > without); ++pair) {
+    for (int pair = 1; pair <= 2; ++pair) {
       agent_.reset();
       ASSERT_TRUE(eventually([&] { return plain(); }));
       std::this_thread::sleep_for(seconds(1));
