@@ -207,18 +207,23 @@ void add_distance(CLI::App& app, ballast::bench::DistanceOptions& options) {
 
 void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
   auto* gate = app.add_subcommand("gate", "whether parameters may be shipped; the exit code is the verdict");
-  gate->add_option("--candidate", options.candidate, "parameters file")->required();
-  gate->add_option("--incumbent", options.incumbent, "parameters in force (none: the prior)");
+  gate->add_option("--candidate", options.candidate,
+                   "parameters file, of the actor-critic or of the forecast")
+      ->required();
+  gate->add_option("--incumbent", options.incumbent,
+                   "parameters in force (none: queue_rule, the strong rule)");
   gate->add_option("--scenario", options.scenarios,
                    "held-out NAME|FILE[:VARIANT][,...] (none: the built-in set)")
       ->delimiter(',');
   gate->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
-  gate->add_option("--tolerance", options.tolerance, "of any scenario's p99 and p50 to the prior's")
+  gate->add_option("--tolerance", options.tolerance,
+                   "upper bound of any scenario's p99 and p50 to the strong rule's and the incumbent's")
       ->check(CLI::Range(1.0, 2.0))
       ->capture_default_str();
   gate->add_option("--tick", options.loop.tick_s, "seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
+  gate->add_option("--loop", options.loop_name, "eds, istio_fast or istio: a profile in the place of --tick");
   gate->add_option("--jobs", options.jobs, "runs at the same time")
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();

@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "core/spec/spec.h"
+#include "core/spec/verdict.h"
 
 namespace ballast::sync {
 
 namespace {
 constexpr std::chrono::seconds kAlive{60};  // a worker that was not heard of for longer is in no trial
-constexpr int kLongest = 5;                 // windows without enough reports; then the trial is given up
+constexpr int kLongest = 5;                 // windows without a proof; then the trial is given up
 }  // namespace
 
 void Promotion::Side::add(double value) {
@@ -91,21 +92,22 @@ Promotion::Step Promotion::tick(const std::shared_ptr<const Snapshot>& newest, T
     return Step::kNone;
   }
   const bool enough = canary_.count >= options_.reports && rest_.count >= options_.reports;
-  const double apart = std::sqrt(canary_.error() + rest_.error());
-  const double difference = canary_.mean - rest_.mean;
+  const double gain = canary_.mean - rest_.mean;
   const bool over = now - since_ >= options_.window;
-  const bool worse = enough && difference < -(over ? 1.0 : 2.0) * options_.errors * apart;
-  const bool hopeless = now - since_ >= kLongest * options_.window;
-  if (worse || (!enough && hopeless)) {
-    trial_ = false;
-    ++returned_;
-    return Step::kReturned;
-  }
-  if (over && enough) {
+  const double bound = (over ? 1.0 : 2.0) * options_.errors * std::sqrt(canary_.error() + rest_.error());
+  const spec::Standing standing =
+      enough ? spec::standing({gain, gain - bound, gain + bound}) : spec::Standing::kUnproven;
+  if (over && standing == spec::Standing::kBetter) {
     trial_ = false;
     released_ = newest;
     ++promoted_;
     return Step::kPromoted;
+  }
+  const bool hopeless = now - since_ >= kLongest * options_.window;
+  if (standing == spec::Standing::kWorse || hopeless) {
+    trial_ = false;
+    ++returned_;
+    return Step::kReturned;
   }
   return Step::kNone;
 }

@@ -35,8 +35,9 @@ struct PromotionStats {
 
 /// Which parameters reach acting agents. A share of the workers acts with the newest, the others
 /// with the released ones; both report their mean reward a step, over the same time and so under the same
-/// load. After the window the newest are released unless they paid worse, and then given up: the network
-/// goes back to the released ones. Not thread-safe.
+/// load. The verdict is spec::standing()'s, as of `ballast-bench gate`: from the end of the window on the
+/// newest are released once the bounds say that they pay better. Where they pay worse, or a tie is all that
+/// five windows show, they are given up: the network goes back to the released ones. Not thread-safe.
 ///
 /// While a trial runs the others' gradients are those of the released parameters, and soon too stale.
 class Promotion {

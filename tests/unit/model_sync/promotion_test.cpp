@@ -73,6 +73,22 @@ TEST_F(PromotionTest, AWorseObjectiveGivesThemUpBeforeTheWindowIsOver) {
   EXPECT_EQ(on_newest_, kWorkers) << "they are the same";
 }
 
+TEST_F(PromotionTest, ATieIsNoImprovement) {
+  const auto newest = snapshot(9);
+  int rounds = 0;
+  for (; rounds < 200 && step_ == Promotion::Step::kNone; ++rounds) {
+    now_ += 500ms;
+    for (int i = 0; i < kWorkers; ++i) {
+      // The same pay on both sides, whatever it is.
+      promotion_.report(name(i), promotion_.parameters_for(name(i), newest, now_)->version, rounds % 2, now_);
+    }
+    step_ = promotion_.tick(newest, now_);
+  }
+  EXPECT_EQ(step_, Promotion::Step::kReturned);
+  EXPECT_GT(rounds, 5 * 20) << "it is given time to prove itself";
+  EXPECT_EQ(promotion_.released()->version.version, 5U);
+}
+
 TEST_F(PromotionTest, WhatCannotBeJudgedIsNotReleased) {
   const auto newest = snapshot(9);
   for (int i = 0; i < 200 && step_ == Promotion::Step::kNone; ++i) {
