@@ -27,7 +27,8 @@ assert len(events) > 1500
 
 def run(failed=0, **other):
     pods = [{"requests_total": 1000, "kernel": {"requests_total": other.pop("kernel", 1000)}}]
-    return {"failed": failed, "unfinished": 0, "requests": 1000, "sent_total": 1000, "pods": pods,
+    envoy = {"downstream": 1002, "upstream": 1000, "without_pod": 2, "cut_off": 3, **other.pop("envoy", {})}
+    return {"failed": failed, "unfinished": 0, "requests": 1000, "sent_total": 1002, "pods": pods, "envoy": envoy,
             "events": [{"done": True, "kill_pod": "web-1"}], **other}
 
 
@@ -42,6 +43,10 @@ growing = {("ballastd", 1): [(t, 20.0 + t) for t in range(100)]}
 assert all(verdicts(run(2), level).values())
 assert verdicts(run(50), level) == {"failures": False, "memory": True, "counters": True, "faults": True}
 assert verdicts(run(2), growing) == {"failures": True, "memory": False, "counters": True, "faults": True}
+# What Envoy knows of a request that was cut off or found no pod may be missing further on, and nothing else.
+assert all(verdicts(run(2, kernel=997), level).values())
+for short in (run(50, kernel=996), run(50, kernel=1001), run(50, sent_total=1003), run(50, envoy={"without_pod": 1})):
+    assert not verdicts(short, level)["counters"], short
 assert verdicts(run(0, kernel=990), level) == {"failures": True, "memory": True, "counters": False, "faults": True}
 assert verdicts(run(2), level, done=()) == {"failures": True, "memory": True, "counters": True, "faults": False}
 

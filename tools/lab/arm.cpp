@@ -86,6 +86,7 @@ class Arm {
   void read_cpu(double dt_s, bool in_window);
   void begin_track(const PodFleet::Member& member);
   void open_window();
+  const std::map<std::string, KernelPod>& read_kernel();
   void show(const LoadView& load, double dt_s);
   void finish_processes();
   void finish_pods();
@@ -99,6 +100,7 @@ class Arm {
   LiveTable& live_;
   double printed_s_ = -1e9;
   KernelView kernel_;
+  std::map<std::string, KernelPod> seen_by_kernel_;
   SystemClock clock_;
   MonotonicNs zero_ = 0;
   fs::path folder_;
@@ -273,6 +275,7 @@ Status Arm::fire_process(const Event& event) {
 Status Arm::fire(EventResult& result) {
   const Event& event = result.event;
   result.t_s = clock_s();
+  read_kernel();
   if (event.kind == EventKind::kKill || event.kind == EventKind::kStop || event.kind == EventKind::kRestart) {
     result.done = event.target == "envoy" || (plane_ && plane_->has(event.target));
     return result.done ? fire_process(event) : ok();
@@ -294,8 +297,18 @@ Status Arm::fire(EventResult& result) {
   return event.kind == EventKind::kSetQuota && by_ballast() ? ok() : publish();
 }
 
+/// Also those of pods that have gone, as they were last: ballastd forgets them after some minutes.
+const std::map<std::string, KernelPod>& Arm::read_kernel() {
+  if (plane_) {
+    for (auto& [name, pod] : kernel_.read(cgroups())) {
+      seen_by_kernel_[name] = std::move(pod);
+    }
+  }
+  return seen_by_kernel_;
+}
+
 void Arm::show(const LoadView& load, double dt_s) {
-  const auto kernel = plane_ ? kernel_.read(cgroups()) : std::map<std::string, KernelPod>{};
+  const auto& kernel = read_kernel();
   std::vector<LiveRow> rows;
   for (const auto& member : pods_.members()) {
     const auto& name = member.spec.name;
@@ -417,7 +430,7 @@ void Arm::finish_processes() {
 }
 
 void Arm::finish_pods() {
-  const auto kernel = plane_ ? kernel_.read(cgroups()) : std::map<std::string, KernelPod>{};
+  const auto& kernel = read_kernel();
   for (const auto& [name, endpoint] : pods_.known()) {
     const auto& track = tracks_[name];
     PodResult pod;
@@ -559,6 +572,9 @@ Result<RunResult> Arm::run(int round, std::uint64_t seed) {
   const double begin_s = result_.window_begin_s;
   const double end_s = begin_s + setting_.duration_s;
   finish_pods();
+  if (auto counters = envoy_->counters()) {
+    result_.envoy = std::move(*counters);
+  }
   envoy_->stop();
   if (setting_.access_log) {
     read_access_log();

@@ -97,8 +97,12 @@ void print_closing(const Report& report, const RunFlags& flags) {
     if (run.convergence_s) {
       fmt::print(
           "{} (round {}): the split had settled within 10 % of the traffic {:.2f} s after ballastd's "
-          "start, {:.2f} s after the first request\n",
-          run.policy, run.round, *run.convergence_s, *run.convergence_s - run.first_request_s);
+          "start, {}\n",
+          run.policy, run.round, *run.convergence_s,
+          // JMeter's first request comes seconds after its start.
+          *run.convergence_s < run.first_request_s
+              ? "before the first request"
+              : fmt::format("{:.2f} s after the first request", *run.convergence_s - run.first_request_s));
     }
     for (const auto& use : run.processes) {
       if (use.name == "ballastd") {

@@ -232,6 +232,26 @@ Result<std::vector<HostStatus>> parse_clusters(const std::string& text) {
   return hosts;
 }
 
+std::map<std::string, std::uint64_t> parse_counters(const std::string& text) {
+  static const std::map<std::string, const char*> kNames = {
+      {"http.web.downstream_rq_total", "downstream"},
+      {"cluster.web.upstream_rq_total", "upstream"},
+      {"cluster.web.upstream_cx_none_healthy", "without_pod"},
+      {"cluster.web.upstream_rq_pending_failure_eject", "without_pod"},
+      {"cluster.web.upstream_rq_cancelled", "without_pod"},
+      {"cluster.web.upstream_rq_pending_active", "without_pod"},
+      {"cluster.web.upstream_cx_destroy_remote_with_active_rq", "cut_off"}};
+  std::map<std::string, std::uint64_t> counters;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const auto colon = line.find(": ");
+    if (const auto found = kNames.find(line.substr(0, colon)); found != kNames.end()) {
+      counters[found->second] += std::strtoull(line.c_str() + colon + 2, nullptr, 10);
+    }
+  }
+  return counters;
+}
+
 Result<Envoy> Envoy::start(const EnvoyOptions& options) {
   const auto bootstrap = options.folder / "envoy.json";
   if (auto written = write_file_atomic(bootstrap, envoy_bootstrap(options)); !written) {
@@ -272,6 +292,11 @@ Status Envoy::wait_ready(std::size_t endpoints, int timeout_ms) {
 Result<std::vector<HostStatus>> Envoy::hosts() const {
   const auto body = http_get(options_.admin, "/clusters?format=json", 1000);
   return body ? parse_clusters(*body) : Result<std::vector<HostStatus>>(body.error());
+}
+
+Result<std::map<std::string, std::uint64_t>> Envoy::counters() const {
+  const auto body = http_get(options_.admin, "/stats?filter=web", 1000);
+  return body ? parse_counters(*body) : Result<std::map<std::string, std::uint64_t>>(body.error());
 }
 
 }  // namespace ballast::lab

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,11 @@ Status write_eds_file(const std::filesystem::path& file, const std::string& serv
 /// From the body of /clusters?format=json, the hosts of cluster "web".
 Result<std::vector<HostStatus>> parse_clusters(const std::string& json);
 
+/// From the body of /stats, what became of every request, pods that have gone included: `downstream` came in,
+/// `upstream` were given to a pod, `without_pod` were not (no host, or its connection could not be had),
+/// `cut_off` of `upstream` were under way when the pod's end closed the connection.
+std::map<std::string, std::uint64_t> parse_counters(const std::string& text);
+
 /// A running Envoy with one worker.
 class Envoy {
  public:
@@ -64,6 +70,8 @@ class Envoy {
   /// Waits until it has `endpoints` hosts and listens. The error quotes the log.
   Status wait_ready(std::size_t endpoints, int timeout_ms);
   Result<std::vector<HostStatus>> hosts() const;
+  /// Since its start: parse_counters().
+  Result<std::map<std::string, std::uint64_t>> counters() const;
   ChildProcess& process() { return process_; }
   void stop() { process_.stop(std::chrono::milliseconds(500)); }
 

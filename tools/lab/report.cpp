@@ -127,6 +127,7 @@ json run_json(const RunResult& run) {
               {"first_request_s", rounded(run.first_request_s)},
               {"window_begin_s", rounded(run.window_begin_s)},
               {"convergence_s", optional_number(run.convergence_s)}};
+  out["envoy"] = run.envoy;
   out["pods"] = json::array();
   for (const auto& pod : run.pods) {
     out["pods"].push_back(pod_json(pod));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -65,9 +66,10 @@ struct RunResult {
   std::uint64_t sent_total = 0;              ///< over the whole run, warm-up included
   std::vector<std::uint64_t> answered_by_s;  ///< with success, by the second of the window
   std::uint64_t requests = 0;
-  std::uint64_t failed = 0;      ///< answered with another status than 2xx, or broken off
-  std::uint64_t unfinished = 0;  ///< not answered when the drain time was over
-  double lateness_p99_ms = 0;    ///< of the generator's own sending
+  std::uint64_t failed = 0;                    ///< answered with another status than 2xx, or broken off
+  std::uint64_t unfinished = 0;                ///< not answered when the drain time was over
+  double lateness_p99_ms = 0;                  ///< of the generator's own sending
+  std::map<std::string, std::uint64_t> envoy;  ///< parse_counters(), since its last start
   std::vector<PodResult> pods;
   std::vector<ProcessUse> processes;
   Timeline timeline;           ///< t = 0 is the start of ballastd (of Envoy in other arms)

@@ -75,5 +75,14 @@ TEST(EnvoyClusters, HostsWithWeightsAndCounters) {
   EXPECT_FALSE(parse_clusters(R"({"cluster_statuses": [{"name": "web", "host_statuses": [{}]}]})").ok());
 }
 
+TEST(Envoy, CountersSayWhatBecameOfEveryRequest) {
+  const auto counters = parse_counters(
+      "cluster.web.upstream_cx_none_healthy: 2\ncluster.web.upstream_rq_pending_failure_eject: 3\n"
+      "cluster.web.upstream_cx_destroy_remote_with_active_rq: 4\ncluster.web.upstream_rq_total: 95\n"
+      "cluster.web.upstream_rq_time: P0(1,2)\nhttp.web.downstream_rq_total: 100\n");
+  EXPECT_EQ(counters, (std::map<std::string, std::uint64_t>{
+                          {"downstream", 100}, {"upstream", 95}, {"without_pod", 5}, {"cut_off", 4}}));
+}
+
 }  // namespace
 }  // namespace ballast::lab
