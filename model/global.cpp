@@ -431,11 +431,13 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
       "certificate is of an authority kept in the Secret ballast-ca, and callers show ServiceAccount tokens");
   state->excludes(kubernetes);
   app.add_option("--agents-account", flags.account, "with --kubernetes: the ServiceAccount of the agents")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(kubernetes);
   app.add_option("--lease-seconds", flags.lease_seconds,
                  "with --kubernetes: unrenewed for so long, the other replica takes over")
       ->capture_default_str()
-      ->check(CLI::Range(3, 3600));
+      ->check(CLI::Range(3, 3600))
+      ->needs(kubernetes);
   app.add_flag("--standby", flags.standby,
                "while another replica leads on this folder, follow and take over when it dies");
   app.add_option("--operations", flags.operations, "IP:PORT of HTTP /metrics, /status, /healthz, /readyz");

@@ -144,7 +144,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--worker-id", options.worker_id,
                  "name of this worker; with TLS its certificate's, alone or followed by /...")
-      ->default_str("HOST/PID");
+      ->default_str("HOST/PID")
+      ->check([](const std::string& given) { return given.empty() ? "must not be empty" : std::string(); });
   app.add_option("--tls-cert", options.tls.certificate, "PEM chain of this worker");
   app.add_option("--tls-key", options.tls.key, "PEM key of it");
   app.add_option("--tls-ca", options.tls.authority, "PEM bundle that the server's certificate comes from");

@@ -8,6 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "core/yaml/section.h"
+
 namespace ballast::config {
 namespace {
 
@@ -22,20 +24,19 @@ std::string joined(const std::string& prefix, const std::string& key) {
 }  // namespace
 
 Status Reader::read(const std::string& text) {
-  // yaml-cpp reports through exceptions; they end here.
-  try {
-    const YAML::Node root = YAML::Load(text);
-    if (root.IsNull()) {
-      return ok();
-    }
-    if (!root.IsMap()) {
-      return Error::usage(file_ + ":" + std::to_string(line_of(root)) +
-                          ": the document is not a map; write `key: value` lines");
-    }
-    return section(root, "");
-  } catch (const YAML::Exception& e) {
-    return Error::usage(file_ + ":" + std::to_string(e.mark.line + 1) + ": not YAML: " + e.msg);
+  YamlErrors errors(file_);
+  const auto root = load_yaml(text, errors);
+  if (!root) {
+    return root.error();
   }
+  if (root->IsNull()) {
+    return ok();
+  }
+  if (!root->IsMap()) {
+    return Error::usage(file_ + ":" + std::to_string(line_of(*root)) +
+                        ": the document is not a map; write `key: value` lines");
+  }
+  return section(*root, "");
 }
 
 Status Reader::section(const YAML::Node& node, const std::string& prefix) {

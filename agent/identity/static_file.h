@@ -18,7 +18,7 @@ namespace ballast::identity {
 /// without it is an endpoint that is not on this node; `service`, `address` and `port` go
 /// together; `container` tells several entries of one pod apart. cgroup_id is 0 in the result.
 ///
-/// Errors are Error::usage, "FILE:LINE: key 'KEY' ...", with `file` as FILE: an unknown or
+/// Errors are Error::usage, "FILE:LINE: KEY: ...", with `file` as FILE: an unknown or
 /// repeated key, a wrong type, a missing key, a bad address, port or cgroup, a (service, pod)
 /// that is there twice.
 Result<std::vector<Pod>> parse_static_pods(const std::string& text, const std::string& file);

@@ -5,6 +5,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 
@@ -63,6 +66,40 @@ void names_of(const CLI::App& app, std::vector<std::string>& flags, std::vector<
   }
 }
 
+template <typename T>
+bool is_number(const std::string& text) {
+  T value{};
+  const auto [stopped, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && stopped == text.data() + text.size() &&
+         std::isfinite(static_cast<double>(value));
+}
+
+/// What CLI11 lets pass: numbers that are none (NaN is within every of its ranges), and whole numbers that
+/// wrap around.
+std::optional<std::string> wrong_number(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    for (const std::string& given : option->results()) {
+      const bool right = type.starts_with("FLOAT")  ? is_number<double>(given)
+                         : type.starts_with("UINT") ? is_number<std::uint64_t>(given)
+                         : type.starts_with("INT")  ? is_number<std::int64_t>(given)
+                                                    : true;
+      if (!right) {
+        return fmt::format("{}: {} is not a {}", option->get_name(), given,
+                           type.starts_with("FLOAT")  ? "finite number"
+                           : type.starts_with("UINT") ? "whole number of 0 or more"
+                                                      : "whole number");
+      }
+    }
+  }
+  for (const CLI::App* command : app.get_subcommands()) {
+    if (auto wrong = wrong_number(*command)) {
+      return wrong;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<const CLI::Option*> shown_options(const CLI::App& app) {
@@ -118,8 +155,10 @@ std::optional<int> Program::parse(int argc, char** argv) {
     if (error.get_exit_code() == 0) {
       return app_.exit(error);
     }
-    fmt::print(stderr, "{}: {}\nRun with --help for more information.\n", about_.name, usage_error(error));
-    return 2;
+    return refuse(usage_error(error));
+  }
+  if (const auto wrong = wrong_number(app_)) {
+    return refuse(*wrong);
   }
   return std::nullopt;
 }
@@ -138,7 +177,18 @@ std::string Program::usage_error(const CLI::ParseError& error) const {
                          fmt::join(commands, ", "));
     }
   }
+  if (const auto wrong = wrong_number(app_)) {
+    return *wrong;
+  }
+  if (const std::string what = error.what(); what.find(": At Most 1 required but received") != what.npos) {
+    return what.substr(0, what.find(':')) + " is given twice";
+  }
   return error.what();
+}
+
+int Program::refuse(const std::string& what) const {
+  fmt::print(stderr, "{}: {}\nRun with --help for more information.\n", about_.name, what);
+  return 2;
 }
 
 int Program::finish(const Status& status) const {

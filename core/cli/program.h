@@ -61,6 +61,7 @@ class Program {
 
  private:
   std::string usage_error(const CLI::ParseError& error) const;
+  int refuse(const std::string& what) const;
 
   About about_;
   CLI::App app_;

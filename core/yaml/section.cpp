@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/options.h"
+
 namespace ballast {
 
 namespace {
@@ -20,6 +22,15 @@ void YamlErrors::add(const YAML::Mark& mark, const std::string& key, const std::
   if (!first_) {
     const int line = mark.is_null() ? 1 : mark.line + 1;
     first_ = Error::usage(fmt::format("{}:{}: {}: {}", file_, line, key, what));
+  }
+}
+
+Result<YAML::Node> load_yaml(const std::string& text, YamlErrors& errors) {
+  try {
+    return YAML::Load(text);
+  } catch (const YAML::Exception& e) {
+    errors.add(e.mark, "not YAML", e.msg);
+    return *errors.first();
   }
 }
 
@@ -110,7 +121,7 @@ std::string YamlSection::text(const std::string& key, const std::string& standar
     return standard;
   }
   if (!node.IsScalar()) {
-    errors_->add(node.Mark(), path(key), "has to be text");
+    fail(key, "has to be text");
     return standard;
   }
   return node.Scalar();
@@ -204,7 +215,14 @@ std::optional<YamlSection> YamlSection::section(const std::string& key) {
 
 void YamlSection::fail(const std::string& key, const std::string& what) {
   const YAML::Node node = find(key);
-  errors_->add(node.IsDefined() ? node.Mark() : node_.Mark(), path(key), what);
+  YAML::Mark mark = node.IsDefined() ? node.Mark() : node_.Mark();
+  for (const auto& item : node_) {
+    // An empty value has the place of what follows it.
+    if (node.IsDefined() && node.IsNull() && item.first.IsScalar() && item.first.Scalar() == key) {
+      mark = item.first.Mark();
+    }
+  }
+  errors_->add(mark, path(key), what);
 }
 
 void YamlSection::refuse_unknown() {
@@ -212,7 +230,10 @@ void YamlSection::refuse_unknown() {
     const std::string key = item.first.IsScalar() ? item.first.Scalar() : "(not a name)";
     if (!asked_.contains(key)) {
       const YAML::Mark mark = item.first.Mark().is_null() ? item.second.Mark() : item.first.Mark();
-      errors_->add(mark, path(key), fmt::format("unknown key; known: {}", fmt::join(asked_, ", ")));
+      const std::string slip = options::did_you_mean(key, {asked_.begin(), asked_.end()});
+      errors_->add(
+          mark, path(key),
+          fmt::format("unknown key{}{} known: {}", slip, slip.empty() ? ";" : "", fmt::join(asked_, ", ")));
     }
   }
 }

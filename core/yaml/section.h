@@ -28,6 +28,9 @@ class YamlErrors {
   std::optional<Error> first_;
 };
 
+/// The document of `text`; what is no YAML is noted and answered as the error.
+Result<YAML::Node> load_yaml(const std::string& text, YamlErrors& errors);
+
 /// One mapping of a file, none of whose keys may stand twice. Reads what it is asked for and, at the end,
 /// refuses what nobody asked for. A getter whose key is missing gives the default; one whose value is wrong
 /// notes the error and gives the default too.
@@ -36,6 +39,8 @@ class YamlSection {
   YamlSection(YAML::Node node, std::string name, YamlErrors& errors);
 
   bool has(const std::string& key);
+  /// Where the mapping begins, from 1.
+  int line() const { return node_.Mark().line + 1; }
   /// Notes an error where the key is missing.
   void require(const std::string& key);
   double number(const std::string& key, double standard, double least = 0,

@@ -380,15 +380,6 @@ void check_load(YamlSection& root, const Scenario& scenario) {
   }
 }
 
-Result<YAML::Node> load_yaml(const std::string& text, YamlErrors& errors) {
-  try {
-    return YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    errors.add(e.mark, "(syntax)", e.msg);
-    return *errors.first();
-  }
-}
-
 Scenario read(YamlSection& root, const std::string& file, YamlErrors& errors) {
   Scenario scenario;
   scenario.title = root.text("title", "");

@@ -200,12 +200,12 @@ double Scenario::capacity_cores() const {
 Result<Scenario> parse_scenario(const std::string& text, const std::string& file) {
   Scenario scenario;
   YamlErrors errors(file);
-  try {
-    YamlSection root(YAML::Load(text), "", errors);
-    read_document(root, scenario);
-  } catch (const YAML::Exception& e) {
-    return Error::usage(file + ":" + std::to_string(std::max(e.mark.line + 1, 1)) + ": not YAML: " + e.msg);
+  const auto document = load_yaml(text, errors);
+  if (!document) {
+    return document.error();
   }
+  YamlSection root(*document, "", errors);
+  read_document(root, scenario);
   if (errors.first()) {
     return *errors.first();
   }

@@ -52,7 +52,7 @@ TEST(StaticFile, ContainersOfOnePodAreTwoEntries) {
                             "address: 10.0.0.2, port: 80}\n",
                         "f");
   ASSERT_FALSE(moved);
-  EXPECT_EQ(moved.error().message, "f:3: key 'pod' 'p' of service 's' is already on line 2");
+  EXPECT_EQ(moved.error().message, "f:3: pods[1].pod: 'p' of service 's' is already on line 2");
 }
 
 struct Wrong {
@@ -73,38 +73,42 @@ TEST_P(StaticFileError, NamesFileLineAndKey) {
 INSTANTIATE_TEST_SUITE_P(
     All, StaticFileError,
     ::testing::Values(
-        Wrong{"Empty", "", "pods.yaml:1: key 'pods' is missing"},
-        Wrong{"List", "- a\n", "pods.yaml:1: key 'pods' is missing"},
-        Wrong{"UnknownTop", "pods: []\npod: 1\n", "pods.yaml:2: key 'pod' is unknown"},
-        Wrong{"NotAList", "pods: 3\n", "pods.yaml:1: key 'pods' must be a list of maps"},
-        Wrong{"NotAMap", "pods:\n- 3\n", "pods.yaml:2: key 'pods' must be a list of maps"},
-        Wrong{"UnknownKey", "pods:\n- pod: p\n  namespase: n\n", "pods.yaml:3: key 'namespase' is unknown"},
-        Wrong{"Repeated", "pods:\n- pod: p\n  pod: q\n", "pods.yaml:3: key 'pod' is given twice"},
-        Wrong{"WrongType", "pods:\n- pod: [p]\n", "pods.yaml:2: key 'pod' must be a non-empty string"},
-        Wrong{"NullValue", "pods:\n- pod:\n", "pods.yaml:2: key 'pod' must be a non-empty string"},
-        Wrong{"NoPod", "pods:\n- namespace: n\n", "pods.yaml:2: key 'pod' is missing"},
-        Wrong{"NoNamespace", "pods:\n- pod: n\n", "pods.yaml:2: key 'namespace' is missing"},
+        Wrong{"Empty", "", "pods.yaml:1: (top level): has to be a mapping"},
+        Wrong{"List", "- a\n", "pods.yaml:1: (top level): has to be a mapping"},
+        Wrong{"UnknownTop", "pods: []\npod: 1\n",
+              "pods.yaml:2: pod: unknown key, did you mean pods? known: pods"},
+        Wrong{"NotAList", "pods: 3\n", "pods.yaml:1: pods: has to be a list"},
+        Wrong{"NotAMap", "pods:\n- 3\n", "pods.yaml:2: pods[0]: has to be a mapping"},
+        Wrong{"UnknownKey", "pods:\n- pod: p\n  namespase: n\n",
+              "pods.yaml:3: pods[0].namespase: unknown key, did you mean namespace?"},
+        Wrong{"Repeated", "pods:\n- pod: p\n  pod: q\n", "pods.yaml:3: pods[0].pod: stands twice"},
+        Wrong{"WrongType", "pods:\n- pod: [p]\n", "pods.yaml:2: pods[0].pod: has to be text"},
+        Wrong{"NullValue", "pods:\n- pod:\n", "pods.yaml:2: pods[0].pod: has to be text"},
+        Wrong{"NoPod", "pods:\n- namespace: n\n", "pods.yaml:2: pods[0].pod: is missing"},
+        Wrong{"NoNamespace", "pods:\n- pod: n\n", "pods.yaml:2: pods[0].namespace: is missing"},
         Wrong{"BadAddress", "pods:\n- pod: p\n  address: 1.2.3\n",
-              "pods.yaml:3: key 'address' '1.2.3' is not"},
-        Wrong{"PortText", "pods:\n- pod: p\n  port: http\n", "pods.yaml:3: key 'port' 'http' is not a port"},
-        Wrong{"PortZero", "pods:\n- pod: p\n  port: 0\n", "pods.yaml:3: key 'port' '0' is not a port"},
+              "pods.yaml:3: pods[0].address: '1.2.3' is not"},
+        Wrong{"PortText", "pods:\n- pod: p\n  port: http\n",
+              "pods.yaml:3: pods[0].port: has to be a number, not"},
+        Wrong{"PortZero", "pods:\n- pod: p\n  port: 0\n",
+              "pods.yaml:3: pods[0].port: has to be a number between 1 and 65535"},
         Wrong{"PortGreat", "pods:\n- pod: p\n  port: 65536\n",
-              "pods.yaml:3: key 'port' '65536' is not a port"},
+              "pods.yaml:3: pods[0].port: has to be a number between 1 and 65535"},
         Wrong{"PortFraction", "pods:\n- pod: p\n  port: 80.5\n",
-              "pods.yaml:3: key 'port' '80.5' is not a port"},
+              "pods.yaml:3: pods[0].port: has to be a whole number"},
         Wrong{"RelativeCgroup", "pods:\n- pod: p\n  cgroup: lab/a\n",
-              "pods.yaml:3: key 'cgroup' 'lab/a' must be"},
+              "pods.yaml:3: pods[0].cgroup: 'lab/a' has to be"},
         Wrong{"ClimbingCgroup", "pods:\n- pod: p\n  cgroup: /a/../b\n",
-              "pods.yaml:3: key 'cgroup' '/a/../b' must"},
-        Wrong{"RootCgroup", "pods:\n- pod: p\n  cgroup: /\n", "pods.yaml:3: key 'cgroup' '/' must be"},
+              "pods.yaml:3: pods[0].cgroup: '/a/../b' has to be"},
+        Wrong{"RootCgroup", "pods:\n- pod: p\n  cgroup: /\n", "pods.yaml:3: pods[0].cgroup: '/' has to be"},
         Wrong{"RemoteNoService", "pods:\n- {pod: p, namespace: n}\n",
-              "pods.yaml:2: key 'service' is missing"},
+              "pods.yaml:2: pods[0].service: is missing"},
         Wrong{"NoPort", "pods:\n- {pod: p, namespace: n, service: s, address: 1.2.3.4}\n",
-              "pods.yaml:2: key 'port' is missing"},
+              "pods.yaml:2: pods[0].port: is missing"},
         Wrong{"Twice",
               "pods:\n- {pod: p, namespace: n, service: s, address: 1.2.3.4, port: 1}\n"
               "- {pod: p, namespace: n, service: s, address: 1.2.3.4, port: 1}\n",
-              "pods.yaml:3: key 'pod' 'p' of service 's' is already on line 2"},
+              "pods.yaml:3: pods[1].pod: 'p' of service 's' is already on line 2"},
         Wrong{"NotYaml", "pods:\n- {pod: p\n", "pods.yaml:"}),
     [](const auto& wrong) { return std::string(wrong.param.name); });
 

@@ -102,7 +102,7 @@ TEST_F(StaticSourceTest, ChangedFileIsReadAnewAndABadOneIsNot) {
   write("- {pod: broken}\n");
   EXPECT_EQ(source->pods().size(), 2U);
   EXPECT_EQ(source->pods().size(), 2U);
-  EXPECT_EQ(count(log_.str(), "key 'namespace' is missing"), 1U) << log_.str();
+  EXPECT_EQ(count(log_.str(), "namespace: is missing"), 1U) << log_.str();
   fs::remove(file());
   EXPECT_EQ(source->pods().size(), 2U);
   write(kWeb1);

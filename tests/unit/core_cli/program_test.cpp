@@ -25,6 +25,7 @@ class ProgramTest : public ::testing::Test {
     CLI::App& app = program_.app();
     app.add_option("--rate", rate_, "requests a second")->check(CLI::Range(1.0, 10.0))->capture_default_str();
     app.add_option("--depth", depth_, "of the queue")->group(kTuning);
+    app.add_option("--size", size_, "of all");
     CLI::App* run = app.add_subcommand("run", "run it");
     run->add_option("--seed", seed_, "of all that is random")->required();
     run->add_option("--trace", trace_, "file of all calls")->group(kFaultFinding);
@@ -50,10 +51,22 @@ class ProgramTest : public ::testing::Test {
                     {"ballastd(8)"}}};
   double rate_ = 2;
   int depth_ = 3;
+  unsigned size_ = 0;
   int seed_ = 0;
   std::string trace_;
   std::string target_;
 };
+
+TEST_F(ProgramTest, NumbersThatAreNoneAreRefused) {
+  EXPECT_EQ(parse({"--rate", "2.5", "show"}).code, std::nullopt);
+  for (const auto& [flag, value] : {std::pair{"--rate", "nan"}, {"--rate", "inf"}, {"--size", "-1"}}) {
+    const Answer answer = parse({flag, value, "show"});
+    EXPECT_EQ(answer.code, 2) << flag << " " << value;
+    EXPECT_THAT(answer.err, HasSubstr(flag));
+  }
+  EXPECT_THAT(parse({"--rate", "2", "--rate", "3", "show"}).err, HasSubstr("--rate is given twice"));
+  EXPECT_EQ(parse({"run", "--seed", "99999999999999999999"}).code, 2);
+}
 
 TEST_F(ProgramTest, VersionIsTheBuilds) {
   const Answer answer = parse({"--version"});

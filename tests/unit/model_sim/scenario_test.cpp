@@ -90,7 +90,7 @@ TEST(Scenario, WrongFilesAreRefusedWithLineAndKey) {
   expect_refused(with("rho: 0.5", "ramp: [[5, 1], [3, 2]], rho: 0.5"), "x.yaml:7: arrivals.ramp", "rising");
   expect_refused(with("requests: 1000", "requests: 10.5"), "x.yaml:1: requests", "whole");
   expect_refused(with("requests: 1000", "warmup_s: 1"), "duration_s", "exactly one");
-  expect_refused(with("requests: 1000", "requests: [1"), "x.yaml:", "(syntax)");
+  expect_refused(with("requests: 1000", "requests: [1"), "x.yaml:", "not YAML");
   expect_refused("- 1\n", "x.yaml:1: (top level)", "mapping");
 }
 
