@@ -3,7 +3,6 @@
 // ballast-global: the global network of A3C. Applies the workers' gradients, serves parameters,
 // keeps checkpoints.
 #include <malloc.h>
-#include <signal.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -20,6 +19,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/process.h"
 #include "core/cli/program.h"
 #include "model/cluster/authority.h"
 #include "model/cluster/checkpoint_object.h"
@@ -43,15 +43,7 @@ using ballast::sync::CheckpointStore;
 using ballast::sync::StateStore;
 using ballast::sync::Verdict;
 
-std::atomic<bool> stopping{false};
-
-void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stopping = true; };
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGINT, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-}
+const std::atomic<bool>& stopping = ballast::stop_on_signals();
 
 struct Flags {
   std::string listen;
@@ -520,7 +512,6 @@ int main(int argc, char** argv) {
   if (const auto log = ballast::init_log("ballast-global", flags.log_level); !log) {
     return program.finish(log);
   }
-  stop_on_signals();
   raise_file_limit();
   ::mallopt(M_ARENA_MAX, 2);  // one a thread would hold what each of them once needed
   if (const Status done = run(flags); !done) {

@@ -2,7 +2,6 @@
 //
 // ballast-learner: the node's A3C worker. Rollouts of the agent beside it become gradients for
 // the global network, whose parameters go back to the agent. It goes on while either is away.
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,6 +13,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/process.h"
 #include "core/cli/program.h"
 #include "model/learn/a3c_worker.h"
 #include "model/net/forecast_net.h"
@@ -25,15 +25,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::atomic<bool> stopping{false};
-
-void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stopping = true; };
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::sigaction(SIGINT, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-}
+const std::atomic<bool>& stopping = ballast::stop_on_signals();
 
 std::string default_worker_id() {
   char host[256] = "unknown";
@@ -195,7 +187,6 @@ int main(int argc, char** argv) {
   if (!same_exploration) {
     hyper.entropy_bonus *= exploration_of(options.worker_id);
   }
-  stop_on_signals();
   spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f}", options.worker_id, agent,
                options.address, hyper.entropy_bonus);
   run(agent, options, hyper);

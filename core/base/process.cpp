@@ -205,6 +205,16 @@ ExitStatus ChildProcess::stop(std::chrono::milliseconds grace) {
   return *ended_;
 }
 
+const std::atomic<bool>& stop_on_signals() {
+  static std::atomic<bool> stopping{false};
+  struct sigaction action {};
+  action.sa_handler = [](int) { stopping = true; };
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return stopping;
+}
+
 std::filesystem::path binary_dir() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);

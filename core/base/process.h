@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <optional>
@@ -52,6 +53,9 @@ class ChildProcess {
   pid_t pid_ = -1;
   std::optional<ExitStatus> ended_;
 };
+
+/// Set once SIGTERM or SIGINT has come; both are caught, and SIGPIPE ignored, from the first call on.
+const std::atomic<bool>& stop_on_signals();
 
 /// Folder of the running binary, to find its siblings.
 std::filesystem::path binary_dir();

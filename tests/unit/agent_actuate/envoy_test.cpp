@@ -19,10 +19,12 @@
 #include "core/base/listen_address.h"
 #include "core/base/process.h"
 #include "eventually.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::actuate {
 namespace {
+
+using ballast::testing::Weigher;
 
 using namespace std::chrono_literals;
 

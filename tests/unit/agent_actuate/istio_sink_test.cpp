@@ -11,17 +11,19 @@
 
 #include "istiod.h"
 #include "scripted_server.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::actuate {
 namespace {
+
+using ballast::testing::Weigher;
 
 using guard::Outcome;
 using kube::answer;
 using kube::Asked;
 using kube::Json;
 using std::chrono::milliseconds;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 const spec::ServiceId kWeb{"shop", "web"};
 

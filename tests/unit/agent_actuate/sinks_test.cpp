@@ -9,10 +9,13 @@
 #include "agent/actuate/make_sink.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::actuate {
 namespace {
+
+using ballast::testing::Wanted;
+using ballast::testing::Weigher;
 
 const std::vector<Wanted> kTwo = {{"web-0", "127.1.0.10", 8080, 3}, {"web-1", "127.1.0.11", 8081, 1}};
 

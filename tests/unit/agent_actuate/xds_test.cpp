@@ -18,10 +18,14 @@
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 #include "envoy/service/endpoint/v3/eds.grpc.pb.h"
 #include "eventually.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::actuate {
 namespace {
+
+using ballast::testing::many_endpoints;
+using ballast::testing::Wanted;
+using ballast::testing::Weigher;
 
 using envoy::config::endpoint::v3::ClusterLoadAssignment;
 using envoy::service::discovery::v3::AggregatedDiscoveryService;

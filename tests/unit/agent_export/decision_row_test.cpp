@@ -7,10 +7,12 @@
 #include <cmath>
 #include <limits>
 
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::telemetry {
 namespace {
+
+using ballast::testing::Weigher;
 
 class DecisionRowTest : public ::testing::Test {
  protected:
@@ -41,7 +43,7 @@ class DecisionRowTest : public ::testing::Test {
   }
 
   Weigher weigher_;
-  guard::GuardedWeights weights_ = weigher_.weights("web", {3, 1});
+  guard::GuardedWeights weights_ = weigher_.by_shares("web", {3, 1});
   spec::ServiceObservation observation_;
   decide::ServiceProposal proposal_;
   TickState tick_;
@@ -113,7 +115,7 @@ TEST_F(DecisionRowTest, NothingIsInForceThatNobodySaidIs) {
 }
 
 TEST_F(DecisionRowTest, NeutralProposalIsAnEqualShare) {
-  weights_ = weigher_.weights("web", {1, 1}, true);
+  weights_ = weigher_.by_shares("web", {1, 1}, true);
   EXPECT_EQ(row(0).value.proposed_e6, 500'000);
   EXPECT_EQ(row(0).value.asked_neutral, 1U);
 }

@@ -13,10 +13,12 @@
 #include "core/base/listen_address.h"
 #include "core/base/metric.h"
 #include "core/base/unique_fd.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::telemetry {
 namespace {
+
+using ballast::testing::Weigher;
 
 using Series = std::map<std::string, double>;  ///< `name{labels}` -> value
 
@@ -196,7 +198,7 @@ TEST_F(PrometheusTest, LossNeverGoesBackWhenTheMapsAreMadeAnew) {
 }
 
 TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
-  const guard::GuardedWeights weights = weigher_.weights("web", {3, 1});
+  const guard::GuardedWeights weights = weigher_.by_shares("web", {3, 1});
   turn::Decision decision{{}, {}, weights, {guard::Outcome::kNotLeader, "node-1 leads"}};
   exporter_->set_decision(decision);
   EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U) << "standing by, nothing of ours is in force";
@@ -210,7 +212,7 @@ TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
   EXPECT_EQ(series.at("ballast_weight" + kWeb0 + "}"), weights.endpoints()[0].weight);
   EXPECT_GT(weights.endpoints()[0].weight, weights.endpoints()[1].weight);
   EXPECT_EQ(series.at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 0);
-  exporter_->set_decision({{}, {}, weigher_.weights("web", {1, 1}, true)});
+  exporter_->set_decision({{}, {}, weigher_.by_shares("web", {1, 1}, true)});
   EXPECT_EQ(scrape().at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 1);
   exporter_->withdraw({"shop", "web"});
   EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U);

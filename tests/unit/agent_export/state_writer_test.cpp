@@ -12,10 +12,12 @@
 
 #include "core/base/file.h"
 #include "core/base/unique_fd.h"
-#include "weights.h"
+#include "weigher.h"
 
 namespace ballast::telemetry {
 namespace {
+
+using ballast::testing::Weigher;
 
 /// The maps of the wire, made by the test and pinned in a bpffs of its own.
 class PinnedFolder {
@@ -182,28 +184,28 @@ TEST_F(StateWriterTest, CgroupsHaveNamesAsLongAsTheirFigures) {
 
 TEST_F(StateWriterTest, RowsThatAFormerRunLeftAreErased) {
   ASSERT_TRUE(writer_->write_identity({pod(11, "web-0"), pod(12, "web-1")}).ok());
-  write({weigher_.weights("web", {3, 1}), weigher_.weights("cart", {1})});
+  write({weigher_.by_shares("web", {3, 1}), weigher_.by_shares("cart", {1})});
   restart();
   EXPECT_EQ(names().size(), 2U);
   EXPECT_EQ(decisions().size(), 3U) << "a restart alone erases nothing";
   ASSERT_TRUE(writer_->write_identity({pod(12, "web-1")}, 0).ok());
   ASSERT_TRUE(writer_->write_identity({pod(12, "web-1")}, sample::GoneCgroups::kForgetNs).ok());
-  write({weigher_.weights("web", {3})});
+  write({weigher_.by_shares("web", {3})});
   EXPECT_EQ(names().size(), 1U);
   ASSERT_EQ(decisions().size(), 1U);
   EXPECT_EQ(decisions().begin()->first, "web/web-0");
 }
 
 TEST_F(StateWriterTest, DecisionsAreWrittenAndGoneEndpointsErased) {
-  const guard::GuardedWeights weights = weigher_.weights("web", {3, 1});
-  write({weights, weigher_.weights("cart", {1, 1}, true)});
+  const guard::GuardedWeights weights = weigher_.by_shares("web", {3, 1});
+  write({weights, weigher_.by_shares("cart", {1, 1}, true)});
   auto rows = decisions();
   ASSERT_EQ(rows.size(), 4U);
   EXPECT_EQ(rows["web/web-0"].weight, weights.endpoints()[0].weight);
   EXPECT_EQ(rows["web/web-1"].weight, weights.endpoints()[1].weight);
   EXPECT_EQ(rows["cart/cart-0"].neutral, 1U);
   EXPECT_STREQ(rows["web/web-0"].policy, "prior");
-  write({weigher_.weights("web", {1})});
+  write({weigher_.by_shares("web", {1})});
   rows = decisions();
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(rows.begin()->first, "web/web-0");
@@ -211,7 +213,7 @@ TEST_F(StateWriterTest, DecisionsAreWrittenAndGoneEndpointsErased) {
 
 TEST_F(StateWriterTest, WhatBecameOfADecisionIsWrittenAtOnce) {
   std::vector<double> shares(1000, 1.0);
-  turn::Decision decision{{}, {}, weigher_.weights("web", shares), {guard::Outcome::kHeldBack, "waits"}};
+  turn::Decision decision{{}, {}, weigher_.by_shares("web", shares), {guard::Outcome::kHeldBack, "waits"}};
   const auto write_one = [&] {
     tick_.now += 250'000'000;
     EXPECT_TRUE(writer_->write_decisions({decision}, tick_).ok());
@@ -227,7 +229,7 @@ TEST_F(StateWriterTest, WhatBecameOfADecisionIsWrittenAtOnce) {
 }
 
 TEST_F(StateWriterTest, SmallFleetIsFreshInEveryTick) {
-  const std::vector<guard::GuardedWeights> weights = {weigher_.weights("web", {3, 1})};
+  const std::vector<guard::GuardedWeights> weights = {weigher_.by_shares("web", {3, 1})};
   for (int i = 0; i < 4; ++i) {
     write(weights);
     EXPECT_EQ(fresh(), 2U) << "tick " << i;
@@ -236,7 +238,7 @@ TEST_F(StateWriterTest, SmallFleetIsFreshInEveryTick) {
 
 TEST_F(StateWriterTest, LargeFleetIsRefreshedInTurnAndChangesAtOnce) {
   std::vector<double> shares(1000, 1.0);
-  const std::vector<guard::GuardedWeights> equal = {weigher_.weights("web", shares, true)};
+  const std::vector<guard::GuardedWeights> equal = {weigher_.by_shares("web", shares, true)};
   write(equal);
   EXPECT_EQ(fresh(), 1000U);
   std::set<std::string> refreshed;
@@ -257,7 +259,7 @@ TEST_F(StateWriterTest, LargeFleetIsRefreshedInTurnAndChangesAtOnce) {
   for (std::size_t i = 0; i < shares.size(); ++i) {
     shares[i] = 1.0 + static_cast<double>(i % 2);
   }
-  const std::vector<guard::GuardedWeights> unequal = {weigher_.weights("web", shares)};
+  const std::vector<guard::GuardedWeights> unequal = {weigher_.by_shares("web", shares)};
   const auto begun = std::chrono::steady_clock::now();
   write(unequal);
   std::cout << "1,000 endpoints, all changed: "

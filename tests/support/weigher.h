@@ -7,7 +7,7 @@
 
 #include "agent/guard/guard.h"
 
-namespace ballast::actuate {
+namespace ballast::testing {
 
 /// One endpoint of a test's service; share relative to the others.
 struct Wanted {
@@ -16,6 +16,16 @@ struct Wanted {
   std::uint16_t port = 0;
   double share = 1;
 };
+
+inline std::vector<Wanted> many_endpoints(std::size_t count, const std::string& name = "pod") {
+  std::vector<Wanted> wanted;
+  for (std::size_t i = 0; i < count; ++i) {
+    wanted.push_back({name + "-" + std::to_string(i),
+                      "127.1." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1), 8080,
+                      1.0 + static_cast<double>(i % 2)});
+  }
+  return wanted;
+}
 
 /// Weights as they come in life: through a real Guard, here one that lets shares pass.
 class Weigher {
@@ -27,6 +37,7 @@ class Weigher {
     guard::ServiceView view;
     view.service = {"shop", service};
     view.neutral = neutral;
+    view.why = "because the test says so";
     double sum = 0;
     for (const Wanted& endpoint : wanted) {
       sum += endpoint.share;
@@ -42,6 +53,16 @@ class Weigher {
     // New endpoints begin at fair share; the second tick may move them all the way.
     guard_.apply(view, now_ += 250'000'000);
     return guard_.apply(view, now_ += 250'000'000);
+  }
+
+  /// One pod for each share, at 127.1.0.x:8080.
+  guard::GuardedWeights by_shares(const std::string& service, const std::vector<double>& shares,
+                                  bool neutral = false) {
+    std::vector<Wanted> wanted = many_endpoints(shares.size(), service);
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      wanted[i].share = shares[i];
+    }
+    return weights(service, wanted, neutral);
   }
 
   guard::GuardedWeights release(const std::string& service) { return guard_.release({"shop", service}); }
@@ -60,14 +81,4 @@ class Weigher {
   MonotonicNs now_ = 1'000'000'000;
 };
 
-inline std::vector<Wanted> many_endpoints(std::size_t count) {
-  std::vector<Wanted> wanted;
-  for (std::size_t i = 0; i < count; ++i) {
-    wanted.push_back({"pod-" + std::to_string(i),
-                      "127.1." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1), 8080,
-                      1.0 + static_cast<double>(i % 2)});
-  }
-  return wanted;
-}
-
-}  // namespace ballast::actuate
+}  // namespace ballast::testing
