@@ -19,6 +19,10 @@ namespace {
 
 constexpr double kUnit = GuardedWeights::kWeightScale;
 
+/// Greatest weight, relative to fair share, of an endpoint whose count cannot be held against anything
+/// (hold_claims): it alone is measured, or it has too little traffic.
+constexpr double kUncheckedCap = 2;
+
 using Key = std::tuple<std::string, std::string, std::uint16_t>;
 Key key_of(const EndpointView& e) {
   return {e.id.pod, e.address, e.port};
@@ -55,9 +59,9 @@ bool is_garbage(const ServiceView& view) {
 
 /// Relative weights of a view that is not garbage. Stale endpoints lose their offset: what a
 /// policy said about a pod that nobody measures any more is not worth following.
-/// `believed`: the part of a share that its endpoint's traffic bears out.
+/// `claims`: the part of a share that its endpoint's traffic bears out.
 std::vector<double> relative_weights(const ServiceView& view, const GuardOptions& options,
-                                     const std::vector<double>& believed,
+                                     const std::vector<ShareWatch::Verdict>& claims,
                                      std::vector<std::uint32_t>& reasons) {
   constexpr double kBound = spec::kMaxOffset;
   const double total = [&] {
@@ -71,8 +75,8 @@ std::vector<double> relative_weights(const ServiceView& view, const GuardOptions
   double sum = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const EndpointView& e = view.endpoints[i];
-    weights[i] = e.share / total * believed[i];
-    reasons[i] |= believed[i] < 1 ? kUnproven : 0U;
+    weights[i] = e.share / total * claims[i].factor;
+    reasons[i] |= claims[i].factor < 1 ? kUnproven : 0U;
     if (age_of(e) > options.stale_after_s) {
       weights[i] *= std::exp(-std::clamp(e.offset, -kBound, kBound));
       reasons[i] |= kStale;
@@ -114,8 +118,9 @@ struct Guard::State {
   std::optional<Target> forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
   static bool excused(const ServiceView& view, const Service& service);
-  static std::vector<double> believed(const ServiceView& view, Service& service, MonotonicNs now);
-  static Target wanted(const ServiceView& view, const std::vector<double>& believed, const GuardOptions& o);
+  static std::vector<ShareWatch::Verdict> held(const ServiceView& view, Service& service, MonotonicNs now);
+  static Target wanted(const ServiceView& view, const std::vector<ShareWatch::Verdict>& claims,
+                       const GuardOptions& o);
   static bool bound_step(const ServiceView& view, const Service& service, Target& target,
                          const GuardOptions& o);
   static std::vector<std::uint32_t> units_of(Target& target, const GuardOptions& o);
@@ -140,7 +145,8 @@ bool Guard::State::excused(const ServiceView& view, const Service& service) {
   return above > 0 && above <= below;
 }
 
-std::vector<double> Guard::State::believed(const ServiceView& view, Service& service, MonotonicNs now) {
+std::vector<ShareWatch::Verdict> Guard::State::held(const ServiceView& view, Service& service,
+                                                    MonotonicNs now) {
   std::vector<ShareWatch::Claim> claims;
   for (const EndpointView& e : view.endpoints) {
     const auto in_force = service.weights.find(key_of(e));
@@ -151,7 +157,7 @@ std::vector<double> Guard::State::believed(const ServiceView& view, Service& ser
 }
 
 /// What the policy wants, made safe: garbage, staleness, claims without proof, blend, floor and cap.
-Target Guard::State::wanted(const ServiceView& view, const std::vector<double>& believed,
+Target Guard::State::wanted(const ServiceView& view, const std::vector<ShareWatch::Verdict>& claims,
                             const GuardOptions& o) {
   const std::size_t n = view.endpoints.size();
   const auto old = std::count_if(view.endpoints.begin(), view.endpoints.end(),
@@ -167,17 +173,19 @@ Target Guard::State::wanted(const ServiceView& view, const std::vector<double>& 
                           "neutral: the proposal is not usable (NaN, infinite, negative or zero)");
   }
   Target target{.reasons = std::vector<std::uint32_t>(n, 0), .neutral = false, .why = view.why};
-  target.weights = relative_weights(view, o, believed, target.reasons);
+  target.weights = relative_weights(view, o, claims, target.reasons);
+  std::vector<Bound> bounds(n);
   for (std::size_t i = 0; i < n; ++i) {
     if (o.blend < 1) {
       target.weights[i] = 1 + o.blend * (target.weights[i] - 1);
       target.reasons[i] |= kBlend;
     }
+    bounds[i] = {o.floor, claims[i].held ? o.cap : std::min(o.cap, kUncheckedCap)};
   }
-  target.weights = within(target.weights, o.floor, o.cap);
+  target.weights = water_fill(target.weights, bounds);
   for (std::size_t i = 0; i < n; ++i) {
     target.reasons[i] |= target.weights[i] <= o.floor ? kFloor : 0U;
-    target.reasons[i] |= target.weights[i] >= o.cap ? kCap : 0U;
+    target.reasons[i] |= target.weights[i] >= bounds[i].high ? kCap : 0U;
   }
   return target;
 }
@@ -289,9 +297,10 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .hold_s = kTripHoldS,
                                             .max_hold_s = kTripMaxHoldS},
                                            State::excused(view, service));
-  const std::vector<double> believed =
-      o.hold_claims ? State::believed(view, service, now) : std::vector<double>(view.endpoints.size(), 1.0);
-  Target target = State::wanted(view, believed, o);
+  const std::vector<ShareWatch::Verdict> claims =
+      o.hold_claims ? State::held(view, service, now)
+                    : std::vector<ShareWatch::Verdict>(view.endpoints.size(), {.factor = 1, .held = true});
+  Target target = State::wanted(view, claims, o);
   const std::vector<double> guarded = target.weights;
   if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {
     target = std::move(*forbidden);

@@ -3,66 +3,110 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace ballast::guard {
 
 namespace {
 
-constexpr double kSigmas = 3;  // of what chance does to a count
-constexpr double kLag = 0.3;   // of a change of weights, which proxies follow later
+constexpr std::array<double, 2> kMemoryS = {ShareWatch::kFastS, ShareWatch::kSlowS};
+constexpr double kSigmas = 3;        // of what chance does to a count
+constexpr double kMostChance = 0.5;  // beyond it a count proves nothing
+constexpr double kLag = 0.3;         // of a change of weights, which proxies follow later
+constexpr double kForgiveS = 5;      // in which a factor grows back by e
 constexpr double kLeastSuccess = 0.02;
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
 
 }  // namespace
 
-std::vector<double> ShareWatch::update(const std::vector<Claim>& claims, bool neutral, MonotonicNs now) {
-  const double elapsed_s = last_ != 0 && now > last_ ? static_cast<double>(now - last_) * 1e-9 : 0;
-  last_ = now;
-  std::vector<double> factors(claims.size(), 1.0);
-  if (elapsed_s <= 0) {
+/// What is left of each by its means over one memory; infinite: there was nothing to hold it against.
+std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_t memory, double alpha) {
+  std::vector<double> factors(claims.size(), std::numeric_limits<double>::infinity());
+  std::vector<double> rates;  // requests that a fair share's weight brings
+  for (const auto& [key, track] : tracks_) {
+    if (track.means[memory].requests > 0) {  // none at all: nobody sends it any
+      rates.push_back(track.means[memory].requests / track.means[memory].weight);
+    }
+  }
+  if (rates.size() < 2) {
     return factors;
   }
-  const double alpha = 1 - std::exp(-elapsed_s / kMemoryS);
-  neutral_ += alpha * ((neutral ? 1.0 : 0.0) - neutral_);
+  const double rate = median(rates);
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    const auto found = tracks_.find(claims[i].key);
+    if (found == tracks_.end()) {
+      continue;
+    }
+    const Track& track = found->second;
+    const Means& means = track.means[memory];
+    const double due = rate * means.weight;
+    const double chance = kSigmas / std::sqrt(std::max(due / alpha, 1.0));
+    if (chance > kMostChance) {
+      continue;
+    }
+    const double moved = std::abs(std::log(claims[i].weight * means.known / means.weight));
+    const double believed = 1 + kMargin + kNeutralMargin * neutral_ + kLag * moved + chance;
+    const double over = std::max(means.requests / due, 1.0);
+    double& factor = factors[i] = std::min(1.0, believed / over);
+    if (const double success = std::clamp(claims[i].success, kLeastSuccess, 1.0); factor < 1) {
+      factor *= std::max(1 - (1 - success) * over, kLeastSuccess) / success;
+    }
+  }
+  return factors;
+}
+
+std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& claims, bool neutral,
+                                                    MonotonicNs now) {
+  const double elapsed_s = last_ != 0 && now > last_ ? static_cast<double>(now - last_) * 1e-9 : 0;
+  last_ = now;
+  std::vector<Verdict> verdicts(claims.size());
+  if (elapsed_s <= 0) {
+    return verdicts;
+  }
+  std::array<double, 2> alpha{};
+  for (std::size_t memory = 0; memory < alpha.size(); ++memory) {
+    alpha[memory] = 1 - std::exp(-elapsed_s / kMemoryS[memory]);
+  }
+  neutral_ += alpha[1] * ((neutral ? 1.0 : 0.0) - neutral_);
   decltype(tracks_) next;
-  std::vector<double> rates;  // requests that a fair share's weight brings
   for (const Claim& claim : claims) {
     if (!claim.known || !std::isfinite(claim.requests) || !(claim.weight > 0)) {
       continue;
     }
     Track track = tracks_[claim.key];
-    track.requests += alpha * (std::max(claim.requests, 0.0) - track.requests);
-    track.weight += alpha * (claim.weight - track.weight);
-    track.known += alpha * (1 - track.known);
-    next[claim.key] = track;
-    if (track.requests > 0) {  // none at all: nobody sends it any
-      rates.push_back(track.requests / track.weight);
+    for (std::size_t memory = 0; memory < alpha.size(); ++memory) {
+      Means& means = track.means[memory];
+      means.requests += alpha[memory] * (std::max(claim.requests, 0.0) - means.requests);
+      means.weight += alpha[memory] * (claim.weight - means.weight);
+      means.known += alpha[memory] * (1 - means.known);
     }
+    next[claim.key] = track;
   }
   tracks_ = std::move(next);
-  if (rates.size() < 2) {
-    return factors;
-  }
-  const auto middle = rates.begin() + static_cast<std::ptrdiff_t>((rates.size() - 1) / 2);
-  std::nth_element(rates.begin(), middle, rates.end());
+  const std::vector<double> fast = cut(claims, 0, alpha[0]);
+  const std::vector<double> slow = cut(claims, 1, alpha[1]);
   for (std::size_t i = 0; i < claims.size(); ++i) {
-    const auto track = tracks_.find(claims[i].key);
-    if (track == tracks_.end()) {
+    const auto found = tracks_.find(claims[i].key);
+    if (found == tracks_.end()) {
       continue;
     }
-    const double due = *middle * track->second.weight;
-    const double moved = std::abs(std::log(claims[i].weight * track->second.known / track->second.weight));
-    const double believed = 1 + kMargin + kNeutralMargin * neutral_ + kLag * moved +
-                            kSigmas / std::sqrt(std::max(due / alpha, 1.0));
-    const double over = std::max(track->second.requests / due, 1.0);
-    double factor = std::min(1.0, believed / over);
-    if (const double success = std::clamp(claims[i].success, kLeastSuccess, 1.0); factor < 1) {
-      factor *= std::max(1 - (1 - success) * over, kLeastSuccess) / success;
+    Track& track = found->second;
+    const double factor = std::min({1.0, fast[i], slow[i]});
+    if (factor <= track.factor) {
+      track.factor = factor;
+      track.held_s = kHoldS;
+    } else if ((track.held_s -= elapsed_s) <= 0) {
+      track.factor = std::min(factor, track.factor * std::exp(elapsed_s / kForgiveS));
     }
-    double& last = track->second.factor;
-    factors[i] = last = std::min({1.0, factor, last * std::exp(elapsed_s / kForgiveS)});
+    verdicts[i] = {track.factor, std::isfinite(slow[i])};
   }
-  return factors;
+  return verdicts;
 }
 
 }  // namespace ballast::guard

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -19,12 +21,16 @@ namespace ballast::guard {
 /// them lie.
 ///
 /// How much more is believed: kMargin; what chance does to the numbers; what Envoy's choice of two does
-/// while weights are equal (kNeutralMargin); what a change of weights leaves behind for a while. All but
-/// the first fade, so that is the most that can be gained for long. Both sides are means over kMemoryS.
-/// The surplus is taken to have gone well, or errors could be thinned out by it.
+/// while weights are equal (kNeutralMargin); what a change of weights leaves behind for a while. Both sides
+/// are means, over kFastS, so that a lie is answered before it has filled anybody's window, and over kSlowS,
+/// so that a small one is. A cut holds for kHoldS after its cause, since what was counted stays that long in
+/// the windows of those who believed it. The surplus is taken to have gone well, or errors could be thinned
+/// out by it.
 class ShareWatch {
  public:
-  static constexpr double kMemoryS = 4;
+  static constexpr double kFastS = 1;
+  static constexpr double kSlowS = 4;
+  static constexpr double kHoldS = 6;
   static constexpr double kMargin = 0.05;
   static constexpr double kNeutralMargin = 0.45;
 
@@ -35,18 +41,26 @@ class ShareWatch {
     double success = 1;   ///< part of its last requests that went well
     double weight = 1;    ///< in force up to now, relative to fair share
   };
+  struct Verdict {
+    double factor = 1;  ///< what is left of its weight, in (0, 1]
+    bool held = false;  ///< there was something to hold its count against
+  };
 
-  /// One tick. Gives a factor in (0, 1] for each claim, in order.
-  std::vector<double> update(const std::vector<Claim>& claims, bool neutral, MonotonicNs now);
+  /// One tick. A verdict for each claim, in order.
+  std::vector<Verdict> update(const std::vector<Claim>& claims, bool neutral, MonotonicNs now);
 
  private:
-  struct Track {  // means that began at 0; `known` is that of ones
+  struct Means {  // that began at 0; `known` is that of ones
     double requests = 0;
     double weight = 0;
     double known = 0;
-    double factor = 1;  // the last; it grows back by e in kForgiveS, as what was counted fades elsewhere too
   };
-  static constexpr double kForgiveS = 5;
+  struct Track {
+    std::array<Means, 2> means;  // over kFastS and kSlowS
+    double factor = 1;           // the last
+    double held_s = 0;           // for which it stays at least
+  };
+  std::vector<double> cut(const std::vector<Claim>& claims, std::size_t memory, double alpha);
 
   std::map<decltype(Claim::key), Track> tracks_;
   double neutral_ = 1;

@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 
 #include "agent/decide/prior.h"
+#include "agent/decide/queue_rule.h"
 #include "agent/fleet/local.h"
 #include "agent/observe/observer.h"
 #include "agent/turn/turn.h"
@@ -30,14 +32,18 @@ struct Lie {
 /// What pod `i` does at `t` seconds, where it serves `served` requests a second.
 using Liar = std::function<Lie(int i, double t, double served)>;
 
-/// Pods 0 and 1 may lie. The mean share of pod 0 over two minutes, after ten seconds of honesty.
-double share_of(const Liar& liar, double& peak) {
+struct Shares {
+  std::array<double, kPods> mean{};
+  double peak = 0;  // of pod 0
+};
+
+/// Pods 0 and 1 may lie. Shares of two minutes, after ten seconds of honesty.
+Shares shares_of(const Liar& liar, decide::Policy& policy) {
   observe::Observer observer({.machine_cores = 4});
   guard::GuardOptions options;
   options.hold_claims = true;
   Turn turn(options);
   fleet::LocalFleet fleet;
-  decide::PriorPolicy policy;
   spec::LoopTiming loop{.now = 1'000'000'000ULL, .tick_s = kTickS, .subscribers = 4};
   std::vector<identity::Pod> pods;
   for (int i = 0; i < kPods; ++i) {
@@ -53,9 +59,8 @@ double share_of(const Liar& liar, double& peak) {
   }
   std::vector<double> share(kPods, 1.0 / kPods);
   std::vector<double> part(kPods, 0);  // of a request that a tick left over
-  double sum = 0;
+  Shares out;
   int ticks = 0;
-  peak = 0;
   for (double t = -10; t < 120; t += kTickS) {
     sample::Sample sample{.taken = loop.now, .interval_ns = static_cast<MonotonicNs>(kTickS * 1e9)};
     for (int i = 0; i < kPods; ++i) {
@@ -86,24 +91,41 @@ double share_of(const Liar& liar, double& peak) {
     }
     loop.now += sample.interval_ns;
     ++ticks;
-    if (t >= 0) {
-      sum += share[0];
-      peak = std::max(peak, share[0]);
+    for (std::size_t i = 0; i < kPods && t >= 0; ++i) {
+      out.mean[i] += share[i] * kTickS / 120;
     }
+    out.peak = t < 0 ? 0 : std::max(out.peak, share[0]);
   }
-  return sum / (120 / kTickS);
+  return out;
 }
 
-/// What the lie brings against the same pod that does not lie.
+template <typename Policy>
+void expect_no_gain_by(const Liar& liar, const Liar& honest) {
+  Policy policies[2];
+  const Shares without = shares_of(honest, policies[0]);
+  const Shares with = shares_of(liar, policies[1]);
+  std::printf("%s: share %.4f honest %.4f gain %+.1f %%, at most %+.1f %%\n", policies[0].name().c_str(),
+              with.mean[0], without.mean[0], 100 * (with.mean[0] / without.mean[0] - 1),
+              100 * (with.peak / without.peak - 1));
+  EXPECT_LE(with.peak, 1.10 * without.peak);
+  EXPECT_LE(with.mean[0], 1.10 * without.mean[0]);
+  // What liars gain comes out of all others alike, and what they lose goes to them: none loses more than the
+  // bound, and together they lose no more than that either.
+  double honest_with = 0;
+  double honest_without = 0;
+  for (std::size_t i = 2; i < kPods; ++i) {
+    EXPECT_GE(with.mean[i], 0.9 * without.mean[i]) << "pod " << i << ", honest";
+    honest_with += with.mean[i];
+    honest_without += without.mean[i];
+  }
+  EXPECT_GE(honest_with, honest_without - 0.1 * (1 - honest_without));
+}
+
+/// What the lie brings against the same pod that does not lie, and what it costs the others.
 void expect_no_gain(
     const Liar& liar, const Liar& honest = [](int, double, double) { return Lie{}; }) {
-  double peak = 0;
-  double honest_peak = 0;
-  const double without = share_of(honest, honest_peak);
-  const double with = share_of(liar, peak);
-  std::printf("share %.4f honest %.4f gain %+.1f %%, at most %+.1f %%\n", with, without,
-              100 * (with / without - 1), 100 * (peak / honest_peak - 1));
-  EXPECT_LE(with, 1.10 * without);
+  expect_no_gain_by<decide::PriorPolicy>(liar, honest);
+  expect_no_gain_by<decide::QueueRule>(liar, honest);
 }
 
 TEST(Lies, TenTimesItsRequestsFromItself) {
