@@ -232,7 +232,7 @@ std::optional<int> parse_flags(cli::Program& program, int argc, char** argv, Fla
        {std::pair("--bpffs", "bpffs"), std::pair("--identity", "identity"), std::pair("--sink", "sink"),
         std::pair("--mode", "mode"), std::pair("--tick-ms", "tick_ms"), std::pair("--policy", "policy.name"),
         std::pair("--parameters", "policy.parameters"), std::pair("--metrics", "metrics"),
-        std::pair("--log", "log")}) {
+        std::pair("--istio-fast", "kubernetes.istio_fast"), std::pair("--log", "log")}) {
     program.key_flag(flag, *schema.find(key), [&flags, flag, key](const std::string& v) {
       flags.overrides.push_back({flag, key, v});
     });

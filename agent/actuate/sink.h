@@ -40,6 +40,9 @@ class WeightSink {
   virtual std::size_t subscribers() const { return 0; }
   /// From publish() to the proxy's acknowledgement, in seconds, median of late; 0 where unknown.
   virtual double acknowledgement_delay_s() const { return 0; }
+  /// How fast weights travel here, found by measuring, in a few words for status; empty where nothing is
+  /// measured.
+  virtual std::string loop_profile() const { return {}; }
   /// Empty while all is well; else what is in the way of publishing, for the log, status and metrics.
   virtual std::string trouble() const { return {}; }
 };

@@ -85,12 +85,10 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
   }
   for (const Json& item : list) {
     const Json& addresses = at(item, {"addresses"});
-    if (!addresses.is_array() || addresses.empty() || !addresses[0].is_string()) {
-      continue;
-    }
+    const bool placed = addresses.is_array() && !addresses.empty() && addresses[0].is_string();
     const Json& conditions = at(item, {"conditions"});
     const bool is_pod = text_at(item, {"targetRef", "kind"}) == "Pod";
-    endpoints.push_back({.address = addresses[0].get<std::string>(),
+    endpoints.push_back({.address = placed ? addresses[0].get<std::string>() : "",
                          .pod = is_pod ? text_at(item, {"targetRef", "name"}) : "",
                          .uid = is_pod ? text_at(item, {"targetRef", "uid"}) : "",
                          .node = text_at(item, {"nodeName"}),
@@ -311,6 +309,7 @@ std::vector<Service> Catalog::services() const {
   const std::lock_guard lock(mutex_);
   using Place = std::pair<std::string, std::map<std::string, int>>;
   std::map<std::string, std::map<Place, Endpoint>> found;
+  std::map<std::string, std::vector<std::string>> odd;
   for (const auto& [name, slice] : slices_) {
     const auto service = services_.find(slice.service);
     if (service == services_.end() || service->second.family != slice.family) {
@@ -318,8 +317,16 @@ std::vector<Service> Catalog::services() const {
     }
     auto& endpoints = found[slice.service];
     for (const Endpoint& endpoint : slice.endpoints) {
+      if (endpoint.address.empty()) {
+        odd[slice.service].push_back("endpoint " + endpoint.pod + " has no address: left out");
+        continue;
+      }
       // While an endpoint moves between slices it is in both; one that is ready wins.
       Endpoint& known = endpoints[{endpoint.address, endpoint.ports}];
+      if (!known.address.empty() && known.ready != endpoint.ready) {
+        odd[slice.service].push_back(endpoint.address +
+                                     " is ready in one slice and not in another: taken for ready");
+      }
       if (known.address.empty() || (!known.ready && endpoint.ready)) {
         known = endpoint;
       }
@@ -332,6 +339,7 @@ std::vector<Service> Catalog::services() const {
       continue;
     }
     out.push_back(service);
+    out.back().odd = std::move(odd[key]);
     for (auto& [place, endpoint] : found[key]) {
       out.back().endpoints.push_back(std::move(endpoint));
     }

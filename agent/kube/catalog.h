@@ -62,6 +62,7 @@ struct Service {
   std::vector<ServicePort> ports;
   std::map<std::string, std::string> selector;
   std::vector<Endpoint> endpoints;  ///< by address and ports, each once
+  std::vector<std::string> odd;     ///< what of its slices does not fit together, and how it was taken
   std::string key() const { return ns + "/" + name; }
 };
 

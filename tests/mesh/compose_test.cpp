@@ -4,6 +4,7 @@
 // route of client, gateway and pod stays as it was, only endpoints move.
 #include <cmath>
 #include <thread>
+#include <tuple>
 
 #include "mesh_test.h"
 
@@ -339,6 +340,71 @@ TEST_F(ComposeTest, TwoPortsAndTwoServicesOverTheSamePods) {
   EXPECT_EQ(plane()->status_of("GET", std::string(kIstio) + "serviceentries/other-ballast"), 404);
 }
 
+/// Without the merge window, where the operator asks for that: one field of the clusters of the managed host,
+/// at client, gateway and pod, and nothing else; the user's filter of the same cluster holds.
+TEST_F(ComposeTest, WithoutTheMergeWindowOneFieldOfTheHostsClustersDiffers) {
+  ASSERT_NO_FATAL_FAILURE(start(3));
+  node_->add_service("other", "");
+  make_istio(
+      "destinationrules", "DestinationRule", "users-own",
+      {{"host", "web"}, {"subsets", Json::array({{{"name", "v1"}, {"labels", {{"version", "v1"}}}}})}});
+  const auto filter = [&](const std::string& name, const Json& value) {
+    make("/apis/networking.istio.io/v1alpha3/namespaces/istio-system/envoyfilters",
+         "networking.istio.io/v1alpha3", "EnvoyFilter", name,
+         {{"configPatches", Json::array({{{"applyTo", "CLUSTER"},
+                                          {"match", {{"context", "ANY"}, {"cluster", {{"service", kWeb}}}}},
+                                          {"patch", {{"operation", "MERGE"}, {"value", value}}}}})}});
+  };
+  filter("users-own", {{"common_lb_config", {{"healthy_panic_threshold", {{"value", 7}}}}}});
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  const auto window = [&] {
+    return kube::text_at(proxy_->cluster(kWeb), {"common_lb_config", "update_merge_window"});
+  };
+  const auto before = settled();
+  sink_ = make_sink("a", true, 4, true);
+  const auto guarded = weights({4, 2, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded) && window() == "0s"; }));
+  const auto now = settled();
+  std::size_t differ = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(now[i].size(), before[i].size());
+    for (const auto& [name, config] : before[i]) {
+      ASSERT_TRUE(now[i].contains(name)) << name;
+      if (now[i].at(name) == config) {
+        continue;
+      }
+      ++differ;
+      EXPECT_THAT(name, testing::HasSubstr("outbound|80|"));
+      EXPECT_THAT(name, testing::EndsWith(kWeb));
+      EXPECT_EQ(
+          Json::diff(config, now[i].at(name)),
+          Json::array({{{"op", "add"}, {"path", "/common_lb_config/update_merge_window"}, {"value", "0s"}}}))
+          << name;
+    }
+  }
+  EXPECT_EQ(differ, 6U) << "the host's cluster and its subset's, of three proxies";
+  EXPECT_TRUE(eventually([&] { return sink_->loop_profile().starts_with("istio_fast"); }))
+      << sink_->loop_profile();
+  // Weights come a quarter of a second apart now, and Envoy holds none back.
+  const double merged = proxy_->stat("cluster_manager.cluster_updated_via_merge");
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(sink_->publish(weights({i % 2 == 0 ? 1.0 : 4.0, 2, 1})).ok());
+    std::this_thread::sleep_for(milliseconds(300));
+  }
+  const auto last = weights({5, 1, 2});
+  ASSERT_TRUE(sink_->publish(last).ok());
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(last); }));
+  EXPECT_EQ(proxy_->stat("cluster_manager.cluster_updated_via_merge"), merged);
+  // What the user says of the window comes after ours.
+  filter("users-window", {{"common_lb_config", {{"update_merge_window", "0.5s"}}}});
+  EXPECT_TRUE(eventually([&] { return window() == "0.500s"; })) << window();
+  plane()->status_of("DELETE", made_.back());
+  EXPECT_TRUE(eventually([&] { return window() == "0s"; }));
+  hand_back(before);
+  EXPECT_EQ(plane()->status_of("GET", kMergeWindow), 404);
+}
+
 /// The way of before, where it is asked for.
 TEST_F(ComposeTest, ByRouteThroughAShadow) {
   ASSERT_NO_FATAL_FAILURE(start(2));
@@ -354,6 +420,63 @@ TEST_F(ComposeTest, ByRouteThroughAShadow) {
   EXPECT_EQ(route_status(), 404);
   EXPECT_EQ(entry_status(), 404);
   EXPECT_TRUE(eventually([&] { return proxy_->routed_to(kWeb) == "outbound|80||" + kWeb; }));
+}
+
+/// Ports as Kubernetes allows them: without a name, their protocol by appProtocol, in whatever case.
+TEST_F(ComposeTest, PortsWithoutANameAndWithAppProtocol) {
+  ASSERT_NO_FATAL_FAILURE(start(2));
+  const Json endpoints =
+      plane()
+          ->must("GET", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-slice")
+          .at("endpoints");
+  const auto add = [&](const std::string& name, const Json& port, const char* slice_port) {
+    const std::string services = "/api/v1/namespaces/shop/services";
+    plane()->must("POST", services,
+                  {{"metadata", {{"name", name}, {"labels", {{"ballast.dev/mode", "active"}}}}},
+                   {"spec", {{"selector", {{"app", "web"}}}, {"ports", Json::array({port})}}}});
+    made_.push_back(services + "/" + name);
+    const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+    plane()->must("POST", slices,
+                  {{"metadata", {{"name", name + "-1"}, {"labels", {{"kubernetes.io/service-name", name}}}}},
+                   {"addressType", "IPv4"},
+                   {"ports", Json::array({{{"name", slice_port}, {"port", 8080}, {"protocol", "TCP"}}})},
+                   {"endpoints", endpoints}});
+    made_.push_back(slices + "/" + name + "-1");
+  };
+  add("upper", {{"name", "web"}, {"port", 82}, {"targetPort", 8080}, {"appProtocol", "HTTP"}}, "web");
+  add("unnamed", {{"port", 83}, {"targetPort", 8080}, {"appProtocol", "http"}}, "");
+  add("unnamedgrpc", {{"port", 84}, {"targetPort", 8080}, {"appProtocol", "grpc"}}, "");
+  sink_ = make_sink("a");
+  const auto guarded = weights({3, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  const auto wanted = expected(guarded);
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == wanted; }));
+  EXPECT_TRUE(eventually([&] { return proxy_->weights("upper.shop.svc.cluster.local", 82) == wanted; }))
+      << "by its own host";
+  for (const auto& [name, port] : {std::pair("unnamed", 83), std::pair("unnamedgrpc", 84)}) {
+    const std::string host = std::string(name) + ".shop.svc.cluster.local";
+    const std::string shadow = std::string(name) + ".shop.ballast.internal";
+    EXPECT_TRUE(eventually([&] {
+      return proxy_->weights(shadow, port) == wanted &&
+             proxy_->routed_to(host, port) == "outbound|" + std::to_string(port) + "||" + shadow;
+    })) << name
+        << ": by route, under a made name";
+  }
+  // What is counted is requests, not objects.
+  for (const auto& [host, port, cluster] :
+       {std::tuple("upper.shop.svc.cluster.local", 82, "upper.shop.svc.cluster.local"),
+        std::tuple("unnamed.shop.svc.cluster.local", 83, "unnamed.shop.ballast.internal")}) {
+    ASSERT_TRUE(eventually([&] { return proxy_->get(host, port) == 200; })) << host;
+    auto before = proxy_->requests(cluster, port);
+    for (int i = 0; i < 400; ++i) {
+      ASSERT_EQ(proxy_->get(host, port), 200);
+    }
+    auto after = proxy_->requests(cluster, port);
+    const std::string first = node_->address(node_->pods()[0]);
+    EXPECT_NEAR(static_cast<double>(after[first] - before[first]), 300,
+                2.576 * std::sqrt(400 * .75 * .25) + 1)
+        << host;
+  }
 }
 
 /// What istiod says of it, asked as the sink asks.

@@ -170,9 +170,17 @@ Status ControlPlane::start_api_server() {
   });
 }
 
-Status ControlPlane::start_istiod(bool mtls) {
+Status ControlPlane::start_istiod(bool mtls, const std::vector<std::string>& env) {
   std::ofstream(folder() / "mesh.yaml")
       << fmt::format("enableAutoMtls: {}\naccessLogFile: \"\"\n", mtls ? "true" : "false");
+  std::vector<std::string> settings = {fmt::format("ENABLE_CA_SERVER={}", mtls),
+                                       "INJECT_ENABLED=false",
+                                       "VALIDATION_WEBHOOK_CONFIG_NAME=",
+                                       "PILOT_ENABLE_METADATA_EXCHANGE=false",
+                                       "PILOT_ENABLE_ALPN_FILTER=false",
+                                       "POD_NAMESPACE=istio-system",
+                                       "POD_NAME=istiod"};
+  settings.insert(settings.end(), env.begin(), env.end());
   auto istiod = spawn(
       {program("pilot-discovery"), "discovery", "--kubeconfig=" + (folder() / "kubeconfig").string(),
        "--registries=Kubernetes", "--clusterID=Kubernetes", "-n", "istio-system",
@@ -180,10 +188,7 @@ Status ControlPlane::start_istiod(bool mtls) {
        fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort), "--httpAddr=127.0.0.1:8081",
        "--httpsAddr=", fmt::format("--secureGRPCAddr={}", mtls ? fmt::format("{}:{}", kHost, kCaPort) : ""),
        fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort), "--ctrlz_port=0"},
-      "istiod.log",
-      {fmt::format("ENABLE_CA_SERVER={}", mtls), "INJECT_ENABLED=false",
-       "VALIDATION_WEBHOOK_CONFIG_NAME=", "PILOT_ENABLE_METADATA_EXCHANGE=false",
-       "PILOT_ENABLE_ALPN_FILTER=false", "POD_NAMESPACE=istio-system", "POD_NAME=istiod"});
+      "istiod.log", std::move(settings));
   if (!istiod) {
     return istiod.error();
   }

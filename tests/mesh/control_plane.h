@@ -80,7 +80,8 @@ class ControlPlane {
 
   Status start_etcd();
   /// With `mtls` it signs certificates (on kCaPort) and tells proxies to use them.
-  Status start_istiod(bool mtls = false);
+  /// `env`: more of its settings.
+  Status start_istiod(bool mtls = false, const std::vector<std::string>& env = {});
   Status start_api_server();
   /// Kubernetes' garbage collector (kube-controller-manager, and nothing else of it), while the process
   /// lives.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Weights, membership and the way back through a real API server, istiod and Envoy.
+#include <signal.h>
+
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -411,6 +413,43 @@ TEST_F(MeshTest, AnotherWriterOnOurObjectsIsUndone) {
   EXPECT_NE(plane()->must("GET", entry).at("metadata").at("uid"), written.at("metadata").at("uid"));
   EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }))
       << "by its own host still: that somebody removed it says nothing of istiod";
+}
+
+/// What the operator set at istiod is found by how soon istiod tells of a weight.
+TEST_F(MeshTest, TheLoopsProfileIsFoundByMeasuring) {
+  start_web(2);
+  const auto profile_of = [&](const auto& done) {
+    sink_ = make_sink("a");
+    EXPECT_TRUE(sink_->publish(weights({3, 1})).ok());
+    EXPECT_TRUE(eventually([&] { return weighted(); }));
+    for (int i = 0; i < 60 && !done(sink_->loop_profile()); ++i) {
+      EXPECT_TRUE(sink_->publish(weights({i % 2 == 0 ? 1.0 : 3.0, 1})).ok());
+      std::this_thread::sleep_for(milliseconds(1300));
+    }
+    const std::string profile = sink_->loop_profile();
+    std::printf("%s; the turn's delay %.0f ms\n", profile.c_str(), sink_->acknowledgement_delay_s() * 1e3);
+    sink_->flush();
+    sink_.reset();
+    return profile;
+  };
+  const auto restart = [&](const std::vector<std::string>& env) {
+    plane()->istiod().signal(SIGKILL);
+    plane()->istiod().wait(seconds(5));
+    ASSERT_TRUE(plane()->start_istiod(false, env).ok());
+  };
+  const auto measured = [](const std::string& profile) {
+    return profile.find(" ms to istiod") != std::string::npos;
+  };
+  const std::string as_it_comes = profile_of(measured);
+  EXPECT_THAT(as_it_comes, testing::StartsWith("istio, "));
+  EXPECT_THAT(as_it_comes, testing::Not(testing::HasSubstr("debounce")));
+  EXPECT_TRUE(measured(as_it_comes)) << as_it_comes;
+  ASSERT_NO_FATAL_FAILURE(restart({"PILOT_ENABLE_EDS_DEBOUNCE=false"}));
+  // On a busy machine many are late: the first that is not tells.
+  const std::string quick = profile_of(
+      [](const std::string& profile) { return profile.find("no EDS debounce") != std::string::npos; });
+  EXPECT_THAT(quick, testing::StartsWith("istio, no EDS debounce"));
+  ASSERT_NO_FATAL_FAILURE(restart({}));
 }
 
 }  // namespace

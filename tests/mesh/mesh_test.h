@@ -42,22 +42,26 @@ class MeshTest : public ::testing::Test {
       for (const char* kind : {"virtualservices", "serviceentries"}) {
         plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
       }
+      plane()->status_of("DELETE", kMergeWindow);
       plane()->status_of("DELETE", kLease);
       plane()->status_of("DELETE", "/api/v1/namespaces/shop/events");
     }
   }
 
+  static constexpr const char* kMergeWindow =
+      "/apis/networking.istio.io/v1alpha3/namespaces/istio-system/envoyfilters/ballast-merge-window";
   static constexpr const char* kLease =
       "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/ballast-leader";
 
   std::unique_ptr<actuate::IstioSink> make_sink(const std::string& holder, bool active = true,
-                                                int lease_s = 4) {
+                                                int lease_s = 4, bool fast = false) {
     actuate::IstioOptions options;
     options.api = plane()->options(plane()->admin_token());
     options.api.retry_budget = std::chrono::milliseconds(2000);
     options.lease.holder = holder;
     options.lease.duration_s = lease_s;
     options.active = active;
+    options.istio_fast = fast;
     options.istiod = std::string(kHost) + ":" + std::to_string(kIstiodPort);
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(sink.ok());

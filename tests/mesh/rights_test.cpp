@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 
+#include "agent/actuate/istio/merge_window.h"
 #include "agent/actuate/istio/writer.h"
 #include "agent/identity/kubernetes_source.h"
 #include "whole_test.h"
@@ -22,18 +23,42 @@ constexpr const char* kWriterRoles = "/apis/rbac.authorization.k8s.io/v1/cluster
 constexpr const char* kLeaseRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast";
 
+constexpr const char* kMergeWindowRoles =
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/roles/ballast-merge-window";
+
 class RightsTest : public WholeTest {
  protected:
+  /// With all that can be chosen, so that every right is there.
+  void SetUp() override {
+    WholeTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) {
+      return;
+    }
+    const Ended installed = plane()->install("istio-fast");
+    ASSERT_EQ(installed.code, 0) << installed.output;
+  }
+  void TearDown() override {
+    if (!IsSkipped() && plane() != nullptr) {
+      plane()->status_of("DELETE", kMergeWindowRoles);
+      plane()->status_of("DELETE",
+                         "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/rolebindings/"
+                         "ballast-merge-window");
+    }
+    WholeTest::TearDown();
+  }
   struct Right {
     std::string group;
     std::string resource;
     std::string verb;
     std::string name;  ///< the one object that it is for; empty: all
-    bool lease = false;
+    std::string ns;    ///< in which it is looked for
     std::string text() const { return verb + " " + resource; }
     auto operator<=>(const Right&) const = default;
   };
-  static constexpr const char* kAllRoles[] = {kRoles, kWriterRoles, kLeaseRoles};
+  static constexpr const char* kAllRoles[] = {kRoles, kWriterRoles, kLeaseRoles, kMergeWindowRoles};
+  static std::string namespace_of(const std::string& role) {
+    return role == kLeaseRoles ? "ballast-system" : role == kMergeWindowRoles ? "istio-system" : "shop";
+  }
 
   /// Every single right that the manifests give, whichever and however many roles give it.
   std::set<Right> rights() {
@@ -45,7 +70,7 @@ class RightsTest : public WholeTest {
           for (const Json& verb : rule.at("verbs")) {
             const std::string name =
                 rule.contains("resourceNames") ? rule.at("resourceNames").at(0).get<std::string>() : "";
-            all.insert({rule.at("apiGroups").at(0), resource, verb, name, role == kLeaseRoles});
+            all.insert({rule.at("apiGroups").at(0), resource, verb, name, namespace_of(role)});
           }
         }
       }
@@ -81,7 +106,7 @@ class RightsTest : public WholeTest {
                                            {"resource", right.resource},
                                            {"verb", right.verb},
                                            {"name", right.name},
-                                           {"namespace", right.lease ? "ballast-system" : "shop"}}}}}});
+                                           {"namespace", right.ns}}}}}});
     return kube::at(answer, {"status", "allowed"}) == true;
   }
 
@@ -124,6 +149,7 @@ class RightsTest : public WholeTest {
     options.quiet = milliseconds(20);
     options.apart = milliseconds(20);
     options.settle = milliseconds(50);
+    options.istio_fast = true;
     options.istiod.clear();
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(pods.ok() && sink.ok());
@@ -134,8 +160,10 @@ class RightsTest : public WholeTest {
     };
     EXPECT_TRUE((*sink)->publish(weights({1, 1})).ok());
     EXPECT_TRUE((*sink)->publish(weights_of("routed", {"192.0.2.7"}, {1})).ok());
-    bool whole =
-        stands([&] { return (*pods)->synced() && entry_status() == 200 && status_of_route() == 200; });
+    bool whole = stands([&] {
+      return (*pods)->synced() && entry_status() == 200 && status_of_route() == 200 &&
+             plane()->status_of("GET", kMergeWindow) == 200;
+    });
     if (whole) {
       const auto changed = weights({2, 1});
       EXPECT_TRUE((*sink)->publish(changed).ok());
@@ -147,8 +175,10 @@ class RightsTest : public WholeTest {
         plane()->status_of("PATCH", std::string(kShop) + object, {{"spec", {{"exportTo", {"."}}}}},
                            kube::kMergePatch);
       }
+      plane()->status_of("PATCH", kMergeWindow, {{"spec", {{"priority", 1}}}}, kube::kMergePatch);
       whole = stands([&] {
-        return !kube::at(plane()->must("GET", std::string(kShop) + "serviceentries/web-ballast"), {"spec"})
+        return kube::at(plane()->must("GET", kMergeWindow), {"spec", "priority"}) == -1000 &&
+               !kube::at(plane()->must("GET", std::string(kShop) + "serviceentries/web-ballast"), {"spec"})
                     .contains("exportTo") &&
                !kube::at(plane()->must("GET", std::string(kShop) + "virtualservices/routed-ballast"),
                          {"spec"})
@@ -233,6 +263,7 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
     for (const char* kind : {"virtualservices", "serviceentries"}) {
       plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
     }
+    plane()->status_of("DELETE", kMergeWindow);
   }
   plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
   plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
@@ -248,7 +279,7 @@ TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
   const Json rules = plane()->must("GET", kWriterRoles).at("rules");
   for (const char* verb : {"patch", "create", "delete", "get"}) {
     SCOPED_TRACE(verb);
-    const Right right{"networking.istio.io", "serviceentries", verb, "", false};
+    const Right right{"networking.istio.io", "serviceentries", verb, "", "shop"};
     actuate::IstioOptions options{.api = api()};
     options.lease.holder = verb;
     options.active = true;
@@ -307,6 +338,21 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"spec", {{"hosts", {"a.example.com"}}}}}), 422);
   EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"spec", {{"exportTo", {"."}}}}}), 200);
   EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
+  const std::string filters = "/apis/networking.istio.io/v1alpha3/namespaces/istio-system/envoyfilters";
+  Json filter = actuate::istio::merge_window_filter({"web.shop.svc.cluster.local"}, "istio-system", {});
+  EXPECT_EQ(call("POST", filters + "?dryRun=All", filter), 201);
+  Json other = filter;
+  other["metadata"]["name"] = "ballast-other";
+  EXPECT_EQ(call("POST", filters, other), 422) << "another name";
+  other = filter;
+  other["spec"]["configPatches"][0]["patch"]["value"]["connect_timeout"] = "1s";
+  EXPECT_EQ(call("POST", filters, other), 422) << "says more";
+  other = filter;
+  other["spec"]["configPatches"][0]["applyTo"] = "LISTENER";
+  EXPECT_EQ(call("POST", filters, other), 422) << "of listeners";
+  other = filter;
+  other["spec"]["configPatches"][0]["match"]["cluster"].erase("service");
+  EXPECT_EQ(call("POST", filters, other), 422) << "of every cluster";
   plane()->must("POST", all, entry("theirs", {{"app", "x"}}, "a.example.com"));
   EXPECT_EQ(call("DELETE", all + "/theirs", nullptr), 422) << "a foreign object";
   EXPECT_EQ(call("PATCH", all + "/theirs", {{"metadata", {{"labels", ours}}}}), 422) << "nor made ours first";

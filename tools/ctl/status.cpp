@@ -61,6 +61,12 @@ Result<Report> status(View& view, const std::string& /*target*/) {
     feature_list.push_back(
         {{"name", feature.name}, {"available", feature.available}, {"fallback", feature.fallback}});
   }
+  std::string sink = field(meta.sink);
+  std::string profile;
+  if (constexpr std::string_view kLoop = "; loop "; sink.find(kLoop) != std::string::npos) {
+    profile = sink.substr(sink.find(kLoop) + kLoop.size());
+    sink.resize(sink.find(kLoop));
+  }
   Report report;
   report.json = {{"alive", alive},
                  {"pid", meta.pid},
@@ -76,7 +82,8 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"policy_epoch", meta.policy_epoch},
                  {"policy_version", meta.policy_version},
                  {"policy_crc32", fmt::format("{:08x}", meta.policy_crc32)},
-                 {"sink", field(meta.sink)},
+                 {"sink", sink},
+                 {"loop", profile},
                  {"leader", field(meta.leader)},
                  {"trouble", field(meta.trouble)},
                  {"subscribers", meta.subscribers},
@@ -106,7 +113,10 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   table.row({"mode", mode_name(meta.mode)});
   table.row({"policy", fmt::format("{}, epoch {}, version {}, crc32 {:08x}", field(meta.policy),
                                    meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
-  table.row({"sink", field(meta.sink)});
+  table.row({"sink", sink});
+  if (!profile.empty()) {
+    table.row({"loop", profile});
+  }
   if (meta.leader[0] != 0) {
     table.row({"leader", field(meta.leader)});
   }

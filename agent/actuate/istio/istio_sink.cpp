@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/actuate/istio/istio_sink.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -42,30 +44,40 @@ struct IstioSink::State {
         writer(std::move(w)),
         labels(std::make_unique<kube::Catalog>(*reader, kube::CatalogOptions{.slices = false})),
         lease(*writer, options.lease),
-        reconciler(*writer, {.plan = {.domain = options.cluster_domain,
-                                      .lease = options.lease.ns + "." + options.lease.name,
-                                      .owner_name = options.owner_role},
-                             .may_write = [this] { return lease.valid_until() > SystemClock().now(); },
-                             .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
-                             .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
-                             .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
-                             .weights_per_s = options.weights_per_s,
-                             .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
-    thread = std::thread([this] { run(); });
+        reconciler(
+            *writer,
+            {.plan = {.domain = options.cluster_domain,
+                      .lease = options.lease.ns + "." + options.lease.name,
+                      .owner_name = options.owner_role},
+             .may_write = [this] { return lease.valid_until() > SystemClock().now(); },
+             .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
+             .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
+                              .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
+                              .linger_ns = 10ULL * static_cast<MonotonicNs>(options.settle.count()) * kMs,
+                              .look_ns = 30ULL * static_cast<MonotonicNs>(options.settle.count()) * kMs},
+             .apart_ns = static_cast<MonotonicNs>(options.apart.count()) * kMs,
+             .small_apart_ns = static_cast<MonotonicNs>(options.small_apart.count()) * kMs,
+             .weights_per_s = options.weights_per_s,
+             .weights_burst = std::max(1.0, 2 * options.weights_per_s)}) {
     if (options.active && !options.istiod.empty()) {
       probe = std::make_unique<istio::IstiodProbe>(
           istio::IstiodProbe::Options{
-              .istiod = options.istiod, .pause = options.look_pause, .again = 10 * options.look_pause},
+              .istiod = options.istiod,
+              .pause = options.look_pause,
+              .again = 10 * options.look_pause,
+              .window_again = 600 * options.look_pause,
+              .window_wanted_s = options.istio_fast ? std::optional(0.0) : std::nullopt},
           [this] {
             const std::lock_guard lock(mutex);
             return sample;
           },
           [this](const Json& looked_at, istio::Takes takes) { looked(looked_at, takes); });
     }
+    thread = std::thread([this] { run(); });
   }
   ~State() {
-    probe.reset();
     stop();
+    probe.reset();
     reader->stop();
     // Their threads call us: they end before what they call on.
     set_leader_watches(nullptr);
@@ -96,6 +108,8 @@ struct IstioSink::State {
   void note_written();
   void complain(std::string& kept, std::string now);
   std::string trouble() const;
+  istio::WeightTravel travel() const { return probe == nullptr ? istio::WeightTravel{} : probe->travel(); }
+  void keep_pace();
 
   const IstioOptions options;
   std::unique_ptr<kube::Client> reader;
@@ -349,6 +363,18 @@ bool IstioSink::State::deaf(MonotonicNs now) const {
   return now > heard && now - heard > kDeaf;
 }
 
+/// As far apart as Envoy's merge window asks for, where that was seen.
+void IstioSink::State::keep_pace() {
+  const double window_s = travel().merge_window_s.value_or(1.0);
+  const auto scaled = [&](milliseconds of_a_second, milliseconds least) {
+    const auto ms =
+        std::max(static_cast<double>(least.count()), static_cast<double>(of_a_second.count()) * window_s);
+    return static_cast<MonotonicNs>(ms) * kMs;
+  };
+  reconciler.pace(scaled(options.apart, std::min(options.quiet, options.apart)),
+                  scaled(options.small_apart, std::min(3 * options.quiet, options.small_apart)));
+}
+
 /// One burst of writes; returns when the next is due without news, 0 for none.
 MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   MonotonicNs next = 0;
@@ -375,6 +401,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     }
     // The Lease has to be renewed between two bursts.
     const istio::Wanted given = wanted();
+    keep_pace();
     next = reconciler.reconcile(given, now, std::min(lease.valid_until(), now + kBurstTime), [this] {
       const std::lock_guard lock(mutex);
       return membership_news;
@@ -403,6 +430,11 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     writes = reconciler.writes();
     ++bursts;
     note_written();
+    if (const std::string service = probe == nullptr ? "" : probe->listens_to(); !service.empty()) {
+      if (const Json now_there = reconciler.written(service); !now_there.is_null()) {
+        probe->written(service, now_there.at("spec"), now_there.at("at").get<MonotonicNs>());
+      }
+    }
   } else if (!reconciler.hurry()) {
     // What is left waits because it is small, which is no delay of the loop.
     const std::lock_guard lock(mutex);
@@ -568,7 +600,19 @@ std::string IstioSink::leader() const {
 }
 
 double IstioSink::acknowledgement_delay_s() const {
-  return kDebounceS + state_->write_s;
+  return state_->travel().istiod_s.value_or(kDebounceS) + state_->write_s;
+}
+
+std::string IstioSink::loop_profile() const {
+  const istio::WeightTravel travel = state_->travel();
+  if (!travel.merge_window_s) {
+    return state_->probe == nullptr ? "" : "istio, not seen yet";
+  }
+  // A busy machine is late, but nobody is earlier than istiod's quiet time who waits for it.
+  const bool debounced = !travel.least_istiod_s || *travel.least_istiod_s > 0.8 * kDebounceS;
+  return (*travel.merge_window_s > 0 ? "istio" : "istio_fast") +
+         std::string(debounced ? "" : ", no EDS debounce") +
+         (travel.istiod_s ? fmt::format(", {:.0f} ms to istiod", *travel.istiod_s * 1e3) : "");
 }
 
 std::string IstioSink::trouble() const {

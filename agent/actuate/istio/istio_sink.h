@@ -30,10 +30,16 @@ struct IstioOptions {
   /// Least time between the end of one burst of weights and the next, which is no less than the burst took.
   /// istiod pushes when it has been quiet for 100 ms, and waits up to 10 s for that.
   std::chrono::milliseconds quiet{250};
+  /// An EnvoyFilter of ours takes Envoy's merge window away from the clusters of managed hosts
+  /// (istio/merge_window.h), which lies in this namespace, Istio's root.
+  bool istio_fast = false;
+  std::string root_namespace = "istio-system";
   /// Least time between two changes of one Service's weights. Envoy applies an update of weights alone at
   /// once only when the cluster's last update was more than its update_merge_window ago (1 s, which Istio
   /// leaves as it is), and holds it back for a whole window otherwise: waiting a little here is quicker than
-  /// that, and what is written then is newer. Membership does not wait: neither does Envoy for it.
+  /// that, and what is written then is newer. Membership does not wait: neither does Envoy for it. For a
+  /// window of 1 s; where another is seen (istio/istiod_probe.h) it shrinks or grows with it, down to
+  /// `quiet`.
   std::chrono::milliseconds apart{1100};
   /// And from a change of no weight by more than a seventh to the next such. Envoy holds back what comes
   /// within a second of the last change, whatever that was: a pod that lost half its CPU must not wait behind
@@ -52,6 +58,11 @@ struct IstioOptions {
              "weights that the leader writes, all Services together");
     s.text("istiod", istiod, "HOST:PORT",
            "istiod's plain xDS port, asked whether weights of a Service's own host take; empty: not asked");
+    s.flag("istio_fast", istio_fast,
+           "take Envoy's merge window (1 s) away from the clusters of weighed Services, by an EnvoyFilter");
+    s.text("istio_root_namespace", root_namespace, "NAMESPACE",
+           "Istio's root namespace, where that EnvoyFilter has to lie to reach every client",
+           options::not_empty);
   }
 };
 
@@ -93,9 +104,10 @@ class IstioSink final : public WeightSink {
   /// Acknowledged: istiod was seen to give these weights to proxies. Whether they took them it does not tell.
   guard::Answer answer(const spec::ServiceId& service) const override;
   std::string leader() const override;
-  /// istiod's quiet time and how long weights waited for their write of late, an estimate: istiod does not
-  /// tell when proxies acknowledged.
+  /// How long weights waited for their write of late, and from then on until istiod was heard to tell of them
+  /// (its quiet time, until something was heard). istiod does not tell when proxies acknowledged.
   double acknowledgement_delay_s() const override;
+  std::string loop_profile() const override;
   /// What the API server refuses us or why it does not answer, with the call that failed.
   std::string trouble() const override;
 

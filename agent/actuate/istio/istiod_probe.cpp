@@ -5,10 +5,13 @@
 #include <google/protobuf/struct.pb.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "core/base/log.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 
@@ -17,41 +20,80 @@ namespace {
 
 namespace discovery = envoy::service::discovery::v3;
 using envoy::config::endpoint::v3::ClusterLoadAssignment;
+using std::chrono::milliseconds;
 
 constexpr int kMetadataField = 3;
 constexpr const char* kEndpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+constexpr const char* kClusterType = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+constexpr double kEnvoysMergeWindowS = 1.0;
+constexpr std::size_t kKept = 16;
+/// A write that istiod was not heard to tell of for so long was replaced by a later one.
+constexpr MonotonicNs kLost = 5'000'000'000ULL;
 
-}  // namespace
-
-Result<std::vector<ProbedEndpoint>> ask_istiod(const std::string& istiod, const std::string& ns,
-                                               const std::string& cluster,
-                                               std::chrono::milliseconds timeout) {
-  const auto channel = grpc::CreateChannel(istiod, grpc::InsecureChannelCredentials());
-  const auto stub = discovery::AggregatedDiscoveryService::NewStub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + timeout);
-  const auto stream = stub->StreamAggregatedResources(&context);
-  discovery::DiscoveryRequest request;
-  // As pilot-agent says who its Envoy is; the address is nobody's.
-  request.mutable_node()->set_id("sidecar~192.0.2.1~ballast-probe." + ns + "~" + ns + ".svc.cluster.local");
-  google::protobuf::Struct metadata;
-  (*metadata.mutable_fields())["NAMESPACE"].set_string_value(ns);
-  (*metadata.mutable_fields())["CLUSTER_ID"].set_string_value("Kubernetes");
-  // Node.metadata, which our part of Envoy's protocol leaves out.
-  auto* node = request.mutable_node();
-  node->GetReflection()->MutableUnknownFields(node)->AddLengthDelimited(kMetadataField,
-                                                                        metadata.SerializeAsString());
-  request.set_type_url(kEndpointType);
-  request.add_resource_names(cluster);
-  discovery::DiscoveryResponse response;
-  const bool answered = stream->Write(request) && stream->Read(&response);
-  stream->WritesDone();
-  context.TryCancel();
-  const grpc::Status ended = stream->Finish();
-  if (!answered) {
-    return Error::failed("istiod at " + istiod + " does not tell of " + cluster + ": " +
-                         ended.error_message());
+/// One stream, as a sidecar in namespace `ns` holds it; of one type of resource.
+class Stream {
+ public:
+  Stream(const std::string& istiod, const std::string& ns, std::string type, std::string name,
+         std::chrono::milliseconds timeout)
+      : type_(std::move(type)), name_(std::move(name)) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);  // every cluster of the mesh may be in one answer
+    const auto channel = grpc::CreateCustomChannel(istiod, grpc::InsecureChannelCredentials(), arguments);
+    stub_ = discovery::AggregatedDiscoveryService::NewStub(channel);
+    context_.set_deadline(std::chrono::system_clock::now() + timeout);
+    stream_ = stub_->StreamAggregatedResources(&context_);
+    // As pilot-agent says who its Envoy is; the address is nobody's.
+    auto* node = request_.mutable_node();
+    node->set_id("sidecar~192.0.2.1~ballast-probe." + ns + "~" + ns + ".svc.cluster.local");
+    google::protobuf::Struct metadata;
+    (*metadata.mutable_fields())["NAMESPACE"].set_string_value(ns);
+    (*metadata.mutable_fields())["CLUSTER_ID"].set_string_value("Kubernetes");
+    // Node.metadata, which our part of Envoy's protocol leaves out.
+    node->GetReflection()->MutableUnknownFields(node)->AddLengthDelimited(kMetadataField,
+                                                                          metadata.SerializeAsString());
+    request_.set_type_url(type_);
+    if (!name_.empty()) {
+      request_.add_resource_names(name_);
+    }
   }
+  ~Stream() { why(); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  /// The next answer; the one before is acknowledged. False: there is none, within the time.
+  bool next(discovery::DiscoveryResponse& response) {
+    if (!stream_->Write(request_) || !stream_->Read(&response)) {
+      return false;
+    }
+    request_.clear_node();
+    request_.set_version_info(response.version_info());
+    request_.set_response_nonce(response.nonce());
+    return true;
+  }
+  void cancel() { context_.TryCancel(); }
+  /// Ends it; what it ended with.
+  std::string why() {
+    context_.TryCancel();
+    if (!std::exchange(ended_, true)) {
+      why_ = stream_->Finish().error_message();
+    }
+    return why_;
+  }
+
+ private:
+  const std::string type_;
+  const std::string name_;
+  std::unique_ptr<discovery::AggregatedDiscoveryService::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<discovery::DiscoveryRequest, discovery::DiscoveryResponse>>
+      stream_;
+  discovery::DiscoveryRequest request_;
+  bool ended_ = false;
+  std::string why_;
+};
+
+std::vector<ProbedEndpoint> endpoints_of(const discovery::DiscoveryResponse& response,
+                                         const std::string& cluster) {
   std::vector<ProbedEndpoint> out;
   for (const auto& resource : response.resources()) {
     ClusterLoadAssignment assignment;
@@ -67,6 +109,38 @@ Result<std::vector<ProbedEndpoint>> ask_istiod(const std::string& istiod, const 
     }
   }
   return out;
+}
+
+}  // namespace
+
+Result<std::vector<ProbedEndpoint>> ask_istiod(const std::string& istiod, const std::string& ns,
+                                               const std::string& cluster,
+                                               std::chrono::milliseconds timeout) {
+  Stream stream(istiod, ns, kEndpointType, cluster, timeout);
+  discovery::DiscoveryResponse response;
+  if (!stream.next(response)) {
+    return Error::failed("istiod at " + istiod + " does not tell of " + cluster + ": " + stream.why());
+  }
+  return endpoints_of(response, cluster);
+}
+
+Result<double> ask_merge_window(const std::string& istiod, const std::string& ns, const std::string& cluster,
+                                std::chrono::milliseconds timeout) {
+  Stream stream(istiod, ns, kClusterType, "", timeout);
+  discovery::DiscoveryResponse response;
+  if (!stream.next(response)) {
+    return Error::failed("istiod at " + istiod + " does not tell of its clusters: " + stream.why());
+  }
+  for (const auto& resource : response.resources()) {
+    envoy::config::cluster::v3::Cluster one;
+    if (resource.UnpackTo(&one) && one.name() == cluster) {
+      const auto& common = one.common_lb_config();
+      return common.has_update_merge_window() ? static_cast<double>(common.update_merge_window().seconds()) +
+                                                    1e-9 * common.update_merge_window().nanos()
+                                              : kEnvoysMergeWindowS;
+    }
+  }
+  return Error::failed("istiod at " + istiod + " gives " + ns + " no cluster " + cluster);
 }
 
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
@@ -106,9 +180,109 @@ IstiodProbe::~IstiodProbe() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    if (hang_up_) {
+      hang_up_();
+    }
   }
   wake_.notify_all();
   thread_.join();
+}
+
+std::string IstiodProbe::listens_to() const {
+  const std::lock_guard lock(mutex_);
+  return listens_to_;
+}
+
+void IstiodProbe::written(const std::string& service, const kube::Json& spec, MonotonicNs at) {
+  const std::lock_guard lock(mutex_);
+  if (service == listens_to_ && !service.empty()) {
+    spec_ = spec;
+    written_at_ = at;
+    match();
+  }
+}
+
+WeightTravel IstiodProbe::travel() const {
+  const std::lock_guard lock(mutex_);
+  WeightTravel out{.istiod_s = {}, .least_istiod_s = {}, .merge_window_s = merge_window_s_};
+  if (!delays_s_.empty()) {
+    std::vector<double> sorted(delays_s_.begin(), delays_s_.end());
+    std::sort(sorted.begin(), sorted.end());
+    out.istiod_s = sorted[sorted.size() / 2];
+    out.least_istiod_s = sorted.front();
+  }
+  return out;
+}
+
+/// istiod's word may come before the writer has told us of its write. With the lock.
+void IstiodProbe::match() {
+  if (written_at_ == 0) {
+    return;
+  }
+  for (const Heard& heard : heard_) {
+    if (heard.at < written_at_ || compare(spec_, heard.endpoints) != Takes::kYes) {
+      continue;
+    }
+    if (heard.at - written_at_ < kLost) {
+      delays_s_.push_back(static_cast<double>(heard.at - written_at_) * 1e-9);
+      if (delays_s_.size() > kKept) {
+        delays_s_.pop_front();
+      }
+    }
+    written_at_ = 0;
+    return;
+  }
+}
+
+/// Until it is time for another look.
+void IstiodProbe::listen(const kube::Json& sample, const std::string& cluster) {
+  Stream stream(options_.istiod, sample.at("ns").get<std::string>(), kEndpointType, cluster, options_.again);
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) {
+      return;
+    }
+    hang_up_ = [&stream] { stream.cancel(); };
+    listens_to_ = kube::text_at(sample, {"service"});
+    written_at_ = 0;
+    heard_.clear();
+  }
+  discovery::DiscoveryResponse response;
+  while (stream.next(response)) {
+    const std::lock_guard lock(mutex_);
+    heard_.push_back({SystemClock().now(), endpoints_of(response, cluster)});
+    if (heard_.size() > kKept) {
+      heard_.pop_front();
+    }
+    match();
+  }
+  const std::lock_guard lock(mutex_);
+  hang_up_ = nullptr;
+  listens_to_.clear();
+}
+
+void IstiodProbe::ask_window(const kube::Json& sample, const std::string& cluster) {
+  const MonotonicNs now = SystemClock().now();
+  {
+    const std::lock_guard lock(mutex_);
+    const bool as_wanted = !options_.window_wanted_s || merge_window_s_ == options_.window_wanted_s;
+    if (merge_window_s_ && as_wanted &&
+        now - window_asked_ < static_cast<MonotonicNs>(options_.window_again.count()) * 1'000'000ULL) {
+      return;
+    }
+  }
+  window_asked_ = now;
+  const auto window =
+      ask_merge_window(options_.istiod, sample.at("ns").get<std::string>(), cluster, options_.timeout);
+  if (!window) {
+    spdlog::debug("merge window not seen reason=\"{}\"", window.error().message);
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  if (merge_window_s_ != *window) {
+    spdlog::info("merge window seen cluster={} seconds={}", cluster, *window);
+  }
+  merge_window_s_ = *window;
 }
 
 void IstiodProbe::run() {
@@ -138,7 +312,7 @@ void IstiodProbe::run() {
         }
       }
       if (takes != Takes::kUnknown) {
-        pause = options_.again;
+        pause = takes == Takes::kYes ? std::chrono::milliseconds(0) : options_.again;
         if (takes != said) {
           spdlog::log(takes == Takes::kYes ? spdlog::level::info : spdlog::level::warn,
                       "entries of own hosts {} cluster={} istiod={}",
@@ -147,6 +321,14 @@ void IstiodProbe::run() {
         }
         said = takes;
         told_(sample, takes);
+        if (takes == Takes::kYes) {
+          ask_window(sample, cluster);
+          const auto begun = std::chrono::steady_clock::now();
+          listen(sample, cluster);
+          // A stream that ended early is no reason to ask without end.
+          pause = std::max(milliseconds(0), options_.again - std::chrono::duration_cast<milliseconds>(
+                                                                 std::chrono::steady_clock::now() - begun));
+        }
       }
     } else {
       refuted = 0;

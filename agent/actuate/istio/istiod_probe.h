@@ -4,18 +4,23 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "agent/kube/client.h"
+#include "core/base/clock.h"
 #include "core/base/result.h"
 
 /// Does a ServiceEntry of a Service's own host take? That istiod puts our endpoints before the Service's own
 /// rests on the order of its implementation, not on a promise. So it is asked what it tells a sidecar, over
-/// the same protocol (EDS by ADS, as a client without a listener): seen, not believed.
+/// the same protocol (EDS by ADS, as a client without a listener): seen, not believed. The same way shows how
+/// fast a weight travels: how long after its write istiod tells of it, and for how long Envoy will hold it
+/// back.
 namespace ballast::actuate::istio {
 
 struct ProbedEndpoint {
@@ -30,13 +35,29 @@ struct ProbedEndpoint {
 Result<std::vector<ProbedEndpoint>> ask_istiod(const std::string& istiod, const std::string& ns,
                                                const std::string& cluster, std::chrono::milliseconds timeout);
 
+/// The cluster's update_merge_window as istiod configures it for a sidecar in namespace `ns`, in seconds;
+/// Envoy's own, 1 s, where it says nothing. istiod answers with every cluster that the sidecar sees: not to
+/// be asked often. Errors: kFailed, when no answer came within the time or the cluster is not among them.
+Result<double> ask_merge_window(const std::string& istiod, const std::string& ns, const std::string& cluster,
+                                std::chrono::milliseconds timeout);
+
 enum class Takes { kUnknown, kYes, kNo };
 
 /// What of a ServiceEntry's weights a proxy would use. Envoy keeps the first of two endpoints of one address:
 /// kNo where that is the plain Service's; kUnknown where weights are of an earlier write.
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen);
 
-/// Looks again and again, in a thread of its own: an istiod that is away must not hold up writes.
+/// What was measured of late of the way of a weight; nothing where nothing was seen yet.
+struct WeightTravel {
+  std::optional<double> istiod_s;  ///< from the begin of its write to istiod's word, median of the last 16
+  std::optional<double>
+      least_istiod_s;  ///< and the least of them, by which a debounce is told from a busy machine
+  std::optional<double> merge_window_s;  ///< of the cluster that was asked about last
+};
+
+/// Looks again and again, in a thread of its own: an istiod that is away must not hold up writes. Between two
+/// looks it listens to what istiod tells of the Service that it looked at, and so measures the way of a
+/// weight.
 class IstiodProbe {
  public:
   /// An entry that has stood a while, {"ns", "spec"} and what is of use to the asker, or null. Asked before
@@ -46,7 +67,10 @@ class IstiodProbe {
     std::string istiod;
     std::chrono::milliseconds timeout{1500};
     std::chrono::milliseconds pause{1000};
-    std::chrono::milliseconds again{10'000};  ///< the pause after a look that told something
+    std::chrono::milliseconds again{10'000};  ///< after a look that told something: it listens for so long
+    std::chrono::milliseconds window_again{600'000};  ///< from one question for the merge window to the next
+    /// The merge window that somebody asked for: another is asked about again after each look.
+    std::optional<double> window_wanted_s;
     /// So many in a row, a pause apart: an istiod that lost its API server for a while knows less than we.
     int refutations = 20;
   };
@@ -56,14 +80,35 @@ class IstiodProbe {
   IstiodProbe(const IstiodProbe&) = delete;
   IstiodProbe& operator=(const IstiodProbe&) = delete;
 
+  /// The Service whose endpoints it listens to (the sample's "service"); empty: none.
+  std::string listens_to() const;
+  /// Of that Service: its one entry says this since a write that began at `at`, on SystemClock.
+  void written(const std::string& service, const kube::Json& spec, MonotonicNs at);
+  WeightTravel travel() const;
+
  private:
+  struct Heard {
+    MonotonicNs at = 0;
+    std::vector<ProbedEndpoint> endpoints;
+  };
   void run();
+  void listen(const kube::Json& sample, const std::string& cluster);
+  void ask_window(const kube::Json& sample, const std::string& cluster);
+  void match();
   const Options options_;
   const Sample sample_;
   const std::function<void(const kube::Json&, Takes)> told_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
+  std::function<void()> hang_up_;  ///< ends the stream that is open
+  std::string listens_to_;
+  kube::Json spec_;             ///< of the write that is waited for
+  MonotonicNs written_at_ = 0;  ///< 0: none is
+  std::deque<Heard> heard_;
+  std::deque<double> delays_s_;
+  std::optional<double> merge_window_s_;
+  MonotonicNs window_asked_ = 0;  ///< the thread's own
   std::thread thread_;
 };
 

@@ -105,28 +105,8 @@ std::vector<Subset> parse_subsets(const Json& list) {
 }
 
 Json metadata(const kube::Service& service, const std::string& name, const PlanOptions& options) {
-  Json out = {{"name", name},
-              {"namespace", service.ns},
-              {"labels", {{kManagedByLabel, kManagedBy}, {kServiceLabel, service.name}}},
-              {"annotations",
-               {{"argocd.argoproj.io/compare-options", "IgnoreExtraneous"},
-                {"argocd.argoproj.io/sync-options", "Prune=false"},
-                {"kustomize.toolkit.fluxcd.io/prune", "disabled"},
-                {"kustomize.toolkit.fluxcd.io/reconcile", "disabled"},
-                {"helm.toolkit.fluxcd.io/driftDetection", "disabled"}}}};
-  if (!options.lease.empty()) {
-    out["labels"][kLeaseLabel] = options.lease;
-  }
-  // With the right to write it, the garbage collector takes the object away: so do `kubectl delete -k` and
-  // whoever takes our rights. With its Service gone the writer does, or its successor's first act.
-  if (!options.owner_uid.empty()) {
-    out["ownerReferences"] = Json::array({{{"apiVersion", "rbac.authorization.k8s.io/v1"},
-                                           {"kind", "ClusterRole"},
-                                           {"name", options.owner_name},
-                                           {"uid", options.owner_uid},
-                                           {"controller", false},
-                                           {"blockOwnerDeletion", false}}});
-  }
+  Json out = istio::metadata(service.ns, name, options);
+  out["labels"][kServiceLabel] = service.name;
   return out;
 }
 
@@ -177,6 +157,32 @@ std::optional<Refusal> judge_shape(const kube::Service& service, Way way) {
 }
 
 }  // namespace
+
+Json metadata(const std::string& ns, const std::string& name, const PlanOptions& options) {
+  Json out = {{"name", name},
+              {"namespace", ns},
+              {"labels", {{kManagedByLabel, kManagedBy}}},
+              {"annotations",
+               {{"argocd.argoproj.io/compare-options", "IgnoreExtraneous"},
+                {"argocd.argoproj.io/sync-options", "Prune=false"},
+                {"kustomize.toolkit.fluxcd.io/prune", "disabled"},
+                {"kustomize.toolkit.fluxcd.io/reconcile", "disabled"},
+                {"helm.toolkit.fluxcd.io/driftDetection", "disabled"}}}};
+  if (!options.lease.empty()) {
+    out["labels"][kLeaseLabel] = options.lease;
+  }
+  // With the right to write it, the garbage collector takes the object away: so do `kubectl delete -k` and
+  // whoever takes our rights. With its Service gone the writer does, or its successor's first act.
+  if (!options.owner_uid.empty()) {
+    out["ownerReferences"] = Json::array({{{"apiVersion", "rbac.authorization.k8s.io/v1"},
+                                           {"kind", "ClusterRole"},
+                                           {"name", options.owner_name},
+                                           {"uid", options.owner_uid},
+                                           {"controller", false},
+                                           {"blockOwnerDeletion", false}}});
+  }
+  return out;
+}
 
 std::optional<ConflictingRoute> parse_conflicting_route(const std::string& kind, const Json& object) {
   if (ours(object)) {

@@ -39,6 +39,9 @@ struct PlanOptions {
   std::size_t entry_endpoints = 500;  ///< more are split over several ServiceEntries, far below etcd's limit
 };
 
+/// Of an object of ours: name, label, owner, and what keeps other tools from taking it for theirs.
+Json metadata(const std::string& ns, const std::string& name, const PlanOptions& options);
+
 /// How weights are written.
 enum class Way { kOwnHost, kRoute, kSubset };
 

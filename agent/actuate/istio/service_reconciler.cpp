@@ -114,6 +114,7 @@ ServiceReconciler::ServiceReconciler(kube::Client& client, ReconcilerOptions opt
     : client_(client),
       writer_(client, options.plan.lease),
       options_(std::move(options)),
+      merge_window_(writer_, options_.merge_window),
       tokens_(options_.weights_burst) {
   if (options_.may_write) {
     writer_.may_write = options_.may_write;
@@ -146,12 +147,54 @@ void ServiceReconciler::say(const kube::Service& service, bool warning, const st
     return;
   }
   last = reason;
+  post(service, warning, reason, message);
+}
+
+void ServiceReconciler::post(const kube::Service& service, bool warning, const std::string& reason,
+                             const std::string& message) {
   spdlog::log(warning ? spdlog::level::warn : spdlog::level::info,
               "istio service={} reason={} message=\"{}\"", service.key(), reason, message);
   const kube::ObjectRef object{.ns = service.ns, .name = service.name, .uid = service.uid};
   if (Status posted = noted("event", kube::post_event(client_, object, warning, reason, message)); !posted) {
     spdlog::warn("event not written service={} reason=\"{}\"", service.key(), posted.error().message);
   }
+}
+
+void ServiceReconciler::tell_odd(const kube::Service& service, MonotonicNs now) {
+  std::string what;
+  for (const std::string& one : service.odd) {
+    what += (what.empty() ? "" : "; ") + one;
+  }
+  Odd& odd = odd_[service.key()];
+  if (odd.what != what) {
+    odd = {.what = what, .since = now};
+  }
+  if (what.empty() || odd.told) {
+    return;
+  }
+  if (now - odd.since < options_.odd_ns) {
+    due(odd.since + options_.odd_ns);
+    return;
+  }
+  odd.told = true;
+  post(service, true, "OddEndpoints", what + ", as Istio does");
+}
+
+/// Of one that is not held now and would be taken: is it taken and let go again and again?
+bool ServiceReconciler::flaps(const kube::Service& service, MonotonicNs now) {
+  auto& taken = taken_[service.key()];
+  std::erase_if(taken, [&](MonotonicNs at) { return now - at >= options_.flaps_ns; });
+  if (taken.size() < options_.flaps) {
+    taken.push_back(now);
+    return false;
+  }
+  say(service, true, "Flapping",
+      "it was taken and let go " + std::to_string(taken.size()) +
+          " times within a minute; the plain Service has its traffic for the next minute; leave its label " +
+          kube::kModeLabel + " as it is");
+  held_off_[service.key()] = now + options_.flaps_ns;
+  due(now + options_.flaps_ns);
+  return true;
 }
 
 /// Reads what mTLS, subsets and localities need of the pods that are new, and now and then of all again.
@@ -240,6 +283,7 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
 
 Status ServiceReconciler::put(const kube::Service& service, const Json& wanted, Object& have) {
   bool changed = false;
+  have.at = SystemClock().now();
   const Status done = counted(service.key(), writer_.put(wanted, have, changed));
   if (changed) {
     say(service, true, "ChangedByOthers",
@@ -338,6 +382,7 @@ void ServiceReconciler::look_for_drift(const kube::Service& service, Held& held,
       have.seen = false;
     } else {
       have.seen = have.seen || seen->second.generation == have.generation;
+      have.stood = have.stood || have.seen;
     }
   };
   for (auto& [name, have] : held.entries) {
@@ -575,6 +620,29 @@ void ServiceReconciler::remove_strays(const Wanted& wanted, MonotonicNs now) {
   }
 }
 
+void ServiceReconciler::keep_merge_window(MonotonicNs now) {
+  std::set<std::string> hosts;
+  for (const auto& [key, held] : held_) {
+    const std::string name = key.substr(key.find('/') + 1);
+    if (held.way != Way::kSubset && (held.phase == Phase::kHeld || held.phase == Phase::kShadow)) {
+      hosts.insert(name + "." + held.ns +
+                   (held.way == Way::kOwnHost ? ".svc." + options_.plan.domain : kShadowDomain));
+    }
+  }
+  MonotonicNs next = 0;
+  const Status kept = merge_window_.keep(hosts, options_.plan, now, next);
+  // No Event says it: it is of no one Service.
+  std::ignore = noted("merge window", kept ? kept : Status(Error::failed(kept.error().message)));
+  if (next != 0) {
+    due(next);
+  }
+}
+
+void ServiceReconciler::pace(MonotonicNs apart_ns, MonotonicNs small_apart_ns) {
+  options_.apart_ns = apart_ns;
+  options_.small_apart_ns = small_apart_ns;
+}
+
 MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
                                          const std::function<bool()>& news) {
   next_ = 0;
@@ -622,6 +690,10 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       held_off_.erase(off);
     }
     if (wanted.weights.contains(key)) {
+      tell_odd(service, now);
+      if (!held_.contains(key) && flaps(service, now)) {
+        continue;
+      }
       if (const auto trip = wanted.tripped.find(key); trip != wanted.tripped.end()) {
         say(service, true, "Tripped", trip->second);
       } else if (said_[key] == "Tripped") {
@@ -643,7 +715,10 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
                                                                                 : std::next(held);
   }
   remove_strays(wanted, now);
+  keep_merge_window(now);
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
+  std::erase_if(taken_, [&](const auto& taken) { return !there.contains(taken.first); });
+  std::erase_if(odd_, [&](const auto& odd) { return !there.contains(odd.first); });
   std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
   std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
   forget_facts(wanted);
@@ -687,6 +762,9 @@ Status ServiceReconciler::sweep(MonotonicNs now) {
   held_.clear();
   held_off_.clear();
   strays_.clear();
+  if (Status removed = merge_window_.remove(); !removed) {
+    return removed;
+  }
   for (const char* kind : {"VirtualService", "ServiceEntry"}) {
     const Result<std::vector<Owned>> owned = writer_.list(kind);
     if (!owned) {
@@ -720,7 +798,16 @@ bool ServiceReconciler::hand_back(MonotonicNs now, MonotonicNs until) {
   for (auto held = held_.begin(); held != held_.end() && SystemClock().now() < until;) {
     held = leave(held->first, held->second, now) ? held_.erase(held) : std::next(held);
   }
-  return held_.empty();
+  return held_.empty() && noted("merge window", merge_window_.remove()).ok();
+}
+
+Json ServiceReconciler::written(const std::string& service) const {
+  const auto found = held_.find(service);
+  if (found == held_.end() || found->second.way != Way::kOwnHost || found->second.entries.size() != 1) {
+    return {};
+  }
+  const Object& entry = found->second.entries.begin()->second;
+  return {{"spec", entry.spec}, {"at", entry.at}};
 }
 
 Json ServiceReconciler::sample(MonotonicNs now, const std::string& last) const {
@@ -728,9 +815,13 @@ Json ServiceReconciler::sample(MonotonicNs now, const std::string& last) const {
   for (std::size_t i = 0; i < held_.size(); ++i) {
     next = next == held_.end() ? held_.begin() : next;
     const auto& [key, held] = *next++;
-    // Not what somebody else may have changed or removed since: that says nothing of istiod.
-    if (held.way == Way::kOwnHost && held.phase == Phase::kHeld && now - held.written > options_.settle_ns &&
-        !held.entries.empty() && held.entries.begin()->second.seen) {
+    if (held.way != Way::kOwnHost || held.phase != Phase::kHeld || now - held.since <= options_.settle_ns ||
+        held.entries.empty()) {
+      continue;
+    }
+    // Not what somebody else changed or removed: that says nothing of istiod. Weights may have been written
+    // just now: where every decision writes there is no other time.
+    if (const Object& first = held.entries.begin()->second; first.stood && first.spec.is_object()) {
       return {{"service", key},
               {"ns", held.ns},
               {"spec", held.entries.begin()->second.spec},

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/actuate/istio/merge_window.h"
 #include "agent/actuate/istio/writer.h"
 #include "agent/guard/guard.h"
 #include "agent/kube/catalog.h"
@@ -39,8 +41,15 @@ struct ReconcilerOptions {
   /// identity cannot be read. Then the plain Service takes its traffic again.
   MonotonicNs behind_ns = 3'000'000'000ULL;
   MonotonicNs held_off_ns = 30'000'000'000ULL;  ///< and after that it is left alone for so long
-  MonotonicNs refresh_ns = 60'000'000'000ULL;   ///< labels of a Service's pods are read again
+  /// Taken so often within `flaps_ns` and let go each time (its label flaps), it is left alone for so long.
+  std::size_t flaps = 4;
+  MonotonicNs flaps_ns = 60'000'000'000ULL;
+  /// What does not fit together in slices is told when it lasts: an endpoint that moves is in two for a
+  /// moment.
+  MonotonicNs odd_ns = 5'000'000'000ULL;
+  MonotonicNs refresh_ns = 60'000'000'000ULL;  ///< labels of a Service's pods are read again
   MonotonicNs retry_ns = 1'000'000'000ULL;
+  MergeWindow::Options merge_window;
   MonotonicNs apart_ns = 0;  ///< least time from any write to one that changes weights alone, by Service
   /// And from a change that moved no weight by more than `small` of its logarithm to the next such: a large
   /// change mostly finds the way free, and what is left of it may follow. Back to equal weights is never
@@ -83,6 +92,9 @@ class ServiceReconciler {
   /// Lets go of everything that is known; true when all of it is gone.
   bool hand_back(MonotonicNs now, MonotonicNs until = ~0ULL);
 
+  /// How far apart the writes of one Service are from now on (ReconcilerOptions).
+  void pace(MonotonicNs apart_ns, MonotonicNs small_apart_ns);
+
   std::size_t managed() const { return held_.size(); }
   /// After reconcile(): does a change of weights that is not small wait for its time or for the budget?
   bool hurry() const { return hurry_; }
@@ -95,6 +107,9 @@ class ServiceReconciler {
   /// the next after `last` ({"service", "ns", "spec" of its first entry, "whole": it has no other}); for the
   /// look at istiod whether that takes. Null when there is none.
   Json sample(MonotonicNs now, const std::string& last) const;
+  /// The same of one Service as it was written last, and when that began ("at"); null where it is not held by
+  /// its own host in one entry.
+  Json written(const std::string& service) const;
 
  private:
   enum class Phase { kNew, kShadow, kHeld, kLeaving };
@@ -136,12 +151,17 @@ class ServiceReconciler {
   bool behind(const kube::Service& service, Held& held, bool is, MonotonicNs now);
   void look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
   void remove_strays(const Wanted& wanted, MonotonicNs now);
+  void keep_merge_window(MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
   bool remove_entries(const std::string& service, Held& held);
   bool learn_facts(const kube::Service& service, Held& held, MonotonicNs now);
   void forget_facts(const Wanted& wanted);
   std::string managed_message(const kube::Service& service, const Held& held) const;
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
+  void post(const kube::Service& service, bool warning, const std::string& reason,
+            const std::string& message);
+  void tell_odd(const kube::Service& service, MonotonicNs now);
+  bool flaps(const kube::Service& service, MonotonicNs now);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
   Status put(const kube::Service& service, const Json& wanted, Object& have);
   Status counted(const std::string& object, const Status& written);
@@ -153,12 +173,20 @@ class ServiceReconciler {
   kube::Client& client_;
   Writer writer_;
   ReconcilerOptions options_;
+  MergeWindow merge_window_;
   Facts facts_;
   std::map<std::string, MonotonicNs> facts_asked_;
   std::map<std::string, Held> held_;             ///< by NAMESPACE/NAME of the Service
   std::map<std::string, MonotonicNs> held_off_;  ///< handed back because membership could not be kept
-  std::map<std::string, MonotonicNs> strays_;    ///< objects of ours that nobody here wrote, since when
-  std::map<std::string, std::string> said_;      ///< the last Event's reason
+  std::map<std::string, std::deque<MonotonicNs>> taken_;  ///< when a Service was, of late
+  struct Odd {
+    std::string what;
+    MonotonicNs since = 0;
+    bool told = false;
+  };
+  std::map<std::string, Odd> odd_;
+  std::map<std::string, MonotonicNs> strays_;  ///< objects of ours that nobody here wrote, since when
+  std::map<std::string, std::string> said_;    ///< the last Event's reason
   std::uint64_t writes_ = 0;
   std::map<std::string, std::string> troubles_;  ///< what fails now, and why
   std::vector<Late> late_;                       ///< of the burst that runs

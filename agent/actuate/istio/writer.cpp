@@ -23,8 +23,11 @@ constexpr std::size_t kOneByOne = 8;
 constexpr int kPage = 250;
 
 std::string collection(const std::string& kind, const std::string& ns) {
-  const std::string plural = kind == "VirtualService" ? "virtualservices" : "serviceentries";
-  return "/apis/networking.istio.io/v1/" + (ns.empty() ? "" : "namespaces/" + ns + "/") + plural;
+  const std::string plural = kind == "VirtualService" ? "virtualservices"
+                             : kind == "EnvoyFilter"  ? "envoyfilters"
+                                                      : "serviceentries";
+  const std::string version = kind == "EnvoyFilter" ? "v1alpha3" : "v1";
+  return "/apis/networking.istio.io/" + version + "/" + (ns.empty() ? "" : "namespaces/" + ns + "/") + plural;
 }
 
 std::string dump(const Json& json) {
@@ -135,9 +138,10 @@ Result<Reply> Writer::write(const Request& request) {
   return client_.call(request);
 }
 
-/// What is there under this name: `have` without a uid when nothing is. kUsage when it is not ours.
-Status Writer::look(const std::string& path, const Json& wanted, Object& have) {
-  const Request request{.path = path};
+Status Writer::look(const Json& wanted, Object& have) {
+  const Request request{
+      .path = collection(kube::text_at(wanted, {"kind"}), kube::text_at(wanted, {"metadata", "namespace"})) +
+              "/" + kube::text_at(wanted, {"metadata", "name"})};
   const Result<Reply> there = client_.call(request);
   if (!there) {
     return there.error();
@@ -196,7 +200,7 @@ Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
       return refused(reply->status) ? Error::usage(error.message) : error;
     }
     const std::int64_t generation = have.generation;
-    if (Status looked = look(path, wanted, have); !looked) {
+    if (Status looked = look(wanted, have); !looked) {
       return looked;
     }
     changed_by_others = changed_by_others || (!fresh && have.generation != generation);
@@ -209,7 +213,7 @@ Status Writer::remove(const std::string& kind, const std::string& ns, const std:
   Object have{.uid = uid};
   if (uid.empty()) {
     const Json wanted = {{"kind", kind}, {"metadata", {{"namespace", ns}, {"name", name}}}};
-    const Status looked = look(path, wanted, have);
+    const Status looked = look(wanted, have);
     if (!looked || have.uid.empty()) {
       // What is not ours is none of our business.
       return looked || looked.error().kind == Error::Kind::kUsage ? ok() : looked;
@@ -459,7 +463,14 @@ Result<int> remove_all(Writer& writer, const std::string& kind, const std::strin
 Result<int> remove_both(Writer& writer, const std::string& service, bool first) {
   const Result<int> routes = remove_all(writer, "VirtualService", service, first);
   const Result<int> entries = routes ? remove_all(writer, "ServiceEntry", service, first) : routes;
-  return entries ? Result<int>(*routes + *entries) : entries;
+  if (!entries || service != "*") {
+    return entries ? Result<int>(*routes + *entries) : entries;
+  }
+  // Whoever may not see them did not ask for one (kubernetes.istio_fast).
+  const Result<int> filters = remove_all(writer, "EnvoyFilter", service, first);
+  return !filters && filters.error().kind != Error::Kind::kPrivilege
+             ? filters
+             : Result<int>(*routes + *entries + (filters ? *filters : 0));
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ struct Object {
   std::string created;          ///< creationTimestamp
   std::int64_t generation = 0;  ///< grows with every change of the spec
   Json spec;
-  bool seen = false;  ///< the API server has shown it since it was written
+  bool stood = false;    ///< the API server has shown it since it was made
+  bool seen = false;     ///< the API server has shown it since it was written
+  std::uint64_t at = 0;  ///< when our last write of it began, on SystemClock
 };
 
 /// An object of ours in the cluster.
@@ -62,7 +64,9 @@ class Writer {
   /// Where deleting is refused: an entry without endpoints, a route that leads to the plain Service.
   Status disarm(const std::string& kind, const std::string& ns, const std::string& name,
                 const std::string& host);
-  /// All of ours: kind is VirtualService or ServiceEntry. Empty where Istio is not installed.
+  /// What is there under this name: `have` without a uid when nothing is. kUsage when it is not ours.
+  Status look(const Json& wanted, Object& have);
+  /// All of ours: kind is VirtualService, ServiceEntry or EnvoyFilter. Empty where Istio is not installed.
   Result<std::vector<Owned>> list(const std::string& kind);
 
   /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or in pages
@@ -77,7 +81,6 @@ class Writer {
 
  private:
   Result<kube::Reply> write(const kube::Request& request);
-  Status look(const std::string& path, const Json& wanted, Object& have);
   Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each);
 
   kube::Client& client_;

@@ -64,11 +64,13 @@ class ServiceReconcilerTest : public ::testing::Test {
     if (path.find("networking.istio.io") == std::string::npos) {
       return answer(path.find("/leases") != std::string::npos ? 200 : 404, "{}");
     }
-    const std::string kind = path.find("virtualservices") != std::string::npos ? "route" : "entry";
+    const std::string kind = path.find("virtualservices") != std::string::npos ? "route"
+                             : path.find("envoyfilters") != std::string::npos  ? "filter"
+                                                                               : "entry";
     if (refused_.contains(asked.method) || refused_.contains(asked.method + " " + kind)) {
       return answer(refuse_, R"({"message":"admission webhook says no"})");
     }
-    const bool collection = last == "virtualservices" || last == "serviceentries";
+    const bool collection = last == "virtualservices" || last == "serviceentries" || last == "envoyfilters";
     if (asked.method == "GET" && collection) {
       Json items = Json::array();
       for (const auto& [key, object] : objects_) {
@@ -489,6 +491,45 @@ TEST_F(ServiceReconcilerTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait
   EXPECT_THAT(log(), ElementsAre("PATCH entry"));
 }
 
+TEST_F(ServiceReconcilerTest, AServiceWhoseLabelFlapsIsLeftAloneForAMinute) {
+  MonotonicNs now = 100 * kSecond;
+  const auto flap = [&] {
+    service_.mode = "active";
+    reconciler_.reconcile(wanted(), now += kSecond);
+    const bool held = objects_.contains(kEntry);
+    service_.mode = "off";
+    reconciler_.reconcile(wanted(), now += kSecond);
+    EXPECT_FALSE(objects_.contains(kEntry));
+    return held;
+  };
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_TRUE(flap()) << i;
+  }
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_FALSE(flap()) << i;
+  }
+  EXPECT_THAT(events_, testing::Contains("Flapping").Times(1));
+  EXPECT_LT(events_.size(), 12U);
+  service_.mode = "active";
+  reconciler_.reconcile(wanted(), now += 61 * kSecond);
+  EXPECT_TRUE(objects_.contains(kEntry)) << "a minute later it is taken again";
+}
+
+TEST_F(ServiceReconcilerTest, WhatDoesNotFitTogetherInSlicesIsToldWhenItLasts) {
+  adopt();
+  service_.odd = {"10.0.0.1 is ready in one slice and not in another: taken for ready"};
+  reconciler_.reconcile(wanted(), 200 * kSecond);
+  service_.odd.clear();
+  reconciler_.reconcile(wanted(), 203 * kSecond);
+  service_.odd = {"10.0.0.1 is ready in one slice and not in another: taken for ready"};
+  for (int i = 0; i < 10; ++i) {
+    reconciler_.reconcile(wanted(), (204 + i) * kSecond);
+  }
+  EXPECT_THAT(events_, testing::Contains("OddEndpoints").Times(1));
+  EXPECT_THAT(message_, HasSubstr("taken for ready"));
+  EXPECT_TRUE(objects_.contains(kEntry)) << "and it goes on";
+}
+
 TEST_F(ServiceReconcilerTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
   ServiceReconciler reconciler(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
   service_.endpoints.push_back(endpoint(2));
@@ -697,6 +738,79 @@ TEST_F(ServiceReconcilerTest, OnlyAnEntryThatIsThereAsWrittenSaysWhatIstiodDoesW
     reconciler_.reconcile(wanted(), 131 * kSecond);
     EXPECT_FALSE(reconciler_.sample(140 * kSecond, "").is_null());
   }
+}
+
+class MergeWindowTest : public ServiceReconcilerTest {
+ protected:
+  MergeWindowTest() : fast_(*client_, {.merge_window = {.root_ns = "istio-system"}}) {}
+  /// Hosts that the filter names; none where it is not there.
+  std::set<std::string> hosts() {
+    std::set<std::string> out;
+    for (const Json& patch : kube::at(objects_[kFilter], {"spec", "configPatches"})) {
+      out.insert(kube::text_at(patch, {"match", "cluster", "service"}));
+    }
+    std::erase_if(objects_, [](const auto& one) { return one.second.is_null(); });
+    return out;
+  }
+  Wanted two(bool both = true) {
+    Wanted out = wanted();
+    if (both) {
+      kube::Service other = service_;
+      other.name = "api";
+      other.uid = "s2";
+      out.services.push_back(other);
+      out.weights["shop/api"] = out.weights["shop/web"];
+    }
+    std::erase_if(out.seen, [](const auto& one) { return one.first.starts_with("EnvoyFilter"); });
+    return out;
+  }
+  static constexpr const char* kFilter =
+      "/apis/networking.istio.io/v1alpha3/namespaces/istio-system/envoyfilters/ballast-merge-window";
+  ServiceReconciler fast_;
+};
+
+TEST_F(MergeWindowTest, HostsComeTogetherAndStayAWhileAfterTheyWent) {
+  fast_.reconcile(two(false), 100 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry")) << "it waits for others that come";
+  fast_.reconcile(two(), 100 * kSecond + kSecond / 2);
+  fast_.reconcile(two(), 101 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry", "POST filter"));
+  EXPECT_EQ(hosts(), (std::set<std::string>{"web.shop.svc.cluster.local", "api.shop.svc.cluster.local"}));
+  fast_.reconcile(two(false), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  fast_.reconcile(two(false), 119 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
+  fast_.reconcile(two(false), 120 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("PATCH filter"));
+  EXPECT_EQ(hosts(), (std::set<std::string>{"web.shop.svc.cluster.local"}));
+  EXPECT_TRUE(fast_.hand_back(130 * kSecond));
+  EXPECT_TRUE(objects_.empty());
+}
+
+TEST_F(MergeWindowTest, WhatSomebodyElseMadeOfItIsWrittenOverAndAForeignOneIsLeftAlone) {
+  fast_.reconcile(two(false), 100 * kSecond);
+  fast_.reconcile(two(false), 101 * kSecond);
+  change(kFilter, {{"configPatches", Json::array()}});
+  fast_.reconcile(two(false), 131 * kSecond);
+  EXPECT_EQ(hosts(), (std::set<std::string>{"web.shop.svc.cluster.local"}));
+  objects_[kFilter]["metadata"]["labels"].erase(kManagedByLabel);
+  change(kFilter, {{"configPatches", Json::array()}});
+  fast_.reconcile(two(false), 161 * kSecond);
+  EXPECT_TRUE(hosts().empty());
+  EXPECT_THAT(fast_.trouble(), HasSubstr("is not Ballast's"));
+  EXPECT_TRUE(objects_.contains(kEntry)) << "weights go on";
+}
+
+TEST_F(MergeWindowTest, ARefusedFilterIsTroubleAndWeightsGoOn) {
+  refused_ = {"POST filter"};
+  fast_.reconcile(two(false), 100 * kSecond);
+  fast_.reconcile(two(false), 101 * kSecond);
+  EXPECT_THAT(fast_.trouble(), HasSubstr("403"));
+  EXPECT_TRUE(objects_.contains(kEntry));
+  refused_.clear();
+  fast_.reconcile(two(false), 102 * kSecond);
+  EXPECT_EQ(fast_.trouble(), "");
+  EXPECT_EQ(hosts().size(), 1U);
 }
 
 TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 
+#include "agent/actuate/istio/merge_window.h"
 #include "istiod.h"
 #include "scripted_server.h"
 #include "weigher.h"
@@ -124,12 +125,13 @@ class IstioSinkTest : public ::testing::Test {
     }
     return answer(200, there->second.dump());
   }
-  void start(bool active = true) {
+  void start(bool active = true, bool fast = false) {
     IstioOptions options;
     options.api.server = server_.url();
     options.api.retry_budget = milliseconds(50);
     options.lease.holder = "me";
     options.active = active;
+    options.istio_fast = fast;
     options.settle = milliseconds(20);
     options.apart = milliseconds(20);
     options.small_apart = milliseconds(20);
@@ -233,6 +235,52 @@ TEST_F(IstioSinkTest, WeightsAreAcknowledgedWhenIstiodWasSeenToGiveThem) {
   EXPECT_EQ(outcome(), Outcome::kWritten) << "those that it gives are of before";
   istiod_.say(written());
   EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kAcknowledged; }));
+}
+
+/// The profile is what was seen, not what was asked for; and where there is no window nothing waits for it.
+TEST_F(IstioSinkTest, HowFastWeightsTravelIsFoundByMeasuring) {
+  istiod_.say_window(1.0);
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten; }));
+  EXPECT_EQ(sink_->loop_profile(), "istio, not seen yet");
+  const double guessed_s = sink_->acknowledgement_delay_s();
+  EXPECT_GE(guessed_s, 0.1) << "istiod's quiet time, until it is measured";
+  istiod_.say(written());
+  EXPECT_TRUE(eventually([&] { return sink_->loop_profile() == "istio"; })) << sink_->loop_profile();
+  for (int i = 0; i < 100 && sink_->loop_profile().find("to istiod") == std::string::npos; ++i) {
+    publish(2 + i % 2);
+    std::this_thread::sleep_for(milliseconds(60));
+    istiod_.say(written());
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  EXPECT_THAT(sink_->loop_profile(), HasSubstr(" ms to istiod"));
+}
+
+/// By the option an EnvoyFilter for the managed host, seen to be in force, gone with the hand-back.
+TEST_F(IstioSinkTest, TheMergeWindowIsTakenAwayWhereTheOperatorAsksForIt) {
+  const std::string filter =
+      "/apis/networking.istio.io/v1alpha3/namespaces/istio-system/envoyfilters/ballast-merge-window";
+  const auto has_filter = [&] {
+    const std::lock_guard lock(mutex_);
+    return objects_.contains(filter);
+  };
+  istiod_.say_window(1.0);
+  start(true, true);
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten && has_filter(); }));
+  istiod_.say(written());
+  EXPECT_TRUE(eventually([&] { return sink_->loop_profile().starts_with("istio"); }));
+  istiod_.say_window(0.0);
+  EXPECT_TRUE(eventually([&] { return sink_->loop_profile().starts_with("istio_fast"); }))
+      << "asked again until it is what was wanted: " << sink_->loop_profile();
+  {
+    const std::lock_guard lock(mutex_);
+    EXPECT_EQ(objects_.at(filter).at("spec"),
+              istio::merge_window_filter({"web.shop.svc.cluster.local"}, "istio-system", {}).at("spec"));
+  }
+  sink_->flush();
+  EXPECT_FALSE(has_filter());
 }
 
 /// An istiod that puts the Service's own endpoints first: all goes by route, and nothing was out of order.

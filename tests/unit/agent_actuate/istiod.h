@@ -6,16 +6,20 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "agent/actuate/istio/istiod_probe.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/discovery/v3/discovery.grpc.pb.h"
 
 namespace ballast::actuate::istio {
 
-/// Answers every question for a cluster with the endpoints that it has, in their order.
+/// Answers every question for a cluster with the endpoints that it has, in their order, and again when they
+/// change; and the question for all clusters with that cluster and its merge window.
 class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoveryService::Service {
   using Request = envoy::service::discovery::v3::DiscoveryRequest;
   using Response = envoy::service::discovery::v3::DiscoveryResponse;
@@ -31,16 +35,40 @@ class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoverySe
   void say(std::vector<ProbedEndpoint> endpoints) {
     const std::lock_guard lock(mutex_);
     endpoints_ = std::move(endpoints);
+    ++version_;
+  }
+  /// No value: the cluster says nothing of it.
+  void say_window(std::optional<double> seconds) {
+    const std::lock_guard lock(mutex_);
+    window_s_ = seconds;
   }
   std::string id() const {
     const std::lock_guard lock(mutex_);
     return id_;
   }
-  grpc::Status StreamAggregatedResources(grpc::ServerContext*,
+  grpc::Status StreamAggregatedResources(grpc::ServerContext* context,
                                          grpc::ServerReaderWriter<Response, Request>* stream) override {
     Request request;
+    int told = 0;
     while (stream->Read(&request)) {
       Response response;
+      response.set_nonce("n");
+      if (request.type_url().ends_with("Cluster")) {
+        ++windows_asked;
+        if (request.response_nonce().empty()) {
+          response.add_resources()->PackFrom(cluster());
+          stream->Write(response);
+        }
+        continue;
+      }
+      // An acknowledgement is answered by what is new.
+      while (!request.response_nonce().empty() && version() == told) {
+        if (context->IsCancelled()) {
+          return grpc::Status::OK;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+      told = version();
       envoy::config::endpoint::v3::ClusterLoadAssignment assignment;
       assignment.set_cluster_name(request.resource_names(0));
       auto* locality = assignment.add_endpoints();
@@ -63,9 +91,27 @@ class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoverySe
   }
 
   std::atomic<int> asked{0};
+  std::atomic<int> windows_asked{0};
 
  private:
+  int version() const {
+    const std::lock_guard lock(mutex_);
+    return version_;
+  }
+  envoy::config::cluster::v3::Cluster cluster() const {
+    const std::lock_guard lock(mutex_);
+    envoy::config::cluster::v3::Cluster out;
+    out.set_name("outbound|80||web.shop.svc.cluster.local");
+    if (window_s_) {
+      auto* window = out.mutable_common_lb_config()->mutable_update_merge_window();
+      window->set_seconds(static_cast<int>(*window_s_));
+      window->set_nanos(static_cast<int>((*window_s_ - static_cast<int>(*window_s_)) * 1e9));
+    }
+    return out;
+  }
   mutable std::mutex mutex_;
+  int version_ = 1;
+  std::optional<double> window_s_;
   std::vector<ProbedEndpoint> endpoints_;
   std::string id_;
   int port_ = 0;

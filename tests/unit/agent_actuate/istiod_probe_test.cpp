@@ -76,6 +76,63 @@ TEST(IstiodProbe, TellsWhatTakesAndNeedsThreeLooksToRefute) {
   EXPECT_EQ(verdicts(istiod.address(), 3, &istiod), (std::vector<Takes>{Takes::kNo}));
 }
 
+TEST(IstiodProbe, TheMergeWindowIsTheClustersOwnAndEnvoysWhereItSaysNone) {
+  Istiod istiod;
+  const auto ask = [&](const std::string& host) {
+    return ask_merge_window(istiod.address(), "shop", "outbound|80||" + host, milliseconds(3000));
+  };
+  EXPECT_EQ(*ask("web.shop.svc.cluster.local"), 1.0);
+  istiod.say_window(0.0);
+  EXPECT_EQ(*ask("web.shop.svc.cluster.local"), 0.0);
+  istiod.say_window(2.5);
+  EXPECT_EQ(*ask("web.shop.svc.cluster.local"), 2.5);
+  EXPECT_FALSE(ask("other.shop.svc.cluster.local").ok());
+}
+
+/// From the write to istiod's word, also where that came before the writer told of its write.
+TEST(IstiodProbe, MeasuresTheWayOfAWeight) {
+  Istiod istiod;
+  istiod.say(kOursFirst);
+  Json web = sample();
+  web["service"] = "shop/web";
+  IstiodProbe probe(
+      {.istiod = istiod.address(), .pause = milliseconds(5)}, [&] { return web; }, [](const Json&, Takes) {});
+  const auto eventually = [](auto is) {
+    for (int i = 0; i < 1000 && !is(); ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    return is();
+  };
+  ASSERT_TRUE(eventually([&] { return probe.listens_to() == "shop/web" && istiod.asked >= 2; }));
+  EXPECT_FALSE(probe.travel().istiod_s) << "nothing was written yet";
+  EXPECT_EQ(probe.travel().merge_window_s, 1.0);
+  Json spec = web.at("spec");
+  const auto write = [&](std::uint32_t first, bool told_first) {
+    spec["endpoints"][0]["weight"] = first;
+    const MonotonicNs at = SystemClock().now();
+    if (told_first) {
+      probe.written("shop/web", spec, at);
+      probe.written("shop/other", Json(), at);
+    }
+    std::this_thread::sleep_for(milliseconds(100));
+    const int asked = istiod.asked;
+    istiod.say({{"10.0.0.1", 8080, first}, {"10.0.0.2", 8080, 300}});
+    EXPECT_TRUE(eventually([&] { return istiod.asked > asked; }));
+    if (!told_first) {
+      std::this_thread::sleep_for(milliseconds(100));
+      probe.written("shop/web", spec, at);
+    }
+  };
+  write(500, true);
+  ASSERT_TRUE(eventually([&] { return probe.travel().istiod_s.has_value(); }));
+  EXPECT_GE(*probe.travel().istiod_s, 0.1);
+  write(600, false);
+  // The word was there before: it is not the later of both instants that counts.
+  EXPECT_GE(*probe.travel().least_istiod_s, 0.1);
+  EXPECT_LE(*probe.travel().least_istiod_s, *probe.travel().istiod_s);
+  EXPECT_EQ(istiod.windows_asked, 1) << "every cluster of the mesh is in the answer";
+}
+
 TEST(IstiodProbe, AnIstiodThatDoesNotAnswerIsNoVerdict) {
   EXPECT_TRUE(verdicts("127.0.0.1:1", 3, nullptr).empty());
 }

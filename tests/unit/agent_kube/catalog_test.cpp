@@ -78,6 +78,9 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
                                           .ports = {{"http", 8080}}}));
     EXPECT_TRUE(web.endpoints[1].ready) << "in two slices, ready in one";
     EXPECT_TRUE(web.endpoints[2].ready) << "without conditions an endpoint is ready";
+    EXPECT_EQ(web.odd, (std::vector<std::string>{
+                           "endpoint  has no address: left out",
+                           "10.1.0.2 is ready in one slice and not in another: taken for ready"}));
     over = true;
     (*client)->stop();
   }

@@ -30,6 +30,9 @@ capabilities: {drop: [ALL]}
 {{- $_ := set $config "learner" (dict "socket" "unix:/run/ballast/learner.sock") }}
 {{- $_ := set $config "fleet" (dict "remote" (include "ballast.global" .) "tls_ca" "/etc/ballast-ca/ca.crt" "token_file" "/var/run/secrets/ballast/token") }}
 {{- end }}
+{{- if .Values.istioFast.enabled }}
+{{- $_ := set $config "kubernetes" (dict "istio_fast" true "istio_root_namespace" .Values.istioFast.rootNamespace) }}
+{{- end }}
 {{- if dig "policy" "parameters" "" .Values.config }}
 {{- $_ := set $config "policy" (dict "name" "learned") }}
 {{- end }}
