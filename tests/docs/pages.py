@@ -248,7 +248,7 @@ def troubles(tree):
     events = set()
     for name in tree.files:
         if name.startswith("agent/actuate/istio/") and name.endswith(".cpp"):
-            events |= set(re.findall(r'(?:Refusal\{|say\([^;]*?(?:true|false), )\s*"([A-Z]\w+)"', tree.text(name)))
+            events |= set(re.findall(r'(?:Refusal\{|(?:say|post)\([^;]*?(?:true|false), )\s*"([A-Z]\w+)"', tree.text(name)))
     said = {cells[0].strip("`"): number for number, cells in table(tree.text(page), "reason") if cells[0][1:2].isupper()}
     wrong += [f"{page}: the Event {event} is not explained" for event in sorted(events - said.keys())]
     wrong += [f"{page}:{said[event]}: no code says the Event {event}" for event in sorted(said.keys() - events)]

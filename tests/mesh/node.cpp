@@ -178,7 +178,7 @@ void Node::set_ready(const std::string& name, bool ready) {
   write_slice(pod.service);
 }
 
-void Node::remove_pods(const std::vector<std::string>& names) {
+void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
   // The order of Kubernetes: out of the slice, then, after a preStop sleep of a second, the process.
   const std::string service = pods_.at(names.at(0)).service;
   std::vector<Pod> leaving;
@@ -187,6 +187,11 @@ void Node::remove_pods(const std::vector<std::string>& names) {
     pods_.erase(name);
   }
   write_slice(service);
+  for (Pod& pod : leaving) {
+    if (at_once) {
+      pod.process.signal(SIGTERM);
+    }
+  }
   for (const std::string& name : names) {
     plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
   }

@@ -35,7 +35,8 @@ class Node {
   void set_ready(const std::string& pod, bool ready);
   void remove_pod(const std::string& pod) { remove_pods({pod}); }
   /// All of one Service: out of the slice at once, then their processes.
-  void remove_pods(const std::vector<std::string>& pods);
+  /// `at_once`: their programs end on SIGTERM, while everybody is only being told.
+  void remove_pods(const std::vector<std::string>& pods, bool at_once = false);
   /// The container's process is killed and a new container takes its place: new id, new cgroup.
   void restart_in_place(const std::string& pod);
   void set_quota(const std::string& pod, double cpus);
