@@ -5,9 +5,9 @@
 # unequal pods: live while it runs, then one comparison, a JSON report and a page for a browser beside it.
 #   tools/demo.sh [--seconds N] [--report FILE] [--learner]
 #   tools/demo.sh --istio [--seconds N] [--pairs N]
-# N is the measured time of each of the four arms, after 8 s of warm-up (default 20).
-# --learner: Ballast's arm learns while it acts: ballast-learner (LibTorch) and ballast-global run beside it.
-# Without it the shipped policy acts, which needs neither.
+# N is the measured time of each of the arms, after 8 s of warm-up (default 20).
+# --learner: an arm more, the learned policy, which learns while it acts: ballast-learner (LibTorch) and ballast-global
+# run beside it. The arm "ballast" is ballastd as it comes, which needs neither.
 # --istio: the same pods through a real kube-apiserver, istiod and Envoy, Ballast installed by its manifests,
 # against plain Istio; builds those from Go modules once (ten minutes and more; needs Go 1.26 and etcd).
 set -euo pipefail
@@ -68,13 +68,18 @@ if [ -f build/release/build.ninja ] && command -v ninja >/dev/null; then
 fi
 packages=$(tools/deps.sh --list "$purpose" | wc -l)
 cores=$(nproc)
-arms_s=$((4 * (seconds + 10)))
+policies=round_robin,least_request,capacity_oracle,ballast
+arms=4
+if $learner; then
+  policies+=,learned
+  arms=5
+fi
+arms_s=$((arms * (seconds + 10)))
 echo "demo: $packages packages to install and $files files to compile: about" \
   "$(((packages * 3 + files * 3 / cores + 59) / 60)) minutes on $cores idle cores," \
   "then $((arms_s / 60)) min $((arms_s % 60)) s of running"
 tools/build.sh --for "$purpose" release "${programs[@]}"
 report=${report:-$PWD/build/demo.json}
-lab=(build/release/bin/ballast-lab run --scenario demo --policy round_robin,least_request,capacity_oracle,ballast
+lab=(build/release/bin/ballast-lab run --scenario demo --policy "$policies"
   --warmup 8 --duration "$seconds" --report "$report" --report-page "${report%.json}.html")
-$learner || lab+=(--no-learner)
 exec "${lab[@]}"

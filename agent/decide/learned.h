@@ -57,7 +57,7 @@ class LearnedPolicy final : public Policy {
   explicit LearnedPolicy(std::shared_ptr<const spec::ActorNetwork> network,
                          const options::Checked<LearnedOptions>& options = LearnedOptions{});
 
-  std::string name() const override { return "ballast"; }
+  std::string name() const override { return "learned"; }
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 
   /// The next decide() acts with this network; from any thread.

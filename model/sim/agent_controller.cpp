@@ -177,8 +177,8 @@ Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta) {
       [theta = std::move(theta)] { return std::make_unique<decide::ForecastRule>(theta); });
 }
 
-Technique ballast_technique(std::shared_ptr<const spec::ActorNetwork> network) {
-  return agent_technique("ballast",
+Technique learned_technique(std::shared_ptr<const spec::ActorNetwork> network) {
+  return agent_technique("learned",
                          std::string("Ballast's learned policy over the prior, pushed to LEAST_REQUEST") +
                              (network ? "" : "; without parameters, so the prior"),
                          [network] { return std::make_unique<decide::LearnedPolicy>(network); });

@@ -50,6 +50,6 @@ Technique agent_technique(std::string name, std::string rule,
 Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta);
 
 /// `ballast` acting with this network; null: untrained, which is the prior.
-Technique ballast_technique(std::shared_ptr<const spec::ActorNetwork> network);
+Technique learned_technique(std::shared_ptr<const spec::ActorNetwork> network);
 
 }  // namespace ballast::sim

@@ -135,15 +135,19 @@ void add_agents(std::vector<Technique>& all) {
   all.push_back(agent_technique("prior_square_root",
                                 "the same, tilted by the square-root rule of the service's load",
                                 [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
-  all.push_back(agent_technique("queue_rule",
-                                "capacity by what limits the pod, square-root tilt, feedback from the queues",
-                                [] { return std::make_unique<decide::QueueRule>(); }));
+  for (const auto& [name, prefix] :
+       {std::pair{"queue_rule", ""}, {"ballast", "what ballastd acts by as it comes: "}}) {
+    all.push_back(agent_technique(
+        name,
+        prefix + std::string("capacity by what limits the pod, square-root tilt, feedback from the queues"),
+        [] { return std::make_unique<decide::QueueRule>(); }));
+  }
   all.push_back(forecast_technique(shipped_forecast()));
-  all.push_back(ballast_technique(shipped_network()));
-  Technique warmed = ballast_technique(shipped_network());
-  warmed.name = "ballast_slow_start";
+  all.push_back(learned_technique(shipped_network()));
+  Technique warmed = learned_technique(shipped_network());
+  warmed.name = "learned_slow_start";
   warmed.rule =
-      "the shipped policy, pushed to LEAST_REQUEST with a slow start window of 60 s (Istio's warmup)";
+      "the learned policy, pushed to LEAST_REQUEST with a slow start window of 60 s (Istio's warmup)";
   warmed.make_balancers = balancers_of<LeastRequest>(Weights::kEds, with_slow_start());
   all.push_back(std::move(warmed));
 }

@@ -84,9 +84,9 @@ TEST(Golden, BalancersGiveTheSameBytes) {
                              "oracle_pooled"}));
 }
 
-/// `ballast` and `ballast_slow_start` act with the shipped parameters.
+/// `learned` and `learned_slow_start` act with the shipped parameters.
 TEST(Golden, TheAgentGivesTheSameBytes) {
-  compare("agents", rows({"prior", "prior_square_root", "ballast", "ballast_slow_start"}));
+  compare("agents", rows({"prior", "prior_square_root", "learned", "learned_slow_start"}));
 }
 
 /// The learner's world: what its agents see and what they are paid, for advice taken and now and then not.

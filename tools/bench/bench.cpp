@@ -30,7 +30,7 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
   sim->add_option("--seeds", options.seeds, "A..B, both included")->capture_default_str();
   sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   sim->add_option("--parameters", options.parameters,
-                  "file that `ballast` or `forecast_rule` acts with (none: shipped)");
+                  "file that `learned` or `forecast_rule` acts with (none: shipped)");
   sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
@@ -258,7 +258,7 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
     command->add_option("--tick", options.matrix.ticks, "seconds between decisions (none: .25,.5,1,2)")
         ->delimiter(',')
         ->check(CLI::Range(0.01, 3600.0));
-    command->add_option("--parameters", options.matrix.cells.parameters, "file that `ballast` acts with");
+    command->add_option("--parameters", options.matrix.cells.parameters, "file that `learned` acts with");
     command->add_option("--requests", options.matrix.cells.most_requests,
                         "most of a run; longer scenarios are cut (0: as they are)");
     command->add_option("--jobs", options.matrix.cells.jobs, "runs at the same time")

@@ -23,7 +23,7 @@ namespace {
 using nlohmann::ordered_json;
 
 /// Rises when the simulator or a policy changes what a cell gives.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 std::string text_of(const std::string& reference) {
   const std::string name = reference.substr(0, reference.find(':'));
@@ -38,8 +38,8 @@ std::string text_of(const std::string& reference) {
 
 std::string key_of(const Cell& cell, const CellOptions& options) {
   std::string parameters;
-  if (cell.policy.starts_with("ballast")) {
-    const auto bytes = cell.policy == "ballast" && !options.parameters.empty()
+  if (cell.policy.starts_with("learned")) {
+    const auto bytes = cell.policy == "learned" && !options.parameters.empty()
                            ? read_file(options.parameters)
                            : std::string(policy::shipped());
     parameters = bytes ? std::to_string(policy::fingerprint(*bytes)) : "unreadable";

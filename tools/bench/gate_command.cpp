@@ -177,7 +177,7 @@ Result<sim::Technique> acting_with(const std::string& file) {
   if (!bytes) {
     return bytes.error();
   }
-  return technique_named(bytes->starts_with(policy::kForecastMagic) ? "forecast_rule" : "ballast", file);
+  return technique_named(bytes->starts_with(policy::kForecastMagic) ? "forecast_rule" : "learned", file);
 }
 
 }  // namespace

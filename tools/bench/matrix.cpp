@@ -218,7 +218,7 @@ Result<MatrixOptions> completed(MatrixOptions o) {
     }
   }
   if (o.candidates.empty()) {
-    o.candidates = {"prior", "prior_square_root", "ballast"};
+    o.candidates = {"prior", "prior_square_root", "learned", "queue_rule"};
   }
   for (const auto* names : {&o.policies, &o.candidates}) {
     for (const auto& name : *names) {
@@ -255,7 +255,7 @@ Result<Matrix> make_matrix(const MatrixOptions& options, const Progress& progres
   }
   // What depends on parameters comes last: a stopped run then goes on with others at little cost.
   std::stable_partition(cells.begin(), cells.end(),
-                        [](const Cell& cell) { return cell.policy != "ballast"; });
+                        [](const Cell& cell) { return cell.policy != "learned"; });
   const auto results = run_cells(cells, options.cells, progress);
   if (!results) {
     return results.error();

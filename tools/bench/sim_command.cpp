@@ -63,7 +63,7 @@ Result<sim::Technique> technique_named(const std::string& name, const std::strin
   if (!known) {
     return known.error();
   }
-  if (parameters.empty() || (name != "ballast" && name != "forecast_rule")) {
+  if (parameters.empty() || (name != "learned" && name != "forecast_rule")) {
     return **known;
   }
   const auto bytes = read_file(parameters);
@@ -83,7 +83,7 @@ Result<sim::Technique> technique_named(const std::string& name, const std::strin
   if (!network) {
     return network.error().in(parameters);
   }
-  return sim::ballast_technique(*network);
+  return sim::learned_technique(*network);
 }
 
 Result<SeedRange> parse_seeds(const std::string& text) {

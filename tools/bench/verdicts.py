@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verdicts by confidence bounds: policies against a baseline over scenarios, loops and paired seeds.
 
-  tools/bench/verdicts.py --policy queue_rule,ballast --loop eds,istio --scenario all -o table.csv
+  tools/bench/verdicts.py --policy queue_rule,learned --loop eds,istio --scenario all -o table.csv
   tools/bench/verdicts.py --policy queue_rule,prequal --loop eds --worlds 1..200 -o worlds.csv
 
 A row a scenario, loop and policy: the ratio of p99 (and p50) to the baseline's, geometric mean over

@@ -21,8 +21,9 @@ const std::vector<ArmPolicy>& arm_policies() {
       {"prior", "LEAST_REQUEST", WeightSource::kBallast, "prior"},
       {"prior_square_root", "LEAST_REQUEST", WeightSource::kBallast, "prior", 1},
       {"queue_rule", "LEAST_REQUEST", WeightSource::kBallast, "queue_rule"},
+      {"learned", "LEAST_REQUEST", WeightSource::kBallast, "learned"},
       {"ballast_shipped", "LEAST_REQUEST", WeightSource::kBallast, "learned", 0, false},
-      {"ballast", "LEAST_REQUEST", WeightSource::kBallast, "learned"},
+      {"ballast", "LEAST_REQUEST", WeightSource::kBallast, "auto"},
   };
   return kPolicies;
 }

@@ -76,7 +76,7 @@ class BallastTest : public LabTest {
 };
 
 TEST_F(BallastTest, NoRequestFailsWhenItsProcessesAreKilledAndStartedAgain) {
-  const auto result = arm("ballast",
+  const auto result = arm("learned",
                           "learner: true\n"
                           "events:\n  - {at_s: 1, kill: learner}\n  - {at_s: 2, restart: learner}\n"
                           "  - {at_s: 3, kill: global}\n  - {at_s: 4, restart: global}\n"
@@ -97,7 +97,7 @@ TEST_F(BallastTest, NoRequestFailsWhenItsProcessesAreKilledAndStartedAgain) {
 
 TEST_F(BallastTest, TheActingParametersAreTheGlobalNetworksOfThatVersion) {
   auto lab =
-      start("run", {"--scenario", scenario("learner: true\n"), "--policy", "ballast", "--duration", "20"});
+      start("run", {"--scenario", scenario("learner: true\n"), "--policy", "learned", "--duration", "20"});
   ASSERT_TRUE(lab.ok());
   const auto prefix = prefix_of("run");
   std::string global;
@@ -242,7 +242,7 @@ TEST_F(BallastTest, ItsPlaceOnTheMachineIsSmall) {
 /// What tools/demo.sh shows: no LibTorch is there for it.
 TEST_F(LabTest, WithoutALearnerTheShippedPolicyActsAlone) {
   const auto file = scenario("learner: true\n");
-  auto lab = start("alone", {"--scenario", file, "--policy", "ballast", "--no-learner", "--duration", "2"});
+  auto lab = start("alone", {"--scenario", file, "--policy", "learned", "--no-learner", "--duration", "2"});
   ASSERT_TRUE(lab.ok());
   const auto report = finished_report("alone", *lab, seconds(60));
   ASSERT_TRUE(report.contains("arms"));

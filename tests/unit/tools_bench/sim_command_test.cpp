@@ -80,8 +80,8 @@ TEST_F(SimCommand, SameOptionsSameBytesWhateverTheThreads) {
   EXPECT_EQ(*one, *three);
 }
 
-TEST_F(SimCommand, BallastActsWithGivenParameters) {
-  options_.policies = {"prior", "ballast"};
+TEST_F(SimCommand, TheLearnedPolicyActsWithGivenParameters) {
+  options_.policies = {"prior", "learned"};
   options_.seeds = "1";
   options_.parameters = file("theta");
   ASSERT_TRUE(write_file_atomic(options_.parameters, "not a policy").ok());
@@ -129,7 +129,8 @@ TEST_F(SimCommand, ProgramListsAndRuns) {
                            "lalb",
                            "prior",
                            "ballast",
-                           "ballast_slow_start",
+                           "learned",
+                           "learned_slow_start",
                            "oracle_static",
                            "oracle_weights",
                            "oracle_sed",

@@ -152,7 +152,7 @@ TEST(Scenario, AnUnknownNameIsAUsageError) {
 TEST(Policies, AreParsedAndRefused) {
   const auto policies = parse_policies("round_robin,ballast");
   ASSERT_TRUE(policies.ok());
-  EXPECT_EQ((*policies)[1].decide, "learned");
+  EXPECT_EQ((*policies)[1].decide, "auto") << "what ballastd acts by as it comes";
   for (const char* bad : {"", "fastest", "random,random", ",random"}) {
     const auto refused = parse_policies(bad);
     ASSERT_FALSE(refused.ok()) << bad;
