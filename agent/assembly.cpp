@@ -87,7 +87,8 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
   options.api = std::move(*api);
   // Told apart from our predecessor on this node, which may have died with the Lease in hand.
   options.lease.holder = fmt::format("{}_{:08x}", node_of(c), std::random_device{}());
-  options.active = c.guard.mode == guard::Mode::kActive;
+  options.active = c.guard.mode == guard::Mode::kActive && c.role != "node";
+  options.istio_fast = options.istio_fast && c.role != "node";
   auto sink = actuate::IstioSink::create(std::move(options));
   return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))
               : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());
@@ -98,7 +99,8 @@ std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c) {
     return nullptr;
   }
   sync::FleetClientOptions client = c.fleet_client;
-  client.node_id = fleet_node(c);
+  // No node is called so (cluster::TokenProof).
+  client.node_id = (c.role == "writer" ? "writer:" : "") + fleet_node(c);
   fleet::RemoteOptions options = c.fleet;
   options.adopt_members = c.identity == "kubernetes";
   return std::make_unique<fleet::RemoteFleet>(options, sync::FleetClient::start(client));
@@ -136,8 +138,13 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
     if (!api) {
       return api.error();
     }
+    const bool measures = c.role != "writer";
+    if (measures && node_of(c).empty()) {
+      return Error::usage(
+          "kubernetes.node: empty; set it, or NODE_NAME from spec.nodeName by the downward API");
+    }
     auto kubernetes = identity::KubernetesSource::create(
-        {.api = std::move(*api), .node = node_of(c), .cgroup_root = cgroup_root}, clock);
+        {.api = std::move(*api), .node = measures ? node_of(c) : "", .cgroup_root = cgroup_root}, clock);
     return kubernetes ? Result<std::unique_ptr<identity::IdentitySource>>(std::move(*kubernetes))
                       : Result<std::unique_ptr<identity::IdentitySource>>(kubernetes.error());
   }

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,16 +67,18 @@ Status name_features(const sample::PinnedMaps& maps, const kernel::Probes& probe
   return maps.put_features(features);
 }
 
-/// What can be had only once the probes are there, and what others may hold already.
-Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::LoopDoors& doors) {
-  auto maps = sample::PinnedMaps::open(c.bpffs);
+/// What can be had only once the probes are there, and what others may hold already. `probes`: null for who
+/// measures nothing.
+Status open_doors(const config::Config& c, const kernel::Probes* probes, loop::LoopDoors& doors) {
+  auto maps =
+      probes != nullptr ? sample::PinnedMaps::open(c.bpffs) : sample::PinnedMaps::create_files(c.bpffs);
   if (!maps) {
     return maps.error();
   }
   if (Status named = name_build(*maps); !named) {
     return named;
   }
-  if (Status named = name_features(*maps, probes); !named) {
+  if (Status named = probes != nullptr ? name_features(*maps, *probes) : ok(); !named) {
     return named;
   }
   auto state = telemetry::StateWriter::create(std::move(*maps));
@@ -99,7 +102,7 @@ Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::L
     }
     doors.metrics = std::move(*metrics);
   }
-  if (!c.learner.empty()) {
+  if (!c.learner.empty() && probes != nullptr) {
     auto learner = sync::RolloutServer::start(c.learner.substr(std::string("unix:").size()));
     if (!learner) {
       return learner.error().in("learner.socket");
@@ -109,7 +112,9 @@ Status open_doors(const config::Config& c, const kernel::Probes& probes, loop::L
   return ok();
 }
 
-Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, loop::Ticker& ticker,
+using Measure = std::function<Result<sample::Sample>(const std::vector<identity::Pod>&)>;
+
+Status turn(const config::Config& c, loop::Loop& turning, const Measure& measure, loop::Ticker& ticker,
             loop::SpanExport* spans) {
   if (Status started = ticker.start(); !started) {
     return started;
@@ -132,7 +137,7 @@ Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, lo
                            : Result<std::string>(Error::usage("no policy.parameters are configured")));
       continue;
     }
-    const auto sample = meter.sample(turning.pods());
+    const auto sample = measure(turning.pods());
     const std::string wrong = sample ? "" : sample.error().message;
     if (wrong != complaint) {
       spdlog::error("sampling state=\"{}\"", wrong.empty() ? "works again" : wrong);
@@ -146,6 +151,31 @@ Status turn(const config::Config& c, loop::Loop& turning, loop::Meter& meter, lo
       turning.observe_spans(spans->counts(), spans->lost());
     }
   }
+}
+
+void tell_start(const config::Config& c) {
+  spdlog::info("started bpffs={} role={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(), c.role,
+               config::value(c, "mode"), c.acting(), c.sink, c.tick_in_force().count());
+}
+
+/// What the nodes report is all there is: no program, no map, no privilege.
+Status run_writer(const config::Config& c, loop::Ticker& ticker, loop::ActingPolicy policy,
+                  loop::LoopDoors doors) {
+  if (Status opened = open_doors(c, nullptr, doors); !opened) {
+    return opened;
+  }
+  doors.fleet = assembly::make_fleet(c);
+  loop::Loop turning(assembly::loop_options(c), std::move(policy), std::move(doors));
+  tell_start(c);
+  MonotonicNs before = 0;
+  const Measure nothing = [&before](const std::vector<identity::Pod>&) {
+    sample::Sample empty;
+    empty.taken = SystemClock().now();
+    empty.interval_ns = before == 0 ? 0 : empty.taken - before;
+    before = empty.taken;
+    return Result<sample::Sample>(std::move(empty));
+  };
+  return turn(c, turning, nothing, ticker, nullptr);
 }
 
 Status run(const config::Config& c) {
@@ -163,7 +193,8 @@ Status run(const config::Config& c) {
   if (!policy) {
     return policy.error();
   }
-  auto cgroup_root = c.cgroup_root.empty() ? find_cgroup_root() : Result<fs::path>(c.cgroup_root);
+  const bool writer = c.role == "writer";
+  auto cgroup_root = writer || !c.cgroup_root.empty() ? Result<fs::path>(c.cgroup_root) : find_cgroup_root();
   if (!cgroup_root) {
     return cgroup_root.error();
   }
@@ -173,6 +204,9 @@ Status run(const config::Config& c) {
     return identity.error().in("identity");
   }
   doors.identity = std::move(*identity);
+  if (writer) {
+    return run_writer(c, *ticker, std::move(*policy), std::move(doors));
+  }
 
   std::optional<kernel::Probes> probes;
   if (auto loaded = kernel::Probes::load({.bpffs = c.bpffs,
@@ -184,7 +218,7 @@ Status run(const config::Config& c) {
     return loaded.error();
   }
   const bool adopted = probes->adopted();
-  Status opened = open_doors(c, *probes, doors);
+  Status opened = open_doors(c, &*probes, doors);
   auto meter =
       opened ? loop::Meter::create(c.bpffs, *cgroup_root, clock) : Result<loop::Meter>(opened.error());
   const auto spans =
@@ -202,9 +236,9 @@ Status run(const config::Config& c) {
   }
   doors.fleet = assembly::make_fleet(c);
   loop::Loop turning(assembly::loop_options(c), std::move(*policy), std::move(doors));
-  spdlog::info("started bpffs={} mode={} policy={} sink={} tick_ms={}", c.bpffs.string(),
-               config::value(c, "mode"), c.acting(), c.sink, c.tick_in_force().count());
-  return turn(c, turning, *meter, *ticker, spans->get());
+  tell_start(c);
+  const Measure measure = [&meter](const std::vector<identity::Pod>& pods) { return meter->sample(pods); };
+  return turn(c, turning, measure, *ticker, spans->get());
 }
 
 const cli::About kAbout = {
@@ -230,9 +264,10 @@ std::optional<int> parse_flags(cli::Program& program, int argc, char** argv, Fla
   defaults.declare(schema);
   for (const auto& [flag, key] :
        {std::pair("--bpffs", "bpffs"), std::pair("--identity", "identity"), std::pair("--sink", "sink"),
-        std::pair("--mode", "mode"), std::pair("--tick-ms", "tick_ms"), std::pair("--policy", "policy.name"),
-        std::pair("--parameters", "policy.parameters"), std::pair("--metrics", "metrics"),
-        std::pair("--istio-fast", "kubernetes.istio_fast"), std::pair("--log", "log")}) {
+        std::pair("--role", "role"), std::pair("--mode", "mode"), std::pair("--tick-ms", "tick_ms"),
+        std::pair("--policy", "policy.name"), std::pair("--parameters", "policy.parameters"),
+        std::pair("--metrics", "metrics"), std::pair("--istio-fast", "kubernetes.istio_fast"),
+        std::pair("--log", "log")}) {
     program.key_flag(flag, *schema.find(key), [&flags, flag, key](const std::string& v) {
       flags.overrides.push_back({flag, key, v});
     });

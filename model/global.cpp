@@ -293,10 +293,13 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
   const ballast::kube::Catalog catalog(calls);
   const auto owners = std::make_shared<cluster::EndpointOwners>(catalog);
   flags.server.proof = std::make_shared<cluster::TokenProof>(
-      calls, cluster::TokenProofOptions{.account = "system:serviceaccount:" + ns + ":" + flags.account});
+      calls, cluster::TokenProofOptions{.account = "system:serviceaccount:" + ns + ":" + flags.account,
+                                        .writer = "system:serviceaccount:" + ns + ":ballast-global"});
+  flags.server.writer_prefix = cluster::kWriter;
   flags.server.owns = [owners](const std::string& node, const ballast::spec::EndpointTelemetry& endpoint) {
     return owners->owns(node, endpoint);
   };
+  const bool own_certificate = !flags.server.tls.empty();
   {
     cluster::Leadership leadership(
         calls,
@@ -306,19 +309,22 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
         std::this_thread::sleep_for(100ms);
         continue;
       }
-      auto authority =
-          cluster::Authority::open(calls, {.ns = ns, .names = {"ballast-global." + ns + ".svc"}});
+      Result<std::optional<cluster::Authority>> authority = std::optional<cluster::Authority>();
+      if (!own_certificate) {
+        auto opened = cluster::Authority::open(calls, {.ns = ns, .names = {"ballast-global." + ns + ".svc"}});
+        authority = opened ? Result<std::optional<cluster::Authority>>(std::move(*opened)) : opened.error();
+      }
       Status led = ballast::ok();
       if (authority) {
-        flags.server.tls = authority->files();
+        flags.server.tls = own_certificate ? flags.server.tls : (*authority)->files();
         cluster::CheckpointObject store(
             calls, ns, pod, [&leadership] { return leadership.leads(); }, flags.network.parameters);
         const std::jthread renews([&](const std::stop_token& stop) {
-          for (auto last = std::chrono::steady_clock::now(); !stop.stop_requested();) {
+          for (auto last = std::chrono::steady_clock::now(); !own_certificate && !stop.stop_requested();) {
             std::this_thread::sleep_for(100ms);
             if (std::chrono::steady_clock::now() - last > 60s) {
               last = std::chrono::steady_clock::now();
-              if (const Status renewed = authority->refresh(); !renewed) {
+              if (const Status renewed = (*authority)->refresh(); !renewed) {
                 spdlog::warn("{}", renewed.error().message);
               }
             }
@@ -347,7 +353,10 @@ Status run(const Flags& flags) {
       !address) {
     return address;
   }
-  if (auto files = ballast::sync::check_tls_files(flags.server.tls); !files) {
+  // With --kubernetes callers show tokens, so that a certificate of our own is all there may be.
+  if (auto files =
+          ballast::sync::check_tls_files(flags.kubernetes ? ballast::sync::TlsFiles() : flags.server.tls);
+      !files) {
     return files;
   }
   if (flags.server.promotion.share > 0 && flags.network.parameters != ballast::spec::kParameters) {
@@ -420,7 +429,8 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
       "--kubernetes", flags.kubernetes,
       "in a pod: the Lease ballast-global makes the leader, the ConfigMap ballast-checkpoint holds the "
       "state, the "
-      "certificate is of an authority kept in the Secret ballast-ca, and callers show ServiceAccount tokens");
+      "certificate is of an authority kept in the Secret ballast-ca unless --tls-cert and --tls-key name "
+      "one, and callers show ServiceAccount tokens");
   state->excludes(kubernetes);
   app.add_option("--agents-account", flags.account, "with --kubernetes: the ServiceAccount of the agents")
       ->capture_default_str()

@@ -113,6 +113,11 @@ void Config::rules(options::Schema& s) {
                ? Wrong("istio weighs the endpoints of Kubernetes Services; set identity: kubernetes")
                : std::nullopt;
   });
+  s.rule({".role", ".sink", "fleet.remote"}, [this]() -> Wrong {
+    return role != "both" && (sink != "istio" || fleet_client.address.empty())
+               ? Wrong("role " + role + " is one of many machines'; set sink: istio and fleet.remote")
+               : std::nullopt;
+  });
   s.rule({"policy.parameters", "policy.name"}, [this]() -> Wrong {
     return acting() != "learned" && !parameters.empty()
                ? Wrong("policy " + policy + " takes no parameters; set policy.name: learned")

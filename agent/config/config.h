@@ -34,6 +34,7 @@ struct Config {
   std::filesystem::path bpffs = "/sys/fs/bpf/ballast";
   std::string identity = "none";
   std::string sink = "dry-run";
+  std::string role = "both";
   std::string loop = "custom";
   std::chrono::milliseconds tick{250};
   /// What `loop` stands for; ballast-bench's loops of these names have the same.
@@ -76,6 +77,10 @@ struct Config {
            "who the cgroups are; none: by their paths alone", identity_form);
     s.text("sink", sink, "dry-run, file:PATH, xds:IP:PORT (loopback), xds:unix:PATH, istio",
            "where the weights go", sink_form);
+    s.one_of("role", role, {"both", "node", "writer"},
+             "node: measures, reports to fleet.remote and takes back what a dead writer left, but writes no "
+             "weights; writer: measures nothing, needs no privilege, and writes weights by what nodes "
+             "reported; both: one process is both");
     s.word<guard::Mode>(
         "mode", guard.mode,
         {{"off", guard::Mode::kOff}, {"shadow", guard::Mode::kShadow}, {"active", guard::Mode::kActive}},

@@ -184,10 +184,6 @@ std::vector<Pod> join_pods(const std::vector<KubernetesPod>& pods, const std::ve
 
 Result<std::unique_ptr<KubernetesSource>> KubernetesSource::create(KubernetesOptions options,
                                                                    const Clock& clock) {
-  if (options.node.empty()) {
-    return Error::usage(
-        "kubernetes.node: empty; set it, or NODE_NAME from spec.nodeName by the downward API");
-  }
   auto client = kube::Client::create(options.api);
   if (!client) {
     return client.error();
@@ -203,6 +199,9 @@ KubernetesSource::KubernetesSource(KubernetesOptions options, std::unique_ptr<ku
       client_(std::move(client)),
       cgroups_({.cgroup_root = options_.cgroup_root, .refresh_ns = kCgroupsRefresh}, clock) {
   catalog_ = std::make_unique<kube::Catalog>(*client_);
+  if (options_.node.empty()) {
+    return;
+  }
   kube::WatchHandler handler{[this](const Json& object) {
                                const std::lock_guard lock(mutex_);
                                known_[kube::key_of(object)] = parse_pod(object);
@@ -226,7 +225,7 @@ KubernetesSource::~KubernetesSource() {
 }
 
 std::string KubernetesSource::trouble() const {
-  const std::string of_pods = watch_->trouble();
+  const std::string of_pods = watch_ == nullptr ? "" : watch_->trouble();
   return of_pods.empty() ? catalog_->trouble() : of_pods;
 }
 
@@ -248,7 +247,7 @@ const std::vector<Pod>& KubernetesSource::pods() {
   }
   joined_catalog_ = catalog;
   joined_ = now;
-  pods_ = join_pods(known, catalog_->services(), cgroups_.pods());
+  pods_ = join_pods(known, catalog_->services(), watch_ == nullptr ? std::vector<Pod>() : cgroups_.pods());
   return pods_;
 }
 

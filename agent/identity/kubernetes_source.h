@@ -49,7 +49,7 @@ std::vector<Pod> join_pods(const std::vector<KubernetesPod>& pods, const std::ve
 
 struct KubernetesOptions {
   kube::ClientOptions api;
-  std::string node;  ///< spec.nodeName of this node
+  std::string node;  ///< spec.nodeName of this node; empty: of no node, the endpoints alone
   std::filesystem::path cgroup_root = "/sys/fs/cgroup";
 };
 
@@ -58,14 +58,14 @@ struct KubernetesOptions {
 /// are looked at all the same, so a container that has gone has cgroup_id 0.
 class KubernetesSource final : public IdentitySource {
  public:
-  /// `clock` must outlive the source. kUsage for credentials that cannot be read and an empty node.
+  /// `clock` must outlive the source. kUsage for credentials that cannot be read.
   /// An API server that does not answer is no error.
   static Result<std::unique_ptr<KubernetesSource>> create(KubernetesOptions options, const Clock& clock);
   ~KubernetesSource() override;
   const std::vector<Pod>& pods() override;
   std::string trouble() const override;
   /// true once everything has been listed.
-  bool synced() const { return watch_->synced() && catalog_->synced(); }
+  bool synced() const { return (watch_ == nullptr || watch_->synced()) && catalog_->synced(); }
 
  private:
   KubernetesSource(KubernetesOptions options, std::unique_ptr<kube::Client> client, const Clock& clock);

@@ -76,7 +76,14 @@ Result<LeaderLease::Seen> LeaderLease::look(MonotonicNs now, bool cached) {
     return reply.error();
   }
   if (reply->status == kNotFound) {
-    return Seen{nullptr, {}, true};
+    if (!seen_.empty()) {
+      seen_.clear();
+      seen_at_ = now;
+    }
+    Seen none{nullptr, {}, true};
+    none.view.lapsed =
+        seen_at_ != 0 && now - seen_at_ > static_cast<MonotonicNs>(options_.duration_s) * kSecond;
+    return none;
   }
   Seen seen{reply->json(), {}, false};
   if (!reply->ok() || !seen.lease.is_object()) {

@@ -3,6 +3,9 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +14,8 @@
 #include <numeric>
 #include <string>
 #include <unordered_set>
+
+#include "agent/sample/record_file.h"
 
 namespace ballast::sample {
 
@@ -65,6 +70,9 @@ Result<UniqueFd> open_map(const std::filesystem::path& bpffs, const MapSpec& spe
 // because both copies are totals and the last one wins in every caller that keys them.
 template <typename Key, typename Value, typename Sink>
 Status for_each(int fd, const char* name, Sink&& sink) {
+  if (fd < 0) {
+    return ok();  // files in the place of maps: there is none of this name
+  }
   const auto keys = std::make_unique_for_overwrite<Key[]>(kBatch);
   const auto values = std::make_unique_for_overwrite<Value[]>(kBatch);
   std::uint64_t cursor = 0;
@@ -146,6 +154,26 @@ Status erase(int fd, const char* name, const Key& key) {
   return ok();
 }
 
+bool is_bpffs(const std::filesystem::path& folder) {
+  struct statfs info {};
+  return ::statfs(folder.c_str(), &info) == 0 && static_cast<std::uint32_t>(info.f_type) == BPF_FS_MAGIC;
+}
+
+Status check_version(const ballast_meta& meta, const std::filesystem::path& bpffs) {
+  if (meta.magic == BALLAST_WIRE_MAGIC && meta.wire_version == BALLAST_WIRE_VERSION) {
+    return ok();
+  }
+  return Error::failed("the maps in " + bpffs.string() + " have wire version " +
+                       std::to_string(meta.wire_version) + ", this binary reads version " +
+                       std::to_string(BALLAST_WIRE_VERSION) +
+                       ": use binaries of one version, or restart ballastd to replace the maps");
+}
+
+template <typename T>
+std::string_view bytes_of(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
 }  // namespace
 
 // Out of line: inlined into callers, g++ 12 takes the variant in Result for freed twice.
@@ -154,8 +182,48 @@ PinnedMaps::PinnedMaps(PinnedMaps&&) noexcept = default;
 PinnedMaps& PinnedMaps::operator=(PinnedMaps&&) noexcept = default;
 PinnedMaps::~PinnedMaps() = default;
 
+Result<PinnedMaps> PinnedMaps::create_files(const std::filesystem::path& folder) {
+  constexpr std::size_t kMostEndpoints = 65'536;
+  PinnedMaps maps;
+  auto meta = RecordFile::create(folder / BALLAST_MAP_META, 4, sizeof(ballast_meta), 1);
+  auto decisions = RecordFile::create(folder / BALLAST_MAP_DECISIONS, sizeof(ballast_decision_key),
+                                      sizeof(ballast_decision_value), kMostEndpoints);
+  if (!meta || !decisions) {
+    return meta ? decisions.error() : meta.error();
+  }
+  maps.meta_file_ = std::make_shared<RecordFile>(std::move(*meta));
+  maps.decision_file_ = std::make_shared<RecordFile>(std::move(*decisions));
+  ballast_meta first{};
+  first.magic = BALLAST_WIRE_MAGIC;
+  first.wire_version = BALLAST_WIRE_VERSION;
+  first.pid = static_cast<std::uint32_t>(::getpid());
+  if (Status written = maps.put_meta(first); !written) {
+    return written.error();
+  }
+  return maps;
+}
+
 Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
   PinnedMaps maps;
+  std::error_code absent;
+  if (std::filesystem::is_regular_file(bpffs / BALLAST_MAP_META, absent) && !is_bpffs(bpffs)) {
+    auto meta = RecordFile::open(bpffs / BALLAST_MAP_META, 4, sizeof(ballast_meta));
+    auto decisions = RecordFile::open(bpffs / BALLAST_MAP_DECISIONS, sizeof(ballast_decision_key),
+                                      sizeof(ballast_decision_value));
+    if (!meta || !decisions) {
+      return meta ? decisions.error() : meta.error();
+    }
+    maps.meta_file_ = std::make_shared<RecordFile>(std::move(*meta));
+    maps.decision_file_ = std::make_shared<RecordFile>(std::move(*decisions));
+    const auto read = maps.meta();
+    if (!read) {
+      return read.error();
+    }
+    if (Status fits = check_version(*read, bpffs); !fits) {
+      return fits.error();
+    }
+    return maps;
+  }
   const std::pair<UniqueFd*, MapSpec> wanted[] = {
       {&maps.meta_, {BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_meta)}},
       {&maps.requests_,
@@ -186,11 +254,8 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
       if (!meta) {
         return meta.error().in(bpffs.string());
       }
-      if (meta->magic != BALLAST_WIRE_MAGIC || meta->wire_version != BALLAST_WIRE_VERSION) {
-        return Error::failed("the maps in " + bpffs.string() + " have wire version " +
-                             std::to_string(meta->wire_version) + ", this binary reads version " +
-                             std::to_string(BALLAST_WIRE_VERSION) +
-                             ": use binaries of one version, or restart ballastd to replace the maps");
+      if (Status fits = check_version(*meta, bpffs); !fits) {
+        return fits.error();
       }
     }
   }
@@ -210,6 +275,11 @@ Result<PinnedMaps> PinnedMaps::open(const std::filesystem::path& bpffs) {
 Result<ballast_meta> PinnedMaps::meta() const {
   const std::uint32_t key = 0;
   ballast_meta value{};
+  if (meta_file_ != nullptr) {
+    const Status read =
+        meta_file_->each([&](const char*, const char* bytes) { std::memcpy(&value, bytes, sizeof value); });
+    return read ? Result<ballast_meta>(value) : read.error();
+  }
   if (::bpf_map_lookup_elem(meta_.get(), &key, &value) != 0) {
     return map_error("reading", BALLAST_MAP_META, errno);
   }
@@ -254,6 +324,9 @@ Result<std::array<ballast_loss_value, BALLAST_LOSS_REASONS>> PinnedMaps::loss() 
     return Error::failed("counting the machine's CPUs: " + std::string(std::strerror(-cpus)));
   }
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> sums{};
+  if (!loss_) {
+    return sums;
+  }
   std::vector<ballast_loss_value> each(static_cast<std::size_t>(cpus));
   for (std::uint32_t reason = 0; reason < BALLAST_LOSS_REASONS; ++reason) {
     if (::bpf_map_lookup_elem(loss_.get(), &reason, each.data()) != 0) {
@@ -273,6 +346,14 @@ Result<std::vector<std::pair<CgroupId, ballast_identity_value>>> PinnedMaps::ide
 
 Result<std::vector<DecisionRow>> PinnedMaps::decisions() const {
   std::vector<DecisionRow> rows;
+  if (decision_file_ != nullptr) {
+    const Status read = decision_file_->each([&](const char* key, const char* value) {
+      DecisionRow& row = rows.emplace_back();
+      std::memcpy(&row.key, key, sizeof row.key);
+      std::memcpy(&row.value, value, sizeof row.value);
+    });
+    return read ? Result<std::vector<DecisionRow>>(std::move(rows)) : read.error();
+  }
   const Status read = for_each<ballast_decision_key, ballast_decision_value>(
       decisions_.get(), BALLAST_MAP_DECISIONS,
       [&](const ballast_decision_key& key, const ballast_decision_value& value) {
@@ -331,6 +412,9 @@ Result<std::vector<SpanRow>> PinnedMaps::spans() const {
     return Error::failed("counting the machine's CPUs: " + std::string(std::strerror(-cpus)));
   }
   std::vector<SpanRow> found;
+  if (!spans_) {
+    return found;
+  }
   std::vector<ballast_span_value> each(static_cast<std::size_t>(cpus));
   for (std::uint32_t slot = 0; slot < BALLAST_SPAN_SLOTS; ++slot) {
     if (::bpf_map_lookup_elem(spans_.get(), &slot, each.data()) != 0) {
@@ -362,6 +446,9 @@ Result<std::vector<Feature>> PinnedMaps::features() const {
 }
 
 Status PinnedMaps::put_features(const std::vector<Feature>& features) const {
+  if (!features_) {
+    return ok();
+  }
   for (std::uint32_t i = 0; i < BALLAST_MAX_FEATURES; ++i) {
     ballast_feature_value row{};
     if (i < features.size()) {
@@ -377,7 +464,9 @@ Status PinnedMaps::put_features(const std::vector<Feature>& features) const {
 }
 
 Status PinnedMaps::put_meta(const ballast_meta& meta) const {
-  return put(meta_.get(), BALLAST_MAP_META, std::uint32_t{0}, meta);
+  const std::uint32_t key = 0;
+  return meta_file_ != nullptr ? meta_file_->put(bytes_of(key), bytes_of(meta))
+                               : put(meta_.get(), BALLAST_MAP_META, key, meta);
 }
 
 Status PinnedMaps::put_identity(CgroupId id, const ballast_identity_value& value) const {
@@ -389,11 +478,13 @@ Status PinnedMaps::erase_identity(CgroupId id) const {
 }
 
 Status PinnedMaps::put_decision(const DecisionRow& row) const {
-  return put(decisions_.get(), BALLAST_MAP_DECISIONS, row.key, row.value);
+  return decision_file_ != nullptr ? decision_file_->put(bytes_of(row.key), bytes_of(row.value))
+                                   : put(decisions_.get(), BALLAST_MAP_DECISIONS, row.key, row.value);
 }
 
 Status PinnedMaps::erase_decision(const ballast_decision_key& key) const {
-  return erase(decisions_.get(), BALLAST_MAP_DECISIONS, key);
+  return decision_file_ != nullptr ? decision_file_->erase(bytes_of(key))
+                                   : erase(decisions_.get(), BALLAST_MAP_DECISIONS, key);
 }
 
 template <typename Stale>

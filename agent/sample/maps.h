@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,6 +60,8 @@ struct PodAddress {
   std::string pod;
 };
 
+class RecordFile;
+
 /// The pinned maps of one bpffs folder, typed. Needs no ballastd and no BTF: ballastctl reads a
 /// dead agent's maps with it. Reading a map while the kernel writes gives each value as it was at
 /// some moment of the read; a value is never half old and half new per 8-byte word.
@@ -66,6 +69,9 @@ class PinnedMaps {
  public:
   /// Refuses a folder without maps, or with maps of another wire version or size, naming both.
   static Result<PinnedMaps> open(const std::filesystem::path& bpffs);
+  /// For who measures nothing: files of a folder that is no bpffs, meta and decisions alone. open() opens
+  /// them like maps, in which nothing was measured.
+  static Result<PinnedMaps> create_files(const std::filesystem::path& folder);
 
   PinnedMaps(PinnedMaps&&) noexcept;
   PinnedMaps& operator=(PinnedMaps&&) noexcept;
@@ -112,6 +118,7 @@ class PinnedMaps {
   PinnedMaps();
   UniqueFd meta_, requests_, connections_, cpu_, running_, loss_, identity_, decisions_, calls_, spans_,
       coverage_, features_, cpu_share_;
+  std::shared_ptr<RecordFile> meta_file_, decision_file_;  ///< in the place of maps
 };
 
 /// The published name of a loss reason, e.g. "pipeline_overflow".

@@ -13,6 +13,7 @@ namespace {
 using kube::Json;
 
 constexpr const char* kNodeClaim = "authentication.kubernetes.io/node-name";
+constexpr const char* kPodClaim = "authentication.kubernetes.io/pod-name";
 constexpr std::size_t kLongest = 16'384;
 
 /// The claims in a JWT, unverified: enough to refuse what cannot be ours. Null: no JWT.
@@ -74,16 +75,17 @@ Result<std::string> TokenProof::review(const std::string& token) {
   if (held != true || !names(kube::at(review, {"status", "audiences"}), options_.audience)) {
     return Error::privilege("token refused: " + kube::text_at(review, {"status", "error"}));
   }
-  if (const std::string user = kube::text_at(review, {"status", "user", "username"});
-      user != options_.account) {
+  const std::string user = kube::text_at(review, {"status", "user", "username"});
+  const bool writer = !options_.writer.empty() && user == options_.writer;
+  if (user != options_.account && !writer) {
     return Error::privilege("token refused: it is of " + user + ", not of " + options_.account);
   }
-  const Json& node = kube::at(review, {"status", "user", "extra", kNodeClaim});
-  if (!node.is_array() || node.empty() || !node[0].is_string()) {
+  const Json& name = kube::at(review, {"status", "user", "extra", writer ? kPodClaim : kNodeClaim});
+  if (!name.is_array() || name.empty() || !name[0].is_string()) {
     return Error::privilege(
         "token refused: it does not say on which node its pod runs (Kubernetes before 1.30?)");
   }
-  return node[0].get<std::string>();
+  return (writer ? kWriter : "") + name[0].get<std::string>();
 }
 
 Result<std::string> TokenProof::node_of(const std::string& token) {

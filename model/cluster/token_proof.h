@@ -16,10 +16,14 @@ struct TokenProofOptions {
   std::string audience =
       "ballast";        ///< that a token has to be for: one for the API server proves nothing here
   std::string account;  ///< system:serviceaccount:NAMESPACE:NAME of the agents
+  std::string writer;   ///< the same of who writes weights; it is known by kWriter and its pod's name
   std::chrono::seconds remembered{60};
   std::size_t most = 50'000;   ///< tokens remembered
   double reviews_per_s = 200;  ///< asked of the API server, and a burst of as many
 };
+
+/// No node's name has a colon.
+inline constexpr const char* kWriter = "writer:";
 
 /// Bound ServiceAccount tokens: the API server says whether one holds (TokenReview), and its claims on which
 /// node its pod runs. What is no token for us, or has expired, is refused without asking.

@@ -20,7 +20,7 @@ all_reached() {
 import json, sys
 s = json.load(sys.stdin)
 print({k: s.get(k) for k in ("leader", "epoch", "version", "streams", "fleet")})
-sys.exit(not (s["leader"] and s["fleet"]["nodes"] == 2 and s["streams"] >= 4))'
+sys.exit(not (s["leader"] and s["fleet"]["nodes"] == 2 and s["streams"] >= 6))'
 }
 fleet_knows() {
   status | python3 -c '
@@ -202,7 +202,7 @@ ours_in_the_api() {
   k get serviceentries,virtualservices -A -l app.kubernetes.io/managed-by=ballast -o name
 }
 uninstall_objects() {
-  k delete -k deploy/daemonset/uninstall --wait=false && k delete -k deploy/daemonset/overlays/shadow --ignore-not-found --timeout=120s || return 1
+  k delete -k deploy/daemonset/uninstall --wait=false && k delete -k deploy/daemonset/overlays/active --ignore-not-found --timeout=120s || return 1
   eventually 60 test -z "$(ours_in_the_api)"
   ours_in_the_api
   [ -z "$(ours_in_the_api)" ]
@@ -211,13 +211,17 @@ uninstall_objects() {
 chart=deploy/helm/ballast
 helm_lint() {
   helm lint "$chart" || return 1
-  ! helm template x "$chart" --kube-version 1.36.1 --set mode=wrong && ! helm template x "$chart" --kube-version 1.36.1 --set image.registry= &&
-    ! helm template x "$chart" --kube-version 1.36.1 --set global.replicas=0 && ! helm template x "$chart" --kube-version 1.36.1 --set unknown=1
+  local values
+  for values in mode=wrong image.registry= global.replicas=0 unknown=1 certificates.secret=Not/a/name config.role=both \
+    config.mode=active metrics.enabled=false,metrics.podMonitor=true learner.enabled=perhaps networkPolicy.dnsPorts=53; do
+    ! helm template x "$chart" --kube-version 1.36.1 --set "$values" >/dev/null || { echo "taken: $values"; return 1; }
+  done
 }
 helm_dry_run() {
   local values
   for values in mode=shadow mode=active mode=off learner.enabled=false image.registry=registry.example/ours \
-    metrics.enabled=false networkPolicy.enabled=false; do
+    metrics.enabled=false networkPolicy.enabled=false certificates.secret=mine mode=uninstall \
+    learner.enabled=false,config.policy.name=prior; do
     helm template ballast "$chart" --kube-version 1.36.1 --namespace shop --set "$values" | k apply --dry-run=server -f - || return 1
   done
 }

@@ -28,6 +28,11 @@ ctl() {
   shift
   k -n ballast-system exec "$pod" -c ballastd -- ballastctl "$@"
 }
+# writer ARGS...: ballastctl beside who writes weights now.
+writer() {
+  k -n ballast-system exec "$(k -n ballast-system get lease ballast-leader -o jsonpath='{.spec.holderIdentity}' | sed 's/_.*//')" \
+    -c ballastd -- ballastctl "$@"
+}
 # eventually SECONDS COMMAND...: until it succeeds.
 eventually() {
   local end=$((SECONDS + $1))

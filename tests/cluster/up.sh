@@ -65,7 +65,7 @@ control() {
   shift
   # Not by in_control: the id has to be the program's own, not that of a shell around it.
   nsenter --net=/run/netns/ballast-cp setsid "$@" >"$run/logs/$name.log" 2>&1 </dev/null &
-  echo "$!" >>"$run/control.pids"
+  echo "$!" | tee "$run/control-$name.pid" >>"$run/control.pids"
 }
 
 control_plane() {

@@ -63,7 +63,7 @@ Result<std::unique_ptr<Agent>> Agent::start(ControlPlane& plane, const AgentOpti
   std::unique_ptr<Agent> agent(new Agent(plane, options));
   agent->name_ = fmt::format("agent{}", ++agents);
   if (agent->options_.token.empty()) {
-    agent->options_.token = plane.account_token("ballast");
+    agent->options_.token = plane.account_token("ballast-global");
   }
   std::ofstream(agent->file(".yaml")) << configuration(plane, options, agent->options_.token);
   ProcessOptions spawned;

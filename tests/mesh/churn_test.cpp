@@ -243,25 +243,24 @@ TEST_F(WholeTest, AStormOf429LeavesTrafficAsItIs) {
                      {"lendablePercent", 0},
                      {"borrowingLimitPercent", 0},
                      {"limitResponse", {{"type", "Reject"}}}}}}}});
-  plane()->must(
-      "POST", flow + "/flowschemas",
-      {{"metadata", {{"name", "storm"}}},
-       {"spec",
-        {{"matchingPrecedence", 2},
-         {"priorityLevelConfiguration", {{"name", "nothing"}}},
-         {"rules", Json::array({{{"subjects",
-                                  Json::array({{{"kind", "ServiceAccount"},
-                                                {"serviceAccount",
-                                                 {{"name", "ballast"}, {"namespace", "ballast-system"}}}}})},
-                                 {"resourceRules", Json::array({{{"verbs", {"*"}},
-                                                                 {"apiGroups", {"*"}},
-                                                                 {"resources", {"*"}},
-                                                                 {"clusterScope", true},
-                                                                 {"namespaces", {"*"}}}})}}})}}}});
+  plane()->must("POST", flow + "/flowschemas",
+                {{"metadata", {{"name", "storm"}}},
+                 {"spec",
+                  {{"matchingPrecedence", 2},
+                   {"priorityLevelConfiguration", {{"name", "nothing"}}},
+                   {"rules", Json::array({{{"subjects", Json::array({{{"kind", "ServiceAccount"},
+                                                                      {"serviceAccount",
+                                                                       {{"name", "ballast-global"},
+                                                                        {"namespace", "ballast-system"}}}}})},
+                                           {"resourceRules", Json::array({{{"verbs", {"*"}},
+                                                                           {"apiGroups", {"*"}},
+                                                                           {"resources", {"*"}},
+                                                                           {"clusterScope", true},
+                                                                           {"namespaces", {"*"}}}})}}})}}}});
   // One request at a time would still be let through: somebody else of the same account is always there.
   std::atomic<bool> over{false};
   std::vector<std::thread> crowd;
-  const fs::path token = plane()->account_token("ballast");
+  const fs::path token = plane()->account_token("ballast-global");
   for (int i = 0; i < 4; ++i) {
     crowd.emplace_back([&] {
       kube::ClientOptions options = plane()->options(token);

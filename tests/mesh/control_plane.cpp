@@ -16,6 +16,8 @@
 namespace ballast::mesh {
 namespace {
 
+constexpr const char* kBoth = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -308,8 +310,24 @@ Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout)
 }
 
 Ended ControlPlane::install(const std::string& overlay) {
-  return kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()},
-                 seconds(180));
+  const Ended ended =
+      kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()}, seconds(180));
+  bind_both();
+  return ended;
+}
+
+void ControlPlane::bind_both() {
+  status_of(
+      "POST", kBoth,
+      {{"metadata", {{"name", "both"}}},
+       {"roleRef", {{"apiGroup", "rbac.authorization.k8s.io"}, {"kind", "ClusterRole"}, {"name", "ballast"}}},
+       {"subjects",
+        Json::array(
+            {{{"kind", "ServiceAccount"}, {"name", "ballast-global"}, {"namespace", "ballast-system"}}})}});
+}
+
+void ControlPlane::unbind_both() {
+  status_of("DELETE", std::string(kBoth) + "/both");
 }
 
 Ended ControlPlane::uninstall(const std::string& overlay) {

@@ -68,6 +68,10 @@ class ControlPlane {
 
   /// kubectl apply -k of an overlay of deploy/daemonset.
   Ended install(const std::string& overlay = "active");
+  /// Tests run one ballastd that is node and writer: ballast-global's account gets a node's rights too; or
+  /// not, where rights are what is tested.
+  void bind_both();
+  void unbind_both();
   /// kubectl delete -k of it, and of what is in its namespace; then ends the namespace as the namespace
   /// controller would, which does not run here.
   Ended uninstall(const std::string& overlay = "active");

@@ -21,7 +21,10 @@ using testing::HasSubstr;
 constexpr const char* kRoles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast";
 constexpr const char* kWriterRoles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-writer";
 constexpr const char* kLeaseRoles =
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast-writer";
+constexpr const char* kNodeLeaseRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast";
+using Roles = std::vector<std::string>;
 
 constexpr const char* kMergeWindowRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/istio-system/roles/ballast-merge-window";
@@ -36,8 +39,12 @@ class RightsTest : public WholeTest {
     }
     const Ended installed = plane()->install("istio-fast");
     ASSERT_EQ(installed.code, 0) << installed.output;
+    plane()->unbind_both();
   }
   void TearDown() override {
+    if (plane() != nullptr) {
+      plane()->bind_both();
+    }
     if (!IsSkipped() && plane() != nullptr) {
       plane()->status_of("DELETE", kMergeWindowRoles);
       plane()->status_of("DELETE",
@@ -55,15 +62,16 @@ class RightsTest : public WholeTest {
     std::string text() const { return verb + " " + resource; }
     auto operator<=>(const Right&) const = default;
   };
-  static constexpr const char* kAllRoles[] = {kRoles, kWriterRoles, kLeaseRoles, kMergeWindowRoles};
   static std::string namespace_of(const std::string& role) {
-    return role == kLeaseRoles ? "ballast-system" : role == kMergeWindowRoles ? "istio-system" : "shop";
+    return role == kLeaseRoles || role == kNodeLeaseRoles ? "ballast-system"
+           : role == kMergeWindowRoles                    ? "istio-system"
+                                                          : "shop";
   }
 
   /// Every single right that the manifests give, whichever and however many roles give it.
-  std::set<Right> rights() {
+  static std::set<Right> rights(const Roles& roles) {
     std::set<Right> all;
-    for (const char* role : kAllRoles) {
+    for (const std::string& role : roles) {
       const Json object = plane()->must("GET", role);
       for (const Json& rule : kube::at(object, {"rules"})) {
         for (const Json& resource : rule.at("resources")) {
@@ -97,10 +105,10 @@ class RightsTest : public WholeTest {
     }
     return left;
   }
-  bool allowed(const Right& right) {
+  bool allowed(const Right& right, const std::string& account = "ballast-global") {
     const Json answer = plane()->must("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews",
                                       {{"spec",
-                                        {{"user", "system:serviceaccount:ballast-system:ballast"},
+                                        {{"user", "system:serviceaccount:ballast-system:" + account},
                                          {"resourceAttributes",
                                           {{"group", right.group},
                                            {"resource", right.resource},
@@ -140,7 +148,7 @@ class RightsTest : public WholeTest {
       refused = refused.empty() && trouble.find(": 403") != std::string::npos ? trouble : refused;
       return !refused.empty();
     };
-    identity::KubernetesOptions who{.api = api(), .node = node_->name()};
+    identity::KubernetesOptions who{.api = api(), .node = ""};  // of no node
     auto pods = identity::KubernetesSource::create(who, clock_);
     actuate::IstioOptions options{.api = api()};
     options.lease.holder = "rights";
@@ -201,6 +209,46 @@ class RightsTest : public WholeTest {
     }
     return refused;
   }
+  /// A node's: whose the pods are, and where `dead` says so what a dead writer left.
+  std::string life_of_a_node(bool dead) {
+    plane()->status_of("DELETE", kLease);
+    if (dead) {
+      const fs::path ours = std::exchange(token_, plane()->account_token("ballast-global"));
+      actuate::IstioOptions options{.api = api()};
+      options.lease.holder = "dead";
+      options.lease.duration_s = 3;
+      options.active = true;
+      options.settle = milliseconds(50);
+      options.istiod.clear();
+      auto writer = actuate::IstioSink::create(std::move(options));
+      EXPECT_TRUE((*writer)->publish(weights({2, 1})).ok());
+      EXPECT_TRUE((*writer)->publish(weights_of("routed", {"192.0.2.7"}, {1})).ok());
+      EXPECT_TRUE(eventually([&] { return entry_status() == 200 && status_of_route() == 200; }));
+      token_ = ours;  // and its end leaves everything
+    }
+    identity::KubernetesOptions who{.api = api(), .node = node_->name()};
+    auto pods = identity::KubernetesSource::create(who, clock_);
+    actuate::IstioOptions options{.api = api()};
+    options.lease.holder = "node";
+    options.lease.duration_s = 3;
+    options.istiod.clear();
+    auto sink = actuate::IstioSink::create(std::move(options));
+    EXPECT_TRUE(pods.ok() && sink.ok());
+    std::string refused;
+    EXPECT_TRUE(eventually(
+        [&] {
+          for (const std::string& trouble : {(*pods)->trouble(), (*sink)->trouble()}) {
+            refused = trouble.find(": 403") != std::string::npos ? trouble : refused;
+          }
+          return !refused.empty() || ((*pods)->synced() && entry_status() == 404 && status_of_route() == 404);
+        },
+        seconds(20)));
+    // A watch that is refused says so after its list.
+    eventually([&] { return !(refused = refused.empty() ? (*pods)->trouble() : refused).empty(); },
+               milliseconds(900));
+    EXPECT_FALSE((*sink)->leading());
+    return refused;
+  }
   std::map<std::string, std::uint32_t> written() {
     std::map<std::string, std::uint32_t> out;
     for (const Json& endpoint : entry_endpoints("web")) {
@@ -235,16 +283,17 @@ TEST_F(RightsTest, TheApiServerTakesEveryOverlay) {
 TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
   start_web(2);
   add_routed();
-  token_ = plane()->account_token("ballast");
+  token_ = plane()->account_token("ballast-global");
   EXPECT_EQ(life(), "") << "with all rights";
   EXPECT_EQ(entry_status(), 404);
   EXPECT_EQ(status_of_route(), 404);
   std::size_t needed = 0;
   std::map<std::string, Json> roles;
-  for (const char* role : kAllRoles) {
+  const Roles of_writer = {kWriterRoles, kLeaseRoles, kMergeWindowRoles};
+  for (const std::string& role : of_writer) {
     roles[role] = plane()->must("GET", role).at("rules");
   }
-  const std::set<Right> all = rights();
+  const std::set<Right> all = rights(of_writer);
   for (const Right& right : all) {
     for (const auto& [role, rules] : roles) {
       plane()->must("PATCH", role, {{"rules", without(rules, right)}}, kube::kMergePatch);
@@ -271,10 +320,43 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
               needed);
 }
 
+/// A node writes nothing, and takes back what is left where no writer lives.
+TEST_F(RightsTest, EveryRightOfANodeIsNeededAndAllAreEnough) {
+  start_web(2);
+  add_routed();
+  token_ = plane()->account_token("ballast");
+  EXPECT_EQ(life_of_a_node(true), "") << "with all rights";
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_EQ(status_of_route(), 404);
+  const Right create{"networking.istio.io", "serviceentries", "create", "", "shop"};
+  EXPECT_FALSE(allowed(create, "ballast"));
+  std::map<std::string, Json> roles;
+  for (const char* role : {kRoles, kNodeLeaseRoles}) {
+    roles[role] = plane()->must("GET", role).at("rules");
+  }
+  for (const Right& right : rights({kRoles, kNodeLeaseRoles})) {
+    for (const auto& [role, rules] : roles) {
+      plane()->must("PATCH", role, {{"rules", without(rules, right)}}, kube::kMergePatch);
+    }
+    EXPECT_TRUE(eventually([&] { return !allowed(right, "ballast"); })) << right.text();
+    const std::string refused = life_of_a_node(right.group == "networking.istio.io");
+    EXPECT_THAT(refused, HasSubstr(fmt::format("cannot {} resource \"{}\"", right.verb, right.resource)));
+    for (const auto& [role, rules] : roles) {
+      plane()->must("PATCH", role, {{"rules", rules}}, kube::kMergePatch);
+    }
+    EXPECT_TRUE(eventually([&] { return allowed(right, "ballast"); })) << right.text();
+    for (const char* kind : {"virtualservices", "serviceentries"}) {
+      plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
+    }
+  }
+  plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
+  plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
+}
+
 /// Membership fails open: a pod that leaves is gone from Envoy, whatever the writer may not do any more.
 TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
   start_web(2);
-  token_ = plane()->account_token("ballast");
+  token_ = plane()->account_token("ballast-global");
   const std::string leaving = node_->pods()[0];
   const Json rules = plane()->must("GET", kWriterRoles).at("rules");
   for (const char* verb : {"patch", "create", "delete", "get"}) {
@@ -305,7 +387,7 @@ TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
 
 /// Whatever its rights say: the policy of the manifests, by the account's own token.
 TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
-  token_ = plane()->account_token("ballast");
+  token_ = plane()->account_token("ballast-global");
   auto client = kube::Client::create(api());
   ASSERT_TRUE(client.ok());
   const auto call = [&](const char* method, const std::string& path, const Json& body) {
@@ -357,6 +439,23 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   EXPECT_EQ(call("DELETE", all + "/theirs", nullptr), 422) << "a foreign object";
   EXPECT_EQ(call("PATCH", all + "/theirs", {{"metadata", {{"labels", ours}}}}), 422) << "nor made ours first";
   EXPECT_EQ(plane()->status_of("GET", all + "/theirs"), 200);
+  // A node's account may delete ours, and write nothing, whatever its rights.
+  plane()->must("POST", all, entry("web-ballast", ours, "web.shop.svc.cluster.local"));
+  token_ = plane()->account_token("ballast");
+  client = kube::Client::create(api());
+  plane()->must(
+      "POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+      {{"metadata", {{"name", "generous"}}},
+       {"roleRef",
+        {{"apiGroup", "rbac.authorization.k8s.io"}, {"kind", "ClusterRole"}, {"name", "ballast-writer"}}},
+       {"subjects",
+        Json::array({{{"kind", "ServiceAccount"}, {"name", "ballast"}, {"namespace", "ballast-system"}}})}});
+  EXPECT_TRUE(eventually([&] {
+    return call("PATCH", all + "/web-ballast", {{"spec", {{"exportTo", {"."}}}}}) == 422;
+  }));
+  plane()->status_of("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/generous");
+  EXPECT_EQ(call("DELETE", all + "/theirs", nullptr), 422) << "a foreign object";
+  EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
 }
 
 /// `kubectl delete -k` of the whole, with nothing done before: the rights go while all is managed.
@@ -366,7 +465,7 @@ TEST_F(RightsTest, WithTheRightsAllThatWasWrittenGoes) {
     GTEST_SKIP() << "*** SKIPPED: " << collector.error().message;
   }
   start_web(2);
-  token_ = plane()->account_token("ballast");
+  token_ = plane()->account_token("ballast-global");
   actuate::IstioOptions options{.api = api()};
   options.lease.holder = "uninstalled";
   options.active = true;

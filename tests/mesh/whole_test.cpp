@@ -259,7 +259,7 @@ TEST_F(WholeTest, UninstallingLeavesEveryObjectAsItWas) {
 }
 
 TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
-  const fs::path token = plane()->account_token("ballast");
+  const fs::path token = plane()->account_token("ballast-global");
   ASSERT_NO_FATAL_FAILURE(start_weighted(400, {.token = token, .metrics = 19091}));
   const auto metric = [] {
     const auto page = lab::http_get({"127.0.0.1", 19091}, "/metrics", 2000);
@@ -275,7 +275,7 @@ TEST_F(WholeTest, ARefusedTokenIsNamedEverywhereAndANewOneIsTakenUp) {
   EXPECT_THAT(agent_->log(), HasSubstr("token refused or expired"));
   EXPECT_EQ(entry_status(), 200) << "balancing stays as it is";
 
-  fs::copy_file(plane()->account_token("ballast"), token, fs::copy_options::overwrite_existing);
+  fs::copy_file(plane()->account_token("ballast-global"), token, fs::copy_options::overwrite_existing);
   EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"trouble"}).empty(); }))
       << agent_->log();
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";

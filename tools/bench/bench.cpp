@@ -141,6 +141,8 @@ void add_fleet(CLI::App& app, ballast::bench::SyncOptions& options) {
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
   fleet->add_option("--pods", options.pods, "of a node")->check(CLI::Range(1, 1000))->capture_default_str();
+  fleet->add_flag("--writer", options.writer,
+                  "beside them who writes weights: one that is shown all endpoints, twice a second");
   fleet->add_option("--seconds", options.seconds, "measured, after a warm-up of two intervals")
       ->check(CLI::Range(0.1, 86'400.0))
       ->capture_default_str();

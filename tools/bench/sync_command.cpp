@@ -10,12 +10,16 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <thread>
 
+#include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "model/sync/client/fleet_client.h"
 #include "tools/bench/sync_swarm.h"
 
 namespace ballast::bench {
@@ -95,6 +99,56 @@ Result<Server> start_server(const SyncOptions& options) {
   return Error::failed("ballast-global did not listen within 10 s");
 }
 
+/// Who writes weights, as ballastd --role writer does: asks for the whole, and again half a second later.
+class Writer {
+ public:
+  explicit Writer(const std::string& address)
+      : client_(sync::FleetClient::start({.address = address, .node_id = "writer"})),
+        thread_([this](const std::stop_token& stop) { run(stop); }) {}
+  ordered_json row() {
+    thread_.request_stop();
+    thread_.join();
+    std::sort(waited_ms_.begin(), waited_ms_.end());
+    const auto at = [this](double q) {
+      return waited_ms_.empty()
+                 ? 0.0
+                 : waited_ms_[static_cast<std::size_t>(q * static_cast<double>(waited_ms_.size() - 1) + 0.5)];
+    };
+    return {{"writer_views", waited_ms_.size()},
+            {"writer_endpoints", endpoints_},
+            {"writer_p50_ms", at(0.5)},
+            {"writer_max_ms", at(1)}};
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    MonotonicNs seen = 0;
+    while (!stop.stop_requested()) {
+      const MonotonicNs asked = SystemClock().now();
+      client_->offer({.whole = true});
+      while (!stop.stop_requested()) {
+        const auto view = client_->latest();
+        if (view != nullptr && view->received != seen) {
+          seen = view->received;
+          waited_ms_.push_back(static_cast<double>(seen - asked) * 1e-6);
+          endpoints_ = 0;
+          for (const auto& service : view->services) {
+            endpoints_ += service.others.size();
+          }
+          break;
+        }
+        std::this_thread::sleep_for(1ms);
+      }
+      std::this_thread::sleep_for(500ms);
+    }
+  }
+
+  std::unique_ptr<sync::FleetClient> client_;
+  std::vector<double> waited_ms_;
+  std::size_t endpoints_ = 0;
+  std::jthread thread_;
+};
+
 double quantile(const std::vector<float>& sorted, double q) {
   if (sorted.empty()) {
     return 0;
@@ -122,6 +176,10 @@ Result<ordered_json> measure(const SyncOptions& options, std::size_t workers) {
   }
   Meter meter{.server = server->process.pid()};
   const double load_before = load_average();
+  std::optional<Writer> writer;
+  if (options.writer) {
+    writer.emplace(server->address);
+  }
   const SwarmResult r = run_swarm(
       {.address = server->address,
        .workers = workers,
@@ -134,6 +192,8 @@ Result<ordered_json> measure(const SyncOptions& options, std::size_t workers) {
       &Meter::at, &meter);
   const double cpu = (meter.server_after.cpu_s - meter.server_before.cpu_s) / options.seconds;
   const double rate = static_cast<double>(r.syncs) / options.seconds;
+  const ordered_json of_writer = writer ? writer->row() : ordered_json::object();
+  writer.reset();
   server->process.stop(5s);
   const double seconds = options.seconds;
   ordered_json row = {{options.pods > 0 ? "nodes" : "workers", workers}};
@@ -166,6 +226,7 @@ Result<ordered_json> measure(const SyncOptions& options, std::size_t workers) {
                           {"client_cpu_cores", (meter.client_after - meter.client_before) / options.seconds},
                           {"load_average_before", load_before},
                           {"load_average_after", load_average()}});
+  row.update(of_writer);
   return row;
 }
 

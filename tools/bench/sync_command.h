@@ -15,6 +15,7 @@ struct SyncOptions {
   std::vector<std::size_t> workers = {100};  ///< one run each, a server of its own each
   std::size_t parameters = 20'000;
   std::size_t pods = 0;   ///< of a node; 0: workers that sync
+  bool writer = false;    ///< beside the nodes one that asks for all endpoints twice a second
   double seconds = 10;    ///< measured, after a warm-up of two intervals
   double interval_s = 5;  ///< between the syncs of one worker
   unsigned threads = 1;   ///< that drive the workers

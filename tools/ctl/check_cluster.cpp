@@ -27,8 +27,10 @@ struct Right {
   const char* resource;
   std::vector<const char*> verbs;
   bool own_namespace = false;
+  const char* name = "";
 };
-const std::vector<Right>& rights(bool pre) {
+enum class Whose { kInstaller, kNode, kWriter };
+const std::vector<Right>& rights(Whose whose) {
   static const std::vector<Right> kToInstall = {
       {"", "namespaces", {"create"}},
       {"rbac.authorization.k8s.io", "clusterroles", {"create"}},
@@ -37,15 +39,23 @@ const std::vector<Right>& rights(bool pre) {
       {"apps", "daemonsets", {"create"}, true},
       {"apps", "deployments", {"create"}, true}};
   // As deploy/daemonset/base/rbac.yaml has them.
-  static const std::vector<Right> kToWork = {
+  static const std::vector<Right> kToMeasure = {
       {"", "services", {"list", "watch"}},
       {"discovery.k8s.io", "endpointslices", {"list", "watch"}},
       {"", "pods", {"list", "watch"}},
+      {"networking.istio.io", "serviceentries", {"list", "delete"}},
+      {"networking.istio.io", "virtualservices", {"list", "delete"}},
+      {"coordination.k8s.io", "leases", {"get"}, true, "ballast-leader"}};
+  static const std::vector<Right> kToWrite = {
+      {"", "services", {"list", "watch"}},
+      {"discovery.k8s.io", "endpointslices", {"list", "watch"}},
+      {"", "pods", {"get", "list"}},
       {"networking.istio.io", "serviceentries", {"get", "list", "watch", "create", "patch", "delete"}},
       {"networking.istio.io", "virtualservices", {"get", "list", "watch", "create", "patch", "delete"}},
       {"networking.istio.io", "destinationrules", {"list", "watch"}},
-      {"coordination.k8s.io", "leases", {"get", "create", "update"}, true}};
-  return pre ? kToInstall : kToWork;
+      {"coordination.k8s.io", "leases", {"create"}, true},
+      {"coordination.k8s.io", "leases", {"get", "update"}, true, "ballast-leader"}};
+  return whose == Whose::kInstaller ? kToInstall : whose == Whose::kNode ? kToMeasure : kToWrite;
 }
 
 /// One look at a cluster: what each check has to know, and where its findings go.
@@ -120,13 +130,17 @@ class ClusterCheck {
     return true;
   }
 
-  void check_rights() {
-    std::string missing;
-    for (const Right& right : rights(options_.pre)) {
+  /// What of them this account may not; nullopt, and said, where that cannot be asked.
+  std::optional<std::string> missing(Whose whose) {
+    std::string all;
+    for (const Right& right : rights(whose)) {
       for (const char* verb : right.verbs) {
         kube::Json attributes = {{"group", right.group}, {"resource", right.resource}, {"verb", verb}};
         if (right.own_namespace) {
           attributes["namespace"] = ns_;
+        }
+        if (*right.name != '\0') {
+          attributes["name"] = right.name;
         }
         const kube::Json review = {{"apiVersion", "authorization.k8s.io/v1"},
                                    {"kind", "SelfSubjectAccessReview"},
@@ -139,19 +153,29 @@ class ClusterCheck {
           say("rights", Level::kSkipped,
               reply ? kube::api_error(request, *reply).message : reply.error().message,
               "the API server has to answer SelfSubjectAccessReviews");
-          return;
+          return std::nullopt;
         }
         if (const kube::Json answer = reply->json(); kube::at(answer, {"status", "allowed"}) != true) {
-          missing += fmt::format("{}{} {}", missing.empty() ? "" : ", ", verb, right.resource);
+          all += fmt::format("{}{} {}", all.empty() ? "" : ", ", verb, right.resource);
         }
       }
     }
-    if (!missing.empty()) {
-      say("rights", Level::kFail, "this account may not " + missing,
-          options_.pre ? "install it as cluster-admin" : "apply deploy/daemonset/base/rbac.yaml", true);
+    return all;
+  }
+
+  void check_rights() {
+    const auto first = missing(options_.pre ? Whose::kInstaller : Whose::kWriter);
+    if (first && first->empty()) {
+      say("rights", Level::kOk, options_.pre ? "it may install Ballast" : "all that the writer needs");
       return;
     }
-    say("rights", Level::kOk, options_.pre ? "it may install Ballast" : "all that the agents need");
+    const auto node = first && !options_.pre ? missing(Whose::kNode) : first;
+    if (node && node->empty()) {
+      say("rights", Level::kOk, "all that a node's agent needs");
+    } else if (node) {
+      say("rights", Level::kFail, "this account may not " + *first,
+          options_.pre ? "install it as cluster-admin" : "apply deploy/daemonset/base/rbac.yaml", true);
+    }
   }
 
   void check_istio() {

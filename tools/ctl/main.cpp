@@ -84,7 +84,10 @@ Result<ctl::Report> report(const ctl::Verb& verb, const Flags& flags) {
 int main(int argc, char** argv) {
   cli::Program program(kAbout);
   Flags flags;
-  program.app().add_option("--bpffs", flags.bpffs, "folder of the pinned maps")->capture_default_str();
+  program.app()
+      .add_option("--bpffs", flags.bpffs, "folder of the pinned maps")
+      ->envname("BALLAST_BPFFS")
+      ->capture_default_str();
   program.app()
       .add_option("-o,--output", flags.format, "table or json; dot for calls")
       ->check(CLI::IsMember({"table", "json", "dot"}))

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -32,6 +33,8 @@ constexpr double kDebounceS = 0.1;
 /// The leader's watches of membership: short, so that none is ever silent for long (agent/kube/watch.h).
 constexpr kube::CatalogOptions kMembership{.watch_length = std::chrono::seconds(5),
                                            .silence = std::chrono::seconds(7)};
+/// Of many nodes that see a leader die some are first, and the others find nothing left to list.
+constexpr MonotonicNs kSweepWithin = 2'000'000'000ULL;
 /// Who has not heard of membership for so long while the API server answers otherwise hands back.
 constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
 
@@ -143,8 +146,9 @@ struct IstioSink::State {
   // The thread's own.
   kube::LeaderLease lease;
   istio::ServiceReconciler reconciler;
-  std::string swept;  ///< the lapsed holder whose overrides were removed
+  bool swept = false;  ///< the overrides of the holder that lapsed are being removed, or were
   bool sweep_due = false;
+  MonotonicNs sweep_at = 0;
   bool refused = false;         ///< the Lease was, by the API server
   MonotonicNs answered_at = 0;  ///< the last look at the Lease that was answered
   std::atomic<bool> leads{false};
@@ -285,10 +289,14 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
       // that was away for longer than the Lease is no reason to take the weights out of traffic.
       sweep_due = view->holder != options.lease.holder;
     }
-    if (view->lapsed && !options.active && swept != view->holder) {
-      spdlog::warn("leader gone, removing its overrides holder={}", view->holder);
-      sweep_due = true;
-      swept = view->holder;
+    if (!options.active) {
+      if (view->lapsed && !swept) {
+        spdlog::warn("leader gone, removing its overrides holder={}", view->holder);
+        sweep_at = now + std::random_device{}() % kSweepWithin;
+      }
+      // Who came back, or came after, sees to it.
+      sweep_due = view->lapsed && (sweep_due || !swept);
+      swept = view->lapsed;
     }
   }
   const bool leading = lease.valid_until() > now;
@@ -378,6 +386,12 @@ void IstioSink::State::keep_pace() {
 /// One burst of writes; returns when the next is due without news, 0 for none.
 MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   MonotonicNs next = 0;
+  if (sweep_due && now < sweep_at) {
+    return sweep_at;
+  }
+  if (sweep_due && !options.active) {
+    lease_step(now);
+  }
   if (sweep_due) {
     if (Status done = reconciler.sweep(now); !done) {
       spdlog::warn("overrides not removed yet reason=\"{}\"", done.error().message);

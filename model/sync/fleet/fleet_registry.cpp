@@ -243,11 +243,11 @@ FleetView FleetRegistry::view(const std::string& name, bool whole, MonotonicNs n
   forget_silent(now);
   FleetView out{.received = now, .whole = whole, .nodes = nodes_.size(), .services = {}};
   const auto found = nodes_.find(name);
-  if (found == nodes_.end()) {
-    return out;
-  }
-  const Node* node = found->second.get();
+  const Node* node = found == nodes_.end() ? nullptr : found->second.get();
   if (!whole) {
+    if (node == nullptr) {
+      return out;
+    }
     std::vector<Service*> own;
     for (const auto& row : node->rows) {
       own.push_back(row->service);

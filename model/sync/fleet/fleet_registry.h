@@ -64,7 +64,8 @@ class FleetRegistry {
   ReportVerdict refuse(ReportVerdict verdict);
   /// Takes the report in, or changes nothing and says why.
   ReportVerdict report(NodeReport report, MonotonicNs now, std::string* why = nullptr);
-  /// For a node that reported before: its services, or with `whole` all of them with their endpoints.
+  /// The services of a node that reported before; with `whole` all there are, with the endpoints of the
+  /// others.
   FleetView view(const std::string& node, bool whole, MonotonicNs now);
   FleetRegistryStats stats(MonotonicNs now) const;
   std::size_t most_endpoints() const { return options_.most_endpoints; }

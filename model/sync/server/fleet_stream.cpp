@@ -55,7 +55,11 @@ grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
       return status;
     }
     const MonotonicNs now = SystemClock().now();
-    if (auto report = from_wire(message)) {
+    const std::string& writers = state().options.writer_prefix;
+    const bool writer = !writers.empty() && id().starts_with(writers);
+    if (writer) {
+      reply.set_verdict(v1::FleetAnswer::ACCEPTED);
+    } else if (auto report = from_wire(message)) {
       report->node = id();
       if (const auto& owns = state().options.owns) {
         state().count_foreign(std::erase_if(
@@ -68,7 +72,8 @@ grpc::Status FleetStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
     } else {
       refuse(fleet::ReportVerdict::kMalformed, report.error().message);
     }
-    to_wire(registry.view(id(), message.whole(), now), now, &reply);
+    const bool whole = message.whole() && (writer || writers.empty());
+    to_wire(registry.view(id(), whole, now), now, &reply);
   }
   in.Clear();
   const grpc::Slice bytes(reply.SerializeAsString());

@@ -33,6 +33,9 @@ struct ServerOptions {
   std::string identity_prefix;
   /// With TLS: who calls is told by a bearer token, and its node is the identity. Null: by a certificate.
   std::shared_ptr<Proof> proof;
+  /// What the identity of who writes weights begins with: it is no node, and it alone is shown all nodes'
+  /// endpoints. Empty: every node is shown them that asks.
+  std::string writer_prefix;
   /// Whether a node may speak for an endpoint; null: any may, and the first that did keeps it.
   std::function<bool(const std::string& node, const spec::EndpointTelemetry& endpoint)> owns;
 };

@@ -20,6 +20,8 @@ inline std::shared_ptr<grpc::Channel> make_channel(
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // All endpoints of all nodes, for who writes weights: some 300 bytes each.
+  arguments.SetMaxReceiveMessageSize(128 << 20);
   if (!server_name.empty()) {
     arguments.SetSslTargetNameOverride(server_name);
   }

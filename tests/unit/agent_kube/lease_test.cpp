@@ -98,6 +98,23 @@ TEST_F(LeaseTest, WhoIsNoCandidateOnlyLooks) {
   EXPECT_EQ(text_at(lease_, {"spec", "holderIdentity"}), "a");
 }
 
+TEST_F(LeaseTest, OneThatSomebodyDeletedLapsesToo) {
+  LeaderLease watcher = lease("w");
+  auto view = watcher.step(100 * kSecond, false);
+  ASSERT_TRUE(view.ok());
+  view = watcher.step(200 * kSecond, false);
+  EXPECT_TRUE(view.ok() && !view->lapsed) << "there never was one";
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(200 * kSecond, true).ok());
+  ASSERT_TRUE(watcher.step(201 * kSecond, false).ok());
+  lease_ = nullptr;
+  view = watcher.step(205 * kSecond, false);
+  EXPECT_TRUE(view.ok() && !view->lapsed);
+  view = watcher.step(216 * kSecond, false);
+  EXPECT_TRUE(view.ok() && view->lapsed);
+  EXPECT_TRUE(lease_.is_null()) << "who is no candidate makes none";
+}
+
 TEST_F(LeaseTest, WhoDoesNotLeadReadsFromTheCache) {
   LeaderLease a = lease("a");
   ASSERT_TRUE(a.step(100 * kSecond, true).ok());

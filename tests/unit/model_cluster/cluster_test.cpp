@@ -3,15 +3,24 @@
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <sstream>
+#include <tuple>
 
+#include "agent/decide/prior.h"
+#include "agent/fleet/remote.h"
+#include "agent/turn/turn.h"
 #include "core/base/file.h"
 #include "model/cluster/authority.h"
 #include "model/cluster/checkpoint_object.h"
 #include "model/cluster/endpoint_owners.h"
 #include "model/cluster/leadership.h"
 #include "model/cluster/token_proof.h"
+#include "model/sync/client/fleet_client.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/server/global_server.h"
 #include "scripted_server.h"
@@ -79,7 +88,9 @@ class Api : public ::testing::Test {
                   {"audiences", {"ballast"}},
                   {"user", {{"username", found->second.user}}}};
         if (!found->second.node.empty()) {
-          status["user"]["extra"] = {{"authentication.kubernetes.io/node-name", {found->second.node}}};
+          status["user"]["extra"] = {
+              {"authentication.kubernetes.io/node-name", {found->second.node}},
+              {"authentication.kubernetes.io/pod-name", {"pod-on-" + found->second.node}}};
         }
       }
       return kube::answer(201, Json({{"status", status}}).dump());
@@ -112,6 +123,7 @@ class Api : public ::testing::Test {
   int reviews_ = 0;
   kube::ScriptedServer server_{[this](const kube::Asked& asked) { return say(asked); }};
   static constexpr const char* kAgents = "system:serviceaccount:ballast-system:ballast";
+  static constexpr const char* kWriters = "system:serviceaccount:ballast-system:ballast-global";
 };
 
 TEST_F(Api, AStateIsThereForTheNextLeaderWithAHigherEpoch) {
@@ -213,6 +225,17 @@ TEST_F(Api, ATokenProvesItsNodeAndIsAskedOnce) {
   EXPECT_EQ(reviews_, 1);
 }
 
+TEST_F(Api, TheWritersTokenProvesThatItIsNoNode) {
+  const auto calls = client();
+  TokenProof proof(*calls, {.account = kAgents, .writer = kWriters});
+  const std::string writer = token("ballast", 600, "writer");
+  const std::string agent = token("ballast", 600, "agent");
+  accounts_[writer] = {kWriters, "node-a"};
+  accounts_[agent] = {kAgents, "node-a"};
+  EXPECT_EQ(*proof.node_of(writer), "writer:pod-on-node-a");
+  EXPECT_EQ(*proof.node_of(agent), "node-a");
+}
+
 TEST_F(Api, WhatProvesNothingIsRefused) {
   const auto calls = client();
   TokenProof proof(*calls, {.account = kAgents});
@@ -265,7 +288,14 @@ class Proved : public Api {
     network_ = std::move(*network);
     sync::ServerOptions options;
     options.tls = authority_->files();
-    options.proof = std::make_shared<TokenProof>(*calls_, TokenProofOptions{.account = kAgents});
+    options.proof =
+        std::make_shared<TokenProof>(*calls_, TokenProofOptions{.account = kAgents, .writer = kWriters});
+    options.writer_prefix = kWriter;
+    // As EndpointSlices would say: node-a's pods are a-0 and so on.
+    options.owns = [](const std::string& node, const spec::EndpointTelemetry& endpoint) {
+      return endpoint.id.pod.starts_with(node.substr(5));
+    };
+    options.memory_bytes = 64UL << 20;
     auto server = sync::GlobalServer::start("127.0.0.1:0", *network_, options);
     ASSERT_TRUE(server) << server.error().message;
     grpc_ = std::move(*server);
@@ -330,6 +360,188 @@ TEST_F(Proved, ManyNamesOfOneNodeAreOneWorker) {
   const auto workers = network_->worst_workers(10);
   ASSERT_EQ(workers.size(), 1U);
   EXPECT_EQ(workers[0].id, "node-a");
+}
+
+/// A node with a token of its own that says whatever it likes, an honest one, and who writes weights.
+class HostileNode : public Proved {
+ protected:
+  static constexpr int kHonest = 4;
+  void SetUp() override {
+    Proved::SetUp();
+    for (const auto& [salt, user, node] :
+         {std::tuple("a", kAgents, "node-a"), std::tuple("b", kAgents, "node-b"),
+          std::tuple("w", kWriters, "node-a")}) {
+      accounts_[tokens_[salt] = token("ballast", 600, salt)] = {user, node};
+    }
+  }
+  std::unique_ptr<sync::FleetClient> caller(const std::string& salt, const std::string& name) {
+    const auto file = folder_->path() / ("fleet-" + salt);
+    EXPECT_TRUE(write_file_atomic(file, tokens_.at(salt) + "\n"));
+    sync::FleetClientOptions options;
+    options.address = grpc_->address();
+    options.node_id = name;
+    options.first_wait = 20ms;
+    options.longest_wait = 200ms;
+    options.tls.authority = folder_->path() / "ca.crt";
+    options.token_file = file;
+    options.server_name = "ballast-global.ballast-system.svc";
+    return sync::FleetClient::start(options);
+  }
+  static fleet::EndpointReport says(const std::string& pod, double capacity_qps) {
+    fleet::EndpointReport out;
+    spec::EndpointTelemetry& e = out.telemetry;
+    e.id = {{"shop", "web"}, pod};
+    e.address = "10.0.0." + std::to_string(std::hash<std::string>()(pod) % 250 + 1);
+    e.port = 80;
+    e.known = true;
+    e.taken = SystemClock().now();
+    e.qps = capacity_qps / 2;
+    e.tick_requests = e.qps / 20;
+    e.p50_ns = 1e6;
+    e.p99_ns = 5e6;
+    e.cpu_cores = 0.5;
+    e.cpu_limit_cores = 1;
+    e.utilisation = 0.5;
+    e.capacity_qps = capacity_qps;
+    return out;
+  }
+  /// What the writer makes of it after two seconds, by pod.
+  std::map<std::string, double> weights(const std::function<void(fleet::NodeReport&)>& lie) {
+    const auto a = caller("a", "node-a");
+    const auto b = caller("b", "node-b");
+    fleet::RemoteFleet fleet({.interval = 50ms, .adopt_members = true}, caller("w", "writer:pod-on-node-a"));
+    turn::Turn turn(guard::GuardOptions{});
+    decide::PriorPolicy policy;
+    std::map<std::string, double> out;
+    for (int tick = 0; tick < 40; ++tick) {
+      fleet::NodeReport honest;
+      for (int i = 0; i < kHonest; ++i) {
+        honest.endpoints.push_back(says("a-" + std::to_string(i), i < 2 ? 100 : 300));
+      }
+      a->offer(std::move(honest));
+      fleet::NodeReport other;
+      other.endpoints.push_back(says("b-0", 200));
+      lie(other);
+      b->offer(std::move(other));
+      const spec::LoopTiming loop{.now = SystemClock().now(), .tick_s = 0.05, .subscribers = 1};
+      for (const auto& decision : turn.decide(fleet.exchange(turn.report({}, loop, true)), loop, policy)) {
+        for (const auto& e : decision.weights.endpoints()) {
+          out[e.id.pod] = e.weight;
+        }
+      }
+      std::this_thread::sleep_for(50ms);
+    }
+    return out;
+  }
+  static double resident_mb() {
+    std::istringstream pages(*read_file("/proc/self/statm"));
+    double size = 0;
+    double resident = 0;
+    pages >> size >> resident;
+    return resident * 4096 / 1e6;
+  }
+
+  std::map<std::string, std::string> tokens_;
+};
+
+TEST_F(HostileNode, ChangesNoOtherNodesPodsAndItsOwnWithinTheirBound) {
+  const auto honest = weights([](fleet::NodeReport&) {});
+  ASSERT_EQ(honest.size(), 5U);
+  EXPECT_GT(honest.at("a-2"), 1.2 * honest.at("a-0")) << "there is something to weigh";
+  // Of another node's pods: as if it had said nothing.
+  const auto foreign = weights([](fleet::NodeReport& report) {
+    for (int i = 0; i < kHonest; ++i) {
+      report.endpoints.push_back(says("a-" + std::to_string(i), i < 2 ? 1e9 : 1e-9));
+      report.endpoints.back().offset = 1e9;
+    }
+  });
+  ASSERT_EQ(foreign.size(), 5U);
+  for (const auto& [pod, weight] : honest) {
+    EXPECT_NEAR(foreign.at(pod), weight, 0.1 * weight) << pod;
+  }
+  EXPECT_GT(grpc_->stats().foreign, 40U);
+  // Of its own: within floor and cap, and the others keep their order among themselves.
+  using Lie = std::function<void(fleet::EndpointReport&)>;
+  for (const Lie& lie : {Lie([](auto& e) { e.telemetry.capacity_qps = 1e12; }),
+                         Lie([](auto& e) { e.telemetry.capacity_qps = -1; }),
+                         Lie([](auto& e) { e.telemetry.capacity_qps = std::nan(""); }),
+                         Lie([](auto& e) { e.telemetry.qps = e.telemetry.in_flight = 1e300; }),
+                         Lie([](auto& e) { e.telemetry.error_rate = e.telemetry.success = -1e9; }),
+                         Lie([](auto& e) { e.offset = 1e9; }), Lie([](auto& e) { e.telemetry.taken = 0; })}) {
+    const auto lied = weights([&](fleet::NodeReport& report) { lie(report.endpoints[0]); });
+    ASSERT_EQ(lied.size(), 5U);
+    EXPECT_LE(lied.at("b-0"), 4001);
+    for (int i = 0; i < kHonest; ++i) {
+      EXPECT_GE(lied.at("a-" + std::to_string(i)), 99);
+    }
+    EXPECT_NEAR(lied.at("a-0"), lied.at("a-1"), 0.1 * lied.at("a-0"));
+    EXPECT_GE(lied.at("a-2"), 0.9 * lied.at("a-0"));
+  }
+}
+
+TEST_F(HostileNode, ChangesNoOtherWorkersStandingNorTheServersMemory) {
+  const auto good = work(tokens_["a"], "node-a");
+  ASSERT_TRUE(eventually([&] { return good->take_parameters() != nullptr; }));
+  std::vector<std::unique_ptr<sync::WorkerClient>> bad;
+  for (int i = 0; i < 8; ++i) {
+    bad.push_back(work(tokens_["b"], "node-b/" + std::to_string(i)));
+    ASSERT_TRUE(eventually([&] { return bad.back()->take_parameters() != nullptr; }));
+  }
+  const auto impostor = work(tokens_["b"], "node-a");
+  for (int round = 0; round < 30; ++round) {
+    for (const auto& one : bad) {
+      sync::Gradient gradient;
+      gradient.acted = network_->version();
+      gradient.values.assign(spec::kParameters, round % 2 == 0 ? std::nanf("") : 1e30F);
+      gradient.steps = 1;
+      one->push(std::move(gradient));
+    }
+    std::this_thread::sleep_for(10ms);
+  }
+  sync::Gradient honest;
+  honest.acted = network_->version();
+  honest.values.assign(spec::kParameters, 1e-3F);
+  honest.steps = 1;
+  good->push(std::move(honest));
+  const auto record = [&](const std::string& id) {
+    for (const auto& one : network_->worst_workers(10)) {
+      if (one.id == id) {
+        return one;
+      }
+    }
+    return sync::WorkerRecord{};
+  };
+  EXPECT_TRUE(eventually([&] { return record("node-b").quarantines > 0; }));
+  EXPECT_TRUE(eventually([&] { return record("node-a").accepted == 1; }));
+  EXPECT_EQ(record("node-a").rejected, 0U);
+  EXPECT_EQ(record("node-a").quarantines, 0U);
+  EXPECT_LE(network_->worst_workers(10).size(), 2U) << "nine names are one worker";
+  EXPECT_EQ(impostor->counters().connects, 0U);
+  EXPECT_TRUE(policy::parse(network_->parameters().second)) << "which takes finite numbers alone";
+
+  const double before = resident_mb();
+  std::vector<std::unique_ptr<sync::FleetClient>> streams;
+  for (int i = 0; i < 60; ++i) {
+    streams.push_back(caller("b", "node-b/" + std::to_string(i)));
+    fleet::NodeReport report;
+    for (int e = 0; e < 1000; ++e) {
+      report.endpoints.push_back(says("b-" + std::string(200, 'x') + std::to_string(i * 1000 + e), 1));
+    }
+    streams.back()->offer(std::move(report));
+  }
+  EXPECT_TRUE(eventually([&] {
+    return std::all_of(streams.begin(), streams.end(), [](const auto& one) {
+      return one->counters().accepted + one->counters().refused + one->counters().broken > 0;
+    });
+  }));
+  const auto fleet = grpc_->stats().fleet;
+  EXPECT_LE(fleet.nodes, 1U) << "sixty names are one node";
+  EXPECT_LE(fleet.endpoints, 1024U);
+  streams.clear();
+#if !defined(__SANITIZE_ADDRESS__)
+  // The callers' own memory is in it too.
+  EXPECT_LT(resident_mb() - before, 64 + 60);
+#endif
 }
 
 TEST_F(Proved, ANewAuthorityIsPublishedBeforeItSigns) {

@@ -209,6 +209,31 @@ TEST_F(FleetStream, AReportTooLargeIsExhaustedAndWorkersGoOn) {
   EXPECT_TRUE(eventually([&] { return a->latest() != nullptr; }));
 }
 
+TEST_F(FleetStream, OnlyTheWriterIsShownWhatOtherNodesMeasured) {
+  ServerOptions options;
+  options.writer_prefix = "writer:";
+  serve(options);
+  const auto a = node("a");
+  a->offer(report("web-0", 100));
+  ASSERT_TRUE(eventually([&] { return a->latest() != nullptr; }));
+  const auto curious = node("b");
+  curious->offer(report("web-1", 300, true));
+  ASSERT_TRUE(eventually([&] { return curious->latest() != nullptr; }));
+  EXPECT_FALSE(curious->latest()->whole);
+  ASSERT_FALSE(curious->latest()->services.empty());
+  EXPECT_TRUE(curious->latest()->services[0].others.empty());
+
+  const auto writer = node("writer:global-1");
+  writer->offer(report("web-9", 1e9, true));  // what it claims to have measured is not heard
+  ASSERT_TRUE(eventually([&] { return writer->latest() != nullptr; }));
+  const auto view = writer->latest();
+  EXPECT_TRUE(view->whole);
+  EXPECT_EQ(view->nodes, 2U) << "a writer is no node";
+  ASSERT_EQ(view->services.size(), 1U);
+  ASSERT_EQ(view->services[0].others.size(), 2U);
+  EXPECT_EQ(view->services[0].others[1].telemetry.id.pod, "web-1");
+}
+
 TEST_F(FleetStream, ANodeSpeaksForItsOwnEndpointsAlone) {
   ServerOptions options;
   options.owns = [](const std::string& node, const spec::EndpointTelemetry& endpoint) {

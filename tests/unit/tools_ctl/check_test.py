@@ -314,7 +314,8 @@ def real_api_server():
     home = WORK / "cluster"
     home.mkdir()
     ports = [free_port() for _ in range(3)]
-    tokens = {"admin": "system:masters", "nobody": "", "system:serviceaccount:ballast-system:ballast": ""}
+    tokens = {"admin": "system:masters", "nobody": "", "system:serviceaccount:ballast-system:ballast": "",
+              "system:serviceaccount:ballast-system:ballast-global": ""}
     (home / "tokens.csv").write_text("".join(f'{name[-6:]},{name},{name},"{group}"\n' for name, group in tokens.items()))
     for name in tokens:
         (home / name[-6:]).write_text(name[-6:] + "\n")
@@ -365,7 +366,8 @@ def real_api_server():
         whole("an agent without its rights", "rights", "fail", "list services.*patch serviceentries", "rbac.yaml", agent, 3)
         apply((SOURCE / "deploy/daemonset/base/rbac.yaml").read_text())
         apply((folder / "istio-crds.yaml").read_text())
-        whole("an agent with its rights", "rights", "ok", "all that the agents need", "", agent)
+        whole("an agent with its rights", "rights", "ok", "all that a node's agent needs", "", agent)
+        whole("the writer with its rights", "rights", "ok", "all that the writer needs", "", agent + "-global")
         whole("nobody installed it", "nodes", "fail", "no agent runs", "install")
         whole("nobody leads", "leader", "warn", "no Lease", "mode active")
         service = ("apiVersion: v1\nkind: Service\nmetadata: {name: NAME, labels: {ballast.dev/mode: active}}\n"

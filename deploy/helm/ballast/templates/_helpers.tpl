@@ -28,8 +28,8 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if .Values.learner.enabled }}
 {{- $_ := set $config "learner" (dict "socket" "unix:/run/ballast/learner.sock") }}
-{{- $_ := set $config "fleet" (dict "remote" (include "ballast.global" .) "tls_ca" "/etc/ballast-ca/ca.crt" "token_file" "/var/run/secrets/ballast/token") }}
 {{- end }}
+{{- $_ := set $config "fleet" (dict "remote" (include "ballast.global" .) "tls_ca" "/etc/ballast-ca/ca.crt" "token_file" "/var/run/secrets/ballast/token") }}
 {{- if .Values.istioFast.enabled }}
 {{- $_ := set $config "kubernetes" (dict "istio_fast" true "istio_root_namespace" .Values.istioFast.rootNamespace) }}
 {{- end }}
@@ -44,10 +44,24 @@ capabilities: {drop: [ALL]}
 dns:///ballast-global.{{ .Release.Namespace }}.svc:7700
 {{- end }}
 
-{{/* How a node proves itself to ballast-global, and ballast-global to it. */}}
+{{/* How a caller proves itself to ballast-global, and ballast-global to it. */}}
 {{- define "ballast.proofs" -}}
 - {name: ca, mountPath: /etc/ballast-ca, readOnly: true}
 - {name: proof, mountPath: /var/run/secrets/ballast, readOnly: true}
+{{- end }}
+{{- define "ballast.proof-volumes" -}}
+{{- with .Values.certificates.secret }}
+- name: ca
+  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- else }}
+# ballast-global makes and rotates it; until it has, agents measure alone.
+- name: ca
+  configMap: {name: ballast-ca, optional: true}
+{{- end }}
+- name: proof
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, audience: ballast, expirationSeconds: 3600}
 {{- end }}
 
 {{/* For a Prometheus that scrapes by annotations; the operator's PodMonitor has the ports by name. */}}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# tests/cluster/run life: what happens to a cluster, while requests go through an Envoy to two Services of the same
+# pods, of which one opted in. None may fail of it beyond what fails of the other.
+
+start_load() {
+  in_control python3 tests/cluster/load.py 127.0.0.1:80 "${1:-60}" life.shop.svc.cluster.local plain.shop.svc.cluster.local \
+    >"$run/load.json" 2>"$run/logs/load.log" </dev/null &
+  load_pid=$!
+  sleep 2
+}
+stop_load() {
+  kill -TERM "$(pgrep -P "$load_pid" || echo "$load_pid")" 2>/dev/null
+  wait "$load_pid"
+  cat "$run/load.json"
+  python3 - "$run/load.json" <<'P'
+import json
+import sys
+seen = json.load(open(sys.argv[1]))
+life, plain = seen['life.shop.svc.cluster.local'], seen['plain.shop.svc.cluster.local']
+sys.exit(not (life['ok'] > 100 and plain['ok'] > 100 and life['failed'] <= plain['failed']))
+P
+}
+# during NAME COMMAND...: passes where the command does and no request failed beyond plain ones.
+under_load() {
+  local code=0
+  start_load
+  "$@" || code=1
+  sleep 3
+  stop_load || { echo "requests failed beyond the same without Ballast"; code=1; }
+  return $code
+}
+
+life_weighted() {
+  local host
+  k -n shop rollout status deploy/life --timeout=120s &&
+    eventually 60 life_written 3 || return 1
+  in_control curl -fsS -m 3 'http://127.0.0.1:15000/clusters?format=json' | python3 -c '
+import json, sys
+for c in json.load(sys.stdin)["cluster_statuses"]:
+    if c["name"] == "outbound|80||life.shop.svc.cluster.local":
+        found = [(h["address"]["socket_address"]["address"], h.get("weight")) for h in c["host_statuses"]]
+        print(found)
+        sys.exit(not (len(found) == 3 and sum(w or 1 for _, w in found) >= 2900))
+sys.exit(1)'
+}
+life_written() {
+  [ "$(k -n shop get serviceentries -l ballast.dev/service=life -o jsonpath='{range .items[*].spec.endpoints[*]}{.address}{"\n"}{end}' | wc -l)" -eq "$1" ]
+}
+upgraded_and_back() {
+  system set env ds/ballastd -c ballastd AGAIN=1 && agents_ready && system rollout undo ds/ballastd && agents_ready
+}
+# again NODE PROGRAM [SECONDS]: killed and, so much later, started as it was.
+again() {
+  in_node "$1" bash -c '
+    pid=$(pgrep -x "$1" | head -n 1)
+    mapfile -d "" -t args <"/proc/$pid/cmdline"
+    for group in /sys/fs/cgroup/*/; do echo $$ >"$group/cgroup.procs" || true; done
+    kill -9 "$pid"
+    while [ -d "/proc/$pid" ]; do sleep 0.1; done
+    sleep "$2"
+    setsid "${args[@]}" >>"$3" 2>&1 </dev/null &' _ "$2" "${3:-0}" "$run/logs/$2-$1.log" 2>/dev/null
+}
+kubelet_again() {
+  again b kubelet 5 && sleep 5 && eventually 60 k wait --for=condition=Ready --timeout=1s node/node-b && agents_ready
+}
+containerd_again() {
+  again b containerd 3 && sleep 10 && eventually 90 k wait --for=condition=Ready --timeout=1s node/node-b && agents_ready
+}
+api_away() {
+  kill -STOP "$(cat "$run/control-apiserver.pid")"
+  sleep 25
+  kill -CONT "$(cat "$run/control-apiserver.pid")"
+  eventually 60 life_written 3 && eventually 60 all_reached
+}
+lease_gone() {
+  system delete lease ballast-leader ballast-global && eventually 60 life_written 3 && eventually 60 all_reached
+}
+authority_new() {
+  local was
+  was=$(system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' | sha256sum)
+  system delete secret ballast-ca && system delete configmap ballast-ca || return 1
+  eventually 150 authority_is_not "$was" || { echo "the same after 150 s"; return 1; }
+  eventually 150 all_reached || { status; return 1; }
+}
+authority_is_not() {
+  local now
+  now=$(system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}') && [ -n "$now" ] && [ "$(sha256sum <<<"$now")" != "$1" ] &&
+    [ "$(printf %s "$now" | sha256sum)" != "$1" ]
+}
+drained_and_back() {
+  k drain node-b --ignore-daemonsets --delete-emptydir-data --timeout=120s &&
+    k -n shop rollout status deploy/life --timeout=120s && k uncordon node-b && sleep 5
+}
+pods_change() {
+  k -n shop rollout restart deploy/life && k -n shop rollout status deploy/life --timeout=180s && eventually 60 life_written 3
+}
+uninstalled() {
+  uninstall_job && uninstall_kernel && uninstall_objects
+}
+
+life() {
+  check "istiod and an Envoy that it tells of the cluster" tests/cluster/mesh.sh
+  k apply -f tests/cluster/manifests/life.yaml >/dev/null
+  check "mode active" acts
+  check "an opted-in Service has weights in Envoy" eventually 90 life_weighted
+  check "under load: all pods are replaced" under_load pods_change
+  check "under load: the DaemonSet is upgraded and rolled back" under_load upgraded_and_back
+  check "under load: the kubelet of a node is restarted" under_load kubelet_again
+  check "under load: containerd of a node is restarted" under_load containerd_again
+  check "under load: the API server does not answer for 25 s" under_load api_away
+  check "under load: the writer is killed" under_load writer_moves
+  check "under load: both replicas are killed" under_load both_killed
+  check "under load: both Leases are deleted" under_load lease_gone
+  check "under load: no writer lives, and comes back" under_load nodes_hand_back
+  check "under load: the authority's key is thrown away" under_load authority_new
+  check "under load: a node is drained, and comes back" under_load drained_and_back
+  check "under load: uninstalled" under_load uninstalled
+}

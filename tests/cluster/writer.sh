@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What tests/cluster/run checks of who writes weights; each a function that says what is wrong and fails.
+
+acts() {
+  k -n shop label service web ballast.dev/mode=active --overwrite && k apply -k deploy/daemonset/overlays/active &&
+    system rollout status deploy/ballast-global --timeout=120s && agents_ready
+}
+writes() { writer_pod | grep -q ballast-global && [ "$(weights | wc -l)" -ge "${1:-1}" ]; }
+writer_pod() { system get lease ballast-leader -o jsonpath='{.spec.holderIdentity}'; }
+# ADDRESS WEIGHT of what is written for web.
+weights() {
+  k -n shop get serviceentries -l ballast.dev/service=web -o json | python3 -c '
+import json, sys
+for entry in json.load(sys.stdin)["items"]:
+    for e in entry["spec"]["endpoints"]:
+        print(e["address"], e.get("weight"))'
+}
+# Both pods, each measured by the agent of its own node.
+writer_explains() {
+  writer status -o json | python3 -c '
+import json, sys
+s = json.load(sys.stdin)
+print({k: s[k] for k in ("alive", "mode", "leader", "trouble", "programs")})
+sys.exit(not (s["alive"] and s["mode"] == "active" and s["leader"].startswith("ballast-global-") and s["trouble"] == ""))' || return 1
+  writer explain shop/web -o json | python3 -c '
+import json, sys
+rows = json.load(sys.stdin)
+for row in rows:
+    print(row["pod"], row["weight"], row["in_force"], row["outcome"], row["why"], row["measured"])
+# What a pod may use is known of the node that measures it alone.
+sys.exit(not (len(rows) == 2 and all(r["in_force"] > 0 and r["measured"]["cpu_limit_cores"] == 0.5 for r in rows)))' || return 1
+  [ "$(writer weights -o json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" = 2 ]
+}
+node_token() { system create token ballast --duration=10m; }
+may_not() { # may_not WHO ARGS...: by the token of a node's account
+  local said
+  said=$(k --kubeconfig=/dev/null --server="https://$api:6443" --certificate-authority="$run/pki/ca.crt" --token="$token" "$@" 2>&1) &&
+    { echo "it may: $*"; return 1; }
+  [[ $said == *orbidden* || $said == *"Ballast writes"* ]] || { echo "$said"; return 1; }
+}
+node_writes_nothing() {
+  local token name
+  token=$(node_token)
+  name=$(k -n shop get serviceentries -l ballast.dev/service=web -o jsonpath='{.items[0].metadata.name}')
+  may_not -n shop patch serviceentry "$name" --type=merge -p '{"spec":{"exportTo":["."]}}' &&
+    may_not -n shop create -f - <<<'{"apiVersion":"networking.istio.io/v1","kind":"ServiceEntry","metadata":{"name":"x"},"spec":{"hosts":["a.example"]}}' &&
+    may_not -n ballast-system get secret ballast-ca &&
+    may_not -n ballast-system patch lease ballast-leader --type=merge -p '{"metadata":{"annotations":{"a":"b"}}}' &&
+    may_not -n ballast-system get configmap ballast-checkpoint &&
+    may_not create tokenreview --dry-run=server -f - <<<'{}'
+}
+writer_moves() {
+  local was=$(writer_pod) end
+  system delete pod "${was%_*}" --grace-period=0 --force
+  end=$((SECONDS + 60))
+  until [ -n "$(writer_pod)" ] && [ "$(writer_pod)" != "$was" ] && writes 2; do
+    [ "$SECONDS" -lt "$end" ] || { writer_pod; return 1; }
+    sleep 0.3
+  done
+  echo "$was, then $(writer_pod)"
+  eventually 60 writer explain shop/web
+}
+# No writer at all: the nodes take back what it left.
+nodes_hand_back() {
+  local begun=$SECONDS
+  system scale deploy/ballast-global --replicas=0
+  system delete pod -l app=ballast-global --grace-period=0 --force
+  eventually 40 test_nothing_written || { weights; return 1; }
+  echo "handed back after $((SECONDS - begun)) s: a Lease of ten, a look every five, two to spread"
+  system scale deploy/ballast-global --replicas=2 && system rollout status deploy/ballast-global --timeout=120s && eventually 60 writes 2
+}
+test_nothing_written() { [ -z "$(weights)" ]; }
