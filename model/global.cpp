@@ -309,14 +309,19 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
         std::this_thread::sleep_for(100ms);
         continue;
       }
-      Result<std::optional<cluster::Authority>> authority = std::optional<cluster::Authority>();
-      if (!own_certificate) {
-        auto opened = cluster::Authority::open(calls, {.ns = ns, .names = {"ballast-global." + ns + ".svc"}});
-        authority = opened ? Result<std::optional<cluster::Authority>>(std::move(*opened)) : opened.error();
-      }
+      std::optional<cluster::Authority> authority;
       Status led = ballast::ok();
-      if (authority) {
-        flags.server.tls = own_certificate ? flags.server.tls : (*authority)->files();
+      if (!own_certificate) {
+        if (auto opened =
+                cluster::Authority::open(calls, {.ns = ns, .names = {"ballast-global." + ns + ".svc"}});
+            opened) {
+          authority.emplace(std::move(*opened));
+          flags.server.tls = authority->files();
+        } else {
+          led = opened.error();
+        }
+      }
+      if (led) {
         cluster::CheckpointObject store(
             calls, ns, pod, [&leadership] { return leadership.leads(); }, flags.network.parameters);
         const std::jthread renews([&](const std::stop_token& stop) {
@@ -324,15 +329,13 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
             std::this_thread::sleep_for(100ms);
             if (std::chrono::steady_clock::now() - last > 60s) {
               last = std::chrono::steady_clock::now();
-              if (const Status renewed = (*authority)->refresh(); !renewed) {
+              if (const Status renewed = authority->refresh(); !renewed) {
                 spdlog::warn("{}", renewed.error().message);
               }
             }
           }
         });
         led = lead(flags, first, store, replica);
-      } else {
-        led = authority.error();
       }
       if (!led) {
         spdlog::error("not leading error=\"{}\"", led.error().message);

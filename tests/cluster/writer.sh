@@ -16,8 +16,11 @@ for entry in json.load(sys.stdin)["items"]:
     for e in entry["spec"]["endpoints"]:
         print(e["address"], e.get("weight"))'
 }
+some_load() { in_node a h2load --h1 -n 500 -c 4 "http://$(k -n shop get service web -o jsonpath='{.spec.clusterIP}')/" >/dev/null; }
 # Both pods, each measured by the agent of its own node.
 writer_explains() {
+  some_load
+  sleep 3
   writer status -o json | python3 -c '
 import json, sys
 s = json.load(sys.stdin)
@@ -32,10 +35,13 @@ for row in rows:
 sys.exit(not (len(rows) == 2 and all(r["in_force"] > 0 and r["measured"]["cpu_limit_cores"] == 0.5 for r in rows)))' || return 1
   [ "$(writer weights -o json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" = 2 ]
 }
-node_token() { system create token ballast --duration=10m; }
+node_token() {
+  printf "apiVersion: v1\nkind: Config\n" >"$run/nobody.conf"
+  system create token ballast --duration=10m
+}
 may_not() { # may_not WHO ARGS...: by the token of a node's account
   local said
-  said=$(k --kubeconfig=/dev/null --server="https://$api:6443" --certificate-authority="$run/pki/ca.crt" --token="$token" "$@" 2>&1) &&
+  said=$(k --kubeconfig="$run/nobody.conf" --server="https://$api:6443" --certificate-authority="$run/pki/ca.crt" --token="$token" "$@" 2>&1) &&
     { echo "it may: $*"; return 1; }
   [[ $said == *orbidden* || $said == *"Ballast writes"* ]] || { echo "$said"; return 1; }
 }
@@ -48,7 +54,7 @@ node_writes_nothing() {
     may_not -n ballast-system get secret ballast-ca &&
     may_not -n ballast-system patch lease ballast-leader --type=merge -p '{"metadata":{"annotations":{"a":"b"}}}' &&
     may_not -n ballast-system get configmap ballast-checkpoint &&
-    may_not create tokenreview --dry-run=server -f - <<<'{}'
+    may_not create -f - <<<'{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{"token":"x"}}'
 }
 writer_moves() {
   local was=$(writer_pod) end
@@ -61,13 +67,25 @@ writer_moves() {
   echo "$was, then $(writer_pod)"
   eventually 60 writer explain shop/web
 }
-# No writer at all: the nodes take back what it left.
+# Sends a signal to the writers' processes of both pods: by their ids, within the nodes.
+to_writers() {
+  local n
+  for n in "${nodes[@]}"; do
+    in_node "$n" sh -c "for pid in \$(pgrep -f -- '--role write[r]'); do kill -$1 \$pid; done"
+  done
+}
+# Both writers hang: the nodes take back what they left. Then they are killed, and begin anew.
 nodes_hand_back() {
-  local begun=$SECONDS
-  system scale deploy/ballast-global --replicas=0
-  system delete pod -l app=ballast-global --grace-period=0 --force
-  eventually 40 test_nothing_written || { weights; return 1; }
+  local begun=$SECONDS said
+  eventually 60 writes 2 || return 1
+  to_writers STOP
+  eventually 60 test_nothing_written || { weights; to_writers CONT; return 1; }
   echo "handed back after $((SECONDS - begun)) s: a Lease of ten, a look every five, two to spread"
-  system scale deploy/ballast-global --replicas=2 && system rollout status deploy/ballast-global --timeout=120s && eventually 60 writes 2
+  said=$(for n in "${nodes[@]}"; do
+    system logs "$(system get pods -l app=ballastd --field-selector "spec.nodeName=node-$n" -o name)" -c ballastd | grep 'override removed'
+  done)
+  echo "$said"
+  to_writers KILL
+  [ -n "$said" ] && system rollout status deploy/ballast-global --timeout=120s && eventually 60 writes 2
 }
 test_nothing_written() { [ -z "$(weights)" ]; }
