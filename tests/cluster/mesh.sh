@@ -50,7 +50,9 @@ print(json.dumps({
         'grpc_services': [{'envoy_grpc': {'cluster_name': 'xds-grpc'}}]}},
     'static_resources': {'clusters': [xds]}}))
 P
-nsenter --net=/run/netns/ballast-cp setsid "$root/build/venv/bin/envoy-binary" -c "$run/istio/envoy.json" \
-  --concurrency 1 --use-dynamic-base-id --log-level warning >"$run/logs/envoy.log" 2>&1 </dev/null &
+# Envoy ends with who started it, so that somebody has to wait for it.
+nsenter --net=/run/netns/ballast-cp setsid bash -c '"$@" & wait' _ "$root/build/venv/bin/envoy-binary" \
+  -c "$run/istio/envoy.json" --concurrency 1 --use-dynamic-base-id --log-level warning \
+  >"$run/logs/envoy.log" 2>&1 </dev/null &
 echo "$!" >>"$run/control.pids"
 eventually 60 in_control curl -fsS -m 2 http://127.0.0.1:15000/ready
