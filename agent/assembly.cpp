@@ -156,20 +156,30 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
 }
 
 Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c) {
-  if (c.spans.endpoint.empty()) {
+  const bool counted = c.spans_every > 0 && (!c.metrics.empty() || !c.metrics_otlp.empty());
+  if (c.spans.endpoint.empty() && !counted) {
     return std::unique_ptr<loop::SpanExport>();
+  }
+  auto users = sample::UserKey::open(c.users);
+  if (!users) {
+    return users.error();
   }
   auto opened = sample::PinnedMaps::open(c.bpffs);
   if (!opened) {
     return opened.error();
   }
-  auto exporter = telemetry::OtlpExporter::start(c.spans);
-  if (!exporter) {
-    return exporter.error().in("spans.otlp");
+  std::unique_ptr<telemetry::OtlpExporter> exporter;
+  if (!c.spans.endpoint.empty()) {
+    auto started = telemetry::OtlpExporter::start(c.spans);
+    if (!started) {
+      return started.error().in("spans.otlp");
+    }
+    exporter = std::move(*started);
   }
   const auto maps = std::make_shared<const sample::PinnedMaps>(std::move(*opened));
-  return std::make_unique<loop::SpanExport>(sample::SpanReader([maps] { return maps->spans(); }),
-                                            std::move(*exporter));
+  return std::make_unique<loop::SpanExport>(
+      sample::SpanReader([maps] { return maps->spans(); }, std::move(*users)),
+      telemetry::RouteStats(sample::route_patterns(c.routes)), std::move(exporter));
 }
 
 Status check_files(const config::Config& c) {

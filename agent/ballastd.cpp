@@ -147,8 +147,8 @@ Status turn(const config::Config& c, loop::Loop& turning, const Measure& measure
       turning.tick(*sample);
     }
     if (spans != nullptr) {
-      spans->tick(turning.pods(), SystemClock().now());
-      turning.observe_spans(spans->counts(), spans->lost());
+      const bool news = spans->tick(turning.pods(), SystemClock().now());
+      turning.observe_spans(spans->counts(), spans->lost(), news ? &spans->routes() : nullptr);
     }
   }
 }

@@ -13,6 +13,8 @@
 #include "agent/fleet/remote.h"
 #include "agent/guard/guard.h"
 #include "agent/observe/observer.h"
+#include "agent/sample/routes.h"
+#include "agent/sample/user_key.h"
 #include "core/base/options.h"
 #include "core/base/result.h"
 #include "core/spec/spec.h"
@@ -55,6 +57,8 @@ struct Config {
   std::string node;
   int spans_every = 0;
   telemetry::OtlpOptions spans;
+  std::string routes;
+  sample::UserOptions users;
   sync::FleetClientOptions fleet_client;
   fleet::RemoteOptions fleet;
   std::string policy = "auto";
@@ -67,7 +71,7 @@ struct Config {
   int rollout_steps = 20;
   /// Exploration: its steps add up; at 0.05 they walked a weight by a quarter in a minute.
   decide::LearnedOptions learned{.epsilon = 0.01};
-  guard::GuardOptions guard{.mode = guard::Mode::kOff};
+  guard::GuardOptions guard{.mode = guard::Mode::kOff, .hold_claims = true};
   spec::RewardWeights reward;
   bool operator==(const Config&) const = default;
 
@@ -108,6 +112,10 @@ struct Config {
     s.section("spans");
     s.number("every", spans_every, 0, 1000, "", "one time slice of 67 ms in so many is sampled; 0: none");
     spans.declare(s);
+    s.text("routes", routes, "PATTERN, ...",
+           "names of paths, /users/{id} or /static/*, before those that are learned; empty: all are learned",
+           sample::route_patterns_form);
+    users.declare(s);
     fleet_client.declare(s);
     fleet.declare(s);
     s.section("policy");

@@ -92,6 +92,13 @@ constexpr auto kMetrics = std::to_array<Metric>({
      "Samples of a cgroup that cannot be (cpu: more than the machine has; answers: to requests that never "
      "came; "
      "in_flight: below zero) and were not believed."},
+    {"ballast_route_requests_total", Metric::Type::kCounter,
+     "namespace,service,http_route,http_response_status_code",
+     "Sampled requests by route (at most 65 a service) and status; 0: unknown."},
+    {"ballast_route_duration_seconds", Metric::Type::kHistogram, "namespace,service,http_route",
+     "Duration of sampled requests by route."},
+    {"ballast_users", Metric::Type::kGauge, "namespace,service",
+     "Different users of sampled requests in the last five to ten minutes, within 4 %."},
     {"ballast_spans_exported_total", Metric::Type::kCounter, "", "Spans that a collector took."},
     {"ballast_spans_dropped_total", Metric::Type::kCounter, "", "Spans that found no room or were refused."},
     {"ballast_spans_lost_total", Metric::Type::kCounter, "", "Spans overwritten in the kernel."},
@@ -254,6 +261,11 @@ void Metrics::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
   spans_lost_ = lost;
 }
 
+void Metrics::set_routes(std::map<spec::ServiceId, RouteStats::Service> routes) {
+  const std::lock_guard lock(mutex_);
+  routes_ = std::move(routes);
+}
+
 void Metrics::set_decision(const turn::Decision& decision) {
   const auto& endpoints = decision.weights.endpoints();
   ServiceWeights service{decision.weights.neutral(), false, decision.answer.outcome, {}};
@@ -280,6 +292,7 @@ std::vector<MetricFamily> Metrics::Collect() const {
   const std::lock_guard lock(mutex_);
   std::vector<MetricFamily> families;
   collect_pods(families);
+  collect_routes(families);
   collect_weights(families);
   collect_agent(families);
   std::ranges::sort(families, {}, &MetricFamily::name);
@@ -329,6 +342,24 @@ void Metrics::collect_pods(std::vector<MetricFamily>& families) const {
         }
       }
       memory.add({key.ns, key.service, key.pod, name}, static_cast<double>(container.memory_bytes));
+    }
+  }
+}
+
+void Metrics::collect_routes(std::vector<MetricFamily>& families) const {
+  Family requests(families, "ballast_route_requests_total");
+  Family duration(families, "ballast_route_duration_seconds");
+  Family users(families, "ballast_users");
+  for (const auto& [service, seen] : routes_) {
+    for (const auto& [name, route] : seen.routes) {
+      for (const auto& [status, count] : route.statuses) {
+        requests.add({service.ns, service.name, name, std::to_string(status)}, static_cast<double>(count));
+      }
+      duration.add({service.ns, service.name, name}, kDurationBounds, route.duration.counts,
+                   route.duration.sum_s);
+    }
+    if (seen.users > 0) {
+      users.add({service.ns, service.name}, seen.users);
     }
   }
 }

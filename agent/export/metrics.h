@@ -15,6 +15,7 @@
 
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
+#include "agent/export/route_stats.h"
 #include "core/base/metric.h"
 
 namespace ballast::telemetry {
@@ -24,6 +25,8 @@ class Metrics final : public prometheus::Collectable {
  public:
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
+  /// Counters of it only grow, but that routes may become one.
+  void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);
   void set_decision(const turn::Decision& decision);
   void withdraw(const spec::ServiceId& service);
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -63,14 +66,16 @@ class Metrics final : public prometheus::Collectable {
   };
 
   void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);
-  // REQUIRES of the three: mutex_ is held.
+  // REQUIRES of these: mutex_ is held.
   void collect_pods(std::vector<prometheus::MetricFamily>& families) const;
+  void collect_routes(std::vector<prometheus::MetricFamily>& families) const;
   void collect_weights(std::vector<prometheus::MetricFamily>& families) const;
   void collect_agent(std::vector<prometheus::MetricFamily>& families) const;
 
   mutable std::mutex mutex_;
   std::map<PodKey, PodTotals> pods_;
   std::map<spec::ServiceId, ServiceWeights> weights_;
+  std::map<spec::ServiceId, RouteStats::Service> routes_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
   std::size_t left_out_ = 0;  ///< pods of the last tick that found no room

@@ -42,6 +42,8 @@ struct ExportSpan {
   sample::Span span;
   identity::Pod pod;                ///< of `span.cgroup`; only `cgroup` is set when nobody is known there
   std::uint64_t unix_start_ns = 0;  ///< of span.start on the wall clock
+  std::string peer_service = {};    ///< of the other end, SERVICE.NAMESPACE; empty: nobody that is known
+  std::string peer_pod = {};
 };
 
 /// The body of an OTLP/HTTP export request in JSON (opentelemetry-proto's trace service, "JSON

@@ -79,6 +79,8 @@ Json span_of(const ExportSpan& one) {
   const auto [peer, peer_port] = split_address(span.peer);
   text(attributes, "network.peer.address", peer);
   number(attributes, "network.peer.port", peer_port);
+  text(attributes, "peer.service", one.peer_service);
+  text(attributes, "ballast.peer.pod", one.peer_pod);
   text(attributes, "network.protocol.name", "http");
   text(attributes, "network.protocol.version", span.protocol == BALLAST_PROTOCOL_HTTP1 ? "1.1" : "2");
   if (span.protocol == BALLAST_PROTOCOL_GRPC) {
@@ -87,6 +89,7 @@ Json span_of(const ExportSpan& one) {
   if (span.grpc_status) {
     number(attributes, "rpc.grpc.status_code", *span.grpc_status);
   }
+  text(attributes, "enduser.pseudo.id", span.head.user);
   const auto first_byte = span.first_byte > span.start ? span.first_byte - span.start : 0;
   number(attributes, "ballast.first_byte_ns", first_byte);
   Json json = {{"traceId", sample::hex(span.trace)}, {"spanId", sample::hex(span.id)}};

@@ -139,6 +139,10 @@ void PrometheusExporter::set_spans(const OtlpCounts& counts, std::uint64_t lost)
   state_->metrics->set_spans(counts, lost);
 }
 
+void PrometheusExporter::set_routes(std::map<spec::ServiceId, RouteStats::Service> routes) {
+  state_->metrics->set_routes(std::move(routes));
+}
+
 void PrometheusExporter::set_decision(const turn::Decision& decision) {
   state_->metrics->set_decision(decision);
 }

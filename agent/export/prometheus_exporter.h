@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/export/otlp.h"
+#include "agent/export/route_stats.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
 #include "agent/turn/decision.h"
@@ -60,6 +61,7 @@ class PrometheusExporter {
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   /// Spans handed to a collector so far, and those that the kernel overwrote before.
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
+  void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);
   /// One service's record.
   void set_decision(const turn::Decision& decision);
   /// The service has no weights any more.

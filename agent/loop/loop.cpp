@@ -98,9 +98,13 @@ void Loop::tick(const sample::Sample& sample) {
   }
 }
 
-void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost) {
+void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost,
+                         const telemetry::RouteStats* routes) {
   if (doors_.metrics != nullptr) {
     doors_.metrics->set_spans(counts, lost);
+    if (routes != nullptr) {
+      doors_.metrics->set_routes(routes->services());
+    }
   }
 }
 

@@ -55,8 +55,10 @@ class Loop {
   /// and does not stop the loop: weights that a sink refused are tried again in the next tick.
   void tick(const sample::Sample& sample);
 
-  /// What became of sampled spans, for the metrics.
-  void observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost);
+  /// What became of sampled spans, and what they tell of routes and users, for the metrics. `routes`: null
+  /// where nothing is new.
+  void observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost,
+                     const telemetry::RouteStats* routes);
 
   /// Parameters from the operator; see ActingPolicy::replace(). Logged either way.
   void reload(const std::string& origin, const Result<std::string>& bytes);

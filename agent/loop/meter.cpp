@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/meter.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "agent/sample/call_room.h"
 #include "core/base/log.h"
 
 namespace ballast::loop {
@@ -66,6 +68,12 @@ void Meter::count_maps(sample::Sample& sample) {
   if (fills_.empty() || sample.taken - filled_ >= kReconcileNs) {
     fills_ = sample::map_fills(bpffs_);
     filled_ = sample.taken;
+    const auto calls = std::ranges::find(fills_, BALLAST_MAP_CALLS, &sample::MapFill::name);
+    if (calls != fills_.end() && calls->entries * 4 >= calls->max_entries * 3) {
+      if (const Status status = sample::make_call_room(*maps_, bpffs_); !status) {
+        spdlog::warn("crowding calls not forgotten reason=\"{}\"", status.error().message);
+      }
+    }
   }
   sample.maps = fills_;
 }

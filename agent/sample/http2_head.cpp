@@ -125,7 +125,8 @@ bool matters(std::string_view name) {
 
 }  // namespace
 
-RequestHead Http2Heads::decode(Connection& connection, std::uint32_t inserted, std::string_view block) {
+RequestHead Http2Heads::decode(Connection& connection, std::uint32_t inserted, std::string_view block,
+                               std::string_view user_header) {
   nghttp2_hd_inflater* made = nullptr;
   if (::nghttp2_hd_inflate_new(&made) != 0) {
     return {};
@@ -155,9 +156,11 @@ RequestHead Http2Heads::decode(Connection& connection, std::uint32_t inserted, s
       head.target = head_text(value);
     } else if (name == "traceparent") {
       head.traceparent = parse_traceparent(value);
+    } else if (!user_header.empty() && name == user_header) {
+      head.user = value;
     }
     inserted += inserts ? 1 : 0;
-    if (inserts && matters(name)) {
+    if (inserts && (matters(name) || name == user_header)) {
       connection.entries[inserted] = {std::string(name), std::string(value)};
     }
   }
@@ -185,9 +188,9 @@ Http2Heads::Connection& Http2Heads::connection_of(const ballast_span_value& row)
   return connection;
 }
 
-RequestHead Http2Heads::read(const ballast_span_value& row) {
+RequestHead Http2Heads::read(const ballast_span_value& row, std::string_view user_header) {
   const std::string_view block = block_of(row);
-  return block.empty() ? RequestHead{} : decode(connection_of(row), row.inserted, block);
+  return block.empty() ? RequestHead{} : decode(connection_of(row), row.inserted, block, user_header);
 }
 
 }  // namespace ballast::sample

@@ -25,7 +25,8 @@ class Http2Heads {
   static constexpr std::size_t kMost = 4096;
 
   /// Rows of one connection are best read in the order in which they began.
-  RequestHead read(const ballast_span_value& row);
+  /// `user_header` in lower case, the same each time; empty: none.
+  RequestHead read(const ballast_span_value& row, std::string_view user_header = {});
 
  private:
   struct Field {
@@ -38,7 +39,8 @@ class Http2Heads {
     MonotonicNs used = 0;
   };
   Connection& connection_of(const ballast_span_value& row);
-  static RequestHead decode(Connection& connection, std::uint32_t inserted, std::string_view block);
+  static RequestHead decode(Connection& connection, std::uint32_t inserted, std::string_view block,
+                            std::string_view user_header);
 
   std::map<std::string, Connection> connections_;  ///< by both ends and the role
 };

@@ -521,7 +521,7 @@ Status PinnedMaps::forget_cgroups(const std::vector<CgroupId>& gone) const {
 }
 
 Status PinnedMaps::forget_cgroup(CgroupId id) const {
-  for (std::uint8_t role : {BALLAST_ROLE_SERVER, BALLAST_ROLE_CLIENT}) {
+  for (std::uint8_t role = 0; role <= BALLAST_ROLE_SELF; ++role) {
     for (std::uint8_t protocol = 0; protocol < BALLAST_PROTOCOLS; ++protocol) {
       ballast_request_key key{};
       key.cgroup_id = id;

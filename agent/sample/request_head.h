@@ -26,9 +26,11 @@ struct RequestHead {
   std::string method;
   std::string target;  ///< as sent, at most 120 bytes; it may carry a query
   std::optional<TraceParent> traceparent;
+  /// What the header says by which users are told apart; read_span() leaves its hash alone (UserKey).
+  std::string user;
 };
-/// HTTP/1.
-RequestHead parse_request_head(std::string_view head);
+/// HTTP/1. `user_header` in lower case; empty: none.
+RequestHead parse_request_head(std::string_view head, std::string_view user_header = {});
 /// Bytes that may stand in a method or a target, cut; else nothing.
 std::string head_text(std::string_view text);
 

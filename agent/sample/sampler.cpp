@@ -16,7 +16,8 @@ constexpr MonotonicNs kLimitsEveryNs = 1'000'000'000;
 
 /// One cgroup's totals, as the maps have them, over all protocols of the server role.
 struct Counters {
-  std::uint64_t requests = 0;
+  std::uint64_t requests = 0;  ///< that began, whosever they turned out to be
+  std::uint64_t moved = 0;     ///< of those that are not its own
   std::uint64_t responses = 0;
   std::uint64_t errors = 0;
   std::uint64_t unanswered = 0;
@@ -152,6 +153,7 @@ void Sampler::State::gather(const Totals& totals) {
     Counters& now = seen(row.key.cgroup_id).now;
     const Outcomes outcomes = outcomes_of(row);
     now.requests += row.value.requests + row.value.moved;  // what only grows
+    now.moved += row.value.moved;
     now.responses += row.value.responses;
     now.in_flight += row.value.in_flight;
     now.errors += outcomes.failed + outcomes.abandoned + outcomes.no_answer;
@@ -203,6 +205,7 @@ CgroupSample Sampler::State::deltas(CgroupId id, Cgroup& cgroup) const {
   }
   const Counters& before = cgroup.before;
   sample.requests = grown(now.requests, before.requests);
+  sample.requests -= std::min(sample.requests, grown(now.moved, before.moved));
   sample.responses = grown(now.responses, before.responses);
   sample.errors = grown(now.errors, before.errors);
   sample.unanswered = grown(now.unanswered, before.unanswered);

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <span>
 #include <unordered_map>
+#include <utility>
 
 namespace ballast::sample {
 
@@ -17,7 +18,7 @@ namespace {
 
 constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 constexpr std::size_t kMaxTarget = 120;
-constexpr std::string_view kTraceParent = "traceparent:";
+constexpr std::string_view kTraceParent = "traceparent";
 
 /// FNV-1a, 64 bit. Not against an adversary: a collision costs one wrong line in a tree.
 std::uint64_t fnv(std::uint64_t hash, const void* bytes, std::size_t size) {
@@ -88,7 +89,22 @@ std::string head_text(std::string_view text) {
   return printable(text) ? std::string(text) : "";
 }
 
-RequestHead parse_request_head(std::string_view head) {
+namespace {
+
+/// The value of a field; none where the head was cut in it.
+std::string_view trimmed(std::string_view value) {
+  value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
+  return value.substr(0, value.find_last_not_of(" \t") + 1);
+}
+
+bool same_name(std::string_view name, std::string_view wanted) {
+  return name.size() == wanted.size() && !wanted.empty() &&
+         ::strncasecmp(name.data(), wanted.data(), wanted.size()) == 0;
+}
+
+}  // namespace
+
+RequestHead parse_request_head(std::string_view head, std::string_view user_header) {
   RequestHead parsed;
   const std::size_t first = head.find(' ');
   const std::size_t line = head.find("\r\n");
@@ -99,20 +115,21 @@ RequestHead parse_request_head(std::string_view head) {
   const std::string_view rest =
       head.substr(first + 1, line == std::string_view::npos ? line : line - first - 1);
   parsed.target = head_text(rest.substr(0, rest.find(' ')));
+  bool traced = false;
   for (std::size_t at = line; at != std::string_view::npos; at = head.find("\r\n", at + 2)) {
-    std::string_view field = head.substr(at + 2);
-    if (field.size() < kTraceParent.size() ||
-        ::strncasecmp(field.data(), kTraceParent.data(), kTraceParent.size()) != 0) {
+    const std::string_view field = head.substr(at + 2);
+    const std::string_view name = field.substr(0, field.find_first_of(":\r"));
+    if (name.empty() || name.size() == field.size()) {
       continue;
     }
-    field.remove_prefix(kTraceParent.size());
-    field.remove_prefix(std::min(field.find_first_not_of(" \t"), field.size()));
-    if (const std::size_t end = field.find("\r\n"); end != std::string_view::npos) {
-      field = field.substr(0, end);
-      field = field.substr(0, field.find_last_not_of(" \t") + 1);
-      parsed.traceparent = parse_traceparent(field);
+    const std::size_t end = field.find("\r\n");
+    const std::string_view value = trimmed(field.substr(
+        name.size() + 1, end == std::string_view::npos ? end : end - std::min(end, name.size() + 1)));
+    if (!std::exchange(traced, traced || same_name(name, kTraceParent)) && same_name(name, kTraceParent)) {
+      parsed.traceparent = parse_traceparent(value);
+    } else if (end != std::string_view::npos && parsed.user.empty() && same_name(name, user_header)) {
+      parsed.user = value;
     }
-    break;
   }
   return parsed;
 }
@@ -139,7 +156,7 @@ std::string path_template(std::string_view target) {
   return path;
 }
 
-Span read_span(const ballast_span_value& row, Http2Heads& heads) {
+Span read_span(const ballast_span_value& row, Http2Heads& heads, const UserKey& users) {
   Span span;
   span.cgroup = row.cgroup_id;
   span.role = row.role;
@@ -155,8 +172,9 @@ Span read_span(const ballast_span_value& row, Http2Heads& heads) {
   }
   const std::size_t size = std::min<std::size_t>(row.head_len, sizeof row.head);
   span.head = row.protocol == BALLAST_PROTOCOL_HTTP1
-                  ? parse_request_head({reinterpret_cast<const char*>(row.head), size})
-                  : heads.read(row);
+                  ? parse_request_head({reinterpret_cast<const char*>(row.head), size}, users.header())
+                  : heads.read(row, users.header());
+  span.head.user = users.of(span.head.user);
   const bool client = row.role == BALLAST_ROLE_CLIENT;
   const std::string tuple = (client ? span.local : span.peer) + (client ? span.peer : span.local);
   span.message = fnv(fnv(kFnvBasis, tuple.data(), tuple.size()), &row.seq, sizeof row.seq);

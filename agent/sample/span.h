@@ -11,6 +11,7 @@
 #include "agent/sample/http2_head.h"
 #include "agent/sample/request_head.h"
 #include "agent/sample/sample.h"
+#include "agent/sample/user_key.h"
 #include "core/base/clock.h"
 
 namespace ballast::sample {
@@ -42,8 +43,8 @@ struct Span {
 };
 
 /// Parses one row. `id` is set, `parent` and `trace` are not: see join_spans(). `heads` knows the
-/// rows of the same connection before this one.
-Span read_span(const ballast_span_value& row, Http2Heads& heads);
+/// rows of the same connection before this one. `users` makes of the user's header what may leave.
+Span read_span(const ballast_span_value& row, Http2Heads& heads, const UserKey& users = {});
 
 /// Finds parents and traces, in place; any order.
 ///  - A server's parent is the client's span of the same request, when that was measured here too,

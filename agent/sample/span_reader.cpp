@@ -22,7 +22,7 @@ Result<std::vector<Span>> SpanReader::take(MonotonicNs now) {
     }
     ++fresh[row.cpu];
     if (held_.size() < kMaxHeld) {
-      held_.push_back(read_span(row.value, heads_));
+      held_.push_back(read_span(row.value, heads_, users_));
     } else {
       ++lost_;
     }

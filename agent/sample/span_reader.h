@@ -21,7 +21,8 @@ class SpanReader {
   static constexpr std::size_t kMaxHeld = 8192;
   using Source = std::function<Result<std::vector<SpanRow>>()>;
 
-  explicit SpanReader(Source source) : source_(std::move(source)) {}
+  explicit SpanReader(Source source, UserKey users = {})
+      : source_(std::move(source)), users_(std::move(users)) {}
 
   /// Spans that ended at least kHoldNs ago, joined. What is in the slots at the first call is old
   /// and is left out.
@@ -31,6 +32,7 @@ class SpanReader {
 
  private:
   Source source_;
+  UserKey users_;
   bool begun_ = false;
   std::map<std::uint32_t, std::uint64_t> seen_;  ///< last sequence by CPU
   Http2Heads heads_;

@@ -156,6 +156,8 @@ static __always_inline int http_head(struct http_socket *c, struct http_directio
 	event = http1_begin_body(s, request_flags);
 	if (http1_interim(s))
 		return HTTP1_MORE;
+	if (event == HTTP1_MORE && http1_in_doubt(&c->pipeline))
+		s->flags |= HTTP1_EXPECTS;
 	if (s->state == HTTP1_TUNNEL) {
 		c->upgrade = HTTP1_TUNNELS;
 		if (s->status == 101) { /* the next bytes tell what it is now */
@@ -269,6 +271,25 @@ __noinline int http1_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return http1_next_window(skb, offset, now, false);
 }
 
+/* In doubt, after an answer's head that may have been all of it: where another one begins, it was. */
+__noinline int http1_bodiless(struct __sk_buff *skb, u32 offset, u32 ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http_direction *d;
+	u64 word;
+
+	if (!c || bpf_skb_load_bytes(skb, offset, &word, sizeof(word)) < 0)
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	d->stream.flags &= ~HTTP1_EXPECTS;
+	if (!http1_begins_answer(word))
+		return 0;
+	d->stream.state = HTTP1_START;
+	c->pipeline.answers++;
+	http_untimed(skb, ingress);
+	return 0;
+}
+
 /* The payload from `offset` on, in order and not seen before. Gives the offset from which on the
  * packet is HTTP/2, or its end. */
 static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
@@ -290,6 +311,8 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 			http1_reconsider(s);
 		s->flags &= ~HTTP1_EXPECTS;
 	}
+	if (http1_maybe_bodiless(s) && http1_in_doubt(&c->pipeline))
+		http1_bodiless(skb, offset, ingress);
 	/* The inside of a body, which most bytes are. */
 	if (s->state == HTTP1_UNTIL_CLOSE)
 		return skb->len;

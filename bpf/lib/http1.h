@@ -826,6 +826,20 @@ HTTP1_INLINE int http1_expects(const struct http1_stream *s)
 	       (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_SIZE);
 }
 
+/* Whether an answer's body is still to begin, and may not come: the request is not known, and answers
+ * to HEAD have none (RFC 9112, 6.3). */
+HTTP1_INLINE int http1_maybe_bodiless(const struct http1_stream *s)
+{
+	return s->kind == HTTP1_RESPONSE &&
+	       (s->state == HTTP1_UNTIL_CLOSE || (s->flags & HTTP1_EXPECTS));
+}
+
+/* Whether these 8 bytes begin an answer. */
+HTTP1_INLINE int http1_begins_answer(u64 word)
+{
+	return (word & 0x00ffffffffffffffULL) == 0x002e312f50545448ULL; /* "HTTP/1." */
+}
+
 /* The request was answered before its body began: clients keep it back then and send their next
  * request, or send it all the same. What comes next tells which. */
 HTTP1_INLINE void http1_reconsider(struct http1_stream *s)

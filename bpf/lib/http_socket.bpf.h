@@ -75,6 +75,8 @@ struct http_socket {
 	u8 kb;      /* that `followed` counts for it */
 	u8 early_syn;
 	u32 early_seq;
+	u8 self; /* BALLAST_ROLE_SELF: the socket at the other end is the same cgroup's; or 0 */
+	u8 pad[3];
 	struct http_direction rx;
 	struct http_direction tx;
 	struct http1_pipeline pipeline;
@@ -110,7 +112,7 @@ static __always_inline struct http_socket *http_socket_of(struct __sk_buff *skb)
 
 static __always_inline struct ballast_request_value *http_row(struct http_socket *c, u8 protocol)
 {
-	return c->early ? NULL : request_row(c->cgroup_id, c->role, protocol);
+	return c->early ? NULL : request_row(c->cgroup_id, c->role | c->self, protocol);
 }
 
 static __always_inline bool http_carries_requests(const struct http_socket *c, bool ingress)

@@ -38,6 +38,7 @@ enum {
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
+#define BPF_F_CURRENT_NETNS (-1L)
 
 #define ETH_P_IP        0x0800
 #define ETH_P_IPV6      0x86dd
@@ -57,6 +58,24 @@ enum { /* net/tcp_states.h; UAPI by way of BPF_TCP_* */
 /* Part of a map's value, so of our own layout. */
 struct bpf_spin_lock {
 	__u32 val;
+};
+
+/* As linux/bpf.h has it. Addresses and ports in network byte order. */
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__u32 saddr;
+			__u32 daddr;
+			__u16 sport;
+			__u16 dport;
+		} ipv4;
+		struct {
+			__u32 saddr[4];
+			__u32 daddr[4];
+			__u16 sport;
+			__u16 dport;
+		} ipv6;
+	};
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

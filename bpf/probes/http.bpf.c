@@ -22,9 +22,6 @@
 /* Whether the tcp probe marks the sockets that it counts (kernels from 5.11). */
 const volatile bool tcp_marks_sockets = true;
 
-/* Whether the process that sends is told by the packet's programs (CAP_PERFMON). */
-const volatile bool server_is_told = true;
-
 static __always_inline void http_stream(struct __sk_buff *skb, struct http_socket *c,
 					struct http_direction *d, const struct segment *seg,
 					bool ingress)
@@ -55,7 +52,7 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 		return;
 	}
 	if (!ingress) {
-		if (c->unseen && server_is_told)
+		if (c->unseen)
 			http_served(skb);
 		http_stream(skb, c, d, seg, ingress);
 		return;

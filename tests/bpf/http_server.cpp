@@ -5,6 +5,8 @@
 //   /chunked          200, three chunks and a trailer
 //   /none             204
 //   /big              200, 1 MiB of lines that look like requests
+//   /open             to HEAD: 200 without a length, and the connection stays open
+//   /twice            200 with "hello", and a second answer, "again", that nobody asked for
 //   /close            200 without a length, ends with the connection
 //   /slow             200 after 50 ms
 //   /fail             503
@@ -115,6 +117,12 @@ bool answer(int fd, const std::string& method, const std::string& path) {
       body += "HTTP/1.1 200 OK\r\n\r\nGET / HTTP/1.1\r\n";
     }
     send_all(fd, with_length("200 OK", body, head));
+  } else if (path == "/open" && head) {
+    send_all(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+  } else if (path == "/twice") {
+    send_all(fd, with_length("200 OK", "hello", head));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    send_all(fd, with_length("200 OK", "again", head));
   } else if (path == "/close") {
     send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
     return false;

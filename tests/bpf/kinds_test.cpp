@@ -210,6 +210,61 @@ TEST_F(Kinds, RequestsAreThoseOfThePodThatServes) {
   server_.stop(std::chrono::milliseconds(0));
 }
 
+// After an answer that nobody asked for nothing is known of the requests that follow, HEAD among them, whose
+// answers have no body whatever they announce.
+TEST_F(Kinds, AnAnswerToHeadInDoubtIsItsHeadAlone) {
+  start();
+  const Client client(port_);
+  client.send(request("GET", "/twice"));
+  expect_answer(client, "again");
+  for (const char* path : {"/plain", "/open"}) {
+    client.send(request("HEAD", path));
+    expect_answer(client, "\r\n\r\n");
+    for (int i = 0; i < 3; ++i) {
+      client.send(request("GET", "/plain"));
+      expect_answer(client, "hello");
+    }
+  }
+  EXPECT_TRUE(eventually([this] { return row().responses == 9; }));
+  EXPECT_EQ(row().requests, 9U);
+  EXPECT_EQ(row().in_flight, 0);
+  EXPECT_EQ(row().status[2], 9U);
+}
+
+// A pod that makes requests to itself looks busy and quick by them, and is neither for anybody.
+TEST_F(Kinds, WhatAPodAsksItselfIsTold) {
+  start();
+  ProcessOptions own;
+  own.argv = {"/bin/bash", "-c",
+              "exec 3<>/dev/tcp/127.0.0.1/" + std::to_string(port_) +
+                  "; for i in 1 2 3 4 5; do printf 'GET /plain HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n' >&3;"
+                  " while read -r -n1 -u3 c; [ \"$c\" != O ]; do :; done; done"};
+  own.cgroups = {cgroup_->path()};
+  auto asks = ChildProcess::spawn(own);
+  ASSERT_TRUE(asks.ok()) << asks.error().message;
+  const auto self = [this] {
+    const auto rows = maps_->requests();
+    for (const sample::RequestRow& each : rows ? *rows : std::vector<sample::RequestRow>()) {
+      if (each.key.cgroup_id == cgroup_->id() && each.key.role == BALLAST_ROLE_SELF) {
+        return each.value;
+      }
+    }
+    return ballast_request_value{};
+  };
+  EXPECT_TRUE(eventually([&] { return self().responses == 5; }));
+  EXPECT_EQ(self().requests, 5U);
+  EXPECT_EQ(self().in_flight, 0);
+  EXPECT_EQ(self().first_byte.count, 5U);
+  EXPECT_EQ(row().requests, 0U);
+  EXPECT_EQ(row().in_flight, 0);
+  const Client client(port_);
+  client.send(request("GET", "/plain"));
+  expect_answer(client, "hello");
+  EXPECT_EQ(row().requests, 1U);
+  EXPECT_EQ(row().responses, 1U);
+  EXPECT_EQ(self().requests, 5U);
+}
+
 TEST_F(Kinds, WhoGaveUpIsTold) {
   start();
   for (int i = 0; i < 3; ++i) {

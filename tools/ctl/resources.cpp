@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -144,6 +145,30 @@ Result<Json> coverage_json(View& view) {
   return json;
 }
 
+/// Whose the rows of a map are that is nearly full, the most first: whoever fills it takes the others' room.
+template <typename Rows>
+void add_holder(Json& json, View& view, const char* map, const Rows& rows, std::size_t most) {
+  if (!rows || rows->size() * 4 < most * 3) {
+    return;
+  }
+  std::map<sample::CgroupId, std::size_t> held;
+  for (const auto& row : *rows) {
+    ++held[row.key.cgroup_id];
+  }
+  const auto first = std::ranges::max_element(held, {}, [](const auto& one) { return one.second; });
+  Json one = name_json(first->first, view.names.of(first->first));
+  one["map"] = map;
+  one["entries"] = rows->size();
+  one["max_entries"] = most;
+  one["held"] = first->second;
+  json.push_back(std::move(one));
+}
+
+std::string pod_or_cgroup(const Json& row) {
+  const std::string pod = row["pod"].get<std::string>();
+  return pod.empty() ? row["cgroup"].get<std::string>() : row["namespace"].get<std::string>() + "/" + pod;
+}
+
 Result<Report> loss(View& view, const std::string& /*target*/) {
   const auto sums = view.maps.loss();
   if (!sums) {
@@ -163,13 +188,20 @@ Result<Report> loss(View& view, const std::string& /*target*/) {
     return rows.error();
   }
   for (const Json& row : *rows) {
-    gaps.row({row["pod"].get<std::string>().empty()
-                  ? row["cgroup"].get<std::string>()
-                  : row["namespace"].get<std::string>() + "/" + row["pod"].get<std::string>(),
-              row["kind"], row["events"].dump(),
+    gaps.row({pod_or_cgroup(row), row["kind"], row["events"].dump(),
               human_duration_ns(row["last_seen_s"].get<double>() * 1e9) + " ago"});
   }
-  report.text = table.text() + (gaps.empty() ? "" : "\n" + gaps.text());
+  Json full = Json::array();
+  add_holder(full, view, BALLAST_MAP_REQUESTS, view.maps.requests(), BALLAST_MAX_REQUEST_KEYS);
+  add_holder(full, view, BALLAST_MAP_CALLS, view.maps.calls(), BALLAST_MAX_CALLS);
+  add_holder(full, view, BALLAST_MAP_COVERAGE, view.maps.coverage(), BALLAST_MAX_COVERAGE);
+  Table holders({{"NEARLY FULL"}, {"ROWS", Align::kRight}, {"MOST ARE OF"}, {"ROWS", Align::kRight}});
+  for (const Json& one : full) {
+    holders.row({one["map"], one["entries"].dump() + " of " + one["max_entries"].dump(), pod_or_cgroup(one),
+                 one["held"].dump()});
+  }
+  report.text = table.text() + (gaps.empty() ? "" : "\n" + gaps.text()) +
+                (holders.empty() ? "" : "\n" + holders.text());
   return report;
 }
 

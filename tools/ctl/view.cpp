@@ -48,7 +48,7 @@ std::string service_label(const Name& name) {
 }
 
 const char* role_name(std::uint8_t role) {
-  return role == BALLAST_ROLE_CLIENT ? "client" : "server";
+  return role == BALLAST_ROLE_CLIENT ? "client" : role == BALLAST_ROLE_SELF ? "self" : "server";
 }
 
 const char* protocol_name(std::uint8_t protocol) {

@@ -190,6 +190,22 @@ TEST_F(SamplerTest, RequestsThatWereAnothersMove) {
   EXPECT_EQ(of(now, 8).requests, 10U);
 }
 
+// A pod's requests to itself are told at the first answer of their connection.
+TEST_F(SamplerTest, RequestsToItselfAreNobodysWork) {
+  tick();
+  answer(row(7), 2, 1'000'000);
+  row(7).value.moved = 3;  // which came and went within the tick
+  RequestRow self;
+  self.key.cgroup_id = 7;
+  self.key.role = BALLAST_ROLE_SELF;
+  answer(self, 50, 1'000);
+  totals_.requests.push_back(self);
+  const auto sample = of(tick(), 7);
+  EXPECT_EQ(sample.requests, 2U);
+  EXPECT_EQ(sample.responses, 2U);
+  EXPECT_EQ(sample.first_byte.count, 2U);
+}
+
 TEST_F(SamplerTest, ATaskThatIsNeverSwitchedOutIsSeenRunning) {
   totals_.cpu = {{7, {1'000'000, 0, 0, 1}}};
   totals_.running = {{totals_.taken, 7, {}}, {0, 0, {}}};

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/export/route_stats.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+
+namespace ballast::telemetry {
+
+namespace {
+
+constexpr int kIndexBits = 10;
+
+void add(RouteStats::Route& to, const RouteStats::Route& from) {
+  for (const auto& [status, count] : from.statuses) {
+    to.statuses[status] += count;
+  }
+  for (std::size_t i = 0; i < to.duration.counts.size(); ++i) {
+    to.duration.counts[i] += from.duration.counts[i];
+  }
+  to.duration.sum_s += from.duration.sum_s;
+}
+
+}  // namespace
+
+void DistinctCount::add(std::uint64_t hash) {
+  const std::uint64_t rest = hash << kIndexBits;
+  const int rank = rest == 0 ? 64 - kIndexBits + 1 : std::countl_zero(rest) + 1;
+  std::uint8_t& most = registers_[hash >> (64 - kIndexBits)];
+  most = std::max(most, static_cast<std::uint8_t>(rank));
+}
+
+void DistinctCount::add(const DistinctCount& other) {
+  for (std::size_t i = 0; i < registers_.size(); ++i) {
+    registers_[i] = std::max(registers_[i], other.registers_[i]);
+  }
+}
+
+// Flajolet, Fusy, Gandouet, Meunier 2007, figure 3, without the correction for 32-bit hashes.
+double DistinctCount::count() const {
+  const auto m = static_cast<double>(registers_.size());
+  double sum = 0;
+  for (const std::uint8_t rank : registers_) {
+    sum += std::ldexp(1.0, -rank);
+  }
+  const double raw = 0.7213 / (1 + 1.079 / m) * m * m / sum;
+  const auto empty = static_cast<double>(std::ranges::count(registers_, 0));
+  return raw <= 2.5 * m && empty > 0 ? m * std::log(m / empty) : raw;
+}
+
+/// Routes that have become one since.
+void RouteStats::refold(State& state) {
+  state.folds = state.names.folds();
+  std::map<std::string, Route> routes;
+  for (const auto& [route, value] : state.routes) {
+    telemetry::add(routes[route == sample::Routes::kOther ? route : state.names.of(route)], value);
+  }
+  state.routes = std::move(routes);
+}
+
+void RouteStats::add(const std::vector<ExportSpan>& spans, MonotonicNs now) {
+  for (const ExportSpan& one : spans) {
+    const sample::Span& span = one.span;
+    const spec::ServiceId id{one.pod.ns, one.pod.service};
+    if (span.role == BALLAST_ROLE_CLIENT || id.name.empty() ||
+        (services_.size() >= kMostServices && !services_.contains(id))) {
+      continue;
+    }
+    State& state =
+        services_.try_emplace(id, State{.names = sample::Routes(patterns_), .routes = {}}).first->second;
+    const std::string name = state.names.of(span.head.target);
+    if (state.folds != state.names.folds()) {
+      refold(state);
+    }
+    Route& route = state.routes[name];
+    const bool room = state.statuses.size() < kMostStatuses || state.statuses.contains(span.status);
+    const std::uint16_t status = room ? span.status : std::uint16_t{0};
+    state.statuses[status] = true;
+    ++route.statuses[status];
+    spec::Latency latency;
+    latency.count = 1;
+    latency.sum_ns = span.end - std::min(span.start, span.end);
+    latency.buckets[ballast_hist_bucket(latency.sum_ns)] = 1;
+    route.duration.add(latency);
+    if (state.window == 0 || now > state.window + kUsersNs) {
+      state.users[1] =
+          state.window == 0 || now > state.window + 2 * kUsersNs ? DistinctCount() : state.users[0];
+      state.users[0] = DistinctCount();
+      state.window = now;
+    }
+    if (!span.head.user.empty()) {
+      state.users[0].add(std::strtoull(span.head.user.c_str(), nullptr, 16));
+    }
+  }
+}
+
+std::map<spec::ServiceId, RouteStats::Service> RouteStats::services() const {
+  std::map<spec::ServiceId, Service> out;
+  for (const auto& [id, state] : services_) {
+    DistinctCount users = state.users[0];
+    users.add(state.users[1]);
+    out[id] = {state.routes, users.count()};
+  }
+  return out;
+}
+
+}  // namespace ballast::telemetry
