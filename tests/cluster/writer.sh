@@ -89,3 +89,31 @@ nodes_hand_back() {
   [ -n "$said" ] && system rollout status deploy/ballast-global --timeout=120s && eventually 60 writes 2
 }
 test_nothing_written() { [ -z "$(weights)" ]; }
+# A node with its own token and its agent's rights: another's name, and any bytes, many times.
+hostile_node() {
+  local ip pod said before after
+  ip=$(system get pod "$(leader)" -o jsonpath='{.status.podIP}') || return 1
+  pod=$(system get pods -l app=ballastd --field-selector spec.nodeName=node-a -o jsonpath='{.items[0].metadata.name}')
+  system create token ballast --audience=ballast --bound-object-kind=Pod --bound-object-name="$pod" >"$run/proof" || return 1
+  system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' >"$run/ca.crt"
+  as() {
+    in_control timeout 8 build/release/bin/ballast-learner --agent="unix:$run/nobody.sock" --global="$ip:7700" --worker-id="$1" \
+      --tls-ca="$run/ca.crt" --token="$run/proof" --server-name=ballast-global.ballast-system.svc 2>&1
+  }
+  said=$(as node-b)
+  [[ $said == *"node-b"*"is not the token's"* && $said != *" reached "* ]] || { echo "as node-b: $said"; return 1; }
+  said=$(as node-a/more)
+  [[ $said == *" reached "* ]] || { echo "as itself: $said"; return 1; }
+  before=$(memory_of_global)
+  in_control python3 tests/cluster/garbage.py "$ip:7700" "$run/ca.crt" "$run/proof" || return 1
+  sleep 2
+  after=$(memory_of_global)
+  echo "memory of the leader: $before, then $after MB"
+  [ "$after" -lt 300 ] && all_reached && writes 2
+}
+# MB that the leading ballast-global holds, of its process.
+memory_of_global() {
+  local node
+  node=$(system get pod "$(leader)" -o jsonpath='{.spec.nodeName}')
+  in_node "${node#node-}" sh -c 'for pid in $(pgrep -x ballast-global); do awk "/^VmRSS/ {print int(\$2 / 1024)}" /proc/$pid/status; done' | sort -n | tail -n 1
+}
