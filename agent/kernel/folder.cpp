@@ -8,12 +8,14 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
 
+#include "agent/kernel/object.h"
 #include "bpf/wire/wire.h"
 #include "core/base/log.h"
 
@@ -81,7 +83,8 @@ std::uint32_t owner_pid(const fs::path& folder) {
   UniqueFd meta(::bpf_obj_get((folder / BALLAST_MAP_META).c_str()));
   const std::uint32_t key = 0;
   ballast_meta value{};
-  if (!meta || ::bpf_map_lookup_elem(meta.get(), &key, &value) != 0) {
+  if (!meta || !has_shape(meta.get(), {BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, sizeof key, sizeof value, 1}) ||
+      ::bpf_map_lookup_elem(meta.get(), &key, &value) != 0) {
     return 0;
   }
   return value.pid;
@@ -123,6 +126,13 @@ Result<PinFolder> PinFolder::acquire(const fs::path& path) {
 Result<PinFolder> PinFolder::open_existing(const fs::path& path) {
   if (!on_bpffs(path)) {
     return Error::failed(path.string() + " is not a folder of a bpffs: nothing of Ballast is pinned there");
+  }
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 &&
+      ((info.st_uid != 0 && info.st_uid != ::geteuid()) || (info.st_mode & S_IWOTH) != 0)) {
+    return Error::failed(path.string() + " is user " + std::to_string(info.st_uid) + "'s" +
+                         ((info.st_mode & S_IWOTH) != 0 ? ", and anybody may write there" : "") +
+                         ": what is pinned there is not believed; remove it, or use another --bpffs");
   }
   auto lock = lock_folder(path);
   if (!lock) {

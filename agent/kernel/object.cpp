@@ -73,14 +73,14 @@ Status check_map_shapes(const bpf_object* object) {
   const bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object) {
     const char* pin = ::bpf_map__pin_path(map);
-    const UniqueFd held(pin == nullptr ? -1 : ::bpf_obj_get(pin));
-    if (!held) {
+    if (pin == nullptr) {
       continue;
     }
+    const UniqueFd held(::bpf_obj_get(pin));
     bpf_map_info info{};
     std::uint32_t size = sizeof info;
-    if (::bpf_obj_get_info_by_fd(held.get(), &info, &size) != 0) {
-      return bpf_failure(std::string("reading the shape of ") + pin, errno);
+    if (!held || ::bpf_obj_get_info_by_fd(held.get(), &info, &size) != 0) {
+      return Error::failed(std::string(pin) + " is gone or no map");
     }
     if (info.type != static_cast<std::uint32_t>(::bpf_map__type(map)) ||
         info.key_size != ::bpf_map__key_size(map) || info.value_size != ::bpf_map__value_size(map) ||
@@ -91,11 +91,29 @@ Status check_map_shapes(const bpf_object* object) {
   return ok();
 }
 
+bool has_shape(int fd, const OwnMap& map) {
+  bpf_map_info info{};
+  std::uint32_t size = sizeof info;
+  return ::bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
+         info.type == static_cast<std::uint32_t>(map.type) && info.key_size == map.key_size &&
+         info.value_size == map.value_size && info.max_entries == map.max_entries;
+}
+
+Status check_map_shape(const std::filesystem::path& folder, const OwnMap& map) {
+  const auto pin = folder / map.name;
+  const UniqueFd fd(::bpf_obj_get(pin.c_str()));
+  if (!fd) {
+    return Error::failed(pin.string() + " is gone");
+  }
+  return has_shape(fd.get(), map) ? ok() : Error::failed(pin.string() + " was made with another layout");
+}
+
 Result<UniqueFd> pinned_map(const std::filesystem::path& folder, const OwnMap& map) {
   const auto pin = folder / map.name;
   UniqueFd fd(::bpf_obj_get(pin.c_str()));
   if (fd) {
-    return fd;
+    return has_shape(fd.get(), map) ? Result<UniqueFd>(std::move(fd))
+                                    : Error::failed(pin.string() + " was made with another layout");
   }
   if (errno != ENOENT) {
     return bpf_failure("opening " + pin.string(), errno);

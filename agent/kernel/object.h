@@ -41,6 +41,13 @@ struct OwnMap {
   std::uint32_t max_entries;
 };
 
+/// Whether `fd` is a map of this shape. One that is not must not be read: the kernel writes as many bytes as
+/// the map's values have.
+bool has_shape(int fd, const OwnMap& map);
+
+/// kFailed, naming the pin, where it is missing or of another shape.
+Status check_map_shape(const std::filesystem::path& folder, const OwnMap& map);
+
 /// The map pinned in `folder` under its name, made and pinned when there is none.
 Result<UniqueFd> pinned_map(const std::filesystem::path& folder, const OwnMap& map);
 

@@ -147,27 +147,30 @@ struct Probes::State {
   SkeletonPtr<unix_bpf> af_unix;
 };
 
-// Finds what an earlier run left. Maps of another version or shape are taken out, with the programs
-// that write them: their figures would be read wrongly.
+// Finds what an earlier run left. Maps of another version or shape, or a part of them, are taken out with the
+// programs that write them: their figures would be read wrongly.
 Status Probes::State::adopt() {
   const auto& path = folder.path();
-  const UniqueFd before(::bpf_obj_get((path / BALLAST_MAP_META).c_str()));
-  if (!before) {
+  std::error_code ignored;
+  if (std::filesystem::is_empty(path, ignored)) {
     return ok();
   }
-  bpf_map_info info{};
-  std::uint32_t size = sizeof info;
+  const UniqueFd before(::bpf_obj_get((path / BALLAST_MAP_META).c_str()));
   std::string reason;
   ballast_meta earlier{};
-  if (::bpf_obj_get_info_by_fd(before.get(), &info, &size) == 0 && info.value_size == sizeof(ballast_meta)) {
+  if (has_shape(before.get(), kMetaMap)) {
     earlier = first_value<ballast_meta>(before);
   }
-  if (earlier.magic != BALLAST_WIRE_MAGIC || earlier.wire_version != BALLAST_WIRE_VERSION) {
+  if (!before) {
+    reason = (path / BALLAST_MAP_META).string() + " is gone";
+  } else if (earlier.magic != BALLAST_WIRE_MAGIC || earlier.wire_version != BALLAST_WIRE_VERSION) {
     reason = "wire version " + std::to_string(earlier.wire_version) + ", ours is " +
              std::to_string(BALLAST_WIRE_VERSION);
   } else {
     for (const Status& shape : {check_shapes<http_bpf>("http", path), check_shapes<tcp_bpf>("tcp", path),
-                                check_shapes<cpu_bpf>("cpu", path), check_shapes<unix_bpf>("unix", path)}) {
+                                check_shapes<cpu_bpf>("cpu", path), check_shapes<unix_bpf>("unix", path),
+                                check_map_shape(path, kControlMap), check_map_shape(path, kIdentityMap),
+                                check_map_shape(path, kFeatureMap), check_map_shape(path, kDecisionMap)}) {
       if (!shape) {
         reason = shape.error().message;
       }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loading twice, restarting, unloading.
+#include <bpf/bpf.h>
 #include <cap-ng.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -115,6 +119,90 @@ TEST_F(Lifecycle, MapsOfAnotherVersionAreReplaced) {
   load();
   ASSERT_FALSE(HasFatalFailure());
   EXPECT_FALSE(probes_->adopted());
+}
+
+/// What stands in the place of a pin.
+class HostilePins : public LiveTest {
+ protected:
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (!IsSkipped()) {
+      maps_.reset();
+      probes_.reset();
+    }
+  }
+  void replace(const char* pin, bpf_map_type type, std::uint32_t key, std::uint32_t value) const {
+    remove(pin);
+    const UniqueFd map(::bpf_map_create(type, "hostile", key, value, 1, nullptr));
+    ASSERT_TRUE(map) << std::strerror(errno);
+    ASSERT_EQ(::bpf_obj_pin(map.get(), (bpffs_ / pin).c_str()), 0) << std::strerror(errno);
+  }
+  void remove(const char* pin) const { ASSERT_EQ(::unlink((bpffs_ / pin).c_str()), 0) << pin; }
+  /// ballastctl refuses what it would misread; ballastd begins anew, and measures.
+  void expect_begun_anew(const char* pin, bool refused_by_readers = true) {
+    const auto read = sample::PinnedMaps::open(bpffs_);
+    EXPECT_EQ(!read.ok(), refused_by_readers);
+    if (!read && refused_by_readers) {
+      EXPECT_NE(read.error().message.find(pin), std::string::npos) << read.error().message;
+    }
+    load();
+    ASSERT_FALSE(HasFatalFailure());
+    EXPECT_FALSE(probes_->adopted());
+    start_server();
+    const Client client(port_);
+    client.send(kGet);
+    ASSERT_NE(client.receive_until("hello"), "");
+    EXPECT_EQ(row().requests, 1U);
+    EXPECT_EQ(row().responses, 1U);
+  }
+};
+
+TEST_F(HostilePins, AMetaOfAnotherSize) {
+  replace(BALLAST_MAP_META, BPF_MAP_TYPE_ARRAY, 4, 1U << 20);
+  expect_begun_anew(BALLAST_MAP_META);
+}
+
+TEST_F(HostilePins, AControlOfAnotherSize) {
+  replace(BALLAST_MAP_CONTROL, BPF_MAP_TYPE_ARRAY, 4, 1U << 20);
+  expect_begun_anew(BALLAST_MAP_CONTROL, false);
+}
+
+TEST_F(HostilePins, RequestsOfAnotherSize) {
+  replace(BALLAST_MAP_REQUESTS, BPF_MAP_TYPE_HASH, 16, 8);
+  expect_begun_anew(BALLAST_MAP_REQUESTS);
+}
+
+TEST_F(HostilePins, IdentitiesOfAnotherKind) {
+  replace(BALLAST_MAP_IDENTITY, BPF_MAP_TYPE_ARRAY, 4, sizeof(ballast_identity_value));
+  expect_begun_anew(BALLAST_MAP_IDENTITY);
+}
+
+TEST_F(HostilePins, ALinkInTheNameOfAMap) {
+  remove(BALLAST_MAP_CALLS);
+  ASSERT_EQ(::rename((bpffs_ / "http_egress_link").c_str(), (bpffs_ / BALLAST_MAP_CALLS).c_str()), 0);
+  expect_begun_anew(BALLAST_MAP_CALLS);
+}
+
+TEST_F(HostilePins, HalfOfThemGone) {
+  remove(BALLAST_MAP_META);
+  remove(BALLAST_MAP_HTTP_SOCKETS);
+  expect_begun_anew(BALLAST_MAP_META);
+}
+
+TEST_F(HostilePins, SocketsGone) {
+  remove(BALLAST_MAP_HTTP_SOCKETS);
+  expect_begun_anew(BALLAST_MAP_HTTP_SOCKETS, false);
+}
+
+TEST_F(HostilePins, AFolderOfAnotherUser) {
+  kernel::ProbeOptions options;
+  options.bpffs = bpffs_;
+  ASSERT_EQ(::chown(bpffs_.c_str(), 65534, 65534), 0);
+  const auto refused = kernel::Probes::load(options);
+  ASSERT_EQ(::chown(bpffs_.c_str(), 0, 0), 0);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find(bpffs_.string() + " is user 65534's"), std::string::npos)
+      << refused.error().message;
 }
 
 // Runs `work` in a child that holds only the capabilities given, because what is dropped does not
