@@ -13,7 +13,8 @@ the seeds, with its 95 % interval (Student's t on the logs of the paired ratios)
   not shown   anything else: more seeds are needed, or the policy loses
   censored    most of a side's p99 sit at the deadline: nothing is said, and it is not counted
   tie         not one seed differs: nothing was done, or nothing can be; it is not counted
-With --worlds every random world is one paired ratio of one seed and a policy has one row.
+With --worlds every random world is one paired ratio of one seed and a policy has one row; with --over P
+each has a second one, over P in the same loop: the lead of P is theirs, the other way round.
 """
 import argparse
 import concurrent.futures
@@ -86,6 +87,7 @@ def main():
     parser.add_argument("--loop", default="eds,istio_fast,istio")
     parser.add_argument("--scenario", default="all", help="NAME[:VARIANT][,...] or all")
     parser.add_argument("--worlds", help="A..B: random worlds in place of scenarios")
+    parser.add_argument("--over", help="with --worlds: one of the policies, as a second baseline")
     parser.add_argument("--seeds", default="1..5")
     parser.add_argument("--most", type=float, default=1.02)
     parser.add_argument("--jobs", type=int, default=1)
@@ -125,19 +127,21 @@ def main():
         out.writerow(["scenario", "loop", "policy", "baseline", "seeds", "p99_ratio", "p99_low", "p99_high",
                       "p50_ratio", "p50_low", "p50_high", "verdict"])
 
-        def put(scenario, loop, policy, n, word, p99, p50):
+        def put(scenario, loop, policy, n, word, p99, p50, baseline=options.baseline):
             numbers = ["" if word == "censored" else f"{math.exp(x):.3f}" for x in (*p99, *p50)]
-            out.writerow([scenario, loop, policy, options.baseline, n, *numbers, word])
+            out.writerow([scenario, loop, policy, baseline, n, *numbers, word])
             counts.setdefault((loop, policy), {}).setdefault(word, []).append(scenario)
 
         if options.worlds:
             for loop in loops:
-                for policy in policies:
-                    pairs = [(rows[s, policy, loop][1], rows[s, options.baseline, ""][1]) for s in scenarios]
+                over = [(p, options.baseline, "") for p in policies]
+                over += [(p, options.over, loop) for p in policies if options.over and p != options.over]
+                for policy, baseline, its_loop in over:
+                    pairs = [(rows[s, policy, loop][1], rows[s, baseline, its_loop][1]) for s in scenarios]
                     good = [(a, b) for a, b in pairs if not (censored(a) or censored(b))]
                     word, p99, p50 = verdict({i: a for i, (a, _) in enumerate(good)},
                                              {i: b for i, (_, b) in enumerate(good)}, options.most)
-                    put(f"worlds {options.worlds}", loop, policy, len(good), word, p99, p50)
+                    put(f"worlds {options.worlds}", loop, policy, len(good), word, p99, p50, baseline)
         else:
             for s in scenarios:
                 for loop in loops:

@@ -264,14 +264,18 @@ TEST(Observer, MoreCpuThanTheMachineHasIsNotBelieved) {
   EXPECT_EQ(node.disbelief().cpu, 4U);
 }
 
-// Three CPUs of two, tick by tick: what a task brings that ran for long before it left its CPU is spent.
+// Three CPUs of two, tick by tick (.75 s in .25 s). The machine gives 1.05 x 2 x .25 = .525 s a tick, and 10 s
+// more are lent once, to a task that ran for long before it left its CPU. .225 s of them go a tick, so they
+// last for 44; from then on what is given is enough for .525 of .75, and 3 ticks of 10 are not believed.
 TEST(Observer, ALittleMoreThanTheMachineHasIsFoundOut) {
   auto node = four_pods();
   node.loads[0].cpu_ns_per_request = 50 * kMillisecond;
   node.tick(4);
   EXPECT_EQ(node.disbelief().cpu, 0U) << "at once it can be";
-  node.tick(100);
-  EXPECT_GT(node.disbelief().cpu, 10U);
+  node.tick(40);
+  EXPECT_EQ(node.disbelief().cpu, 0U) << "44 ticks in all";
+  node.tick(60);
+  EXPECT_NEAR(static_cast<double>(node.disbelief().cpu), 0.3 * 60, 1);
 }
 
 TEST(Observer, AnswersWithoutRequestsAreNotBelieved) {
