@@ -17,8 +17,6 @@ import tempfile
 import threading
 import time
 
-import yaml
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CACHE = pathlib.Path(os.environ.get("BALLAST_CACHE") or
                      pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ballast")
@@ -64,11 +62,39 @@ def free_port():
         return server.getsockname()[1]
 
 
+def tear_down(processes, ballastd, bpffs, groups):
+    """Ends what a run started, and leaves the kernel, the mounts and the cgroups as they were."""
+    for process in reversed(processes):
+        process.terminate()
+    for process in reversed(processes):
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if bpffs.exists():
+        subprocess.run([ballastd, "--bpffs", bpffs, "--unload"], check=False, capture_output=True)
+        if os.path.ismount(bpffs):
+            subprocess.run(["umount", "-l", bpffs], check=False, capture_output=True)
+    for group in sorted(groups, key=lambda g: -len(g.parts)):
+        for _ in range(50):
+            try:
+                group.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:  # its last process is still on its way out
+                time.sleep(0.1)
+            else:
+                break
+
+
 class Example:
-    def __init__(self, about):
+    def __init__(self, about, seconds=30, more=None):
         parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--seconds", type=int, default=30, help="of load")
+        parser.add_argument("--seconds", type=int, default=seconds, help="of load")
         parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/release/bin")
+        for flag, settings in (more or {}).items():
+            parser.add_argument(flag, **settings)
         self.flags = parser.parse_args()
         self.bin = self.flags.bin.resolve()
         self.processes, self.pods, self.groups = [], [], []
@@ -90,6 +116,8 @@ class Example:
             except Missing as missing:
                 print(f"example: {missing}", file=sys.stderr)
                 code = 3
+            except KeyboardInterrupt:
+                pass
             except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 print(f"example: {error}", file=sys.stderr)
                 for log in sorted(self.folder.glob("*.log")):
@@ -100,27 +128,7 @@ class Example:
         sys.exit(code)
 
     def end(self):
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in reversed(self.processes):
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if self.bpffs.exists():
-            subprocess.run([self.bin / "ballastd", "--bpffs", self.bpffs, "--unload"], check=False,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for group in sorted(self.groups, key=lambda g: -len(g.parts)):
-            for _ in range(50):
-                try:
-                    group.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError:  # its last process is still on its way out
-                    time.sleep(0.1)
-                else:
-                    break
+        tear_down(self.processes, self.bin / "ballastd", self.bpffs, self.groups)
 
     def start(self, name, command, groups=(), env=None):
         def enter():
@@ -150,13 +158,13 @@ class Example:
 
     def ballastd(self, xds=None, **settings):
         identity = self.folder / "pods.yaml"
-        identity.write_text(yaml.safe_dump({"pods": self.pods}))
+        identity.write_text(json.dumps({"pods": self.pods}))  # which is YAML too
         config = {"bpffs": str(self.bpffs), "identity": f"static:{identity}", "mode": "active" if xds else "off",
                   **({"sink": f"xds:127.0.0.1:{xds}"} if xds else {}), **settings}
         file = self.folder / "ballastd.yaml"
-        file.write_text(yaml.safe_dump(config))
+        file.write_text(json.dumps(config))
         agent = self.start("ballastd", [self.bin / "ballastd", "--config", file])
-        self.wait(lambda: self.ctl("status", check=False).returncode == 0, agent, "ballastd", 120)
+        self.wait(lambda: self.ctl("status", "--alive", check=False).returncode == 0, agent, "ballastd", 120)
         return agent
 
     def envoy(self, service, xds, listen):

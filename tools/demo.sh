@@ -4,24 +4,29 @@
 # Installs what is missing, builds what the demo needs, and shows Ballast against Envoy's own balancers on four
 # unequal pods: live while it runs, then one comparison, a JSON report and a page for a browser beside it.
 #   tools/demo.sh [--seconds N] [--report FILE] [--learner]
+#   tools/demo.sh --map
 #   tools/demo.sh --istio [--seconds N] [--pairs N]
 # N is the measured time of each of the arms, after 8 s of warm-up (default 20).
 # --learner: an arm more, the learned policy, which learns while it acts: ballast-learner (LibTorch) and ballast-global
 # run beside it. The arm "ballast" is ballastd as it comes, which needs neither.
+# --map: no comparison, but a shop of five Services with real traffic, and its service map for a browser until Ctrl-C
+# (examples/shop/run); of all this the soonest to be seen.
 # --istio: the same pods through a real kube-apiserver, istiod and Envoy, Ballast installed by its manifests,
 # against plain Istio; builds those from Go modules once (ten minutes and more; needs Go 1.26 and etcd).
 set -euo pipefail
 
-usage() { sed -n '4,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,15s/^# \{0,1\}//p' "$0"; }
 seconds=20
 report=""
 istio=false
+map=false
 learner=false
 pairs=1
 while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=${2:?demo: --seconds needs a number}; shift 2 ;;
     --istio) istio=true; shift ;;
+    --map) map=true; shift ;;
     --learner) learner=true; shift ;;
     --pairs) pairs=${2:?demo: --pairs needs a number}; shift 2 ;;
     --report) report=$(realpath -m "${2:?demo: --report needs a file}"); shift 2 ;;
@@ -55,6 +60,7 @@ fi
 
 # What lies ahead: packages and files, at the seconds that each takes an idle core of a server of today.
 programs=(ballastd ballast-lab)
+! $map || programs=(ballastd ballastctl)
 purpose=demo
 if $learner; then
   programs+=(ballast-global ballast-learner)
@@ -75,10 +81,13 @@ if $learner; then
   arms=5
 fi
 arms_s=$((arms * (seconds + 10)))
+running="$((arms_s / 60)) min $((arms_s % 60)) s of running"
+! $map || running="a map until Ctrl-C"
 echo "demo: $packages packages to install and $files files to compile: about" \
   "$(((packages * 3 + files * 3 / cores + 59) / 60)) minutes on $cores idle cores," \
-  "then $((arms_s / 60)) min $((arms_s % 60)) s of running"
+  "then $running"
 tools/build.sh --for "$purpose" release "${programs[@]}"
+! $map || exec examples/shop/run
 report=${report:-$PWD/build/demo.json}
 lab=(build/release/bin/ballast-lab run --scenario demo --policy "$policies"
   --warmup 8 --duration "$seconds" --report "$report" --report-page "${report%.json}.html")

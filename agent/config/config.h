@@ -50,6 +50,8 @@ struct Config {
   std::string log = "info";
   std::string metrics;
   bool metrics_beyond_loopback = false;
+  std::filesystem::path metrics_tls_certificate;
+  std::filesystem::path metrics_tls_key;
   std::string metrics_otlp;
   std::chrono::milliseconds metrics_otlp_every{15'000};
   observe::ObserverOptions observer;
@@ -103,6 +105,15 @@ struct Config {
            "let it be reached from other machines although nothing is encrypted or authenticated");
     s.rule({"metrics"}, [this]() -> options::Wrong {
       return metrics_beyond_loopback ? std::nullopt : options::loopback(metrics);
+    });
+    s.path("metrics_tls_certificate", metrics_tls_certificate, "FILE",
+           "PEM chain with which /metrics is served over TLS; changes are taken over; empty: without TLS",
+           options::existing_file);
+    s.path("metrics_tls_key", metrics_tls_key, "FILE", "PEM, its key", options::existing_file);
+    s.rule({"metrics_tls_certificate", "metrics_tls_key"}, [this]() -> options::Wrong {
+      return metrics_tls_certificate.empty() == metrics_tls_key.empty()
+                 ? std::nullopt
+                 : options::Wrong("a certificate and its key are given together, or neither");
     });
     s.text("metrics_otlp", metrics_otlp, "http://HOST:PORT",
            "an OpenTelemetry collector that gets the same metrics; empty: none", options::http_url);

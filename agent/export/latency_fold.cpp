@@ -7,7 +7,11 @@ namespace ballast::telemetry {
 
 namespace {
 
-using Places = std::array<std::uint8_t, BALLAST_HIST_BUCKETS>;
+struct Place {
+  std::uint8_t bucket = 0;
+  double middle_s = 0;
+};
+using Places = std::array<Place, BALLAST_HIST_BUCKETS>;
 
 Places make_places() {
   Places places{};
@@ -16,21 +20,40 @@ Places make_places() {
     const double upper =
         bucket + 1 < BALLAST_HIST_BUCKETS ? static_cast<double>(ballast_hist_lower(bucket + 1)) : lower;
     const double middle_s = (lower + upper) / 2 * 1e-9;
-    const auto bound = std::ranges::lower_bound(kDurationBounds, middle_s);
-    places[bucket] = static_cast<std::uint8_t>(bound - kDurationBounds.begin());
+    places[bucket] = {static_cast<std::uint8_t>(bucket_of(middle_s)), middle_s};
   }
   return places;
 }
 
 }  // namespace
 
-void DurationHistogram::add(const spec::Latency& latency) {
+std::size_t bucket_of(double seconds) {
+  return static_cast<std::size_t>(std::ranges::lower_bound(kDurationBounds, seconds) -
+                                  kDurationBounds.begin());
+}
+
+DurationFold::DurationFold(const spec::Latency& latency) {
   static const Places kPlaces = make_places();
   if (latency.count == 0) {
     return;
   }
-  for (std::size_t bucket = 0; bucket < latency.buckets.size(); ++bucket) {
-    counts[kPlaces[bucket]] += latency.buckets[bucket];
+  double sum = 0;
+  for (std::size_t i = 0; i < latency.buckets.size(); ++i) {
+    const double part = kPlaces[i].middle_s * static_cast<double>(latency.buckets[i]);
+    counts[kPlaces[i].bucket] += latency.buckets[i];
+    mean_s[kPlaces[i].bucket] += part;
+    sum += part;
+  }
+  const double right = sum > 0 ? static_cast<double>(latency.sum_ns) * 1e-9 / sum : 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    mean_s[i] *= counts[i] > 0 ? right / static_cast<double>(counts[i]) : 0;
+  }
+}
+
+void DurationHistogram::add(const spec::Latency& latency) {
+  const DurationFold fold(latency);
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    counts[i] += fold.counts[i];
   }
   sum_s += static_cast<double>(latency.sum_ns) * 1e-9;
 }

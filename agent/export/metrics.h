@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <prometheus/collectable.h>
-
 #include <array>
 #include <map>
 #include <mutex>
@@ -15,13 +13,15 @@
 
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
+#include "agent/export/request_split.h"
 #include "agent/export/route_stats.h"
+#include "agent/export/series.h"
 #include "core/base/metric.h"
 
 namespace ballast::telemetry {
 
 /// What is behind /metrics: totals kept by the loop, turned into families at a scrape.
-class Metrics final : public prometheus::Collectable {
+class Metrics {
  public:
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
@@ -29,7 +29,10 @@ class Metrics final : public prometheus::Collectable {
   void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);
   void set_decision(const turn::Decision& decision);
   void withdraw(const spec::ServiceId& service);
-  std::vector<prometheus::MetricFamily> Collect() const override;
+  /// Server spans, for what they tell of requests; `exported`: they can be found at a collector.
+  void learn(std::span<const ExportSpan> spans, bool exported);
+  /// In the order of their names; those without series are left out.
+  std::vector<Family> collect() const;
   static std::span<const Metric> definitions();
 
  private:
@@ -40,7 +43,7 @@ class Metrics final : public prometheus::Collectable {
     sample::Pressures pressures;
   };
   struct PodTotals {
-    DurationHistogram duration;
+    RequestSplit duration;
     DurationHistogram grpc;
     std::uint64_t failed = 0;
     std::int64_t in_flight = 0;
@@ -67,10 +70,10 @@ class Metrics final : public prometheus::Collectable {
 
   void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);
   // REQUIRES of these: mutex_ is held.
-  void collect_pods(std::vector<prometheus::MetricFamily>& families) const;
-  void collect_routes(std::vector<prometheus::MetricFamily>& families) const;
-  void collect_weights(std::vector<prometheus::MetricFamily>& families) const;
-  void collect_agent(std::vector<prometheus::MetricFamily>& families) const;
+  void collect_pods(std::vector<Family>& families) const;
+  void collect_routes(std::vector<Family>& families) const;
+  void collect_weights(std::vector<Family>& families) const;
+  void collect_agent(std::vector<Family>& families) const;
 
   mutable std::mutex mutex_;
   std::map<PodKey, PodTotals> pods_;

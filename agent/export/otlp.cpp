@@ -2,80 +2,73 @@
 #include "agent/export/otlp.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <deque>
+#include <iterator>
 #include <mutex>
-#include <thread>
+#include <optional>
 
 #include "agent/export/otlp_post.h"
 
 namespace ballast::telemetry {
 
+namespace {
+constexpr std::chrono::milliseconds kUntilWoken = std::chrono::hours(1);
+}
+
 struct OtlpExporter::State {
-  void run();
-  OtlpAnswer post(const std::vector<ExportSpan>& batch);
+  /// Sends batches until nothing waits, or until one has to be tried again: then after how long.
+  std::chrono::milliseconds send(bool last);
+  bool fill_batch();
 
   OtlpOptions options;
   std::string url;
   std::string complaint;
-  std::mutex mutex;
-  std::condition_variable changed;
+  std::vector<ExportSpan> batch;
+  std::chrono::steady_clock::time_point not_before;
+  std::mutex mutex;  ///< of what is below
   std::deque<ExportSpan> queue;
   OtlpCounts counts;
-  bool stop = false;
-  std::thread thread;
+  std::optional<OtlpSender> sender;  ///< goes first
 };
 
-OtlpAnswer OtlpExporter::State::post(const std::vector<ExportSpan>& batch) {
-  return otlp_post(url, otlp_json(batch), options.timeout, "spans", complaint);
+bool OtlpExporter::State::fill_batch() {
+  const std::lock_guard lock(mutex);
+  const std::size_t room = options.batch - std::min(options.batch, batch.size());
+  const auto end = queue.begin() + static_cast<std::ptrdiff_t>(std::min(queue.size(), room));
+  batch.insert(batch.end(), std::make_move_iterator(queue.begin()), std::make_move_iterator(end));
+  queue.erase(queue.begin(), end);
+  return !batch.empty();
 }
 
-void OtlpExporter::State::run() {
-  std::vector<ExportSpan> batch;
-  while (true) {
-    bool last = false;
-    {
-      std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return stop || !queue.empty() || !batch.empty(); });
-      last = stop;
-      const std::size_t room = options.batch - std::min(options.batch, batch.size());
-      const auto end = queue.begin() + static_cast<std::ptrdiff_t>(std::min(queue.size(), room));
-      batch.insert(batch.end(), std::make_move_iterator(queue.begin()), std::make_move_iterator(end));
-      queue.erase(queue.begin(), end);
-      counts.waiting = queue.size() + batch.size();
-    }
-    if (batch.empty()) {
-      return;  // only when it is to stop
-    }
-    const OtlpAnswer answer = post(batch);
-    std::unique_lock lock(mutex);
+std::chrono::milliseconds OtlpExporter::State::send(bool last) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!last && now < not_before) {  // spans that came meanwhile do not hurry it
+    return std::chrono::ceil<std::chrono::milliseconds>(not_before - now);
+  }
+  while (fill_batch()) {
+    const OtlpAnswer answer = otlp_post(url, otlp_json(batch), options.timeout, "spans", complaint);
+    const std::lock_guard lock(mutex);
     counts.failures += answer == OtlpAnswer::kTaken ? 0 : 1;
     if (answer == OtlpAnswer::kTryAgain && !last) {
-      changed.wait_for(lock, options.retry, [&] { return stop; });
-      continue;
+      not_before = std::chrono::steady_clock::now() + options.retry;
+      return options.retry;
     }
     (answer == OtlpAnswer::kTaken ? counts.exported : counts.dropped) += batch.size();
     batch.clear();
-    counts.waiting = queue.size();
     if (last && answer != OtlpAnswer::kTaken) {
       counts.dropped += queue.size();
-      return;
+      queue.clear();
     }
+    counts.waiting = queue.size();
   }
+  return kUntilWoken;
 }
 
 OtlpExporter::OtlpExporter(std::unique_ptr<State> state) : state_(std::move(state)) {
-  state_->thread = std::thread([this] { state_->run(); });
+  state_->sender.emplace([state = state_.get()](bool last) { return state->send(last); });
 }
 
-OtlpExporter::~OtlpExporter() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->changed.notify_all();
-  state_->thread.join();
-}
+OtlpExporter::~OtlpExporter() = default;
 
 Result<std::unique_ptr<OtlpExporter>> OtlpExporter::start(const OtlpOptions& options) {
   auto url = otlp_url(options.endpoint, "/v1/traces");
@@ -100,7 +93,7 @@ void OtlpExporter::offer(std::vector<ExportSpan> spans) {
       ++state_->counts.waiting;
     }
   }
-  state_->changed.notify_all();
+  state_->sender->wake();
 }
 
 OtlpCounts OtlpExporter::counts() const {

@@ -44,6 +44,7 @@ struct ExportSpan {
   std::uint64_t unix_start_ns = 0;  ///< of span.start on the wall clock
   std::string peer_service = {};    ///< of the other end, SERVICE.NAMESPACE; empty: nobody that is known
   std::string peer_pod = {};
+  std::string route = {};  ///< RouteStats::route_of()
 };
 
 /// The body of an OTLP/HTTP export request in JSON (opentelemetry-proto's trace service, "JSON

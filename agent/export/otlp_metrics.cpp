@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/export/otlp_metrics.h"
 
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <thread>
-
-#include "agent/export/otlp_post.h"
+#include <utility>
 
 namespace ballast::telemetry {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-using prometheus::ClientMetric;
 
 // opentelemetry/proto/metrics/v1/metrics.proto: AggregationTemporality.
 constexpr int kCumulative = 2;
@@ -22,6 +17,18 @@ constexpr std::chrono::milliseconds kTimeout{2000};
 
 Json attribute(const std::string& key, const std::string& value) {
   return {{"key", key}, {"value", {{"stringValue", value}}}};
+}
+
+/// Labels that are OpenTelemetry's attributes, whose dots Prometheus cannot have; a code is a number there.
+Json point_attribute(const std::string& label, const std::string& value) {
+  if (label == "http_response_status_code") {
+    return {{"key", "http.response.status_code"}, {"value", {{"intValue", value}}}};
+  }
+  return attribute(label == "http_request_method" ? "http.request.method"
+                   : label == "http_route"        ? "http.route"
+                   : label == "error_type"        ? "error.type"
+                                                  : label,
+                   value);
 }
 
 /// What a label says of who it is about, in the names of OpenTelemetry's semantic conventions; empty: it says
@@ -34,10 +41,10 @@ const char* resource_key(const std::string& label) {
                                 : "";
 }
 
-Json resource_of(const ClientMetric& metric, const std::string& node) {
+Json resource_of(const Series& series, const std::string& own, const std::string& node) {
   Json attributes = Json::array();
-  for (const auto& [name, value] : metric.label) {
-    if (const char* key = resource_key(name); *key != 0 && !value.empty()) {
+  for (const auto& [name, value] : series.labels) {
+    if (const char* key = resource_key(name); *key != 0) {
       attributes.push_back(attribute(key, value));
       if (name == "namespace") {
         attributes.push_back(attribute("service.namespace", value));
@@ -45,7 +52,7 @@ Json resource_of(const ClientMetric& metric, const std::string& node) {
     }
   }
   if (attributes.empty()) {
-    attributes.push_back(attribute("service.name", "ballastd"));
+    attributes.push_back(attribute("service.name", own));
   }
   if (!node.empty()) {
     attributes.push_back(attribute("k8s.node.name", node));
@@ -53,12 +60,18 @@ Json resource_of(const ClientMetric& metric, const std::string& node) {
   return attributes;
 }
 
-Json point_of(const ClientMetric& metric, Metric::Type type, const std::string& start,
-              const std::string& now) {
+Json exemplar_of(const Exemplar& one) {
+  return {{"timeUnixNano", std::to_string(one.unix_ns)},
+          {"asDouble", one.value_s},
+          {"spanId", one.span_id},
+          {"traceId", one.trace_id}};
+}
+
+Json point_of(const Series& series, Metric::Type type, const std::string& start, const std::string& now) {
   Json attributes = Json::array();
-  for (const auto& [name, value] : metric.label) {
+  for (const auto& [name, value] : series.labels) {
     if (*resource_key(name) == 0) {
-      attributes.push_back(attribute(name, value));
+      attributes.push_back(point_attribute(name, value));
     }
   }
   Json point = {{"attributes", std::move(attributes)}};
@@ -67,19 +80,21 @@ Json point_of(const ClientMetric& metric, Metric::Type type, const std::string& 
   }
   point["timeUnixNano"] = now;
   if (type != Metric::Type::kHistogram) {
-    point["asDouble"] = type == Metric::Type::kCounter ? metric.counter.value : metric.gauge.value;
+    point["asDouble"] = series.value;
     return point;
   }
-  const auto& histogram = metric.histogram;
-  point["count"] = std::to_string(histogram.sample_count);
-  point["sum"] = histogram.sample_sum;
-  point["bucketCounts"] = point["explicitBounds"] = Json::array();
-  std::uint64_t below = 0;
-  for (const auto& bucket : histogram.bucket) {
-    point["bucketCounts"].push_back(std::to_string(bucket.cumulative_count - below));
-    below = bucket.cumulative_count;
-    if (&bucket != &histogram.bucket.back()) {  // the last has no bound
-      point["explicitBounds"].push_back(bucket.upper_bound);
+  point["sum"] = series.sum;
+  point["explicitBounds"] = series.bounds;
+  point["bucketCounts"] = Json::array();
+  std::uint64_t count = 0;
+  for (const std::uint64_t in_bucket : series.counts) {
+    point["bucketCounts"].push_back(std::to_string(in_bucket));
+    count += in_bucket;
+  }
+  point["count"] = std::to_string(count);
+  for (const auto& exemplar : series.exemplars) {
+    if (exemplar) {
+      point["exemplars"].push_back(exemplar_of(*exemplar));
     }
   }
   return point;
@@ -105,21 +120,16 @@ Json metric_of(const Metric& definition, Json points) {
 
 }  // namespace
 
-std::string otlp_metrics_json(const std::vector<prometheus::MetricFamily>& families,
-                              std::span<const Metric> definitions, const std::string& node,
-                              std::uint64_t start_unix_ns, std::uint64_t now_unix_ns) {
-  std::map<std::string_view, const Metric*> by_name;
-  for (const Metric& one : definitions) {
-    by_name[one.name] = &one;
-  }
+std::string otlp_metrics_json(const std::vector<Family>& families, const std::string& own,
+                              const std::string& node, std::uint64_t start_unix_ns,
+                              std::uint64_t now_unix_ns) {
   const std::string start = std::to_string(start_unix_ns);
   const std::string now = std::to_string(now_unix_ns);
   std::map<Json, std::map<const Metric*, Json>> resources;
-  for (const auto& family : families) {
-    const Metric* const definition = by_name.at(family.name);
-    for (const ClientMetric& metric : family.metric) {
-      resources[resource_of(metric, node)][definition].push_back(
-          point_of(metric, definition->type, start, now));
+  for (const Family& family : families) {
+    for (const Series& series : family.series) {
+      resources[resource_of(series, own, node)][family.metric].push_back(
+          point_of(series, family.metric->type, start, now));
     }
   }
   Json out = Json::array();
@@ -136,52 +146,19 @@ std::string otlp_metrics_json(const std::vector<prometheus::MetricFamily>& famil
   return Json{{"resourceMetrics", std::move(out)}}.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-struct OtlpMetricsPush::State {
-  void run() {
-    std::string complaint;
-    std::unique_lock lock(mutex);
-    while (!stop) {
-      changed.wait_for(lock, every, [this] { return stop; });
-      lock.unlock();
-      otlp_post(url, body(), kTimeout, "metrics", complaint);
-      lock.lock();
-    }
-  }
-
-  std::string url;
-  std::chrono::milliseconds every{};
-  std::function<std::string()> body;
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool stop = false;
-  std::thread thread;
-};
-
-Result<std::unique_ptr<OtlpMetricsPush>> OtlpMetricsPush::start(const std::string& endpoint,
-                                                                std::chrono::milliseconds every,
-                                                                std::function<std::string()> body) {
+Result<std::unique_ptr<OtlpSender>> push_metrics(const std::string& endpoint, std::chrono::milliseconds every,
+                                                 std::function<std::string()> body) {
   auto url = otlp_url(endpoint, "/v1/metrics");
   if (!url) {
     return url.error();
   }
-  auto state = std::make_unique<State>();
-  state->url = std::move(*url);
-  state->every = every;
-  state->body = std::move(body);
-  return std::unique_ptr<OtlpMetricsPush>(new OtlpMetricsPush(std::move(state)));
-}
-
-OtlpMetricsPush::OtlpMetricsPush(std::unique_ptr<State> state) : state_(std::move(state)) {
-  state_->thread = std::thread([this] { state_->run(); });
-}
-
-OtlpMetricsPush::~OtlpMetricsPush() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->changed.notify_all();
-  state_->thread.join();
+  return std::make_unique<OtlpSender>([url = std::move(*url), every, body = std::move(body), begun = false,
+                                       complaint = std::string()](bool) mutable {
+    if (std::exchange(begun, true)) {
+      otlp_post(url, body(), kTimeout, "metrics", complaint);
+    }
+    return every;
+  });
 }
 
 }  // namespace ballast::telemetry

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 
 #include <memory>
+#include <utility>
 
 #include "core/base/log.h"
 
@@ -69,6 +70,38 @@ OtlpAnswer otlp_post(const std::string& url, const std::string& body, std::chron
   }
   const bool passing = done != CURLE_OK || status == 429 || (status >= 502 && status <= 504);
   return passing ? OtlpAnswer::kTryAgain : OtlpAnswer::kRefused;
+}
+
+OtlpSender::OtlpSender(Step step) {
+  thread_ = std::thread([this, step = std::move(step)] {
+    while (true) {
+      const auto pause = step(false);
+      std::unique_lock lock(mutex_);
+      changed_.wait_for(lock, pause, [this] { return stop_ || woken_; });
+      woken_ = false;
+      if (stop_) {
+        break;
+      }
+    }
+    step(true);
+  });
+}
+
+OtlpSender::~OtlpSender() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void OtlpSender::wake() {
+  {
+    const std::lock_guard lock(mutex_);
+    woken_ = true;
+  }
+  changed_.notify_all();
 }
 
 }  // namespace ballast::telemetry

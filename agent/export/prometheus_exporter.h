@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "agent/export/metrics_server.h"
 #include "agent/export/otlp.h"
 #include "agent/export/route_stats.h"
 #include "agent/identity/identity.h"
@@ -31,7 +33,8 @@ struct LoopMetrics {
 struct ExporterOptions {
   std::string address;        ///< IP:PORT; port 0: chosen by the kernel; empty, with otlp: nothing is served
   bool allow_remote = false;  ///< lets it be reached from other machines
-  std::string otlp = {};      ///< a collector's URL, which gets the same; empty: none
+  TlsFiles tls = {};
+  std::string otlp = {};  ///< a collector's URL, which gets the same; empty: none
   std::chrono::milliseconds otlp_every{15'000};
   std::string node = {};  ///< k8s.node.name there
 };
@@ -44,8 +47,8 @@ struct ExporterOptions {
 /// numbers. Thread-safe.
 class PrometheusExporter {
  public:
-  /// Errors: kUsage for an address that is none, or beyond loopback; kFailed, naming the address
-  /// and the reason, when it cannot be listened on.
+  /// Errors: kUsage for an address that is none, or beyond loopback, or TLS files; kFailed, naming the
+  /// address and the reason, when it cannot be listened on.
   static Result<std::unique_ptr<PrometheusExporter>> listen(const ExporterOptions& options);
   ~PrometheusExporter();
   PrometheusExporter(const PrometheusExporter&) = delete;
@@ -59,6 +62,9 @@ class PrometheusExporter {
 
   /// One tick. The sample's deltas are added to the counters, so hand in each sample once.
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
+  /// Sampled spans, for method, code and route of requests; `exported`: a collector gets them, so that they
+  /// can be found by an exemplar.
+  void learn(std::span<const ExportSpan> spans, bool exported);
   /// Spans handed to a collector so far, and those that the kernel overwrote before.
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
   void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);

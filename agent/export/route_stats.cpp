@@ -95,6 +95,11 @@ void RouteStats::add(const std::vector<ExportSpan>& spans, MonotonicNs now) {
   }
 }
 
+std::string RouteStats::route_of(const ExportSpan& one) {
+  const auto found = services_.find({one.pod.ns, one.pod.service});
+  return found == services_.end() ? "" : found->second.names.of(one.span.head.target);
+}
+
 std::map<spec::ServiceId, RouteStats::Service> RouteStats::services() const {
   std::map<spec::ServiceId, Service> out;
   for (const auto& [id, state] : services_) {

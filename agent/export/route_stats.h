@@ -46,6 +46,8 @@ class RouteStats {
   explicit RouteStats(std::vector<std::string> patterns = {}) : patterns_(std::move(patterns)) {}
 
   void add(const std::vector<ExportSpan>& spans, MonotonicNs now);
+  /// The name of a request's route, of a service that was added; empty: of none.
+  std::string route_of(const ExportSpan& one);
   std::map<spec::ServiceId, Service> services() const;
 
  private:

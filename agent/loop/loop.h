@@ -55,6 +55,8 @@ class Loop {
   /// and does not stop the loop: weights that a sink refused are tried again in the next tick.
   void tick(const sample::Sample& sample);
 
+  /// None where none are configured.
+  telemetry::PrometheusExporter* metrics() { return doors_.metrics.get(); }
   /// What became of sampled spans, and what they tell of routes and users, for the metrics. `routes`: null
   /// where nothing is new.
   void observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost,

@@ -54,7 +54,8 @@ class Peers {
 
 }  // namespace
 
-bool SpanExport::tick(const std::vector<identity::Pod>& pods, MonotonicNs now) {
+bool SpanExport::tick(const std::vector<identity::Pod>& pods, MonotonicNs now,
+                      telemetry::PrometheusExporter* metrics) {
   auto taken = reader_.take(now);
   const std::string wrong = taken ? "" : taken.error().message;
   if (wrong != complaint_) {
@@ -85,6 +86,12 @@ bool SpanExport::tick(const std::vector<identity::Pod>& pods, MonotonicNs now) {
     out.back().unix_start_ns = out.back().span.start + offset;
   }
   routes_.add(out, now);
+  if (metrics != nullptr) {
+    for (telemetry::ExportSpan& one : out) {
+      one.route = routes_.route_of(one);
+    }
+    metrics->learn(out, exporter_ != nullptr);
+  }
   if (exporter_ != nullptr) {
     exporter_->offer(std::move(out));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "agent/export/otlp.h"
+#include "agent/export/prometheus_exporter.h"
 #include "agent/export/route_stats.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/span_reader.h"
@@ -24,8 +25,8 @@ class SpanExport {
              std::unique_ptr<telemetry::OtlpExporter> exporter)
       : reader_(std::move(reader)), routes_(std::move(routes)), exporter_(std::move(exporter)) {}
 
-  /// Whether there were any.
-  bool tick(const std::vector<identity::Pod>& pods, MonotonicNs now);
+  /// `metrics`, which may be none, learns from them. Whether there were any.
+  bool tick(const std::vector<identity::Pod>& pods, MonotonicNs now, telemetry::PrometheusExporter* metrics);
 
   telemetry::OtlpCounts counts() const {
     return exporter_ == nullptr ? telemetry::OtlpCounts() : exporter_->counts();

@@ -26,6 +26,7 @@ struct CgroupSample {
   std::uint64_t errors = 0;      ///< failed answers (Outcomes::failed) and `unanswered`
   std::uint64_t unanswered = 0;  ///< that ended without an answer, whoever gave up
   std::uint64_t unknown = 0;     ///< of `responses`: whose status was not seen
+  std::array<std::uint64_t, BALLAST_STATUS_CLASSES> answers{};  ///< `responses` by class of HTTP status
   spec::Latency first_byte;
   spec::Latency last_byte;
   spec::Latency grpc_last_byte;  ///< the part of last_byte that gRPC has

@@ -22,6 +22,7 @@ struct Counters {
   std::uint64_t errors = 0;
   std::uint64_t unanswered = 0;
   std::uint64_t unknown = 0;
+  std::array<std::uint64_t, BALLAST_STATUS_CLASSES> answers{};
   std::int64_t in_flight = 0;
   std::int64_t connections = 0;
   spec::Latency first_byte;
@@ -68,6 +69,9 @@ void add(CgroupSample& to, const CgroupSample& below) {
   to.errors += below.errors;
   to.unanswered += below.unanswered;
   to.unknown += below.unknown;
+  for (std::size_t i = 0; i < to.answers.size(); ++i) {
+    to.answers[i] += below.answers[i];
+  }
   to.first_byte.add(below.first_byte);
   to.last_byte.add(below.last_byte);
   to.grpc_last_byte.add(below.grpc_last_byte);
@@ -159,6 +163,9 @@ void Sampler::State::gather(const Totals& totals) {
     now.errors += outcomes.failed + outcomes.abandoned + outcomes.no_answer;
     now.unanswered += outcomes.abandoned + outcomes.no_answer;
     now.unknown += outcomes.unknown;
+    for (std::size_t i = 0; i < now.answers.size(); ++i) {
+      now.answers[i] += row.value.status[i];
+    }
     add(now.first_byte, row.value.first_byte);
     add(now.last_byte, row.value.last_byte);
     if (row.key.protocol == BALLAST_PROTOCOL_GRPC) {
@@ -210,6 +217,9 @@ CgroupSample Sampler::State::deltas(CgroupId id, Cgroup& cgroup) const {
   sample.errors = grown(now.errors, before.errors);
   sample.unanswered = grown(now.unanswered, before.unanswered);
   sample.unknown = grown(now.unknown, before.unknown);
+  for (std::size_t i = 0; i < sample.answers.size(); ++i) {
+    sample.answers[i] = grown(now.answers[i], before.answers[i]);
+  }
   sample.first_byte = grown(now.first_byte, before.first_byte);
   sample.last_byte = grown(now.last_byte, before.last_byte);
   sample.grpc_last_byte = grown(now.grpc_last_byte, before.grpc_last_byte);

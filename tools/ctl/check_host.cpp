@@ -154,7 +154,9 @@ Finding bpffs(const CheckOptions& options) {
   return {"bpffs", may_mount || options.pre ? Level::kWarn : Level::kFail,
           fmt::format("no bpffs at {}{}", options.bpffs.string(),
                       may_mount ? "; ballastd mounts it where it has CAP_SYS_ADMIN, as in no pod" : ""),
-          "mount -t bpf bpf /sys/fs/bpf", true};
+          "mount -t bpf bpf " +
+              (options.bpffs.string().starts_with("/sys/fs/bpf/") ? "/sys/fs/bpf" : options.bpffs.string()),
+          true};
 }
 
 Finding memlock() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <map>
 
 #include "agent/guard/guard.h"
@@ -14,6 +15,18 @@ namespace ballast::ctl {
 namespace {
 
 constexpr const char* kStart = "start ballastd (systemctl start ballastd, or look at its pod)";
+
+/// What to do where there are no maps: name those beside it that some ballastd has, else start one.
+std::string look_elsewhere(const std::filesystem::path& bpffs) {
+  std::error_code error;
+  std::string found;
+  for (const auto& other : std::filesystem::directory_iterator(bpffs.parent_path(), error)) {
+    if (other.path() != bpffs && std::filesystem::exists(other.path() / BALLAST_MAP_META, error)) {
+      found += (found.empty() ? "" : ", or ") + std::string("--bpffs ") + other.path().string();
+    }
+  }
+  return (found.empty() ? "" : "a ballastd has its maps elsewhere: " + found + "; else ") + kStart;
+}
 
 void check_agent(const Json& status, Findings& findings) {
   if (status["alive"] == true) {
@@ -30,7 +43,8 @@ void check_agent(const Json& status, Findings& findings) {
          kStart});
   }
   if (const auto trouble = status["trouble"].get<std::string>(); !trouble.empty()) {
-    findings.push_back({"agent trouble", Level::kFail, trouble, "it names what it could not reach"});
+    findings.push_back(
+        {"agent trouble", Level::kFail, trouble, "repair what it names; ballastd tries again by itself"});
   }
   for (const auto& [name, on] : status["programs"].items()) {
     if (on == false) {
@@ -111,7 +125,7 @@ void check_node(const CheckOptions& options, Findings& findings) {
                         other       ? "ballastctl of the same version as ballastd; after an upgrade "
                                       "ballastd --unload, then start it"
                         : privilege ? "run it as root"
-                                    : kStart,
+                                    : look_elsewhere(options.bpffs),
                         privilege});
   } else {
     findings.push_back({"pins", Level::kOk, "maps at " + options.bpffs.string(), ""});

@@ -20,8 +20,9 @@ import urllib.request
 
 SOURCE, BIN = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 FOLDER = SOURCE / "deploy/dashboards"
-sys.path.insert(0, str(SOURCE / "tests/docs"))
+sys.path[:0] = [str(SOURCE / "tests/docs"), str(SOURCE / "examples")]
 import pages  # noqa: E402
+from example import tear_down  # noqa: E402
 
 WRONG, MISSING = [], []
 FAMILY = re.compile(r"\b(?:http|rpc|ballast|container|process)_\w+")
@@ -162,7 +163,8 @@ def live(series):
             (folder / "config.yaml").write_text(
                 f"bpffs: {folder}/bpf\nidentity: static:{folder}/pods.yaml\nmode: active\nsink: dry-run\n"
                 f"metrics: 127.0.0.1:{port}\nmetrics_otlp: http://127.0.0.1:{collector.server_address[1]}\n"
-                "metrics_otlp_every_s: 1\n")
+                "metrics_otlp_every_s: 1\nspans:\n  every: 1\n"
+                f"  otlp: http://127.0.0.1:{collector.server_address[1]}\n")
             started.append(subprocess.Popen([BIN / "ballastd", "--config", folder / "config.yaml"],
                                             stderr=subprocess.PIPE, text=True))
             web = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(app)]
@@ -179,7 +181,7 @@ def live(series):
                 except OSError:
                     time.sleep(0.1)
                     continue
-                if re.search(r'http_server_request_duration_seconds_count{[^}]*"web-0"} [1-9]', text) and Collector.bodies:
+                if re.search(r'http_server_request_duration_seconds_count{[^}]*"web-0"} [1-9]', text) and any(path == "/v1/metrics" for path, _ in Collector.bodies):
                     break
                 time.sleep(0.1)
             else:
@@ -193,20 +195,32 @@ def live(series):
             else:
                 MISSING.append("promtool")
             otlp(text)
+            exemplars(port)
             queried(port, folder, started, app)
         finally:
-            for one in reversed(started):
-                one.terminate()
-                one.wait()
-            subprocess.run([BIN / "ballastd", "--bpffs", folder / "bpf", "--unload"], capture_output=True)
-            subprocess.run(["umount", "-l", folder / "bpf"], capture_output=True)
+            tear_down(started, BIN / "ballastd", folder / "bpf", [group])
             collector.shutdown()
-            for _ in range(50):
-                try:
-                    group.rmdir()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+
+
+def exemplars(port):
+    """OpenMetrics' exemplars are spans that the collector has."""
+    sent = set()
+    for _ in range(100):
+        ask = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"})
+        with urllib.request.urlopen(ask, timeout=5) as answer:
+            kind, text = answer.headers["Content-Type"], answer.read().decode()
+        told = set(re.findall(r'^http_server_request_duration_seconds_bucket{.*http_request_method="GET",http_response_status_code="200"'
+                              r'.*} \d+ # {trace_id="(\w{32})",span_id="(\w{16})"} ', text, re.M))
+        for path, body in Collector.bodies:
+            if path == "/v1/traces":
+                sent |= {(s["traceId"], s["spanId"]) for r in json.loads(body)["resourceSpans"] for s in r["scopeSpans"][0]["spans"]}
+        if told and told <= sent:
+            break
+        time.sleep(0.2)
+    else:
+        WRONG.append(f"exemplars {told} lead to none of {len(sent)} spans: {text[:1500]}")
+    if not kind.startswith("application/openmetrics-text; version=1.0.0") or not text.endswith("# EOF\n"):
+        WRONG.append(f"OpenMetrics: {kind}: {text[-100:]}")
 
 
 def queried(port, folder, started, app):
@@ -253,7 +267,7 @@ def queried(port, folder, started, app):
 
 def otlp(text):
     """The last export: the published names, the pod's resource, and as many metrics as Prometheus has."""
-    path, body = Collector.bodies[-1]
+    path, body = [one for one in Collector.bodies if one[0] == "/v1/metrics"][-1]
     export = json.loads(body)
     names, resources = {}, []
     for resource in export["resourceMetrics"]:
@@ -261,8 +275,7 @@ def otlp(text):
         resources.append(attributes)
         for metric in resource["scopeMetrics"][0]["metrics"]:
             names[metric["name"]] = metric
-    families = set(re.findall(r"^# TYPE (\w+) ", text, re.M)) - {
-        name for name in re.findall(r"^# TYPE (\w+) ", text, re.M) if name.startswith("exposer_")}
+    families = set(re.findall(r"^# TYPE (\w+) ", text, re.M))
     if path != "/v1/metrics" or len(names) < len(families) - 2:
         WRONG.append(f"OTLP: {path}: {sorted(names)} against {sorted(families)}")
     if not any(r.get("k8s.pod.name") == "web-0" and r.get("service.name") == "web" and
@@ -298,8 +311,7 @@ if not (BIN / "ballastd").exists():
 known = defined()
 dashboards(known)
 alerts(known)
-live(known | {f"exposer_{name}": set() for name in ("transferred_bytes_total", "scrapes_total", "request_latencies",
-                                                     "request_latencies_count", "request_latencies_sum")})
+live(known)
 for what in MISSING:
     print(f"not tried, for want of it: {what}")
 if WRONG:

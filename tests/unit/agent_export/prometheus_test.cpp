@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <httplib.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <map>
+#include <numeric>
 #include <sstream>
 
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
+#include "agent/export/request_split.h"
+#include "agent/export/series.h"
 #include "core/base/listen_address.h"
 #include "core/base/metric.h"
 #include "core/base/unique_fd.h"
@@ -264,6 +272,172 @@ TEST(PrometheusListen, RefusesWhatIsNoAddressOrBeyondLoopback) {
     EXPECT_EQ(exporter.error().kind, Error::Kind::kUsage) << address;
   }
   EXPECT_TRUE(PrometheusExporter::listen({.address = "0.0.0.0:0", .allow_remote = true}).ok());
+}
+
+TEST_F(PrometheusTest, SpansTellMethodCodeAndRouteAndLeadToTheirTrace) {
+  const std::vector<identity::Pod> pods = {pod(11, "web-0")};
+  exporter_->observe(tick(11, 1, 30'000'000), pods, {});
+  ExportSpan span{.span = {}, .pod = pods[0], .unix_start_ns = 1'700'000'000'000'000'000};
+  span.span.status = 503;
+  span.span.end = 30'000'000;
+  span.span.head.method = "GET";
+  span.span.head.target = "/cart/42?x=1";
+  span.span.trace[15] = 0xab;
+  span.span.id[7] = 0xcd;
+  exporter_->learn(std::vector{span}, true);
+  sample::Sample failed = tick(11, 3, 30'000'000);
+  failed.cgroups[0].answers[5] = 3;
+  exporter_->observe(failed, pods, {});
+  const std::string labels =
+      kWeb0 +
+      R"(,http_request_method="GET",http_response_status_code="503",error_type="503",http_route="/cart/{id}")";
+  EXPECT_EQ(scrape().at("http_server_request_duration_seconds_count" + labels + "}"), 3);
+  EXPECT_EQ(scrape().at("http_server_request_duration_seconds_count" + kWeb0 + "}"), 1) << "before any span";
+  const ListenAddress at = parse_listen_address(exporter_->address(), true).value();
+  const auto open =
+      httplib::Client(at.host, at.port)
+          .Get("/metrics", {{"Accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1"}});
+  ASSERT_TRUE(open);
+  EXPECT_EQ(open->get_header_value("Content-Type"),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8");
+  EXPECT_THAT(open->body,
+              ::testing::HasSubstr(labels + R"(,le="0.05"} 3 # {trace_id=")" + std::string(30, '0') +
+                                   R"(ab",span_id="00000000000000cd"} 0.03 1700000000.030)"));
+  EXPECT_THAT(open->body, ::testing::HasSubstr("# TYPE ballast_samples counter\nballast_samples_total 2\n"));
+  EXPECT_TRUE(open->body.ends_with("# EOF\n"));
+}
+
+/// A folder with a self-signed certificate whose common name is given.
+std::filesystem::path certificate(const std::string& name) {
+  const auto folder =
+      std::filesystem::path(::testing::TempDir()) / ("metrics-tls-" + std::to_string(::getpid()) + name);
+  std::filesystem::create_directories(folder);
+  const std::string made =
+      "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+      "-addext subjectAltName=IP:127.0.0.1 -subj /CN=" +
+      name + " -keyout " + (folder / "key.pem").string() + " -out " + (folder / "cert.pem").string() +
+      " 2>/dev/null";
+  EXPECT_EQ(std::system(made.c_str()), 0);  // NOLINT(concurrency-mt-unsafe)
+  return folder;
+}
+
+TEST(PrometheusTls, ServesWithACertificateThatFollowsItsFiles) {
+  const auto first = certificate("first");
+  const auto second = certificate("second");
+  const auto used = certificate("used");
+  const auto put = [&](const std::filesystem::path& from) {
+    for (const char* file : {"cert.pem", "key.pem"}) {
+      std::filesystem::copy_file(from / file, used / (std::string(file) + ".new"),
+                                 std::filesystem::copy_options::overwrite_existing);
+      std::filesystem::rename(used / (std::string(file) + ".new"), used / file);
+    }
+  };
+  put(first);
+  const auto exporter = PrometheusExporter::listen(
+      {.address = "127.0.0.1:0", .tls = {.certificate = used / "cert.pem", .key = used / "key.pem"}});
+  ASSERT_TRUE(exporter.ok()) << exporter.error().message;
+  const ListenAddress at = parse_listen_address((*exporter)->address(), true).value();
+  const auto works_with = [&](const std::filesystem::path& authority) {
+    httplib::SSLClient client(at.host, at.port);
+    client.set_ca_cert_path((authority / "cert.pem").c_str());
+    const auto answer = client.Get("/metrics");
+    return answer && answer->status == 200;
+  };
+  EXPECT_TRUE(works_with(first));
+  EXPECT_FALSE(works_with(second));
+  EXPECT_EQ(get((*exporter)->address(), "/metrics").find("HTTP/1.1 200"), std::string::npos) << "in clear";
+  put(second);
+  EXPECT_TRUE(works_with(second));
+  std::filesystem::copy_file(first / "key.pem", used / "key.pem",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_TRUE(works_with(second)) << "a key that is not the certificate's is not taken over";
+}
+
+TEST(PrometheusTls, FilesThatCannotBeUsedAreNamed) {
+  const auto first = certificate("first");
+  const auto second = certificate("second");
+  for (const TlsFiles& files :
+       {TlsFiles{first / "cert.pem", second / "key.pem"}, TlsFiles{first / "key.pem", first / "key.pem"},
+        TlsFiles{"/nowhere/cert.pem", first / "key.pem"}}) {
+    const auto refused = PrometheusExporter::listen({.address = "127.0.0.1:0", .tls = files});
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().kind, Error::Kind::kUsage);
+    EXPECT_THAT(refused.error().message, ::testing::AnyOf(::testing::HasSubstr(files.key.string()),
+                                                          ::testing::HasSubstr(files.certificate.string())));
+  }
+}
+
+spec::Latency latency(std::initializer_list<std::pair<std::uint64_t, std::uint64_t>> counts) {
+  spec::Latency made;
+  for (const auto& [ns, count] : counts) {
+    made.count += count;
+    made.sum_ns += ns * count;
+    made.buckets[ballast_hist_bucket(ns)] += count;
+  }
+  return made;
+}
+
+std::uint64_t total(const DurationHistogram& histogram) {
+  return std::accumulate(histogram.counts.begin(), histogram.counts.end(), std::uint64_t{0});
+}
+
+TEST(RequestSplit, SumsAreTheKernelsAndSharesTheSpans) {
+  RequestSplit split;
+  const auto get = request_attributes("GET", 200, "/a");
+  const auto post = request_attributes("POST", 201, "/a");
+  const auto gone = request_attributes("GET", 404, "/b");
+  const auto failed = request_attributes("GET", 500, "/a");
+  for (int i = 0; i < 90; ++i) {
+    split.learn(i < 60 ? get : post, 0.003, {});
+  }
+  split.learn(gone, 0.003, {});
+  split.learn(failed, 0.2, {});
+  DurationHistogram kernel;
+  for (int i = 0; i < 1000; ++i) {
+    // One request or a few a tick: what a share of them is due has to be carried.
+    const auto seen = latency({{3'000'000, i % 3}, {200'000'000, 1}});
+    kernel.add(seen);
+    split.add(seen, {0, 0, static_cast<std::uint64_t>(i % 3), 0, 0, 1});
+  }
+  DurationHistogram sum;
+  for (const auto& [attributes, part] : split.parts()) {
+    for (std::size_t i = 0; i < sum.counts.size(); ++i) {
+      sum.counts[i] += part.duration.counts[i];
+    }
+    sum.sum_s += part.duration.sum_s;
+  }
+  EXPECT_EQ(sum.counts, kernel.counts);
+  EXPECT_NEAR(sum.sum_s, kernel.sum_s, 1e-6);
+  EXPECT_EQ(total(split.parts().at(failed).duration), 1000U) << "as many as the kernel says";
+  EXPECT_EQ(split.parts().at(failed).duration.counts[bucket_of(0.2)], 1000U) << "and where spans had them";
+  EXPECT_EQ(total(split.parts().at(gone).duration), 0U);
+  EXPECT_NEAR(static_cast<double>(total(split.parts().at(get).duration)), 666, 2);
+  EXPECT_NEAR(static_cast<double>(total(split.parts().at(post).duration)), 333, 2);
+}
+
+TEST(RequestSplit, FailuresThatNoSpanHasToldAreStillFailures) {
+  RequestSplit split;
+  split.learn(request_attributes("GET", 200, "/a"), 0.003, {});
+  split.add(latency({{3'000'000, 10}}), {0, 0, 7, 0, 0, 3});
+  EXPECT_EQ(total(split.parts().at({"", 0, "5xx", ""}).duration), 3U);
+  EXPECT_EQ(total(split.parts().at({"GET", 200, "", "/a"}).duration), 7U);
+}
+
+TEST(RequestSplit, AttributesOfAPodAreBounded) {
+  RequestSplit split;
+  for (int i = 0; i < 500; ++i) {
+    split.learn(request_attributes("M" + std::to_string(i), static_cast<std::uint16_t>(200 + i % 100),
+                                   "/" + std::to_string(i) + "/x"),
+                0.003, {});
+    split.add(latency({{3'000'000, 100}, {9'000'000, 7}}), {3, 2, 50, 20, 20, 12});
+  }
+  EXPECT_LE(split.parts().size(), 2 * RequestSplit::kMost + 2);
+  std::uint64_t sum = 0;
+  for (const auto& [attributes, part] : split.parts()) {
+    EXPECT_EQ(attributes.method, attributes.status == 0 ? "" : "_OTHER");
+    sum += total(part.duration);
+  }
+  EXPECT_EQ(sum, 500U * 107);
 }
 
 TEST(LatencyFold, EveryRequestIsCountedOnceAndNearItsPlace) {

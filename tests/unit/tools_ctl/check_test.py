@@ -286,6 +286,8 @@ def node():
                 return
             time.sleep(0.1)
         expect("an agent that lives", ours, "agent", "ok", "lives", "")
+        expect("an agent with its maps elsewhere", [CTL, "--bpffs", WORK / "none", "check", "-o", "json"], "pins", "fail",
+               "no folder", f"--bpffs {folder}", 1)
         agent.send_signal(signal.SIGKILL)
         agent.wait()
         while subprocess.run([CTL, "--bpffs", folder, "status", "--alive"], capture_output=True).returncode == 0:
