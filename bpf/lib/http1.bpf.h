@@ -271,7 +271,8 @@ __noinline int http1_window_tx(struct __sk_buff *skb, u32 offset, u64 now)
 	return http1_next_window(skb, offset, now, false);
 }
 
-/* In doubt, after an answer's head that may have been all of it: where another one begins, it was. */
+/* In doubt, after an answer's head that may have been all of it: where another one begins, it was.
+ */
 __noinline int http1_bodiless(struct __sk_buff *skb, u32 offset, u32 ingress)
 {
 	struct http_socket *c = http_socket_of(skb);

@@ -826,8 +826,8 @@ HTTP1_INLINE int http1_expects(const struct http1_stream *s)
 	       (s->state == HTTP1_BODY || s->state == HTTP1_CHUNK_SIZE);
 }
 
-/* Whether an answer's body is still to begin, and may not come: the request is not known, and answers
- * to HEAD have none (RFC 9112, 6.3). */
+/* Whether an answer's body is still to begin, and may not come: the request is not known, and
+ * answers to HEAD have none (RFC 9112, 6.3). */
 HTTP1_INLINE int http1_maybe_bodiless(const struct http1_stream *s)
 {
 	return s->kind == HTTP1_RESPONSE &&

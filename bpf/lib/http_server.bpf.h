@@ -7,9 +7,9 @@
  * they began to listen. So the first answer is looked at as it is sent: a socket that a process
  * owns is that of the process which runs. What was found holds for the connections that follow.
  *
- * At the same moment the other end is looked for. Where it is a socket of the same cgroup (in the same
- * network namespace, as of one pod it is), the requests are made up as far as anybody else is concerned:
- * they have rows of their own. */
+ * At the same moment the other end is looked for. Where it is a socket of the same cgroup (in the
+ * same network namespace, as of one pod it is), the requests are made up as far as anybody else is
+ * concerned: they have rows of their own. */
 
 #include "bpf/lib/core.bpf.h"
 #include "bpf/lib/protocols.bpf.h"
@@ -83,7 +83,8 @@ static __always_inline bool server_asks_itself(struct __sk_buff *skb, u64 cgroup
 }
 
 /* What the socket's requests that wait count for, from one row to another. */
-static __always_inline void server_move(struct http_socket *c, u8 protocol, u32 waiting, u64 to, u8 self)
+static __always_inline void server_move(struct http_socket *c, u8 protocol, u32 waiting, u64 to,
+					u8 self)
 {
 	struct ballast_request_value *row;
 
@@ -133,7 +134,8 @@ __noinline int http_served(struct __sk_buff *skb)
 	server_move(c, BALLAST_PROTOCOL_HTTP1, http1_waiting(&c->pipeline), server, self);
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
 	if (h) {
-		server_move(c, BALLAST_PROTOCOL_HTTP2, h->open[BALLAST_PROTOCOL_HTTP2], server, self);
+		server_move(c, BALLAST_PROTOCOL_HTTP2, h->open[BALLAST_PROTOCOL_HTTP2], server,
+			    self);
 		server_move(c, BALLAST_PROTOCOL_GRPC, h->open[BALLAST_PROTOCOL_GRPC], server, self);
 	}
 	c->cgroup_id = server;

@@ -98,7 +98,7 @@ enum ballast_role {
 	BALLAST_ROLE_SERVER = 0, /* the socket on which requests arrive */
 	BALLAST_ROLE_CLIENT = 1, /* the socket on which requests leave */
 };
-#define BALLAST_ROLE_SELF 2 /* as the server's, of requests that the same cgroup made: nobody's work */
+#define BALLAST_ROLE_SELF 2 /* a server's, of requests that its own cgroup made: nobody's work */
 /* Every protocol that has counters of its own: its number is its place, its name is for people. */
 #define BALLAST_PROTOCOL_LIST(X)                                                                   \
 	X(BALLAST_PROTOCOL_HTTP1, "http1")                                                         \
