@@ -2,7 +2,6 @@
 #include "agent/export/route_stats.h"
 
 #include <gtest/gtest.h>
-#include <prometheus/metric_family.h>
 
 #include <string>
 
@@ -82,8 +81,8 @@ TEST(RouteStats, StandInTheMetrics) {
   Metrics metrics;
   metrics.set_routes(stats.services());
   std::string names;
-  for (const auto& family : metrics.Collect()) {
-    names += family.name + " ";
+  for (const auto& family : metrics.collect()) {
+    names += std::string(family.metric->name) + " ";
   }
   for (const char* name :
        {"ballast_route_requests_total", "ballast_route_duration_seconds", "ballast_users"}) {
