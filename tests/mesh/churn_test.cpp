@@ -114,31 +114,6 @@ TEST_F(ChurnTest, AScaleDownOfPodsThatExitAtOnceLosesWhatPlainIstioLoses) {
       "scale-down of 4", 6, [this] { return scale_down(*node_, *load_); }, pairs, kPerSecond * pairs);
 }
 
-/// From the middle of a rolling update on the API server takes no entry of ours any more.
-TEST_F(ChurnTest, ARollingUpdateWhoseWritesAreRefusedHalfWayLosesNoMoreThanPlainIstio) {
-  static constexpr const char* kWriter = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-writer";
-  const Json rules = plane()->must("GET", kWriter).at("rules");
-  Json fewer = rules;
-  for (Json& rule : fewer) {
-    if (kube::at(rule, {"resources"}).dump().find("serviceentries") != std::string::npos) {
-      rule["verbs"] = {"get", "list", "watch", "delete"};
-    }
-  }
-  beside_plain_istio(
-      "rolling update, refused half way", 20,
-      [&] {
-        const std::uint64_t before = load_->failed_so_far();
-        roll(*node_, *load_, 10);
-        plane()->must("PATCH", kWriter, {{"rules", fewer}}, kube::kMergePatch);
-        roll(*node_, *load_, 10);
-        // Handed back, for want of the right: nothing of ours is in the way.
-        EXPECT_TRUE(eventually([&] { return plain() && proxy_->weights(kWeb).size() == 20; }));
-        plane()->must("PATCH", kWriter, {{"rules", rules}}, kube::kMergePatch);
-        return load_->failed_so_far() - before;
-      },
-      1);
-}
-
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
   start_web(2);
   agent_ = start_agent();

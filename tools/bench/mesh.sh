@@ -5,13 +5,12 @@
 # of tests/mesh, for longer; they have to pass. REQUIRES tests/mesh/run to have built everything, and root.
 #   tools/bench/mesh.sh [--quick] [--only PART] [-o FILE.json]
 # Parts: weights (200 changes), at_once (50 with an istiod that does not wait before EDS pushes), leaves (the way of 100
-# leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
-# update whose writes are refused half way), loop (10 minutes of
+# leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), loop (10 minutes of
 # quotas halved and given back), unequal (Ballast by the capacity prior against plain Istio), learned (the shipped
 # policy instead), scale (500 services), away (API server gone for two minutes). About 35 minutes; --quick takes a
 # fifth of it.
 set -euo pipefail
-usage() { sed -n '4,14s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,13s/^# \{0,1\}//p' "$0"; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 quick=false
 only=""
@@ -45,7 +44,6 @@ part weights '*AWeightIsInEnvoy*:*TrafficSplits*' BALLAST_MESH_CHANGES="$(long 2
 part at_once '*AWeightIsInEnvoy*' BALLAST_MESH_CHANGES="$(long 50 20)" PILOT_ENABLE_EDS_DEBOUNCE=false
 part leaves '*ALeavingPod*' BALLAST_MESH_LEAVES="$(long 100 20)"
 part scale_down '*AScaleDown*' BALLAST_MESH_PAIRS="$(long 9 3)"
-part refused '*RefusedHalfWay*'
 part loop '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 40 6)"
 part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 4 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
   BALLAST_MESH_POLICY=prior
