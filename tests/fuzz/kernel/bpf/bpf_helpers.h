@@ -13,6 +13,7 @@
 
 struct __sk_buff;
 struct bpf_sock;
+struct bpf_sock_tuple;
 struct bpf_tcp_sock;
 struct bpf_spin_lock;
 struct tcp_sock;
@@ -30,6 +31,17 @@ __u64 bpf_get_current_task(void);
 struct bpf_sock* bpf_sk_fullsock(struct bpf_sock* sk);
 struct bpf_tcp_sock* bpf_tcp_sock(struct bpf_sock* sk);
 struct tcp_sock* bpf_skc_to_tcp_sock(void* sk);
+/* The other end is on another machine. */
+static inline struct bpf_sock* bpf_sk_lookup_tcp(void* skb, struct bpf_sock_tuple* ends, __u32 size,
+                                                 __u64 netns, __u64 flags) {
+  return (struct bpf_sock*)0;
+}
+static inline long bpf_sk_release(void* sk) {
+  return 0;
+}
+static inline __u64 bpf_sk_cgroup_id(void* sk) {
+  return 0;
+}
 static inline long bpf_spin_lock(struct bpf_spin_lock* lock) {
   return 0;
 }
