@@ -26,6 +26,7 @@
 #include "model/cluster/endpoint_owners.h"
 #include "model/cluster/leadership.h"
 #include "model/cluster/token_proof.h"
+#include "model/policy/forecast_file.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/network/global_network.h"
@@ -62,6 +63,9 @@ struct Flags {
   double checkpoint_seconds = 10;
   std::uint64_t checkpoint_versions = 1000;
   std::uint64_t seed = 0;
+  double forecast_rate = 1e-3;
+  std::uint64_t forecast_seed = 0;
+  std::string forecast_initial;
   int canary_seconds = 60;
   std::size_t memory_mb = 192;
 };
@@ -121,10 +125,11 @@ class CheckpointWriter {
 /// What operators ask while the replica follows, leads and stops.
 class Replica {
  public:
-  void lead(const ballast::sync::GlobalNetwork* network, const ballast::sync::GlobalServer* server,
-            const CheckpointWriter* checkpoint_writer) {
+  void lead(const ballast::sync::GlobalNetwork* network, const ballast::sync::GlobalNetwork* forecast,
+            const ballast::sync::GlobalServer* server, const CheckpointWriter* checkpoint_writer) {
     const std::lock_guard lock(mutex_);
     network_ = network;
+    forecast_ = forecast;
     server_ = server;
     checkpoint_writer_ = checkpoint_writer;
   }
@@ -135,6 +140,8 @@ class Replica {
     if (network_ != nullptr) {
       out.network = network_->stats();
       out.workers = network_->worst_workers(20);
+      out.forecast = forecast_->stats();
+      out.forecast_workers = forecast_->worst_workers(20);
       out.checkpoint_age_s = checkpoint_writer_->age_s();
       out.checkpoint_failures = checkpoint_writer_->failures();
     }
@@ -149,17 +156,18 @@ class Replica {
  private:
   mutable std::mutex mutex_;
   const ballast::sync::GlobalNetwork* network_ = nullptr;
+  const ballast::sync::GlobalNetwork* forecast_ = nullptr;
   const ballast::sync::GlobalServer* server_ = nullptr;
   const CheckpointWriter* checkpoint_writer_ = nullptr;
 };
 
-void log_status(const ballast::sync::GlobalNetwork& network, std::size_t streams) {
+void log_status(const char* which, const ballast::sync::GlobalNetwork& network, std::size_t streams) {
   const auto stats = network.stats();
   std::string rejected;
   for (std::size_t i = 1; i < stats.verdicts.size(); ++i) {
     rejected += fmt::format(" rejected_{}={}", to_string(static_cast<Verdict>(i)), stats.verdicts[i]);
   }
-  spdlog::info("global network epoch={} version={} workers={} batch={} tau_median={} accepted={}{}",
+  spdlog::info("{} epoch={} version={} workers={} batch={} tau_median={} accepted={}{}", which,
                stats.version.epoch, stats.version.version, streams, stats.batch, stats.tau_median,
                stats.verdicts[0], rejected);
 }
@@ -177,6 +185,34 @@ Result<ballast::policy::Parameters> fallback(const Flags& flags) {
   return parsed ? std::move(parsed)
                 : Error::usage("--initial " + flags.initial + ": " + parsed.error().message);
 }
+
+/// As fallback(), of the forecast.
+Result<ballast::policy::Parameters> forecast_fallback(const Flags& flags) {
+  std::string bytes(ballast::policy::shipped_forecast());
+  if (!flags.forecast_initial.empty()) {
+    auto read = ballast::read_file(flags.forecast_initial);
+    if (!read) {
+      return Error::usage("--forecast-initial: " + read.error().message);
+    }
+    bytes = std::move(*read);
+  }
+  auto theta = flags.forecast_seed > 0 ? ballast::spec::initial_forecast(flags.forecast_seed)
+                                       : ballast::policy::parse_forecast(bytes);
+  return theta ? Result<ballast::policy::Parameters>({0, 0, std::move(*theta)})
+               : Error::usage("--forecast-initial " + flags.forecast_initial + ": " + theta.error().message);
+}
+
+/// Where the forecast's state is kept, beside the actor-critic's; that of a build of another
+/// spec::kForecastVersion stays where it is.
+std::filesystem::path forecast_folder(const Flags& flags) {
+  return std::filesystem::path(flags.state) / fmt::format("forecast-{}", ballast::spec::kForecastVersion);
+}
+
+/// What one global network begins from, and where it is kept.
+struct Beginning {
+  ballast::policy::Parameters first;
+  StateStore* store = nullptr;
+};
 
 /// Waits as a follower until the folder is ours, which the kernel gives us when the leader dies;
 /// nullopt when told to stop.
@@ -201,13 +237,17 @@ Result<std::optional<CheckpointStore>> become_leader(const Flags& flags) {
 
 /// Until told to stop, or deposed.
 Status serve(const StateStore& store, ballast::sync::GlobalNetwork& network,
-             const ballast::sync::GlobalServer& server, CheckpointWriter& checkpoint_writer) {
+             ballast::sync::GlobalNetwork& forecast, const ballast::sync::GlobalServer& server,
+             CheckpointWriter& checkpoint_writer, CheckpointWriter& forecast_writer) {
   auto told = network.verdicts();
+  auto forecast_told = forecast.verdicts();
   auto looked = std::chrono::steady_clock::now();
   while (!stopping) {
     std::this_thread::sleep_for(10ms);
     network.tick();
     checkpoint_writer.tick();
+    forecast.tick();
+    forecast_writer.tick();
     const auto now = std::chrono::steady_clock::now();
     if (now - looked < 1s) {
       continue;
@@ -217,49 +257,74 @@ Status serve(const StateStore& store, ballast::sync::GlobalNetwork& network,
       return leads;
     }
     if (const auto counts = network.verdicts(); counts != told) {
-      log_status(network, server.workers());
+      log_status("global network", network, server.workers());
       told = counts;
+    }
+    if (const auto counts = forecast.verdicts(); counts != forecast_told) {
+      log_status("forecast", forecast, server.workers());
+      forecast_told = counts;
     }
   }
   return ballast::ok();
 }
 
-Status lead(const Flags& flags, const ballast::policy::Parameters& first, StateStore& store,
-            Replica& replica) {
-  auto state = store.load(first);
+/// From its store, and saved at once: after a crash the next leader has to know that this epoch was used.
+Result<std::unique_ptr<ballast::sync::GlobalNetwork>> open_network(
+    const Beginning& from, const ballast::sync::GlobalOptions& options) {
+  auto state = from.store->load(from.first);
   if (!state) {
     return state.error();
   }
-  auto network = ballast::sync::GlobalNetwork::create(std::move(*state), flags.network);
+  auto network = ballast::sync::GlobalNetwork::create(std::move(*state), options);
+  if (network) {
+    if (auto saved = from.store->save((*network)->state()); !saved) {
+      return saved.error();
+    }
+  }
+  return network;
+}
+
+Status lead(Flags flags, const Beginning& acting, const Beginning& forecasting, Replica& replica) {
+  auto network = open_network(acting, flags.network);
   if (!network) {
     return network.error();
   }
-  CheckpointWriter checkpoint_writer(flags, store, **network);
-  // Before anybody sees this epoch: after a crash the next leader has to know that it was used.
-  if (auto saved = checkpoint_writer.save(); !saved) {
-    return saved;
+  ballast::sync::GlobalOptions forecast_options = flags.network;
+  forecast_options.parameters = ballast::spec::kForecastParameters;
+  forecast_options.rms_prop.learning_rate = flags.forecast_rate;
+  auto forecast = open_network(forecasting, forecast_options);
+  if (!forecast) {
+    return forecast.error().in("forecast");
   }
+  CheckpointWriter checkpoint_writer(flags, *acting.store, **network);
+  CheckpointWriter forecast_writer(flags, *forecasting.store, **forecast);
+  flags.server.forecast = forecast->get();
   auto server = ballast::sync::GlobalServer::start(flags.listen, **network, flags.server);
   if (!server) {
     return server.error();
   }
-  replica.lead(network->get(), server->get(), &checkpoint_writer);
+  replica.lead(network->get(), forecast->get(), server->get(), &checkpoint_writer);
   const auto version = (*network)->version();
-  spdlog::info("listening address={} epoch={} version={} tls={}", (*server)->address(), version.epoch,
-               version.version, !flags.server.tls.empty());
+  spdlog::info("listening address={} epoch={} version={} forecast_version={} tls={}", (*server)->address(),
+               version.epoch, version.version, (*forecast)->version().version, !flags.server.tls.empty());
 
-  const Status served = serve(store, **network, **server, checkpoint_writer);
-  replica.lead(network->get(), nullptr, &checkpoint_writer);
+  const Status served =
+      serve(*acting.store, **network, **forecast, **server, checkpoint_writer, forecast_writer);
+  replica.lead(network->get(), forecast->get(), nullptr, &checkpoint_writer);
   server->reset();  // no gradient may be accepted after the last checkpoint
-  replica.lead(nullptr, nullptr, nullptr);
+  replica.lead(nullptr, nullptr, nullptr, nullptr);
   if (!served) {
     return served;  // the folder is another's: nothing more is written
   }
-  (*network)->flush();
-  if (auto saved = checkpoint_writer.save(); !saved) {
-    return saved;
+  for (auto* each : {network->get(), forecast->get()}) {
+    each->flush();
   }
-  log_status(**network, 0);
+  for (auto* writer : {&checkpoint_writer, &forecast_writer}) {
+    if (auto saved = writer->save(); !saved) {
+      return saved;
+    }
+  }
+  log_status("global network", **network, 0);
   return ballast::ok();
 }
 
@@ -270,7 +335,8 @@ const char* environment(const char* name) {
 
 /// In a cluster: follows while another replica holds the Lease, leads while this one does, until told to
 /// stop.
-Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Replica& replica) {
+Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first,
+                      const ballast::policy::Parameters& first_forecast, Replica& replica) {
   namespace cluster = ballast::cluster;
   const std::string ns = environment("POD_NAMESPACE");
   const std::string pod = environment("POD_NAME");
@@ -324,6 +390,9 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
       if (led) {
         cluster::CheckpointObject store(
             calls, ns, pod, [&leadership] { return leadership.leads(); }, flags.network.parameters);
+        cluster::CheckpointObject forecast_store(
+            calls, ns, pod, [&leadership] { return leadership.leads(); }, ballast::spec::kForecastParameters,
+            fmt::format("ballast-checkpoint-forecast-{}", ballast::spec::kForecastVersion));
         const std::jthread renews([&](const std::stop_token& stop) {
           for (auto last = std::chrono::steady_clock::now(); !own_certificate && !stop.stop_requested();) {
             std::this_thread::sleep_for(100ms);
@@ -335,7 +404,7 @@ Status run_in_cluster(Flags flags, const ballast::policy::Parameters& first, Rep
             }
           }
         });
-        led = lead(flags, first, store, replica);
+        led = lead(flags, {first, &store}, {first_forecast, &forecast_store}, replica);
       }
       if (!led) {
         spdlog::error("not leading error=\"{}\"", led.error().message);
@@ -369,6 +438,10 @@ Status run(const Flags& flags) {
   if (!first) {
     return first.error();
   }
+  const auto forecast = forecast_fallback(flags);
+  if (!forecast) {
+    return forecast.error();
+  }
   Replica replica;
   std::unique_ptr<ballast::sync::OperationsServer> operations;
   if (!flags.operations.empty()) {
@@ -381,13 +454,20 @@ Status run(const Flags& flags) {
     spdlog::info("operations address={}", operations->address());
   }
   if (flags.kubernetes) {
-    return run_in_cluster(flags, *first, replica);
+    return run_in_cluster(flags, *first, *forecast, replica);
   }
   auto store = become_leader(flags);
   if (!store) {
     return store.error();
   }
-  return store->has_value() ? lead(flags, *first, **store, replica) : ballast::ok();
+  if (!store->has_value()) {
+    return ballast::ok();
+  }
+  auto forecast_store = CheckpointStore::open(forecast_folder(flags), ballast::spec::kForecastParameters);
+  if (!forecast_store) {
+    return forecast_store.error();
+  }
+  return lead(flags, {*first, &**store}, {*forecast, &*forecast_store}, replica);
 }
 
 void add_training_flags(CLI::App& app, Flags& flags) {
@@ -395,6 +475,9 @@ void add_training_flags(CLI::App& app, Flags& flags) {
   const auto positive = CLI::PositiveNumber;
   app.option_defaults()->group(ballast::cli::kTuning);
   app.add_option("--lr", network.rms_prop.learning_rate, "learning rate")
+      ->capture_default_str()
+      ->check(positive);
+  app.add_option("--forecast-lr", flags.forecast_rate, "learning rate of the forecast")
       ->capture_default_str()
       ->check(positive);
   app.add_option("--rms-alpha", network.rms_prop.alpha, "decay of RMSProp's mean square")
@@ -478,6 +561,11 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_option("--initial", flags.initial,
                  "parameters file to begin from where there is no checkpoint (none: the shipped policy)");
   app.add_option("--seed", flags.seed, "of an untrained network to begin from (0: the shipped policy)")
+      ->capture_default_str();
+  app.add_option("--forecast-initial", flags.forecast_initial,
+                 "the forecast's file to begin from where there is no checkpoint (none: the shipped one)");
+  app.add_option("--forecast-seed", flags.forecast_seed,
+                 "of an untrained forecast to begin from (0: the shipped one)")
       ->capture_default_str();
   app.add_option("--log", flags.log_level, "trace, debug, info, warn, error or off")->capture_default_str();
 }

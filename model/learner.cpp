@@ -9,13 +9,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/process.h"
 #include "core/cli/program.h"
 #include "model/learn/a3c_worker.h"
+#include "model/learn/forecast_worker.h"
 #include "model/net/forecast_net.h"
 #include "model/policy/forecast_file.h"
 #include "model/sync/client/worker_client.h"
@@ -60,17 +63,63 @@ void log_progress(ballast::learn::A3cWorker& worker, const ballast::sync::Worker
       agent.refused());
 }
 
+/// The forecast's half: pairs of the agent become gradients, parameters go back.
+class ForecastHalf {
+ public:
+  ForecastHalf(ballast::sync::WorkerOptions options, const ballast::learn::ForecastSettings& settings)
+      : worker_(settings, ballast::crc32(options.worker_id)) {
+    options.network = ballast::sync::Network::kForecast;
+    global_ = ballast::sync::WorkerClient::start(options);
+  }
+  void turn(ballast::sync::AgentClient& agent) {
+    const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+    if (const auto received = global_->take_parameters(); received && worker_.stopped().empty()) {
+      worker_.hold(received->parameters);
+      agent.offer_forecast(received->bytes, {received->parameters.epoch, received->parameters.version});
+    }
+    worker_.take(agent.take_samples(), now);
+    if (auto gradient = worker_.learn(now)) {
+      global_->push(std::move(*gradient));
+    }
+    if (!worker_.stopped().empty() && !std::exchange(told_, true)) {
+      spdlog::error("learning of the forecast stopped: {}", worker_.stopped());
+      if (const auto& good = worker_.last_good()) {
+        agent.offer_forecast(ballast::policy::serialize_forecast(good->theta), {good->epoch, good->version});
+      }
+    }
+    if (now - logged_ > 10 && worker_.learned_from().samples > 0) {
+      logged_ = now;
+      const auto from = worker_.learned_from();
+      const auto pushed = global_->counters();
+      spdlog::info(
+          "forecast learned gradients={} samples={} span_s={:.0f} error={:.5f} as_now={:.5f} accepted={} "
+          "rejected={} dropped={} lost={} refused_parameters={}",
+          worker_.gradients(), from.samples, from.span_s, from.error, from.as_now, pushed.accepted,
+          pushed.rejected, pushed.dropped, pushed.lost, pushed.refused_parameters);
+    }
+  }
+
+ private:
+  ballast::learn::ForecastWorker worker_;
+  std::unique_ptr<ballast::sync::WorkerClient> global_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  double logged_ = 0;
+  bool told_ = false;
+};
+
 void run(const std::string& agent_address, const ballast::sync::WorkerOptions& options,
-         const ballast::net::Hyperparameters& hyper) {
+         const ballast::net::Hyperparameters& hyper, const ballast::learn::ForecastSettings& forecasting) {
   ballast::learn::A3cWorker worker(hyper);
   const auto agent = ballast::sync::AgentClient::start(agent_address);
   const auto global = ballast::sync::WorkerClient::start(options);
+  ForecastHalf forecast(options, forecasting);
   auto logged = std::chrono::steady_clock::now();
   while (!stopping) {
     if (const auto received = global->take_parameters()) {
       worker.hold(received->parameters);
       agent->offer_parameters(received->bytes);
     }
+    forecast.turn(*agent);
     // Short, because new parameters are looked for in between.
     for (auto& gradient : worker.learn(agent->take_rollouts(20ms))) {
       global->push(std::move(gradient));
@@ -89,14 +138,17 @@ ballast::Status fit(const std::string& samples_file, const std::string& out,
   if (!bytes) {
     return bytes.error();
   }
-  const auto samples = ballast::policy::parse_samples(*bytes);
-  if (!samples) {
-    return samples.error().in(samples_file);
+  const auto read = ballast::policy::read_samples(*bytes);
+  if (!read) {
+    return read.error().in(samples_file);
+  }
+  if (!read->left_out.empty()) {
+    spdlog::warn("{}: {}", samples_file, read->left_out);
   }
   options.report = [](std::size_t step, const ballast::net::ForecastLoss& held_out) {
     spdlog::info("fitting step={} held_out_loss={:.5f} as_now={:.5f}", step, held_out.loss, held_out.as_now);
   };
-  const auto theta = ballast::net::fit_forecast(*samples, options);
+  const auto theta = ballast::net::fit_forecast(read->samples, options);
   return theta ? ballast::write_file_atomic(out, ballast::policy::serialize_forecast(*theta)) : theta.error();
 }
 
@@ -120,6 +172,7 @@ int main(int argc, char** argv) {
   ballast::sync::WorkerOptions options;
   options.worker_id = default_worker_id();
   ballast::net::Hyperparameters hyper;
+  ballast::learn::ForecastSettings forecasting;
   app.add_option("--agent", agent, "the agent's socket, unix:PATH");
   app.add_option("--global", options.address,
                  "the global network, IP:PORT or unix:PATH; ipv4:IP:PORT,IP:PORT names several replicas");
@@ -154,11 +207,19 @@ int main(int argc, char** argv) {
   app.add_option("--entropy-bonus", hyper.entropy_bonus, "beta")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 10.0));
-  app.add_flag("--same-exploration", same_exploration,
-               "take beta as it is, not times a factor in [1/2, 2] of this worker's own");
+  app.add_flag(
+      "--same-exploration", same_exploration,
+      "take beta and --forecast-span as they are, not times a factor in [1/2, 2] of this worker's own");
   app.add_option("--t-max", hyper.t_max, "steps until a return bootstraps")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}));
+  app.add_option("--forecast-span", forecasting.span_s,
+                 "seconds of the past that the forecast is learned from")
+      ->capture_default_str()
+      ->check(CLI::Range(1.0, 86'400.0));
+  app.add_option("--forecast-rate", forecasting.pushes_per_s, "gradients of the forecast a second at most")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 100.0));
   if (const auto code = program.parse(argc, argv)) {
     return *code;
   }
@@ -186,10 +247,12 @@ int main(int argc, char** argv) {
   }
   if (!same_exploration) {
     hyper.entropy_bonus *= exploration_of(options.worker_id);
+    forecasting = ballast::learn::ForecastWorker::settings_of(
+        forecasting, options.worker_id.substr(0, options.worker_id.rfind('/')));
   }
-  spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f}", options.worker_id, agent,
-               options.address, hyper.entropy_bonus);
-  run(agent, options, hyper);
+  spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f} forecast_span_s={:.0f}",
+               options.worker_id, agent, options.address, hyper.entropy_bonus, forecasting.span_s);
+  run(agent, options, hyper, forecasting);
   spdlog::info("stopped");
   return 0;
 }

@@ -119,14 +119,15 @@ void Config::rules(options::Schema& s) {
                : std::nullopt;
   });
   s.rule({"policy.parameters", "policy.name"}, [this]() -> Wrong {
-    return acting() != "learned" && !parameters.empty()
-               ? Wrong("policy " + policy + " takes no parameters; set policy.name: learned")
+    return acting() != "learned" && acting() != "forecast_rule" && !parameters.empty()
+               ? Wrong("policy " + policy + " takes no parameters; set policy.name: learned or forecast_rule")
                : std::nullopt;
   });
   s.rule({"learner.socket", "policy.name"}, [this]() -> Wrong {
     // Beside the rule a learner may wait: it is given nothing and nothing of it acts.
-    return acting() != "learned" && acting() != "queue_rule" && !learner.empty()
-               ? Wrong("policy " + policy + " cannot be taught; set policy.name: learned")
+    return acting() != "learned" && acting() != "queue_rule" && acting() != "forecast_rule" &&
+                   !learner.empty()
+               ? Wrong("policy " + policy + " cannot be taught; set policy.name: learned or forecast_rule")
                : std::nullopt;
   });
   s.rule({"spans.otlp", "spans.every"}, [this]() -> Wrong {

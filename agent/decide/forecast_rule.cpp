@@ -23,6 +23,7 @@ void ForecastRule::judge(ServiceState& state) {
     double error = 0;
     double as_now = 0;
     double as_mean = 0;
+    record.pairs += due.pods.size();
     for (const Pending::One& pod : due.pods) {
       const double came = state.memory.value(pod.id, due.at);
       error += (pod.forecast - came) * (pod.forecast - came);
@@ -49,15 +50,41 @@ void ForecastRule::judge(ServiceState& state) {
                   std::isfinite(record.error) && record.error < bound;
 }
 
+std::string ForecastRule::sentence() const {
+  if (theta_ == nullptr) {
+    return absent_.empty() ? "" : "no forecast: " + absent_ + "; ";
+  }
+  std::string says;
+  if (!record_.finite) {
+    says = "forecast not used: it is not finite";
+  } else if (record_.judged < kLeastJudged) {
+    says = "forecast not judged yet";
+  } else {
+    const bool mean = record_.as_mean < record_.as_now;
+    const double than = std::min(record_.as_now, record_.as_mean);
+    says = fmt::format("forecast {}: error {:.2f} of {}", record_.in_use ? "in use" : "not used",
+                       than > 0 ? record_.error / than : 1, mean ? "the mean's" : "\"as now\"");
+  }
+  const std::string period =
+      record_.period_s > 0 ? fmt::format(", period {:.1f} s", record_.period_s) : std::string();
+  return fmt::format("{}, from {} pairs in {:.0f} s{}; ", says, record_.pairs, record_.span_s, period);
+}
+
 ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
   // A loop that is faster than the memory's bins sees what is now better than they can foresee it.
   const bool too_fast = loop.tick_s < SlownessMemory::kLeastBinS / 2;
   if ((theta_ == nullptr && !keep_samples_) || too_fast) {
     record_ = {};
-    return rule_.decide(observation, loop);
+    ServiceProposal proposal = rule_.decide(observation, loop);
+    const std::string why = !too_fast           ? sentence()
+                            : theta_ != nullptr ? "no forecast: ticks are too short; "
+                                                : "";
+    proposal.why.insert(0, why);
+    return proposal;
   }
   ServiceState& state = services_.of(observation.aggregate.service, loop.now);
   const bool completed = state.memory.update(observation, loop);
+  state.began = state.began == 0 ? loop.now : state.began;
   const auto& inputs = state.memory.inputs();
   std::vector<double> foreseen;
   Pending pending{.at = static_cast<double>(state.memory.bins()) - 1 + state.memory.ahead(), .pods = {}};
@@ -80,23 +107,16 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
     judge(state);
   }
   state.record.in_use = state.record.in_use && state.record.finite;
+  state.record.span_s = static_cast<double>(loop.now - std::min(state.began, loop.now)) * 1e-9;
+  state.record.period_s = state.memory.shared_period() * state.memory.bin_s();
   record_ = state.record;
   for (double& each : foreseen) {
     each -= mean;
   }
   ServiceProposal proposal =
       rule_.decide(observation, loop, record_.in_use ? foreseen : std::vector<double>{});
-  if (theta_ != nullptr) {
-    proposal.why +=
-        !record_.finite ? "; the forecast is not finite and not used"
-        : record_.judged < kLeastJudged
-            ? "; the forecast is not judged yet"
-            : fmt::format("; the forecast's error is {:.2f} of that of \"as now\" or of the mean: {}",
-                          record_.as_now > 0 && record_.as_mean > 0
-                              ? record_.error / std::min(record_.as_now, record_.as_mean)
-                              : 1,
-                          record_.in_use ? "in use" : "not used");
-  }
+  proposal.why.insert(0, sentence());
+  proposal.forecast = record_;
   return proposal;
 }
 

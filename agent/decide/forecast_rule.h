@@ -13,16 +13,6 @@
 
 namespace ballast::decide {
 
-/// How far forecasts were from what came, beside "as now", of one service over the last minutes.
-struct ForecastRecord {
-  double error = 0;    ///< mean square, of the log of the speed
-  double as_now = 0;   ///< the same of "as it is now"
-  double as_mean = 0;  ///< and of "as it is on average"
-  double judged = 0;   ///< forecasts behind it, discounted
-  bool in_use = false;
-  bool finite = true;  ///< the last forecasts were
-};
-
 /// queue_rule over the capacities that a learned forecast expects while the weights are in force: each pod's
 /// log capacity is changed by forecast - now, centred over the service. A forecast is used only while those
 /// of the last minutes came true: kUse of the lesser error of "as now" and of the mean. Otherwise, and
@@ -45,6 +35,8 @@ class ForecastRule final : public Policy {
 
   /// From the next decision on; forecasts that are out are judged as those before.
   void set_parameters(std::shared_ptr<const std::vector<float>> theta) { theta_ = std::move(theta); }
+  /// Why there are no parameters, for people: told with each decision until there are.
+  void explain_absence(std::string why) { absent_ = std::move(why); }
   /// Of the service that was decided last.
   const ForecastRecord& record() const { return record_; }
   /// Pairs to learn from of all services since the call before, at most kSamples; kept from the first call
@@ -67,11 +59,14 @@ class ForecastRule final : public Policy {
     SlownessMemory memory;
     std::deque<Pending> pending;
     ForecastRecord record;
+    MonotonicNs began = 0;  ///< of the first tick
   };
   void judge(ServiceState& state);
+  std::string sentence() const;  // of record_
 
   QueueRule rule_;
   std::shared_ptr<const std::vector<float>> theta_;
+  std::string absent_;
   ServiceMemory<ServiceState> services_;
   ForecastRecord record_;
   std::vector<spec::ForecastSample> samples_;

@@ -223,6 +223,7 @@ bool SlownessMemory::update(const spec::ServiceObservation& observation, const L
   const double delay = std::isfinite(loop.loop_delay_s) ? std::max(loop.loop_delay_s, tick) : tick;
   const int ticks_a_bin = std::max(1, static_cast<int>(std::ceil(kLeastBinS / tick - 1e-9)));
   const double bin_s = tick * ticks_a_bin;
+  bin_s_ = bin_s;
   std::map<spec::EndpointId, bool> there;
   double age = 0;
   double known = 0;

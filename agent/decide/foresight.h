@@ -28,6 +28,8 @@ class SlownessMemory {
   std::size_t bins() const { return count_; }
   /// From the last bin to the time in which the next weights are in force, in bins.
   double ahead() const { return ahead_; }
+  /// Of the last update.
+  double bin_s() const { return bin_s_; }
   /// Log of the speed at a bin (fractions are between bins), of the bins that are still there.
   double value(const spec::EndpointId& id, double bin) const;
   /// The period that the service's pods share best, in bins; 0: none.
@@ -61,6 +63,7 @@ class SlownessMemory {
   std::size_t count_ = 0;
   int ticks_ = 0;
   double ahead_ = 1;
+  double bin_s_ = kLeastBinS;
   Fit shared_;
   double now_error_ = 0;  ///< of the service, over that of a period drawn at random
 };

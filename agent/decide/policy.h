@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,20 @@ struct Proposal {
   std::string why;                   ///< what the policy believes of it, for people; may be empty
 };
 
+/// How far forecasts were from what came, beside "as now", of one service over the last minutes, and what
+/// they are learned from.
+struct ForecastRecord {
+  double error = 0;    ///< mean square, of the log of the speed
+  double as_now = 0;   ///< the same of "as it is now"
+  double as_mean = 0;  ///< and of "as it is on average"
+  double judged = 0;   ///< forecasts behind it, discounted
+  bool in_use = false;
+  bool finite = true;       ///< the last forecasts were
+  std::uint64_t pairs = 0;  ///< of what was seen and what came, since the beginning
+  double span_s = 0;        ///< over which they came
+  double period_s = 0;      ///< of the habit that the service's pods share best; 0: none
+};
+
 struct ServiceProposal {
   spec::ServiceId service;
   bool neutral = true;  ///< exactly equal weights wanted (Envoy then keeps P2C)
@@ -28,6 +43,7 @@ struct ServiceProposal {
   bool level = false;
   std::string why;  ///< one sentence for people
   std::vector<Proposal> endpoints;
+  std::optional<ForecastRecord> forecast = {};  ///< of a policy that forecasts
 };
 
 using LoopContext = spec::LoopTiming;

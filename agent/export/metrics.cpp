@@ -69,6 +69,16 @@ constexpr auto kMetrics = std::to_array<Metric>({
      "1 while all endpoints have equal weights."},
     {"ballast_service_tripped", Metric::Type::kGauge, "namespace,service",
      "1 while the guard keeps weights equal because they did harm."},
+    {"ballast_forecast_error", Metric::Type::kGauge, "namespace,service",
+     "Mean square of the forecast - came over the last minutes, of the log of the pods' speeds."},
+    {"ballast_forecast_error_as_now", Metric::Type::kGauge, "namespace,service",
+     "The same of \"as it is now\"."},
+    {"ballast_forecast_in_use", Metric::Type::kGauge, "namespace,service",
+     "1 while forecasts came true often enough to be acted on."},
+    {"ballast_forecast_pairs_total", Metric::Type::kCounter, "namespace,service",
+     "Pairs of what was seen and what came, which are learned from."},
+    {"ballast_forecast_period_seconds", Metric::Type::kGauge, "namespace,service",
+     "Of the habit that the service's pods share best; 0: none."},
     {"ballast_decision_outcome", Metric::Type::kGauge, "namespace,service,outcome",
      "1: what became of the decided weights."},
     {"process_cpu_seconds_total", Metric::Type::kCounter, "", "CPU time of the agent itself.",
@@ -278,7 +288,8 @@ void Metrics::learn(std::span<const ExportSpan> spans, bool exported) {
 
 void Metrics::set_decision(const turn::Decision& decision) {
   const auto& endpoints = decision.weights.endpoints();
-  ServiceWeights service{decision.weights.neutral(), false, decision.answer.outcome, {}};
+  ServiceWeights service{
+      decision.weights.neutral(), false, decision.answer.outcome, {}, decision.proposal.forecast};
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     service.tripped = service.tripped || (endpoints[i].reasons & guard::kTripped) != 0;
@@ -383,10 +394,22 @@ void Metrics::collect_weights(std::vector<Family>& families) const {
   Collected neutral(families, "ballast_service_neutral");
   Collected tripped(families, "ballast_service_tripped");
   Collected outcome(families, "ballast_decision_outcome");
+  Collected error(families, "ballast_forecast_error");
+  Collected as_now(families, "ballast_forecast_error_as_now");
+  Collected in_use(families, "ballast_forecast_in_use");
+  Collected pairs(families, "ballast_forecast_pairs_total");
+  Collected period(families, "ballast_forecast_period_seconds");
   for (const auto& [service, weights] : weights_) {
     neutral.add({service.ns, service.name}, weights.neutral ? 1 : 0);
     tripped.add({service.ns, service.name}, weights.tripped ? 1 : 0);
     outcome.add({service.ns, service.name, guard::to_string(weights.outcome)}, 1);
+    if (const auto& forecast = weights.forecast) {
+      error.add({service.ns, service.name}, forecast->error);
+      as_now.add({service.ns, service.name}, forecast->as_now);
+      in_use.add({service.ns, service.name}, forecast->in_use ? 1 : 0);
+      pairs.add({service.ns, service.name}, static_cast<double>(forecast->pairs));
+      period.add({service.ns, service.name}, forecast->period_s);
+    }
     for (const EndpointWeight& endpoint : weights.endpoints) {
       decided.add({service.ns, service.name, endpoint.pod}, endpoint.decided);
       if (endpoint.in_force != 0) {

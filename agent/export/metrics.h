@@ -66,6 +66,7 @@ class Metrics {
     bool tripped = false;
     guard::Outcome outcome = guard::Outcome::kNone;
     std::vector<EndpointWeight> endpoints;
+    std::optional<decide::ForecastRecord> forecast;
   };
 
   void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);

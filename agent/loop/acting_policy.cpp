@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/acting_policy.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
-#include "agent/decide/forecast_rule.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/queue_rule.h"
 #include "core/base/file.h"
+#include "core/base/log.h"
 #include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 
 namespace ballast::loop {
+namespace {
+
+Error older_epoch(std::uint64_t epoch, std::uint64_t least) {
+  return Error::failed("epoch " + std::to_string(epoch) + " is older than epoch " + std::to_string(least) +
+                       ", which acted before: a deposed leader's");
+}
+
+}  // namespace
 
 Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::LearnedOptions& options,
                                           const std::optional<std::string>& parameters) {
@@ -33,12 +43,19 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
         acting.policy_ = std::make_unique<decide::QueueRule>(rule);
         return acting;
       }
-      auto theta = policy::parse_forecast(parameters ? *parameters : policy::shipped_forecast());
-      if (!theta) {
-        return Error::usage(theta.error().message);
+      const std::string_view bytes = parameters ? *parameters : policy::shipped_forecast();
+      auto forecast = std::make_unique<decide::ForecastRule>(nullptr, rule);
+      acting.forecast_ = forecast.get();
+      acting.policy_ = std::move(forecast);
+      const Status status = acting.install_forecast(bytes);
+      const auto version = policy::forecast_version_of(bytes);
+      if (!status && (!version || *version == spec::kForecastVersion)) {
+        return Error::usage(status.error().message);
       }
-      acting.policy_ = std::make_unique<decide::ForecastRule>(
-          std::make_shared<const std::vector<float>>(std::move(*theta)), rule);
+      if (!status) {
+        spdlog::error("parameters refused, the strong rule acts reason=\"{}\"", status.error().message);
+        acting.forecast_->explain_absence(fmt::format("parameters of version {} refused", *version));
+      }
       return acting;
     }
     case PolicyKind::kLearned:
@@ -69,15 +86,43 @@ const char* ActingPolicy::name() const {
   return "prior";
 }
 
-Status ActingPolicy::replace(std::string_view bytes) {
-  Status status = install(bytes, 0);
+Status ActingPolicy::count(Status status) {
   (status ? replaced_ : refused_) += 1;
   return status;
 }
 
+Status ActingPolicy::replace(std::string_view bytes) {
+  return count(forecast_ != nullptr ? install_forecast(bytes) : install(bytes, 0));
+}
+
+Status ActingPolicy::replace_forecast(std::string_view bytes, std::uint64_t epoch, std::uint64_t version) {
+  if (forecast_ == nullptr) {
+    return count(Error::failed(std::string("policy ") + name() + " has no forecast"));
+  }
+  if (epoch < learner_epoch_) {
+    return count(older_epoch(epoch, learner_epoch_));
+  }
+  Status status = count(install_forecast(bytes));
+  if (status) {
+    learner_epoch_ = epoch_ = epoch;
+    version_ = version;
+  }
+  return status;
+}
+
+Status ActingPolicy::install_forecast(std::string_view bytes) {
+  auto theta = policy::parse_forecast(bytes);
+  if (!theta) {
+    return theta.error();
+  }
+  forecast_->set_parameters(std::make_shared<const std::vector<float>>(std::move(*theta)));
+  epoch_ = version_ = 0;
+  crc32_ = policy::fingerprint(bytes);
+  return ok();
+}
+
 Status ActingPolicy::replace_from_learner(std::string_view bytes) {
-  Status status = install(bytes, learner_epoch_);
-  (status ? replaced_ : refused_) += 1;
+  Status status = count(install(bytes, learner_epoch_));
   if (status) {
     learner_epoch_ = epoch_;
   }
@@ -93,8 +138,7 @@ Status ActingPolicy::install(std::string_view bytes, std::uint64_t least_epoch) 
     return parameters.error();
   }
   if (parameters->epoch < least_epoch) {
-    return Error::failed("epoch " + std::to_string(parameters->epoch) + " is older than epoch " +
-                         std::to_string(least_epoch) + ", which acted before: a deposed leader's");
+    return older_epoch(parameters->epoch, least_epoch);
   }
   auto network = policy::ForwardNetwork::create(*parameters);
   if (!network) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "agent/decide/forecast_rule.h"
 #include "agent/decide/learned.h"
 #include "agent/decide/policy.h"
 #include "core/base/result.h"
@@ -19,13 +20,17 @@ enum class PolicyKind { kNeutral, kPrior, kQueueRule, kForecastRule, kLearned };
 class ActingPolicy {
  public:
   /// `parameters` are the bytes of a parameters file, for kLearned and kForecastRule only (each its own
-  /// kind); without them it begins with the shipped one. Errors: kUsage, why the bytes are refused.
+  /// kind); without them it begins with the shipped one. A forecast's file
+  /// of another version is refused with an error in the log, and the strong rule acts until others come.
+  /// Errors: kUsage, why other bytes are refused.
   static Result<ActingPolicy> create(PolicyKind kind, const decide::LearnedOptions& options,
                                      const std::optional<std::string>& parameters);
 
   decide::Policy& policy() const { return *policy_; }
   const char* name() const;
   bool learns() const { return learned_ != nullptr; }
+  /// policy(), where it forecasts; else null.
+  decide::ForecastRule* forecast() const { return forecast_; }
 
   /// Acts with these bytes of a parameters file from the next decision on. Refused, with the
   /// reason and a count, where they are not such a file or no policy learns; what acts then stays.
@@ -33,6 +38,9 @@ class ActingPolicy {
   /// As replace(), of what a learner hands over. Also refused where the epoch is older than that
   /// of parameters that a learner gave before: they come from a deposed leader.
   Status replace_from_learner(std::string_view bytes);
+
+  /// The same of a forecast's file, whose (epoch, version) are told beside it.
+  Status replace_forecast(std::string_view bytes, std::uint64_t epoch, std::uint64_t version);
 
   std::uint64_t epoch() const { return epoch_; }
   std::uint64_t version() const { return version_; }
@@ -43,10 +51,13 @@ class ActingPolicy {
  private:
   explicit ActingPolicy(PolicyKind kind) : kind_(kind) {}
   Status install(std::string_view bytes, std::uint64_t least_epoch);
+  Status install_forecast(std::string_view bytes);
+  Status count(Status status);
 
   PolicyKind kind_;
   std::unique_ptr<decide::Policy> policy_;
   decide::LearnedPolicy* learned_ = nullptr;  ///< policy_, where it is one
+  decide::ForecastRule* forecast_ = nullptr;  ///< the same
   std::uint64_t epoch_ = 0;
   std::uint64_t version_ = 0;
   std::uint32_t crc32_ = 0;

@@ -81,6 +81,9 @@ void Loop::tick(const sample::Sample& sample) {
   write_state(pods, decisions, now);
   if (doors_.learner != nullptr) {
     doors_.learner->offer(recorder_.take());
+    if (decide::ForecastRule* const forecast = policy_.forecast(); forecast != nullptr) {
+      doors_.learner->offer_samples(forecast->take_samples());
+    }
   }
   if (doors_.metrics != nullptr) {
     doors_.metrics->observe(sample, pods,
@@ -109,14 +112,23 @@ void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost
 }
 
 void Loop::take_parameters() {
-  if (doors_.learner == nullptr || !policy_.learns()) {
+  if (doors_.learner == nullptr) {
     return;
   }
-  const auto bytes = doors_.learner->take_parameters();
-  if (!bytes) {
+  std::optional<Status> taken;
+  if (policy_.forecast() != nullptr) {
+    if (const auto file = doors_.learner->take_forecast()) {
+      taken = policy_.replace_forecast(file->bytes, file->epoch, file->version);
+    }
+  } else if (policy_.learns()) {
+    if (const auto bytes = doors_.learner->take_parameters()) {
+      taken = policy_.replace_from_learner(*bytes);
+    }
+  }
+  if (!taken) {
     return;
   }
-  if (const Status status = policy_.replace_from_learner(*bytes); !status) {
+  if (const Status& status = *taken; !status) {
     spdlog::warn("parameters refused from=learner in_force={}.{} refused={} reason=\"{}\"", policy_.epoch(),
                  policy_.version(), policy_.refused(), status.error().message);
   } else {

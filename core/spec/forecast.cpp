@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <vector>
 
 namespace ballast::spec {
@@ -40,6 +41,20 @@ struct Floats {
 };
 
 }  // namespace
+
+std::vector<float> initial_forecast(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<float> theta(kForecastParameters, 0);
+  const auto fill = [&](std::size_t at, std::size_t inputs, std::size_t outputs) {
+    const double width = std::sqrt(3.0 / static_cast<double>(inputs));
+    for (std::size_t i = at; i < at + inputs * outputs; ++i) {
+      theta[i] = static_cast<float>(width * (2 * static_cast<double>(random() >> 11) * 0x1.0p-53 - 1));
+    }
+    return at + inputs * outputs + outputs;
+  };
+  fill(fill(0, kForecastFeatures, kForecastHidden), kForecastHidden, kForecastHidden);
+  return theta;
+}
 
 double forecast(std::span<const float> theta, const ForecastInput& input) {
   if (theta.size() != kForecastParameters) {

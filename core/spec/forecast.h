@@ -3,7 +3,9 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <vector>
 
 /// The forecast of how slow a pod will be while the next weights are in force: what it sees, and the network,
 /// which is defined once, for the forward pass (floats) and for the learner (LibTorch's tensors).
@@ -59,6 +61,9 @@ auto forecast_change(const Ops& ops, const Value& features, const Value& guesses
   const Value second = ops.tanh(ops.linear(first, kSecond, kForecastHidden, kForecastHidden));
   return ops.dot(ops.tanh(ops.linear(second, kThird, kForecastHidden, kGuesses)), guesses);
 }
+
+/// What learning begins from: hidden layers at random by the seed, the last one 0, so that it says "as now".
+std::vector<float> initial_forecast(std::uint64_t seed);
 
 /// Log of the speed that `theta` (kForecastParameters) expects, within what the pod's past shows.
 /// NaN where a parameter or a feature is not finite.

@@ -16,8 +16,9 @@ class CheckpointObject final : public sync::StateStore {
  public:
   /// `leads`: whether this process may write now (the Lease). `holder`: its name.
   CheckpointObject(kube::Client& client, const std::string& ns, std::string holder,
-                   std::function<bool()> leads, std::size_t parameters)
-      : object_(client, StoredObject::Kind::kConfigMap, ns, "ballast-checkpoint"),
+                   std::function<bool()> leads, std::size_t parameters,
+                   const std::string& name = "ballast-checkpoint")
+      : object_(client, StoredObject::Kind::kConfigMap, ns, name),
         holder_(std::move(holder)),
         leads_(std::move(leads)),
         parameters_(parameters) {}

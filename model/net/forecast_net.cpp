@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <mutex>
@@ -107,49 +108,37 @@ Result<ForecastGradient> forecast_gradient(std::span<const float> theta,
   return gradient;
 }
 
-std::vector<float> initial_forecast(std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::vector<float> theta(spec::kForecastParameters, 0);
-  const auto fill = [&](std::size_t at, std::size_t inputs, std::size_t outputs) {
-    const double width = std::sqrt(3.0 / static_cast<double>(inputs));
-    for (std::size_t i = at; i < at + inputs * outputs; ++i) {
-      theta[i] = static_cast<float>(width * (2 * static_cast<double>(random() >> 11) * 0x1.0p-53 - 1));
-    }
-    return at + inputs * outputs + outputs;
-  };
-  fill(fill(0, spec::kForecastFeatures, spec::kForecastHidden), spec::kForecastHidden, spec::kForecastHidden);
-  return theta;
-}
-
 Result<std::vector<float>> fit_forecast(std::span<const spec::ForecastSample> samples,
                                         const FitOptions& options) {
   constexpr double kBeta1 = 0.9;
   constexpr double kBeta2 = 0.999;
   constexpr std::size_t kLook = 1000;
+  constexpr std::size_t kFewest = 100;
   use_one_thread();
-  if (samples.size() < 10 * options.batch) {
+  if (samples.size() < kFewest) {
     return Error::failed(
-        fmt::format("{} samples are too few for batches of {}", samples.size(), options.batch));
+        fmt::format("{} pairs are too few to learn from: {} are the least", samples.size(), kFewest));
   }
+  const std::size_t batch = std::min(options.batch, samples.size() / 10);
   const Batch all = batch_of(samples);
   std::vector<std::int64_t> learned;
   std::vector<std::int64_t> held;
   // In blocks, so that the neighbours of a held-out sample are not learned from.
-  constexpr std::size_t kBlock = 4096;
+  const std::size_t block = std::min<std::size_t>(4096, samples.size() / 10);
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    (i / kBlock % 10 == 9 ? held : learned).push_back(static_cast<std::int64_t>(i));
+    (i / block % 10 == 9 ? held : learned).push_back(static_cast<std::int64_t>(i));
   }
   held = held.empty() ? learned : held;
   const Batch held_out = rows(all, torch::tensor(held));
   std::mt19937_64 random(options.seed);
-  at::Tensor theta = tensor_of(initial_forecast(options.seed)).requires_grad_();
+  at::Tensor theta = tensor_of(spec::initial_forecast(options.seed)).requires_grad_();
   at::Tensor mean = torch::zeros_like(theta).detach();
   at::Tensor square = torch::zeros_like(theta).detach();
   std::vector<float> best = numbers_of(theta);
   double least = look(theta, held_out).loss;
   for (std::size_t step = 1; step <= options.steps; ++step) {
-    auto drawn = torch::empty({static_cast<std::int64_t>(options.batch)}, torch::kInt64);
-    for (std::size_t i = 0; i < options.batch; ++i) {
+    auto drawn = torch::empty({static_cast<std::int64_t>(batch)}, torch::kInt64);
+    for (std::size_t i = 0; i < batch; ++i) {
       drawn.data_ptr<std::int64_t>()[i] = learned[random() % learned.size()];
     }
     const at::Tensor loss = loss_of(theta, rows(all, drawn));

@@ -47,7 +47,4 @@ struct FitOptions {
 Result<std::vector<float>> fit_forecast(std::span<const spec::ForecastSample> samples,
                                         const FitOptions& options);
 
-/// What fitting begins from: hidden layers at random by the seed, the last one 0, so that it says "as now".
-std::vector<float> initial_forecast(std::uint64_t seed);
-
 }  // namespace ballast::net

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -27,8 +29,11 @@ std::string file_of(std::string_view magic, std::size_t width, const void* numbe
   return out;
 }
 
-Result<std::vector<float>> numbers_of(std::string_view magic, std::size_t width, std::string_view bytes) {
-  const auto refuse = [](const std::string& why) { return Error::failed("forecast file refused: " + why); };
+Error refuse(const std::string& why) {
+  return Error::failed("forecast file refused: " + why);
+}
+
+Status check_head(std::string_view magic, std::size_t width, std::string_view bytes) {
   if (bytes.size() < kHeader + 4 || !bytes.starts_with(magic)) {
     return refuse("it is too short or of another kind");
   }
@@ -37,9 +42,18 @@ Result<std::vector<float>> numbers_of(std::string_view magic, std::size_t width,
   if (head[0] != spec::kForecastVersion) {
     return refuse(fmt::format("version {}, this build's is {}", head[0], spec::kForecastVersion));
   }
+  return head[1] == width
+             ? ok()
+             : Status(refuse(fmt::format("rows of {} numbers, this build's have {}", head[1], width)));
+}
+
+Result<std::vector<float>> numbers_of(std::string_view magic, std::size_t width, std::string_view bytes) {
+  if (Status head = check_head(magic, width, bytes); !head) {
+    return head.error();
+  }
   const std::size_t body = bytes.size() - kHeader - 4;
-  if (head[1] != width || body % (width * sizeof(float)) != 0) {
-    return refuse(fmt::format("rows of {} numbers, this build's have {}", head[1], width));
+  if (body % (width * sizeof(float)) != 0) {
+    return refuse(fmt::format("it does not hold whole rows of {} numbers", width));
   }
   std::uint32_t crc = 0;
   std::memcpy(&crc, bytes.data() + bytes.size() - 4, 4);
@@ -72,6 +86,21 @@ Result<std::vector<float>> parse_forecast(std::string_view bytes) {
   return theta;
 }
 
+std::optional<std::uint32_t> forecast_version_of(std::string_view bytes) {
+  if (bytes.size() < kHeader || !bytes.starts_with(kForecastMagic)) {
+    return std::nullopt;
+  }
+  std::uint32_t version = 0;
+  std::memcpy(&version, bytes.data() + kForecastMagic.size(), sizeof version);
+  return version;
+}
+
+std::string file_of(const Parameters& parameters) {
+  static_assert(spec::kForecastParameters != spec::kParameters);
+  return parameters.theta.size() == spec::kForecastParameters ? serialize_forecast(parameters.theta)
+                                                              : serialize(parameters);
+}
+
 std::string serialize_samples(std::span<const spec::ForecastSample> samples) {
   return file_of(kSamplesMagic, kSampleNumbers, samples.data(), samples.size_bytes());
 }
@@ -86,6 +115,34 @@ Result<std::vector<spec::ForecastSample>> parse_samples(std::string_view bytes) 
     std::memcpy(static_cast<void*>(samples.data()), numbers->data(), numbers->size() * sizeof(float));
   }
   return samples;
+}
+
+Result<SamplesRead> read_samples(std::string_view bytes) {
+  if (Status head = check_head(kSamplesMagic, kSampleNumbers, bytes); !head) {
+    return head.error();
+  }
+  const std::size_t row = sizeof(spec::ForecastSample);
+  const std::size_t body = bytes.size() - kHeader - 4;
+  std::uint32_t crc = 0;
+  std::memcpy(&crc, bytes.data() + bytes.size() - 4, 4);
+  const bool whole = body % row == 0 && crc == crc32(bytes.substr(0, bytes.size() - 4));
+  SamplesRead out;
+  std::size_t broken = 0;
+  for (std::size_t i = 0; i < body / row; ++i) {
+    std::array<float, kSampleNumbers> numbers;
+    std::memcpy(numbers.data(), bytes.data() + kHeader + i * row, row);
+    if (std::ranges::all_of(numbers, [](float each) { return std::isfinite(each); })) {
+      std::memcpy(static_cast<void*>(&out.samples.emplace_back()), numbers.data(), row);
+    } else {
+      ++broken;
+    }
+  }
+  out.left_out = broken > 0 ? fmt::format("{} pairs are not finite and left out", broken) : "";
+  if (!whole) {
+    out.left_out += fmt::format("{}the file is cut off or damaged: {} pairs of it are used",
+                                broken > 0 ? "; " : "", out.samples.size());
+  }
+  return out;
 }
 
 }  // namespace ballast::policy

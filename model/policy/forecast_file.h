@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -8,6 +10,7 @@
 
 #include "core/base/result.h"
 #include "core/spec/forecast.h"
+#include "model/policy/parameters.h"
 
 namespace ballast::policy {
 
@@ -20,9 +23,24 @@ inline constexpr std::string_view kSamplesMagic = "BLSTFCS\n";
 
 std::string serialize_forecast(std::span<const float> theta);
 Result<std::vector<float>> parse_forecast(std::string_view bytes);
+/// The version that a forecast's file begins with, whatever it is; nullopt of anything else.
+std::optional<std::uint32_t> forecast_version_of(std::string_view bytes);
 
 std::string serialize_samples(std::span<const spec::ForecastSample> samples);
 Result<std::vector<spec::ForecastSample>> parse_samples(std::string_view bytes);
+
+/// Of a recording to learn from: all that can be used, and what could not, for people (empty: nothing).
+struct SamplesRead {
+  std::vector<spec::ForecastSample> samples;
+  std::string left_out;
+};
+/// As parse_samples(), but rows that are not finite are left out, and of a file that is cut off or damaged
+/// the whole rows are read.
+Result<SamplesRead> read_samples(std::string_view bytes);
+
+/// The file of whichever network has as many numbers as these: the forecast's, which tells neither epoch nor
+/// version, or the actor-critic's.
+std::string file_of(const Parameters& parameters);
 
 /// The bytes of model/policy/forecast.bin, compiled in: parameters of the forecast. docs/learning.md says how
 /// they were made and what they were judged by.

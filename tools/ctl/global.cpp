@@ -92,6 +92,19 @@ std::string summary(const nlohmann::ordered_json& s) {
                        fleet->at("services").get<std::uint64_t>(),
                        human_duration_ns(1e9 * fleet->at("oldest_s").get<double>()));
   }
+  if (const auto forecast = s.find("forecast"); forecast != s.end()) {
+    const double as_now = forecast->at("error_as_now").get<double>();
+    out += fmt::format(
+        "forecast  version {} ({} released), {} nodes push; error over that of \"as now\": {}\n",
+        forecast->at("version").get<std::uint64_t>(), forecast->at("released").get<std::uint64_t>(),
+        forecast->at("workers_pushing").get<std::uint64_t>(),
+        as_now > 0 ? fmt::format("{:.2f}", forecast->at("error").get<double>() / as_now) : "not told");
+    for (const auto& [reason, count] : forecast->at("rejected").items()) {
+      if (count.get<std::uint64_t>() > 0) {
+        out += fmt::format("rejected  {} {} of the forecast\n", count.get<std::uint64_t>(), reason);
+      }
+    }
+  }
   for (const char* what : {"rejected", "ended"}) {
     for (const auto& [reason, count] : s.at(what).items()) {
       if (count.get<std::uint64_t>() > 0) {
@@ -118,7 +131,32 @@ Result<Report> global_report(const std::string& status) {
                  std::to_string(w.at("rejected").get<std::uint64_t>()),
                  left > 0 ? human_duration_ns(1e9 * left) : "", w.at("last_bad").get<std::string>()});
     }
-    return Report{.json = json, .text = summary(json) + (table.empty() ? "" : "\n" + table.text())};
+    std::string text = summary(json) + (table.empty() ? "" : "\n" + table.text());
+    if (const auto forecast = json.find("forecast"); forecast != json.end()) {
+      Table nodes({{"FORECAST OF"},
+                   {"VERSION", Table::Align::kRight},
+                   {"ACCEPTED", Table::Align::kRight},
+                   {"REJECTED", Table::Align::kRight},
+                   {"PAIRS", Table::Align::kRight},
+                   {"SPAN", Table::Align::kRight},
+                   {"ERROR", Table::Align::kRight},
+                   {"AS NOW", Table::Align::kRight},
+                   {"SHUT OUT", Table::Align::kRight},
+                   {"LAST BAD"}});
+      for (const auto& w : forecast->at("nodes")) {
+        const double left = w.at("quarantined_s").get<double>();
+        nodes.row({w.at("worker").get<std::string>(), std::to_string(w.at("version").get<std::uint64_t>()),
+                   std::to_string(w.at("accepted").get<std::uint64_t>()),
+                   std::to_string(w.at("rejected").get<std::uint64_t>()),
+                   std::to_string(w.at("samples").get<std::uint64_t>()),
+                   human_duration_ns(1e9 * w.at("span_s").get<double>()),
+                   fmt::format("{:.5f}", w.at("error").get<double>()),
+                   fmt::format("{:.5f}", w.at("error_as_now").get<double>()),
+                   left > 0 ? human_duration_ns(1e9 * left) : "", w.at("last_bad").get<std::string>()});
+      }
+      text += nodes.empty() ? "" : "\n" + nodes.text();
+    }
+    return Report{.json = json, .text = text};
   } catch (const nlohmann::json::exception& e) {
     return Error::failed(std::string("the status is not one of ballast-global: ") + e.what());
   }

@@ -54,7 +54,8 @@ ControlPlane::ControlPlane(const Scenario& scenario, const RunSpace& space, std:
       space_(space),
       folder_(std::move(folder)),
       policy_(std::move(policy)),
-      learning_(policy_.decide == "learned" && policy_.learns && scenario.learner) {}
+      learning_((policy_.decide == "learned" || policy_.decide == "forecast_rule") && policy_.learns &&
+                scenario.learner) {}
 
 ControlPlane::~ControlPlane() {
   for (auto it = members_.rbegin(); it != members_.rend(); ++it) {

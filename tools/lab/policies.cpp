@@ -22,6 +22,8 @@ const std::vector<ArmPolicy>& arm_policies() {
       {"prior_square_root", "LEAST_REQUEST", WeightSource::kBallast, "prior", 1},
       {"queue_rule", "LEAST_REQUEST", WeightSource::kBallast, "queue_rule"},
       {"learned", "LEAST_REQUEST", WeightSource::kBallast, "learned"},
+      {"forecast_rule_shipped", "LEAST_REQUEST", WeightSource::kBallast, "forecast_rule", 0, false},
+      {"forecast_rule", "LEAST_REQUEST", WeightSource::kBallast, "forecast_rule"},
       {"ballast_shipped", "LEAST_REQUEST", WeightSource::kBallast, "learned", 0, false},
       {"ballast", "LEAST_REQUEST", WeightSource::kBallast, "auto"},
   };

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/base/file.h"
+#include "model/policy/forecast_file.h"
 
 namespace ballast::sync {
 
@@ -282,7 +283,7 @@ Status CheckpointStore::save(const GlobalState& state) {
       !written) {
     return written.error().in("checkpoint");
   }
-  if (auto written = write_file_atomic(folder_ / kLatest, policy::serialize(state.parameters)); !written) {
+  if (auto written = write_file_atomic(folder_ / kLatest, policy::file_of(state.parameters)); !written) {
     return written.error().in("checkpoint");
   }
   auto entries = list(folder_);

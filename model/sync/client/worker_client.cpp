@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "ballast_sync.grpc.pb.h"
+#include "model/policy/forecast_file.h"
 #include "model/sync/transport/caller.h"
 #include "model/sync/wire/wire.h"
 
@@ -46,6 +47,8 @@ struct WorkerClient::Impl {
 v1::WorkerMessage WorkerClient::Impl::next_message() {
   v1::WorkerMessage message;
   message.set_worker_id(options.worker_id);
+  message.set_network(options.network == Network::kForecast ? v1::WorkerMessage::FORECAST
+                                                            : v1::WorkerMessage::ACTOR_CRITIC);
   std::optional<Gradient> gradient;
   {
     const std::lock_guard lock(mutex);
@@ -74,12 +77,21 @@ void WorkerClient::Impl::take_verdict(const v1::ServerMessage& answer) {
   }
 }
 
+// The file tells neither epoch nor version; the answer does.
+Result<policy::Parameters> forecast_of(const v1::ServerMessage& answer) {
+  auto theta = policy::parse_forecast(answer.parameters());
+  return theta ? Result<policy::Parameters>(
+                     {answer.current().epoch(), answer.current().version(), std::move(*theta)})
+               : theta.error();
+}
+
 void WorkerClient::Impl::take(const v1::ServerMessage& answer) {
   take_verdict(answer);
   if (answer.parameters().empty()) {
     return;
   }
-  auto parsed = policy::parse(answer.parameters());
+  auto parsed =
+      options.network == Network::kForecast ? forecast_of(answer) : policy::parse(answer.parameters());
   const std::lock_guard lock(mutex);
   if (!parsed) {
     ++counters.refused_parameters;

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <utility>
 
+#include "model/policy/forecast_file.h"
+
 namespace ballast::sync {
 
 namespace {
@@ -219,7 +221,7 @@ Verdict GlobalNetwork::push(const std::string& worker, Gradient gradient, std::s
     }
     ++counts_.verdicts[0];
     if (!worker.empty() && options_.robust) {
-      workers_.good(worker, now);
+      workers_.good(worker, gradient.acted.version, gradient.learned_from, now);
     }
     take_in(std::move(gradient), looked.norm, now);
     if (batch_.size() >= batch_size_) {
@@ -295,8 +297,10 @@ GlobalState GlobalNetwork::state() const {
 std::shared_ptr<const Snapshot> GlobalNetwork::snapshot() const {
   const std::lock_guard lock(mutex_);
   if (snapshot_ == nullptr) {
-    snapshot_ = std::make_shared<const Snapshot>(
-        Snapshot{{state_.parameters.epoch, state_.parameters.version}, policy::serialize(state_.parameters)});
+    snapshot_ =
+        std::make_shared<const Snapshot>(Snapshot{{state_.parameters.epoch, state_.parameters.version},
+                                                  policy::file_of(state_.parameters),
+                                                  state_.parameters.theta});
   }
   return snapshot_;
 }

@@ -28,6 +28,9 @@ struct Version {
   auto operator<=>(const Version&) const = default;
 };
 
+/// The global networks, in the order of the protocol's enum.
+enum class Network { kActorCritic, kForecast };
+
 /// What a worker pushes.
 struct Gradient {
   Version acted;  ///< the parameters at which it was taken
@@ -36,6 +39,7 @@ struct Gradient {
   std::vector<float> values;  ///< order of core/spec
   /// Mean reward a step of the rollouts behind it; NaN where the worker does not tell.
   double objective = std::numeric_limits<double>::quiet_NaN();
+  LearnedFrom learned_from = {};
 };
 
 /// In the order of the protocol's enum.
@@ -89,10 +93,11 @@ struct GlobalState {
   bool operator==(const GlobalState&) const = default;
 };
 
-/// The parameters file of one version; shared, never changed.
+/// The file of one version (policy::file_of); shared, never changed.
 struct Snapshot {
   Version version;
   std::string bytes;
+  std::vector<float> theta = {};
 };
 
 /// Lags of accepted gradients, in versions: kTauBounds[i] and fewer, and more than all.

@@ -63,8 +63,10 @@ bool WorkerTable::replayed(std::string_view id, std::uint64_t fingerprint, std::
   return false;
 }
 
-void WorkerTable::good(std::string_view id, Time now) {
+void WorkerTable::good(std::string_view id, std::uint64_t acted, const LearnedFrom& from, Time now) {
   Entry& e = entry(id, now);
+  e.acted = acted;
+  e.learned_from = from;
   ++e.accepted;
   e.score = std::max(0.0, e.score - 0.1);
 }
@@ -113,7 +115,9 @@ std::vector<WorkerRecord> WorkerTable::worst(std::size_t most, Time now) const {
                        .quarantines = e.quarantines,
                        .last_bad = e.last_bad,
                        .quarantined_s = std::max(0.0, seconds(now, e.until)),
-                       .idle_s = seconds(e.seen, now)});
+                       .idle_s = seconds(e.seen, now),
+                       .acted = e.acted,
+                       .learned_from = e.learned_from});
   }
   const auto worse = [](const WorkerRecord& a, const WorkerRecord& b) {
     return std::make_pair(a.quarantined_s > 0, a.rejected) > std::make_pair(b.quarantined_s > 0, b.rejected);

@@ -24,6 +24,14 @@ struct WorkerRules {
   std::size_t most = 65'536;       ///< workers remembered; the one not heard of for longest is forgotten
 };
 
+/// What a node's worker learns the forecast from, and how far that is from what came.
+struct LearnedFrom {
+  std::uint64_t samples = 0;  ///< 0: not told
+  float span_s = 0;
+  /// Mean squares over the last minutes, of what was not learned from yet.
+  float error = 0, as_now = 0;
+};
+
 /// What the server knows of one worker.
 struct WorkerRecord {
   std::string id;
@@ -33,6 +41,8 @@ struct WorkerRecord {
   std::string last_bad;      ///< why, for people; empty: nothing bad yet
   double quarantined_s = 0;  ///< still to go; 0: not shut out
   double idle_s = 0;         ///< since its last push
+  std::uint64_t acted = 0;   ///< version behind its last good gradient
+  LearnedFrom learned_from = {};
 };
 
 /// The account of each worker by identity: quarantine, replays, rate. Not thread-safe.
@@ -50,7 +60,7 @@ class WorkerTable {
   /// among its last kPrints ones; remembers it. At one version equal rollouts honestly give equal
   /// gradients. 0 is never a replay.
   bool replayed(std::string_view id, std::uint64_t fingerprint, std::uint64_t version, Time now);
-  void good(std::string_view id, Time now);
+  void good(std::string_view id, std::uint64_t acted, const LearnedFrom& from, Time now);
   /// `blame`: the gradient speaks against the worker (not merely late). True when it is shut out now.
   bool bad(std::string_view id, bool blame, const std::string& why, Time now);
 
@@ -64,7 +74,8 @@ class WorkerTable {
   static constexpr std::size_t kPrints = 8;
   struct Entry {
     std::string id;
-    std::uint64_t accepted = 0, rejected = 0, quarantines = 0;
+    std::uint64_t accepted = 0, rejected = 0, quarantines = 0, acted = 0;
+    LearnedFrom learned_from;
     double score = 0, tokens = 0;
     std::string last_bad;
     Time until{}, seen{};

@@ -4,6 +4,7 @@
 #include <civetweb.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -81,6 +82,37 @@ class Families {
   std::vector<MetricFamily> families_;
 };
 
+/// Over the nodes that told something: their mean squares, each node the same.
+std::pair<double, double> forecast_errors(const GlobalStatus& s) {
+  double error = 0, as_now = 0, nodes = 0;
+  for (const WorkerRecord& worker : s.forecast_workers) {
+    if (worker.learned_from.samples > 0) {
+      error += static_cast<double>(worker.learned_from.error);
+      as_now += static_cast<double>(worker.learned_from.as_now);
+      ++nodes;
+    }
+  }
+  return {error / std::max(nodes, 1.0), as_now / std::max(nodes, 1.0)};
+}
+
+nlohmann::ordered_json rejected_json(const GlobalStats& stats) {
+  nlohmann::ordered_json rejected;
+  for (std::size_t i = 1; i < kVerdicts; ++i) {
+    rejected[to_string(static_cast<Verdict>(i))] = stats.verdicts[i];
+  }
+  return rejected;
+}
+
+nlohmann::ordered_json worker_json(const WorkerRecord& w) {
+  return {{"worker", w.id},
+          {"accepted", w.accepted},
+          {"rejected", w.rejected},
+          {"quarantines", w.quarantines},
+          {"quarantined_s", w.quarantined_s},
+          {"idle_s", w.idle_s},
+          {"last_bad", w.last_bad}};
+}
+
 Families families(const GlobalStatus& s) {
   Families out;
   out.gauge("ballast_global_leader", "1 while this replica leads", s.leader ? 1 : 0);
@@ -121,6 +153,21 @@ Families families(const GlobalStatus& s) {
             p.canary_objective);
   out.gauge("ballast_global_rest_objective", "Mean reward of the others meanwhile", p.rest_objective);
   out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
+  out.gauge("ballast_global_forecast_version", "Version of the forecast's parameters",
+            static_cast<double>(s.forecast.version.version));
+  out.gauge("ballast_global_forecast_released_version", "Version of the forecast that all may act with",
+            static_cast<double>(s.server.forecast_promotion.released.version));
+  out.counter("ballast_global_forecast_gradients_accepted_total", "Gradients of the forecast taken in",
+              s.forecast.verdicts[0]);
+  out.counters("ballast_global_forecast_gradients_rejected_total",
+               "Gradients of the forecast refused, by reason", s.forecast.verdicts, 1,
+               [](std::size_t i) { return to_string(static_cast<Verdict>(i)); });
+  out.gauge("ballast_global_forecast_workers", "Workers that pushed gradients of the forecast lately",
+            static_cast<double>(s.forecast.workers));
+  const auto [error, as_now] = forecast_errors(s);
+  out.gauge("ballast_global_forecast_error",
+            "Mean square of the forecast - came, of what was not learned from yet, over the nodes", error);
+  out.gauge("ballast_global_forecast_error_as_now", "The same of \"as it is now\"", as_now);
   const fleet::FleetRegistryStats& f = s.server.fleet;
   out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);
   out.counters("ballast_fleet_reports_refused_total", "Nodes' reports refused, by reason", f.verdicts, 1,
@@ -154,10 +201,6 @@ std::string metric_definitions() {
 
 std::string status_json(const GlobalStatus& s) {
   using nlohmann::ordered_json;
-  ordered_json rejected;
-  for (std::size_t i = 1; i < kVerdicts; ++i) {
-    rejected[to_string(static_cast<Verdict>(i))] = s.network.verdicts[i];
-  }
   ordered_json ended;
   for (std::size_t i = 0; i < kEnded; ++i) {
     ended[to_string(static_cast<Ended>(i))] = s.server.ended[i];
@@ -168,14 +211,19 @@ std::string status_json(const GlobalStatus& s) {
   }
   ordered_json workers = ordered_json::array();
   for (const auto& w : s.workers) {
-    workers.push_back({{"worker", w.id},
-                       {"accepted", w.accepted},
-                       {"rejected", w.rejected},
-                       {"quarantines", w.quarantines},
-                       {"quarantined_s", w.quarantined_s},
-                       {"idle_s", w.idle_s},
-                       {"last_bad", w.last_bad}});
+    workers.push_back(worker_json(w));
   }
+  ordered_json nodes = ordered_json::array();
+  for (const auto& w : s.forecast_workers) {
+    ordered_json node = worker_json(w);
+    node["version"] = w.acted;
+    node["samples"] = w.learned_from.samples;
+    node["span_s"] = w.learned_from.span_s;
+    node["error"] = w.learned_from.error;
+    node["error_as_now"] = w.learned_from.as_now;
+    nodes.push_back(std::move(node));
+  }
+  const auto [error, as_now] = forecast_errors(s);
   const ordered_json out = {
       {"leader", s.leader},
       {"ready", s.ready},
@@ -184,7 +232,7 @@ std::string status_json(const GlobalStatus& s) {
       {"version", s.network.version.version},
       {"version_age_s", s.network.version_age_s},
       {"accepted", s.network.verdicts[0]},
-      {"rejected", rejected},
+      {"rejected", rejected_json(s.network)},
       {"clipped", s.network.clipped},
       {"staleness_median", s.network.tau_median},
       {"norm_median", s.network.norm_median},
@@ -216,7 +264,20 @@ std::string status_json(const GlobalStatus& s) {
         {"oldest_s", s.server.fleet.oldest_s}}},
       {"checkpoint_age_s", s.checkpoint_age_s},
       {"checkpoint_failures", s.checkpoint_failures},
-      {"workers", workers}};
+      {"workers", workers},
+      {"forecast",
+       {{"epoch", s.forecast.version.epoch},
+        {"version", s.forecast.version.version},
+        {"version_age_s", s.forecast.version_age_s},
+        {"released", s.server.forecast_promotion.released.version},
+        {"accepted", s.forecast.verdicts[0]},
+        {"rejected", rejected_json(s.forecast)},
+        {"staleness_median", s.forecast.tau_median},
+        {"workers_pushing", s.forecast.workers},
+        {"workers_quarantined", s.forecast.quarantined},
+        {"error", error},
+        {"error_as_now", as_now},
+        {"nodes", nodes}}}};
   return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

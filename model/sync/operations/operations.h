@@ -22,6 +22,8 @@ struct GlobalStatus {
   double checkpoint_age_s = 0;
   std::uint64_t checkpoint_failures = 0;
   std::vector<WorkerRecord> workers;  ///< the worst
+  GlobalStats forecast;               ///< of the network of the forecast
+  std::vector<WorkerRecord> forecast_workers;
 };
 
 /// Prometheus text of the status.

@@ -13,6 +13,7 @@
 
 #include "ballast_sync.grpc.pb.h"
 #include "core/base/backoff.h"
+#include "model/policy/forecast_file.h"
 #include "model/sync/transport/channel.h"
 #include "model/sync/wire/wire.h"
 
@@ -27,6 +28,7 @@ struct AgentClient::Impl {
 
   void run();
   void read_all(LearnStream& stream);
+  void take_in(const std::string& bytes);  // samples
   void write_all(LearnStream& stream);
 
   const std::string address;
@@ -39,6 +41,10 @@ struct AgentClient::Impl {
   grpc::ClientContext* context = nullptr;  // of the open stream
   std::string parameters;                  // newest
   std::uint64_t generation = 0;            // of parameters
+  std::string forecast;                    // newest
+  Version forecast_version;
+  std::uint64_t forecast_generation = 0;
+  std::vector<spec::ForecastSample> samples;
   std::deque<spec::Rollout> rollouts;
   std::uint64_t dropped = 0;
   std::uint64_t refused = 0;
@@ -48,16 +54,24 @@ struct AgentClient::Impl {
 
 void AgentClient::Impl::write_all(LearnStream& stream) {
   std::uint64_t sent = 0;
+  std::uint64_t forecast_sent = 0;
   while (true) {
     v1::LearnerMessage message;
     {
       std::unique_lock lock(mutex);
-      parameters_changed.wait(lock, [&] { return stopping || closed || generation != sent; });
+      parameters_changed.wait(lock, [&] {
+        return stopping || closed || generation != sent || forecast_generation != forecast_sent;
+      });
       if (stopping || closed) {
         return;
       }
-      sent = generation;
-      message.set_parameters(parameters);
+      if (generation != std::exchange(sent, generation)) {
+        message.set_parameters(parameters);
+      }
+      if (forecast_generation != std::exchange(forecast_sent, forecast_generation)) {
+        message.set_forecast(forecast);
+        *message.mutable_forecast_version() = to_wire(forecast_version);
+      }
     }
     if (!stream.Write(message)) {
       return;  // the reader sees the same end
@@ -65,9 +79,29 @@ void AgentClient::Impl::write_all(LearnStream& stream) {
   }
 }
 
+void AgentClient::Impl::take_in(const std::string& bytes) {
+  auto got = policy::parse_samples(bytes);
+  const std::lock_guard lock(mutex);
+  if (!got) {
+    ++refused;
+    spdlog::warn("samples refused error=\"{}\"", got.error().message);
+    return;
+  }
+  samples.insert(samples.end(), got->begin(), got->end());
+  if (samples.size() > kSamples) {
+    samples.erase(samples.begin(), samples.end() - static_cast<std::ptrdiff_t>(kSamples));
+  }
+}
+
 void AgentClient::Impl::read_all(LearnStream& stream) {
   v1::AgentMessage message;
   while (stream.Read(&message)) {
+    if (!message.forecast_samples().empty()) {
+      take_in(message.forecast_samples());
+    }
+    if (!message.has_rollout()) {
+      continue;
+    }
     auto rollout = from_wire(message.rollout());
     const std::lock_guard lock(mutex);
     if (!rollout) {
@@ -155,6 +189,21 @@ void AgentClient::offer_parameters(std::string bytes) {
     ++impl_->generation;
   }
   impl_->parameters_changed.notify_all();
+}
+
+void AgentClient::offer_forecast(std::string bytes, Version version) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->forecast = std::move(bytes);
+    impl_->forecast_version = version;
+    ++impl_->forecast_generation;
+  }
+  impl_->parameters_changed.notify_all();
+}
+
+std::vector<spec::ForecastSample> AgentClient::take_samples() {
+  const std::lock_guard lock(impl_->mutex);
+  return std::exchange(impl_->samples, {});
 }
 
 std::vector<spec::Rollout> AgentClient::take_rollouts(std::chrono::milliseconds timeout) {

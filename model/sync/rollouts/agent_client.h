@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "core/spec/forecast.h"
 #include "core/spec/rollout.h"
+#include "model/sync/network/global_network.h"
 
 namespace ballast::sync {
 
@@ -27,10 +29,15 @@ class AgentClient {
 
   /// Bytes of a parameters file. Returns at once; only the newest are ever sent.
   void offer_parameters(std::string bytes);
+  /// The same of a forecast's file, whose version is told beside it.
+  void offer_forecast(std::string bytes, Version version);
   /// All rollouts that wait, after at most `timeout` for the first.
   std::vector<spec::Rollout> take_rollouts(std::chrono::milliseconds timeout);
+  /// Pairs to learn the forecast from that came since the call before, at most kSamples; the newest stay.
+  static constexpr std::size_t kSamples = 65'536;
+  std::vector<spec::ForecastSample> take_samples();
   std::uint64_t dropped() const;  ///< the queue was full
-  std::uint64_t refused() const;  ///< rollouts of another spec or shape
+  std::uint64_t refused() const;  ///< rollouts and samples of another spec or shape
 
  private:
   struct Impl;

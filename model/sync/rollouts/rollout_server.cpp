@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "ballast_sync.grpc.pb.h"
+#include "model/policy/forecast_file.h"
 #include "model/sync/transport/listen.h"
 #include "model/sync/wire/wire.h"
 
@@ -27,10 +28,12 @@ class Stream;
 struct Shared {
   std::mutex mutex;
   Stream* learner = nullptr;  // the newest stream
-  std::deque<spec::Rollout> queue;
+  std::deque<v1::AgentMessage> queue;
   std::optional<std::string> parameters;
+  std::optional<ForecastFile> forecast;
   std::uint64_t sent = 0;
   std::uint64_t dropped = 0;
+  void offer(std::vector<v1::AgentMessage> messages);
 };
 
 class Stream final : public grpc::ServerBidiReactor<v1::LearnerMessage, v1::AgentMessage> {
@@ -53,7 +56,7 @@ class Stream final : public grpc::ServerBidiReactor<v1::LearnerMessage, v1::Agen
     if (writing_ || ended_ || shared_.learner != this || shared_.queue.empty()) {
       return;
     }
-    *out_.mutable_rollout() = to_wire(shared_.queue.front());
+    out_ = std::move(shared_.queue.front());
     shared_.queue.pop_front();
     writing_ = true;
     StartWrite(&out_);
@@ -66,7 +69,15 @@ class Stream final : public grpc::ServerBidiReactor<v1::LearnerMessage, v1::Agen
       return;
     }
     if (shared_.learner == this) {
-      shared_.parameters = std::move(*message_.mutable_parameters());
+      if (message_.forecast().empty()) {
+        shared_.parameters = std::move(*message_.mutable_parameters());
+      } else {
+        if (!message_.parameters().empty()) {
+          shared_.parameters = std::move(*message_.mutable_parameters());
+        }
+        shared_.forecast = {std::move(*message_.mutable_forecast()), message_.forecast_version().epoch(),
+                            message_.forecast_version().version()};
+      }
     }
     StartRead(&message_);
   }
@@ -103,6 +114,22 @@ class Stream final : public grpc::ServerBidiReactor<v1::LearnerMessage, v1::Agen
   bool writing_ = false;
   bool ended_ = false;
 };
+
+void Shared::offer(std::vector<v1::AgentMessage> messages) {
+  const std::lock_guard lock(mutex);
+  if (learner == nullptr) {
+    dropped += messages.size();
+    return;
+  }
+  for (auto& message : messages) {
+    if (queue.size() >= RolloutServer::kQueue) {
+      queue.pop_front();
+      ++dropped;
+    }
+    queue.push_back(std::move(message));
+  }
+  learner->write_next();
+}
 
 class Service final : public v1::Agent::CallbackService {
  public:
@@ -158,21 +185,25 @@ RolloutServer::~RolloutServer() {
   impl_->server->Wait();
 }
 
-void RolloutServer::offer(std::vector<spec::Rollout> rollouts) {
-  auto& shared = impl_->shared;
-  const std::lock_guard lock(shared.mutex);
-  if (shared.learner == nullptr) {
-    shared.dropped += rollouts.size();
-    return;
+void RolloutServer::offer(const std::vector<spec::Rollout>& rollouts) {
+  std::vector<v1::AgentMessage> messages(rollouts.size());
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    *messages[i].mutable_rollout() = to_wire(rollouts[i]);
   }
-  for (auto& rollout : rollouts) {
-    if (shared.queue.size() >= kQueue) {
-      shared.queue.pop_front();
-      ++shared.dropped;
-    }
-    shared.queue.push_back(std::move(rollout));
+  impl_->shared.offer(std::move(messages));
+}
+
+void RolloutServer::offer_samples(const std::vector<spec::ForecastSample>& samples) {
+  if (!samples.empty()) {
+    std::vector<v1::AgentMessage> messages(1);
+    messages[0].set_forecast_samples(policy::serialize_samples(samples));
+    impl_->shared.offer(std::move(messages));
   }
-  shared.learner->write_next();
+}
+
+std::optional<ForecastFile> RolloutServer::take_forecast() {
+  const std::lock_guard lock(impl_->shared.mutex);
+  return std::exchange(impl_->shared.forecast, std::nullopt);
 }
 
 std::optional<std::string> RolloutServer::take_parameters() {

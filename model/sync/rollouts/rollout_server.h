@@ -9,9 +9,17 @@
 #include <vector>
 
 #include "core/base/result.h"
+#include "core/spec/forecast.h"
 #include "core/spec/rollout.h"
 
 namespace ballast::sync {
+
+/// As a learner hands it over.
+struct ForecastFile {
+  std::string bytes;
+  std::uint64_t epoch = 0;
+  std::uint64_t version = 0;
+};
 
 /// The acting agent's end of Agent.Learn: hands rollouts to the learner beside it and takes new
 /// parameters from it. A learner may come, die and come again; the newest one is served. Every
@@ -30,9 +38,13 @@ class RolloutServer {
   RolloutServer& operator=(const RolloutServer&) = delete;
 
   /// Without a learner all are dropped; with a slow one the oldest that wait.
-  void offer(std::vector<spec::Rollout> rollouts);
+  void offer(const std::vector<spec::Rollout>& rollouts);
+  /// The same of pairs to learn the forecast from: one message.
+  void offer_samples(const std::vector<spec::ForecastSample>& samples);
   /// Bytes of the newest parameters file since the last call, as they came: parse() judges them.
   std::optional<std::string> take_parameters();
+  /// The newest forecast's file since the last call: parse_forecast() judges it.
+  std::optional<ForecastFile> take_forecast();
   bool learner_connected() const;
   std::uint64_t sent() const;
   std::uint64_t dropped() const;

@@ -28,6 +28,8 @@ struct ServerOptions {
   std::chrono::milliseconds write{20'000};  ///< until the worker has read an answer
   TlsFiles tls;                             ///< empty: in the clear
   PromotionOptions promotion;
+  /// The forecast's; null: none is served. Has to outlive the server.
+  GlobalNetwork* forecast = nullptr;
   /// With TLS: what a worker's identity (SPIFFE id, else DNS name) has to begin with. Its worker id
   /// has to be that identity, alone or followed by "/..."; what is counted, is counted of the identity.
   std::string identity_prefix;
@@ -54,7 +56,7 @@ struct ServerStats {
   std::uint64_t foreign = 0;  ///< endpoints in reports that were not the node's to speak for
   std::array<std::uint64_t, kEnded> ended{};
   fleet::FleetRegistryStats fleet;
-  PromotionStats promotion;
+  PromotionStats promotion, forecast_promotion;
 };
 
 /// The door of the global network and of the fleet: gRPC, one stream a worker and one a node, no thread

@@ -237,16 +237,19 @@ ServerStats ServerState::stats() const {
     out.ended[i] = ended_[i].load(std::memory_order_relaxed);
   }
   out.fleet = registry.stats(SystemClock().now());
-  const std::lock_guard promotion(promotion_mutex_);
-  out.promotion = promotion_.stats();
+  for (const auto& plane : planes_) {
+    const std::lock_guard promotion(plane->mutex);
+    (plane == planes_.front() ? out.promotion : out.forecast_promotion) = plane->promotion.stats();
+  }
   return out;
 }
 
-grpc::Slice ServerState::parameters(const std::string& worker, Version* current) {
-  const auto latest = network.snapshot();
-  const std::lock_guard lock(promotion_mutex_);
-  const auto given = promotion_.parameters_for(worker, latest, Clock::now());
-  Piece& piece = given == latest ? newest_ : released_;
+grpc::Slice ServerState::parameters(Network which, const std::string& worker, Version* current) {
+  Plane& plane = *planes_[static_cast<std::size_t>(which)];
+  const auto latest = plane.network.snapshot();
+  const std::lock_guard lock(plane.mutex);
+  const auto given = plane.promotion.parameters_for(worker, latest, Clock::now());
+  Piece& piece = given == latest ? plane.newest : plane.released;
   if (piece.snapshot != given) {
     piece = {given, grpc::Slice(given->bytes)};
   }
@@ -254,18 +257,24 @@ grpc::Slice ServerState::parameters(const std::string& worker, Version* current)
   return piece.slice;
 }
 
-void ServerState::report(const std::string& worker, const Gradient& gradient) {
-  const std::lock_guard lock(promotion_mutex_);
-  promotion_.report(worker, gradient.acted, gradient.objective, Clock::now());
+void ServerState::report(Network which, const std::string& worker, const Gradient& gradient) {
+  Plane& plane = *planes_[static_cast<std::size_t>(which)];
+  const std::lock_guard lock(plane.mutex);
+  plane.promotion.report(worker, gradient.acted, gradient.objective, Clock::now());
 }
 
 void ServerState::promote() {
-  if (!promotion_.on()) {
-    return;
+  for (const auto& plane : planes_) {
+    if (plane->promotion.on()) {
+      promote(*plane);
+    }
   }
-  const auto latest = network.snapshot();
-  const std::lock_guard lock(promotion_mutex_);
-  switch (promotion_.tick(latest, Clock::now())) {
+}
+
+void ServerState::promote(Plane& plane) {
+  const auto latest = plane.network.snapshot();
+  const std::lock_guard lock(plane.mutex);
+  switch (plane.promotion.tick(latest, Clock::now())) {
     case Promotion::Step::kNone:
       return;
     case Promotion::Step::kPromoted:
@@ -274,13 +283,12 @@ void ServerState::promote() {
     case Promotion::Step::kReturned:
       break;
   }
-  const auto released = policy::parse(promotion_.released()->bytes);
-  const Status given = released ? network.give_back(released->theta) : Status(released.error());
+  const Status given = plane.network.give_back(plane.promotion.released()->theta);
   if (given) {
-    promotion_.given_back(network.snapshot());
+    plane.promotion.given_back(plane.network.snapshot());
   }
   spdlog::warn("parameters given up: canaries were paid worse version={} back_to={} error=\"{}\"",
-               latest->version.version, promotion_.released()->version.version,
+               latest->version.version, plane.promotion.released()->version.version,
                given ? "" : given.error().message);
 }
 

@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -27,17 +28,28 @@ inline constexpr const char* kNodeProperty = "ballast_node";
 /// What all streams of a server share.
 class ServerState {
  public:
-  ServerState(GlobalNetwork& of, const ServerOptions& given)
-      : network(of), options(given), promotion_(given.promotion, of.snapshot()) {}
+  ServerState(GlobalNetwork& of, const ServerOptions& given) : options(given) {
+    planes_.push_back(std::make_unique<Plane>(of, given.promotion));
+    if (given.forecast != nullptr) {
+      planes_.push_back(std::make_unique<Plane>(*given.forecast, given.promotion));
+    }
+  }
 
-  GlobalNetwork& network;
   const ServerOptions options;
   fleet::FleetRegistry registry;
 
   /// Bytes of a node's report at most.
   static constexpr std::size_t kLongestReport = 512UL << 10;
   /// Bytes of the numbers, and room for everything else in a message.
-  std::size_t longest_message() const { return network.size() * sizeof(float) + 4096; }
+  std::size_t longest_message() const {
+    std::size_t most = 0;
+    for (const auto& plane : planes_) {
+      most = std::max(most, plane->network.size());
+    }
+    return most * sizeof(float) + 4096;
+  }
+  bool serves(Network which) const { return static_cast<std::size_t>(which) < planes_.size(); }
+  GlobalNetwork& network(Network which) { return planes_[static_cast<std::size_t>(which)]->network; }
   /// False when there are too many already, or the server drains.
   bool join(StreamHandler* stream, Ended* why);
   void leave(StreamHandler* stream);
@@ -51,8 +63,8 @@ class ServerState {
   bool draining() const;
   ServerStats stats() const;
   /// What the worker shall act with, in one piece that all answers share.
-  grpc::Slice parameters(const std::string& worker, Version* current);
-  void report(const std::string& worker, const Gradient& gradient);
+  grpc::Slice parameters(Network which, const std::string& worker, Version* current);
+  void report(Network which, const std::string& worker, const Gradient& gradient);
   /// Promotes parameters, or gives them up; to be called often.
   void promote();
 
@@ -67,9 +79,16 @@ class ServerState {
     std::shared_ptr<const Snapshot> snapshot;  // what the slice was made of
     grpc::Slice slice;
   };
-  mutable std::mutex promotion_mutex_;  // with these:
-  Promotion promotion_;
-  Piece newest_, released_;
+  /// One global network, and which of its versions act.
+  struct Plane {
+    Plane(GlobalNetwork& of, const PromotionOptions& given) : network(of), promotion(given, of.snapshot()) {}
+    GlobalNetwork& network;
+    std::mutex mutex = {};  // with these:
+    Promotion promotion;
+    Piece newest = {}, released = {};
+  };
+  void promote(Plane& plane);
+  std::vector<std::unique_ptr<Plane>> planes_;  ///< by Network
 };
 
 /// One stream: strictly one message read, one answer written. No two reactions of one stream run at the

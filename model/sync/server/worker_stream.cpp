@@ -4,6 +4,7 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "model/sync/wire/wire.h"
@@ -52,25 +53,28 @@ class WorkerStream final : public StreamHandler {
  private:
   grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) override;
   Verdict push(const v1::Gradient& gradient, std::string* why);
+
+  std::optional<Network> network_;  ///< of all messages of the stream
 };
 
 Verdict WorkerStream::push(const v1::Gradient& message, std::string* why) {
+  GlobalNetwork& network = state().network(*network_);
   Verdict refused = Verdict::kAccepted;
   if (message.type() != v1::Gradient::FLOAT32) {
     refused = Verdict::kType;
     *why = "type: " + std::to_string(message.type()) + " is not float32";
-  } else if (message.values().size() != state().network.size() * sizeof(float)) {
+  } else if (message.values().size() != network.size() * sizeof(float)) {
     refused = Verdict::kShape;
     *why = "shape: " + std::to_string(message.values().size()) + " bytes where " +
-           std::to_string(state().network.size()) + " values are wanted";
+           std::to_string(network.size()) + " values are wanted";
   }
   if (refused != Verdict::kAccepted) {
-    state().network.refuse(id(), refused, *why);
+    network.refuse(id(), refused, *why);
     return refused;
   }
   Gradient gradient = from_wire(message);
-  state().report(id(), gradient);
-  return state().network.push(id(), std::move(gradient), why);
+  state().report(*network_, id(), gradient);
+  return network.push(id(), std::move(gradient), why);
 }
 
 grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
@@ -91,6 +95,13 @@ grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
   if (auto status = check_identity(message.worker_id(), "worker_id"); !status.ok()) {
     return status;
   }
+  const auto network =
+      message.network() == v1::WorkerMessage::FORECAST ? Network::kForecast : Network::kActorCritic;
+  if (network != network_.value_or(network) || !state().serves(network) ||
+      !v1::WorkerMessage::Network_IsValid(message.network())) {
+    return {grpc::INVALID_ARGUMENT, "network: not one that is served, or changed within the stream"};
+  }
+  network_ = network;
   v1::ServerMessage head;
   if (message.has_gradient()) {
     std::string why;
@@ -100,7 +111,7 @@ grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
     head.set_status(static_cast<std::uint32_t>(status_of(verdict)));
   }
   Version current;
-  const grpc::Slice parameters = state().parameters(id(), &current);
+  const grpc::Slice parameters = state().parameters(network, id(), &current);
   *head.mutable_current() = to_wire(current);
   const bool unchanged = message.has_held() && from_wire(message.held()) == current;
   std::string bytes = head.SerializeAsString();

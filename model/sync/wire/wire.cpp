@@ -51,11 +51,18 @@ v1::Gradient to_wire(const Gradient& gradient) {
   if (!std::isnan(gradient.objective)) {
     out.set_objective(gradient.objective);
   }
+  if (const LearnedFrom& from = gradient.learned_from; from.samples > 0) {
+    auto* to = out.mutable_learned_from();
+    to->set_samples(from.samples);
+    to->set_span_s(from.span_s);
+    to->set_error(from.error);
+    to->set_as_now(from.as_now);
+  }
   return out;
 }
 
 Gradient from_wire(const v1::Gradient& gradient) {
-  Gradient out{from_wire(gradient.acted()), gradient.steps(), gradient.norm(), {}, kNotTold};
+  Gradient out{from_wire(gradient.acted()), gradient.steps(), gradient.norm(), {}, kNotTold, {}};
   const std::string& bytes = gradient.values();
   if (bytes.size() % sizeof(float) == 0 && !bytes.empty()) {
     out.values.resize(bytes.size() / sizeof(float));
@@ -63,6 +70,10 @@ Gradient from_wire(const v1::Gradient& gradient) {
   }
   if (gradient.has_objective()) {
     out.objective = gradient.objective();
+  }
+  if (gradient.has_learned_from()) {
+    const auto& from = gradient.learned_from();
+    out.learned_from = {from.samples(), from.span_s(), from.error(), from.as_now()};
   }
   return out;
 }

@@ -146,6 +146,25 @@ TEST(ForecastRule, AHabitIsForeseenOneLoopAhead) {
   EXPECT_LT(off, as_now);
 }
 
+TEST(ForecastRule, SaysHowFarItWasFromWhatCameAndWhatItLearnsFrom) {
+  ForecastRule rule(believer());
+  Service service;
+  ServiceProposal proposal;
+  for (int i = 0; i < 200; ++i) {
+    proposal = rule.decide(service.next(), service.loop);
+  }
+  ASSERT_TRUE(proposal.forecast);
+  EXPECT_TRUE(proposal.forecast->in_use);
+  EXPECT_LT(proposal.forecast->error, proposal.forecast->as_now);
+  EXPECT_GT(proposal.forecast->pairs, 190 * kPods);
+  EXPECT_NEAR(proposal.forecast->span_s, 199 * kTick, 1);
+  EXPECT_NEAR(proposal.forecast->period_s, kPeriod, 0.05 * kPeriod);
+  EXPECT_EQ(proposal.why.rfind("forecast in use: error ", 0), 0U) << proposal.why;
+  EXPECT_NE(proposal.why.find(" pairs in 219 s, period 20"), std::string::npos) << proposal.why;
+  // Beside the longest of the rule's own words it has to fit into a row of the map.
+  EXPECT_LT(proposal.why.find("; "), 110U) << proposal.why;
+}
+
 TEST(ForecastRule, GivesPairsToLearnFrom) {
   ForecastRule rule;
   EXPECT_TRUE(rule.take_samples().empty());

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/file.h"
+#include "model/policy/forecast_file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 
@@ -47,6 +48,30 @@ TEST(ActingPolicy, TheRuleTakesNoParameters) {
   EXPECT_EQ(acting->policy().name(), "queue_rule");
   EXPECT_FALSE(acting->learns());
   EXPECT_FALSE(acting->replace(parameters(1, 6)).ok());
+}
+
+TEST(ActingPolicy, AForecastsParametersOfAFormerVersionAreRefusedAndTheStrongRuleActs) {
+  std::string former(policy::shipped_forecast());
+  former[policy::kForecastMagic.size()] = 0;
+  auto acting = ActingPolicy::create(PolicyKind::kForecastRule, {}, former);
+  ASSERT_TRUE(acting.ok()) << acting.error().message;
+  EXPECT_EQ(acting->crc32(), 0U);
+  const auto proposal = acting->policy().decide({}, {});
+  EXPECT_THAT(proposal.why, ::testing::StartsWith("no forecast: parameters of version 0 refused; "));
+  EXPECT_FALSE(acting->replace_forecast(former, 3, 1).ok());
+  EXPECT_EQ(acting->refused(), 1U);
+  // What a learner of this version hands over acts; a deposed leader's does not.
+  const std::string good(policy::shipped_forecast());
+  EXPECT_TRUE(acting->replace_forecast(good, 3, 1).ok());
+  EXPECT_EQ(acting->version(), 1U);
+  EXPECT_EQ(acting->crc32(), policy::fingerprint(good));
+  EXPECT_FALSE(acting->replace_forecast(good, 2, 9).ok());
+  EXPECT_EQ(acting->epoch(), 3U);
+  EXPECT_FALSE(acting->replace_from_learner(parameters(4, 1)).ok()) << "of the other network";
+  // Any other file at the start is wrong use.
+  const auto wrong = ActingPolicy::create(PolicyKind::kForecastRule, {}, "short");
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().exit_code(), 2);
 }
 
 TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {

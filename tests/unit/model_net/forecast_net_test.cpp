@@ -32,7 +32,7 @@ std::vector<spec::ForecastSample> samples(std::size_t n) {
 }
 
 std::vector<float> some_theta() {
-  auto theta = initial_forecast(5);
+  auto theta = spec::initial_forecast(5);
   for (float& each : theta) {
     each += 0.1F * normal(random_numbers);
   }
@@ -49,7 +49,7 @@ TEST(ForecastNet, IsTheForwardPass) {
 }
 
 TEST(ForecastNet, UntrainedItSaysAsNow) {
-  const auto theta = initial_forecast(1);
+  const auto theta = spec::initial_forecast(1);
   for (const auto& sample : samples(20)) {
     EXPECT_EQ(spec::forecast(theta, sample.input), sample.input.now);
   }
@@ -89,14 +89,14 @@ TEST(ForecastNet, LearnsWhichGuessToBelieve) {
 }
 
 TEST(ForecastNet, RefusesWhatCannotBeLearnedFrom) {
-  EXPECT_FALSE(forecast_gradient(initial_forecast(1), {}));
+  EXPECT_FALSE(forecast_gradient(spec::initial_forecast(1), {}));
   EXPECT_FALSE(forecast_gradient(std::vector<float>(3), samples(1)));
   auto broken = samples(6000);
   EXPECT_FALSE(fit_forecast(std::span(broken).first(10), {}));
   for (auto& each : broken) {
     each.came = std::numeric_limits<float>::infinity();
   }
-  EXPECT_FALSE(forecast_gradient(initial_forecast(1), broken));
+  EXPECT_FALSE(forecast_gradient(spec::initial_forecast(1), broken));
   const auto fitted = fit_forecast(broken, {.steps = 10});
   ASSERT_FALSE(fitted);
   EXPECT_NE(fitted.error().message.find("step 1"), std::string::npos) << fitted.error().message;

@@ -236,7 +236,7 @@ TEST(WorkerTable, GoodGradientsForgiveBadOnes) {
   for (int round = 0; round < 20; ++round) {
     EXPECT_FALSE(table.bad("w", true, "bad", now));
     for (int i = 0; i < 10; ++i) {
-      table.good("w", now);
+      table.good("w", 0, {}, now);
     }
   }
 }
@@ -262,7 +262,7 @@ TEST(WorkerTable, IsBoundedAndForgetsWhoWasSilentForLongest) {
   WorkerTable table({.most = 3});
   WorkerTable::Time now{};
   for (const char* id : {"a", "b", "c", "a", "d"}) {
-    table.good(id, now);
+    table.good(id, 0, {}, now);
     now += 1s;
   }
   EXPECT_EQ(table.size(), 3U);
