@@ -46,8 +46,9 @@ void ForecastRule::judge(ServiceState& state) {
   }
   // Where nothing comes back, the mean alone beats "as now", and no weight is worth having for it.
   const double bound = (record.in_use ? kLeave : kUse) * std::min(record.as_now, record.as_mean);
-  record.in_use = record.finite && record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
-                  std::isfinite(record.error) && record.error < bound;
+  record.in_use =
+      record.finite && (trusting_ || (record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
+                                      std::isfinite(record.error) && record.error < bound));
 }
 
 std::string ForecastRule::sentence() const {

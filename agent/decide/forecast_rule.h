@@ -26,10 +26,11 @@ class ForecastRule final : public Policy {
   static constexpr double kDecay = 0.985;    ///< of the record, a bin of SlownessMemory
   static constexpr double kLeastJudged = 4;  ///< bins
 
-  /// `theta`: spec::kForecastParameters numbers; null or of another length: none.
+  /// `theta`: spec::kForecastParameters numbers; null or of another length: none. `trusting`: what is finite
+  /// is used, whatever came; for ablations.
   explicit ForecastRule(std::shared_ptr<const std::vector<float>> theta = nullptr,
-                        QueueRuleOptions options = {})
-      : rule_(options), theta_(std::move(theta)) {}
+                        QueueRuleOptions options = {}, bool trusting = false)
+      : rule_(options), theta_(std::move(theta)), trusting_(trusting) {}
   std::string name() const override { return "forecast_rule"; }
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop) override;
 
@@ -67,6 +68,7 @@ class ForecastRule final : public Policy {
   QueueRule rule_;
   std::shared_ptr<const std::vector<float>> theta_;
   std::string absent_;
+  const bool trusting_;
   ServiceMemory<ServiceState> services_;
   ForecastRecord record_;
   std::vector<spec::ForecastSample> samples_;

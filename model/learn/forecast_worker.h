@@ -20,7 +20,7 @@ namespace ballast::learn {
 struct ForecastSettings {
   double span_s = 900;       ///< what happened longer ago is forgotten
   std::size_t most = 32768;  ///< pairs kept, some 4 MB
-  std::size_t least = 64;    ///< pairs before anything is learned
+  std::size_t least = 32;    ///< pairs before anything is learned
   std::size_t batch = 128;   ///< pairs behind a gradient
   double reuse = 64;         ///< times that each pair is drawn, on average
   double pushes_per_s = 5;

@@ -171,10 +171,14 @@ Technique agent_technique(std::string name, std::string rule,
   return technique;
 }
 
-Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta) {
+Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting) {
   return agent_technique(
-      "forecast_rule", "queue_rule over the capacities that a learned forecast expects when weights arrive",
-      [theta = std::move(theta)] { return std::make_unique<decide::ForecastRule>(theta); });
+      trusting ? "forecast_rule_trusting" : "forecast_rule",
+      std::string("queue_rule over the capacities that a learned forecast expects when weights arrive") +
+          (trusting ? ", whether forecasts came true or not" : ""),
+      [theta = std::move(theta), trusting] {
+        return std::make_unique<decide::ForecastRule>(theta, decide::QueueRuleOptions{}, trusting);
+      });
 }
 
 Technique learned_technique(std::shared_ptr<const spec::ActorNetwork> network) {

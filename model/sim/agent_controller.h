@@ -46,8 +46,9 @@ std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy
 Technique agent_technique(std::string name, std::string rule,
                           std::function<std::unique_ptr<decide::Policy>()> make);
 
-/// `forecast_rule` with these parameters of the forecast; null: queue_rule.
-Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta);
+/// `forecast_rule` with these parameters of the forecast; null: queue_rule. `trusting`: without the judgement
+/// of forecasts by what came.
+Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting = false);
 
 /// `ballast` acting with this network; null: untrained, which is the prior.
 Technique learned_technique(std::shared_ptr<const spec::ActorNetwork> network);

@@ -143,6 +143,7 @@ void add_agents(std::vector<Technique>& all) {
         [] { return std::make_unique<decide::QueueRule>(); }));
   }
   all.push_back(forecast_technique(shipped_forecast()));
+  all.push_back(forecast_technique(shipped_forecast(), true));
   all.push_back(learned_technique(shipped_network()));
   Technique warmed = learned_technique(shipped_network());
   warmed.name = "learned_slow_start";

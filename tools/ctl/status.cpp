@@ -12,6 +12,7 @@
 #include "agent/sample/map_fill.h"
 #include "core/base/human.h"
 #include "core/base/table.h"
+#include "tools/ctl/decisions.h"
 #include "tools/ctl/verbs.h"
 
 namespace ballast::ctl {
@@ -33,6 +34,28 @@ bool is_alive(const ballast_meta& meta, MonotonicNs now) {
 bool is_gone(const ballast_meta& meta, MonotonicNs now) {
   return seconds_since(meta.heartbeat_ns, now) > 2e-3 * meta.tick_ms && meta.pid != 0 &&
          ::kill(static_cast<pid_t>(meta.pid), 0) != 0 && errno == ESRCH;
+}
+
+/// What the decisions say of forecasts, one a service.
+Json forecasts(const View& view) {
+  std::map<std::string, std::string> said;
+  if (const auto rows = decisions(view, ""); rows) {
+    for (const sample::DecisionRow& row : *rows) {
+      const std::string why = field(row.value.why);
+      for (const char* begin : {"forecast ", "no forecast: "}) {
+        const std::size_t at = why.find(begin);
+        if (at == 0 || (at != std::string::npos && why.substr(at - 2, 2) == "; ")) {
+          said[fmt::format("{}/{}", field(row.key.ns), field(row.key.service))] =
+              why.substr(at, why.find(';', at) - at);
+        }
+      }
+    }
+  }
+  Json out = Json::array();
+  for (const auto& [service, says] : said) {
+    out.push_back({{"service", service}, {"says", says}});
+  }
+  return out;
 }
 
 }  // namespace
@@ -89,6 +112,7 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"subscribers", meta.subscribers},
                  {"tick_ms", meta.tick_ms},
                  {"features", feature_list}};
+  report.json["forecast"] = forecasts(view);
   const auto gaps = coverage_json(view);
   if (!gaps) {
     return gaps.error();
@@ -113,10 +137,17 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   table.row({"mode", mode_name(meta.mode)});
   table.row({"policy", fmt::format("{}, epoch {}, version {}, crc32 {:08x}", field(meta.policy),
                                    meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
+<<<<<<< HEAD
   table.row({"sink", sink});
   if (!profile.empty()) {
     table.row({"loop", profile});
   }
+=======
+  for (const Json& one : report.json["forecast"]) {
+    table.row({"forecast of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
+  }
+  table.row({"sink", field(meta.sink)});
+>>>>>>> b400c92 (ctl, lab, bench: what the forecast learns from, in status and global; live and ablation commands; docs)
   if (meta.leader[0] != 0) {
     table.row({"leader", field(meta.leader)});
   }

@@ -36,6 +36,7 @@ struct RunFlags {
   std::optional<double> load;
   bool live = true;
   bool learner = true;
+  std::string forecast;
   bool keep = false;
   bool access_log = false;
   std::string client;
@@ -121,6 +122,7 @@ int run(const RunFlags& flags) {
   scenario->warmup_s = flags.warmup_s.value_or(scenario->warmup_s);
   scenario->load = flags.load.value_or(scenario->load);
   scenario->learner = scenario->learner && flags.learner;
+  scenario->forecast = flags.forecast;
   const auto policies = parse_policies(flags.policies);
   if (!policies) {
     return fail(policies.error());
@@ -228,6 +230,8 @@ int main(int argc, char** argv) {
   run_command->add_option("--load", flags.load, "offered CPU time over the sum of the quotas")
       ->check(CLI::Range(0.01, 2.0));
   run_command->add_flag("--live,!--no-live", flags.live, "show the live table (default) or not");
+  run_command->add_option("--forecast", flags.forecast,
+                          "file of the forecast that learning begins with (none: the shipped one)");
   run_command->add_flag("!--no-learner", flags.learner,
                         "the shipped policy acts, even where the scenario has a learner");
   run_command->add_flag("--keep", flags.keep, "leave the run's folder (logs, configurations) behind");

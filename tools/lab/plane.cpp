@@ -112,10 +112,12 @@ Status ControlPlane::start() {
     const auto state = folder_ / "global";
     std::error_code ignored;
     fs::create_directories(state, ignored);
-    members_.emplace_back(
-        "global",
-        Member{
-            {(bin / "ballast-global").string(), "--listen", global, "--state", state.string()}, {}, false});
+    Member member{
+        {(bin / "ballast-global").string(), "--listen", global, "--state", state.string()}, {}, false};
+    if (!scenario_.forecast.empty()) {
+      member.argv.insert(member.argv.end(), {"--forecast-initial", scenario_.forecast});
+    }
+    members_.emplace_back("global", std::move(member));
   }
   members_.emplace_back(
       "ballastd",

@@ -83,6 +83,7 @@ struct Scenario {
   int tick_ms = 250;
   bool learner = false;
   double exploration = 0.01;
+  std::string forecast = {};  ///< file that the learner's global network begins with; empty: the shipped one
   std::vector<PodSpec> pods;
   std::vector<Tenant> tenants;
   std::vector<Event> events;  ///< in order of at_s

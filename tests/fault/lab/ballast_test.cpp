@@ -133,6 +133,51 @@ TEST_F(BallastTest, TheActingParametersAreTheGlobalNetworksOfThatVersion) {
   EXPECT_GE(acted.size(), 3U) << "the version rises";
 }
 
+TEST_F(BallastTest, TheForecastThatActsIsLearnedOnTheNodeAndOfTheGlobalNetworksVersion) {
+  auto lab = start(
+      "run", {"--scenario", scenario("learner: true\n"), "--policy", "forecast_rule", "--duration", "25"});
+  ASSERT_TRUE(lab.ok());
+  const auto prefix = prefix_of("run");
+  std::string global;
+  for (int i = 0; i < 1000 && global.empty() && lab->running(); ++i) {
+    global = flag_of(prefix, "_global", "--listen");
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_NE(global, "") << log("run");
+  const auto witness = sync::WorkerClient::start({.address = global,
+                                                  .worker_id = "witness",
+                                                  .network = sync::Network::kForecast,
+                                                  .pull_interval = milliseconds(5)});
+  std::map<std::uint64_t, std::uint32_t> served;
+  std::map<std::uint64_t, std::string> acted;
+  std::string says;
+  while (lab->running()) {
+    if (const auto newer = witness->take_parameters()) {
+      served[newer->parameters.version] = policy::fingerprint(newer->bytes);
+    }
+    const auto status = ctl(prefix, "status");
+    if (status.is_object() && status.value("policy_epoch", 0U) > 0) {
+      acted[status["policy_version"]] = status["policy_crc32"];
+      for (const auto& one : status["forecast"]) {
+        says = one["says"];
+      }
+    }
+  }
+  EXPECT_TRUE(finished_report("run", *lab, seconds(1)).contains("arms"));
+  int compared = 0;
+  for (const auto& [version, crc32] : acted) {
+    if (const auto found = served.find(version); found != served.end()) {
+      ++compared;
+      char expected[9];
+      std::snprintf(expected, sizeof expected, "%08x", found->second);
+      EXPECT_EQ(crc32, expected) << "version " << version;
+    }
+  }
+  EXPECT_GE(compared, 1) << acted.size() << " versions acted, " << served.size() << " were served";
+  EXPECT_GE(acted.size(), 3U) << "the version rises";
+  EXPECT_THAT(says, ::testing::HasSubstr(" pairs in "));
+}
+
 TEST_F(BallastTest, EnvoyIsKilledAndStartedAgain) {
   const std::string events = "events:\n  - {at_s: 3, kill: envoy}\n  - {at_s: 4, restart: envoy}\n";
   const auto plain = arm("least_request", events, "8");

@@ -29,9 +29,11 @@ double learn_for(ForecastWorker& worker, sync::GlobalNetwork& network, double se
 }
 
 std::unique_ptr<sync::GlobalNetwork> network_from(policy::Parameters first) {
-  auto network = sync::GlobalNetwork::create(
-      {std::move(first), std::vector<float>(spec::kForecastParameters, 0)},
-      {.rms_prop = {.learning_rate = 1e-3}, .parameters = spec::kForecastParameters});
+  auto network =
+      sync::GlobalNetwork::create({std::move(first), std::vector<float>(spec::kForecastParameters, 0)},
+                                  {.rms_prop = {.learning_rate = 1e-3},
+                                   .parameters = spec::kForecastParameters,
+                                   .workers = {.pushes_per_s = 0}});
   EXPECT_TRUE(network);
   return std::move(*network);
 }
@@ -64,7 +66,7 @@ TEST(ForecastWorker, DrawsEachPairSoOftenAndForgetsWhatIsOld) {
 TEST(ForecastWorker, TooFewPairsGiveNothing) {
   ForecastWorker worker({}, 3);
   worker.hold(untrained());
-  worker.take(Habit(1).pairs(63), 0);
+  worker.take(Habit(1).pairs(31), 0);
   EXPECT_FALSE(worker.learn(1));
   EXPECT_TRUE(worker.stopped().empty());
 }

@@ -55,6 +55,21 @@ TEST(Compatibility, WhatAWorkerSaysReadsTheSameToAServerOneVersionBehind) {
   EXPECT_EQ(message.SerializeAsString(), kWorkerOfFirstVersion);
 }
 
+TEST(Compatibility, AWorkerOfTheForecastSaysSo) {
+  v1::WorkerMessage message;
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion));
+  EXPECT_EQ(message.network(), v1::WorkerMessage::ACTOR_CRITIC) << "unset means what it meant";
+  EXPECT_EQ(from_wire(message.gradient()).learned_from.samples, 0U);
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion + "\x20\x01"s));
+  EXPECT_EQ(message.network(), v1::WorkerMessage::FORECAST);
+  Gradient gradient{{5, 8}, 20, 1.0, {1.0F}};
+  gradient.learned_from = {900, 120, 0.5F, 1};
+  const Gradient back = from_wire(to_wire(gradient));
+  EXPECT_EQ(back.learned_from.samples, 900U);
+  EXPECT_EQ(back.learned_from.span_s, 120);
+  EXPECT_EQ(back.learned_from.error, 0.5F);
+}
+
 TEST(Compatibility, AServerOneVersionBehindIsUnderstood) {
   v1::ServerMessage message;
   ASSERT_TRUE(message.ParseFromString(kServerOfFirstVersion));

@@ -26,6 +26,11 @@ GlobalStatus example() {
   status.network.tau_sum = 160;
   status.server.ended[static_cast<std::size_t>(Ended::kSilent)] = 2;
   status.workers = {{.id = "node-\xff\"1", .rejected = 3, .last_bad = "not_finite"}};
+  status.forecast.version = {12, 56};
+  status.forecast.verdicts[0] = 7;
+  status.forecast_workers = {
+      {.id = "node-1", .accepted = 7, .acted = 55, .learned_from = {900, 120, 0.01F, 0.04F}},
+      {.id = "node-2", .rejected = 5, .last_bad = "not_finite"}};
   return status;
 }
 
@@ -61,13 +66,15 @@ TEST(Operations, ThePageTellsTypeUnitAndLabelOfAll) {
 
 TEST(Operations, MetricsNameReasonsAndAreCumulative) {
   const std::string text = metrics_text(example());
-  for (const char* line : {"ballast_global_version 34\n", "ballast_global_gradients_accepted_total 100\n",
-                           "ballast_global_gradients_rejected_total{reason=\"not_finite\"} 3\n",
-                           "ballast_global_streams_ended_total{reason=\"silent\"} 2\n",
-                           "ballast_global_staleness_versions_bucket{le=\"0\"} 60\n",
-                           "ballast_global_staleness_versions_bucket{le=\"4\"} 100\n",
-                           "ballast_global_staleness_versions_bucket{le=\"+Inf\"} 100\n",
-                           "ballast_global_staleness_versions_sum 160\n"}) {
+  for (const char* line :
+       {"ballast_global_version 34\n", "ballast_global_gradients_accepted_total 100\n",
+        "ballast_global_gradients_rejected_total{reason=\"not_finite\"} 3\n",
+        "ballast_global_streams_ended_total{reason=\"silent\"} 2\n",
+        "ballast_global_staleness_versions_bucket{le=\"0\"} 60\n",
+        "ballast_global_staleness_versions_bucket{le=\"4\"} 100\n",
+        "ballast_global_staleness_versions_bucket{le=\"+Inf\"} 100\n",
+        "ballast_global_staleness_versions_sum 160\n", "ballast_global_forecast_version 56\n",
+        "ballast_global_forecast_gradients_accepted_total 7\n", "ballast_global_forecast_error 0.0099"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "in\n" << text;
   }
 }
@@ -77,6 +84,12 @@ TEST(Operations, StatusIsJsonWhateverAWorkerCallsItself) {
   EXPECT_EQ(json["epoch"], 12);
   EXPECT_EQ(json["rejected"]["not_finite"], 3);
   EXPECT_EQ(json["workers"][0]["last_bad"], "not_finite");
+  const auto& forecast = json["forecast"];
+  EXPECT_EQ(forecast["version"], 56);
+  EXPECT_NEAR(forecast["error_as_now"], 0.04, 1e-6) << "of the node that told something";
+  EXPECT_EQ(forecast["nodes"][0]["version"], 55);
+  EXPECT_EQ(forecast["nodes"][0]["samples"], 900);
+  EXPECT_EQ(forecast["nodes"][1]["last_bad"], "not_finite");
 }
 
 TEST(Operations, ServesHealthReadinessMetricsAndStatus) {

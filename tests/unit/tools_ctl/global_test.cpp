@@ -25,6 +25,23 @@ TEST(Global, ShowsVersionReasonsAndWhoIsShutOut) {
   EXPECT_EQ(report->json["version"], 34);
 }
 
+TEST(Global, ShowsWhatEachNodeLearnsTheForecastFrom) {
+  std::string status = kStatus;
+  status.insert(1,
+                R"("forecast": {"epoch": 12, "version": 56, "version_age_s": 1, "released": 50, "accepted": 7,
+      "rejected": {"norm": 2}, "staleness_median": 0, "workers_pushing": 1, "workers_quarantined": 0,
+      "error": 0.01, "error_as_now": 0.04, "nodes": [{"worker": "node-1", "accepted": 7, "rejected": 2,
+      "quarantines": 0, "quarantined_s": 0, "idle_s": 1, "last_bad": "", "version": 55, "samples": 900,
+      "span_s": 120, "error": 0.01, "error_as_now": 0.04}]}, )");
+  const auto report = global_report(status);
+  ASSERT_TRUE(report) << report.error().message;
+  for (const char* part :
+       {"forecast  version 56 (50 released), 1 nodes push; error over that of \"as now\": 0.25",
+        "2 norm of the forecast", "node-1", "900", "0.01000"}) {
+    EXPECT_NE(report->text.find(part), std::string::npos) << part << " in\n" << report->text;
+  }
+}
+
 TEST(Global, RefusesWhatIsNoStatusAndWhatIsNoAddress) {
   for (const char* status : {"", "not json", "{}", "[]", R"({"leader": 1})"}) {
     EXPECT_FALSE(global_report(status)) << status;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What one decision costs: the hand-written forward pass for one endpoint.
+// What one decision costs: the hand-written forward passes for one endpoint.
 //   build/release/bin/bench/bench_forward
 #include "model/policy/forward.h"
 
@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "core/spec/forecast.h"
 #include "model/policy/parameters.h"
 
 namespace {
@@ -37,6 +38,23 @@ void BM_ForwardOneEndpoint(benchmark::State& state) {
   }
 }
 BENCHMARK(BM_ForwardOneEndpoint);
+
+void BM_ForecastOneEndpoint(benchmark::State& state) {
+  std::mt19937_64 random(1);
+  std::normal_distribution<float> normal(0.0F, 0.3F);
+  const auto theta = ballast::spec::initial_forecast(1);
+  std::vector<ballast::spec::ForecastInput> inputs(256);
+  for (auto& input : inputs) {
+    for (float& feature : input.features) {
+      feature = normal(random);
+    }
+  }
+  std::size_t i = 0;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ballast::spec::forecast(theta, inputs[i++ % inputs.size()]));
+  }
+}
+BENCHMARK(BM_ForecastOneEndpoint);
 
 }  // namespace
 

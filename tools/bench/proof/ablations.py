@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What each part of forecast_rule is worth, in the simulator.
+
+  tools/bench/proof/ablations.py [--seeds 2001..2010] [--loop istio] [--bench FILE] [-o table.csv]
+
+p99 over that of the whole, geometric mean over paired seeds with its 95 % interval: above 1 the part is worth
+something. `without forecast` is queue_rule; `without memory` is the shipped network whose guesses from a period
+ago are never believed, so that the mean alone is left; `without judgement` acts on forecasts whether they came
+true or not, which is what adapts on the node in the simulator.
+"""
+import argparse
+import csv
+import importlib.util
+import json
+import math
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SCENARIOS = "cron5,cron20,cron60,node30,cron20:aperiodic,node30:aperiodic"
+# Of core/spec/forecast.h.
+HIDDEN, GUESSES, MEAN = 32, 5, 0
+HEADER = 16
+
+
+def verdicts():
+    spec = importlib.util.spec_from_file_location("verdicts", ROOT / "tools/bench/verdicts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def without_memory(shipped):
+    """The file with the output rows of all guesses but the mean at 0."""
+    body = bytearray(shipped[:-4])
+    last = len(body) - 4 * (GUESSES * HIDDEN + GUESSES)
+    for guess in range(GUESSES):
+        if guess != MEAN:
+            row = last + 4 * HIDDEN * guess
+            body[row:row + 4 * HIDDEN] = bytes(4 * HIDDEN)
+            bias = last + 4 * (GUESSES * HIDDEN + guess)
+            body[bias:bias + 4] = bytes(4)
+    return bytes(body) + struct.pack("<I", zlib.crc32(bytes(body)))
+
+
+def run(bench, scenario, policy, loop, seeds, parameters=None):
+    command = ["nice", "-n", "15", bench, "sim", "--scenario", scenario, "--policy", policy, "--seeds", seeds,
+               "--loop", loop, "-o", "-"]
+    if parameters:
+        command += ["--parameters", parameters]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
+    return {row["seed"]: row["p99_ms"] for row in json.loads(done.stdout)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="2001..2010")
+    parser.add_argument("--loop", default="istio")
+    parser.add_argument("--scenario", default=SCENARIOS)
+    parser.add_argument("--bench", default=str(ROOT / "build/release/bin/ballast-bench"))
+    parser.add_argument("-o", "--out", default="-")
+    given = parser.parse_args()
+    interval = verdicts().interval
+    with tempfile.TemporaryDirectory() as folder:
+        blind = pathlib.Path(folder) / "without-memory.bin"
+        blind.write_bytes(without_memory((ROOT / "model/policy/forecast.bin").read_bytes()))
+        arms = [("without forecast", "queue_rule", None), ("without memory", "forecast_rule", str(blind)),
+                ("without judgement", "forecast_rule_trusting", None)]
+        out = sys.stdout if given.out == "-" else open(given.out, "w", newline="", encoding="utf-8")
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(["scenario", "loop", "arm", "seeds", "p99", "lower", "upper"])
+        for scenario in given.scenario.split(","):
+            whole = run(given.bench, scenario, "forecast_rule", given.loop, given.seeds)
+            for name, policy, parameters in arms:
+                rows = run(given.bench, scenario, policy, given.loop, given.seeds, parameters)
+                mean, lower, upper = interval([math.log(rows[s] / whole[s]) for s in sorted(whole)])
+                table.writerow([scenario, given.loop, name, len(whole)] +
+                               [f"{math.exp(x):.3f}" for x in (mean, lower, upper)])
+                out.flush()
+
+
+if __name__ == "__main__":
+    main()
