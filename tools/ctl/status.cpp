@@ -137,17 +137,13 @@ Result<Report> status(View& view, const std::string& /*target*/) {
   table.row({"mode", mode_name(meta.mode)});
   table.row({"policy", fmt::format("{}, epoch {}, version {}, crc32 {:08x}", field(meta.policy),
                                    meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
-<<<<<<< HEAD
+  for (const Json& one : report.json["forecast"]) {
+    table.row({"forecast of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
+  }
   table.row({"sink", sink});
   if (!profile.empty()) {
     table.row({"loop", profile});
   }
-=======
-  for (const Json& one : report.json["forecast"]) {
-    table.row({"forecast of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
-  }
-  table.row({"sink", field(meta.sink)});
->>>>>>> b400c92 (ctl, lab, bench: what the forecast learns from, in status and global; live and ablation commands; docs)
   if (meta.leader[0] != 0) {
     table.row({"leader", field(meta.leader)});
   }
