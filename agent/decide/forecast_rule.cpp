@@ -77,10 +77,7 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
   if ((theta_ == nullptr && !keep_samples_) || too_fast) {
     record_ = {};
     ServiceProposal proposal = rule_.decide(observation, loop);
-    const std::string why = !too_fast           ? sentence()
-                            : theta_ != nullptr ? "no forecast: ticks are too short; "
-                                                : "";
-    proposal.why.insert(0, why);
+    proposal.why.insert(0, too_fast && theta_ != nullptr ? "no forecast: ticks are too short; " : sentence());
     return proposal;
   }
   ServiceState& state = services_.of(observation.aggregate.service, loop.now);
