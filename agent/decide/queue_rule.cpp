@@ -20,12 +20,17 @@ constexpr double kFastLoopS = 0.1;  ///< a loop that reacts about as fast as the
 constexpr double kSlowLoopDelayS = 0.3;
 constexpr double kLastingS = 90;
 constexpr double kLastingTicks = 80;  ///< or so many ticks, if that is longer
+constexpr double kOverMoving = 2;     ///< what lasts over what moves
 constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
+constexpr double kSlower = 8;         ///< the slow part's time constant over H, at least
 constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
 constexpr double kRunningS = 10;      ///< a pod that comes to a service this old is new
-constexpr double kColdS = 3;          ///< until which its own measurements have taken over
-constexpr double kLearnColdS = 4;
+constexpr double kMeasuredBy = 100;   ///< requests that count as much as what others were, as in observe
+constexpr double kUnseenS = 10;       ///< or so long: who is never measured must not stay cold
 constexpr double kColdRate = 0.5;
+constexpr double kColdLog = -0.2;  ///< measured beside the others: a new pod is cold from here ...
+constexpr double kWarmLog = -0.1;  ///< ... to here, or
+constexpr double kWarmS = 120;     ///< for so long; beyond it is merely smaller, and the gate's
 constexpr double kLeastColdLog = -1.5;
 
 double finite_or(double value, double otherwise) {
@@ -234,14 +239,17 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     const double evidence = std::clamp(finite_or(endpoints[i].telemetry.cpu_evidence, 0), 0.0, 1.0);
     capacities[i] += evidence * finite_or(foreseen[i], 0);
   }
+  const double lasting_s = std::max(kLastingS, kLastingTicks * tick);
   const std::vector<double> tilt =
       square_root_tilt(foreseen.empty() ? state.filter.lasting() : capacities, load);
 
+  double moving = 0;  // mean variance of an endpoint's log capacity
   std::map<spec::EndpointId, Track> tracks;
   std::vector<double> base(n);
   double in_flight = 0;
   double qps = 0;
   std::vector<double> ages;
+  bool cold = false;
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;
     const auto known = state.tracks.find(telemetry.id);
@@ -255,19 +263,28 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     base[i] = capacities[i] + tilt[i];
     const double age = seconds_between(track.seen_first, loop.now);
     if (track.joined) {
-      base[i] += state.cold_log * std::exp(-age / kColdS);
-      if (!track.learned && age > kLearnColdS && telemetry.known) {
+      track.answered += kMeasuredBy * dt / kUnseenS;
+      track.answered += telemetry.known ? std::max(0.0, finite_or(telemetry.tick_requests, 0)) : 0;
+      base[i] += state.cold_log * kMeasuredBy / (kMeasuredBy + track.answered);
+      const double beside = capacities[i] - median(capacities);
+      cold = cold || (telemetry.known && age < kWarmS && track.answered > kMeasuredBy / 2 &&
+                      beside < (state.cold ? kWarmLog : kColdLog));
+      if (!track.learned && telemetry.known && track.answered > 2 * kMeasuredBy) {
         track.learned = true;
-        const double seen = std::clamp(capacities[i] - median(capacities), kLeastColdLog, 0.0);
-        state.cold_log += kColdRate * (seen - state.cold_log);
+        state.cold_log += kColdRate * (std::clamp(beside, kLeastColdLog, 0.0) - state.cold_log);
       }
     }
-    tracks[telemetry.id] = track;
     if (telemetry.known) {
+      const double gain = std::max(1 / ++track.ticks, 1 - std::exp(-dt / lasting_s));
+      const double off = capacities[i] - track.capacity;
+      track.capacity += gain * off;
+      track.variance = (1 - gain) * (track.variance + gain * off * off);
+      moving += track.variance / static_cast<double>(n);
       in_flight += queue_of(telemetry);
       qps += rate_of(telemetry);
       ages.push_back(age_s(telemetry, loop.now));
     }
+    tracks[telemetry.id] = track;
   }
   const double known = static_cast<double>(ages.size());
   const std::vector<double> shares = normalised(base);
@@ -316,13 +333,17 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       Track& track = tracks[telemetry.id];
       const double error = std::clamp(std::log((queue_of(telemetry) + 1) / (shape[i] * mean_queue + 1)),
                                       -kMostError, kMostError);
-      track.error += (1 - std::exp(-dt / std::max(kLastingS, kLastingTicks * tick))) * (error - track.error);
+      // What is known before the first tick counts as much as so many.
+      const double gain = std::max(1 / (track.ticks + kLeastTicks), 1 - std::exp(-dt / lasting_s));
+      track.error += gain * (error - track.error);
       wanted.push_back(track.slow - track.error);
     }
   }
   const double lasting = deviation_of(wanted);
-  state.lasting = lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting) && seen &&
-                  age > kRunningS;
+  // What comes and goes too fast for the gate, and is greater, is P2C's.
+  state.lasting = seen && age > kRunningS && lasting > kOverMoving * std::sqrt(moving) &&
+                  lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting);
+  state.cold = cold;
   state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
   state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options_.even : options_.uneven);
   const bool level = state.gate.level() && !state.uneven;
@@ -330,7 +351,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const bool differ = !neutral && !state.gate.level();
   state.foreseen =
       !foreseen.empty() && (state.foreseen || deviation_of(capacities) >= options_.gate.leave_spread);
-  proposal.neutral = !possible || !(differ || level || state.open || state.lasting || state.foreseen);
+  proposal.neutral = !possible || !(differ || level || state.open || state.lasting || state.foreseen || cold);
   proposal.why =
       fmt::format("{}; {:.2f} of a queue is left after the loop's delay", state.gate.why(), memory);
 
@@ -345,7 +366,8 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
         track.slow = -track.error;  // where it will begin
       } else {
         const double error = std::clamp(std::log((queue + 1) / (target + 1)), -kMostError, kMostError);
-        track.slow += -dt / options_.integral_s * error - dt / options_.leak_s * track.slow;
+        const double slowly = std::max(options_.integral_s, kSlower * options_.horizon * delay);
+        track.slow += -dt / slowly * error - dt / options_.leak_s * track.slow;
       }
       track.slow = std::clamp(track.slow, -options_.integral_bound, options_.integral_bound);
       const double horizon = options_.horizon * (delay + age_s(telemetry, loop.now));

@@ -20,8 +20,9 @@ struct QueueRuleOptions {
   /// Horizon of the feedback over the loop's delay (tick, way to the proxies, age of the sample).
   double horizon = 2;
   double bound = 1.39;  ///< most of it, in log weight (a factor of four)
-  /// The slow part: time constant of its integral, of its leak, and its bound in log weight.
-  double integral_s = 20;
+  /// The slow part: least time constant of its integral (or eight H), of its leak, and its bound in log
+  /// weight.
+  double integral_s = 10;
   double leak_s = 60;
   double integral_bound = 1.1;
   /// Of the gate, in a loop of at most kSlowLoopS: differences of capacity that last so many delays are
@@ -86,7 +87,11 @@ class QueueRule final : public Policy {
  private:
   struct Track {
     double slow = 0;
-    double error = 0;  ///< mean log of its queue over the target, over kLastingS
+    double error = 0;     ///< mean log of its queue over the target, over kLastingS
+    double capacity = 0;  ///< mean log capacity, over kLastingS, and its variance
+    double variance = 0;
+    double ticks = 0;
+    double answered = 0;  ///< requests that came to it since it joined
     MonotonicNs seen_first = 0;
     bool joined = false;   ///< came when the service was running already
     bool learned = false;  ///< its cold share was taken into the service's
@@ -98,6 +103,7 @@ class QueueRule final : public Policy {
     std::map<spec::EndpointId, Track> tracks;
     bool open = false;       ///< what the queues do is worth leaving neutral
     bool lasting = false;    ///< so is what they ask for on average
+    bool cold = false;       ///< a new pod is measured to carry less than the others
     bool uneven = false;     ///< they differ by episodes
     bool foreseen = false;   ///< weights are in force for what is foreseen
     double queue = 0;        ///< mean requests in flight of an endpoint, over kMemoryS

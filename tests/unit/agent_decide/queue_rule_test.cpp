@@ -28,6 +28,7 @@ spec::ServiceObservation service(const std::vector<double>& capacities, const st
     auto& t = o.endpoints[i].telemetry;
     t.in_flight = queues[i];
     t.qps = 50;
+    t.tick_requests = 12.5;
     t.cpu_limit_cores = t.usable_cores = 1;
     t.cpu_evidence = evidence;
   }
@@ -171,6 +172,72 @@ TEST(QueueRule, APodThatComesBeginsWithLessAndIsBelievedWhenMeasured) {
     w = log_weights(rule.decide(service({100, 100, 100}, {4, 4, 4}, 1), loop.next()));
   }
   EXPECT_NEAR(w[2], w[0], 0.05);
+}
+
+/// A service of equal pods that has run for a while, neutral since nothing in it lasts; then one joins that
+/// is measured to carry this part of what the others do.
+ServiceProposal after_a_pod_joined(double carries, int ticks) {
+  QueueRule rule;
+  Loop loop;
+  const auto of = [](const std::vector<double>& capacities) {
+    auto o = service(capacities, std::vector<double>(capacities.size(), 0), 1);
+    o.aggregate.persistence_s = 0.1;
+    for (auto& e : o.endpoints) {
+      e.telemetry.tick_requests = 10;
+    }
+    return o;
+  };
+  ServiceProposal proposal;
+  for (int i = 0; i < 80; ++i) {
+    proposal = rule.decide(of({100, 100, 100, 100}), loop.next());
+  }
+  EXPECT_TRUE(proposal.neutral) << proposal.why;
+  for (int i = 0; i < ticks; ++i) {
+    proposal = rule.decide(of({100, 100, 100, 100, 100 * carries}), loop.next());
+  }
+  return proposal;
+}
+
+TEST(QueueRule, AColdPodIsReasonEnoughForWeightsUntilItIsWarm) {
+  EXPECT_FALSE(after_a_pod_joined(0.4, 8).neutral);
+  EXPECT_TRUE(after_a_pod_joined(0.4, 2).neutral) << "twenty requests prove nothing yet";
+  EXPECT_TRUE(after_a_pod_joined(1.0, 8).neutral);
+  EXPECT_TRUE(after_a_pod_joined(0.4, 500).neutral)
+      << "after two minutes it is a small pod, as the gate sees it";
+}
+
+TEST(QueueRule, APodThatNobodyMeasuresDoesNotStayCold) {
+  QueueRule rule;
+  Loop loop;
+  ServiceProposal proposal;
+  for (int i = 0; i < 400; ++i) {
+    auto o = service(i < 80 ? std::vector<double>(4, 100.0) : std::vector<double>(5, 100.0),
+                     std::vector<double>(4, 1.0), 1);
+    if (i >= 80) {
+      o.endpoints[4].telemetry.known = false;
+      --o.aggregate.known;
+    }
+    proposal = rule.decide(o, loop.next());
+  }
+  EXPECT_NEAR(log_weights(proposal)[4], 0, 0.15);
+}
+
+TEST(QueueRule, QueuesThatLastAreNoReasonWhereCapacityMovesMore) {
+  const auto neutral = [](double swing) {
+    QueueRule rule;
+    Loop loop;
+    ServiceProposal proposal;
+    for (int i = 0; i < 1000; ++i) {
+      std::vector<double> capacities(4, 100.0);
+      capacities[static_cast<std::size_t>(i / 8 % 4)] *= std::exp(-swing);
+      auto o = service(capacities, {i % 3 == 0 ? 1.0 : 5.0, 1, 1, 1}, 1);
+      o.aggregate.persistence_s = 0.1;
+      proposal = rule.decide(o, loop.next());
+    }
+    return proposal.neutral;
+  };
+  EXPECT_FALSE(neutral(0)) << "three times the queue for minutes asks for a weight";
+  EXPECT_TRUE(neutral(2)) << "each is at an eighth of itself for two seconds of eight";
 }
 
 TEST(QueueRule, IsTotal) {
