@@ -253,7 +253,9 @@ void Simulation::do_churn(std::uint32_t index) {
     Pod& pod = pods_[joining];
     pod.present = true;
     pod.joined_s = now_;
-    taken_[joining] = now_;
+    if (!taken_.empty()) {  // nobody samples otherwise
+      taken_[joining] = now_;
+    }
     pod.cold_factor = churn.cold_factor;
     pod.cold_decay_s = churn.cold_decay_s;
     set_pod_speed(joining++);
