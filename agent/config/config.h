@@ -64,9 +64,10 @@ struct Config {
   sync::FleetClientOptions fleet_client;
   fleet::RemoteOptions fleet;
   std::string policy = "auto";
-  /// What `auto` stands for: the learned policy where it is given parameters or a learner.
+  /// What `auto` stands for: the learned policy where it is given parameters. A learner alone changes nothing
+  /// that acts: where requests wait, the learned policy is worse than equal weights.
   std::string acting() const {
-    return policy != "auto" ? policy : parameters.empty() && learner.empty() ? "queue_rule" : "learned";
+    return policy != "auto" ? policy : parameters.empty() ? "queue_rule" : "learned";
   }
   std::filesystem::path parameters;
   std::string learner;
@@ -130,9 +131,8 @@ struct Config {
     fleet_client.declare(s);
     fleet.declare(s);
     s.section("policy");
-    s.one_of(
-        "name", policy, {"auto", "neutral", "prior", "queue_rule", "forecast_rule", "learned"},
-        "what proposes the weights; auto: learned where parameters or a learner are given, else queue_rule");
+    s.one_of("name", policy, {"auto", "neutral", "prior", "queue_rule", "forecast_rule", "learned"},
+             "what proposes the weights; auto: learned where parameters are given, else queue_rule");
     s.path("parameters", parameters, "FILE",
            "of the learned policy or of forecast_rule; empty: the shipped one", options::existing_file);
     s.section("learner");

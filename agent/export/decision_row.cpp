@@ -137,8 +137,8 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   value.policy_epoch = tick_.policy_epoch;
   value.policy_version = tick_.policy_version;
   copy_text(value.policy, tick_.policy);
-  copy_text(value.why, why);
-  copy_text(value.outcome_detail, service_.answer.detail);
+  copy_sentence(value.why, why);
+  copy_sentence(value.outcome_detail, service_.answer.detail);
   const bool ipv6 = endpoint.address.find(':') != std::string::npos;
   copy_text(value.address,
             (ipv6 ? "[" + endpoint.address + "]" : endpoint.address) + ":" + std::to_string(endpoint.port));

@@ -171,7 +171,7 @@ Status StateWriter::heartbeat(const TickState& tick) {
   copy_text(meta->policy, tick.policy);
   copy_text(meta->sink, tick.sink);
   copy_text(meta->leader, tick.leader);
-  copy_text(meta->trouble, tick.trouble);
+  copy_sentence(meta->trouble, tick.trouble);
   return maps_.put_meta(*meta);
 }
 

@@ -40,6 +40,8 @@ class Fleet {
   /// wait for anybody. REQUIRES to be called once a tick: each call is one step of the persistence
   /// estimates. A service without an endpoint in this tick is not in the answer.
   virtual std::vector<Service> exchange(LocalReport report) = 0;
+  /// Empty while all is well; else why other nodes are not seen, for the log, status and metrics.
+  virtual std::string trouble() const { return {}; }
 };
 
 }  // namespace ballast::fleet

@@ -69,6 +69,11 @@ RemoteFleet::ById RemoteFleet::take_view(MonotonicNs now) {
     spdlog::log(was ? spdlog::level::warn : spdlog::level::info, "fleet state=\"{}\" nodes={}",
                 was ? "away: this node's own view" : "joined", was ? 1 : view_->nodes);
   }
+  began_ = began_ == 0 ? now : began_;
+  trouble_ =
+      !joined() && (was || !trouble_.empty() || older(began_, now, options_.longest_age))
+          ? "ballast-global (fleet.remote) does not answer: this node decides by what it measures alone"
+          : "";
   ById others;
   if (view_ == nullptr) {
     return others;

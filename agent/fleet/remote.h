@@ -45,6 +45,8 @@ class RemoteFleet final : public Fleet {
 
   /// Whether a view is in use that is young enough.
   bool joined() const { return view_ != nullptr; }
+  /// Told once nothing has come for longest_age.
+  std::string trouble() const override { return trouble_; }
 
  private:
   using ById = std::map<spec::EndpointId, const EndpointReport*>;
@@ -56,6 +58,8 @@ class RemoteFleet final : public Fleet {
   std::unique_ptr<Exchange> exchange_;
   LocalFleet local_;
   MonotonicNs sent_ = 0;
+  MonotonicNs began_ = 0;  ///< when a view was first asked for
+  std::string trouble_;
   std::shared_ptr<const FleetView> view_;  ///< null: none that is young enough
 };
 

@@ -75,10 +75,12 @@ void StaticSource::reload_if_changed() {
   }
   version_ = now;
   if (auto status = load(); !status) {
+    refused_ = status.error().message + "; the pods of the version before are in force";
     spdlog::error("static identity not taken over, the version in force stays file={} error=\"{}\"",
                   file_.string(), status.error().message);
     return;
   }
+  refused_.clear();
   spdlog::info("static identity read anew file={} pods={}", file_.string(), pods_.size());
 }
 

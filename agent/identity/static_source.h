@@ -23,6 +23,8 @@ class StaticSource final : public IdentitySource {
                                                     const std::filesystem::path& cgroup_root);
   /// One stat a local entry and one of the file. Order of the file.
   const std::vector<Pod>& pods() override;
+  /// Why the file as it is now was not taken over.
+  std::string trouble() const override { return refused_; }
 
  private:
   /// Which version of the file was read: mtime alone misses two writes within its grain.
@@ -42,6 +44,7 @@ class StaticSource final : public IdentitySource {
   std::filesystem::path file_;
   std::filesystem::path cgroup_root_;
   Version version_;
+  std::string refused_;
   std::vector<Pod> pods_;
   std::vector<std::string> folders_;  ///< by pod; empty for one that is not local
   std::vector<bool> warned_;          ///< by pod: its missing cgroup was logged

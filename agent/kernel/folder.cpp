@@ -50,6 +50,13 @@ Status make_folders(const fs::path& path) {
 Status mount_bpffs(const fs::path& path) {
   const fs::path target = is_below(path, kSystemBpffs) ? fs::path(kSystemBpffs) : path;
   if (target == path) {
+    // What a mount hides is gone for everybody.
+    if (std::error_code ignored; fs::exists(path, ignored) && !fs::is_empty(path, ignored)) {
+      return Error::usage(
+          "--bpffs " + path.string() +
+          ": there are other things in it, which a bpffs mounted there would hide; name a folder "
+          "that is empty or new, or one below a bpffs, like /sys/fs/bpf/ballast");
+    }
     if (Status made = make_folders(path); !made) {
       return made;
     }

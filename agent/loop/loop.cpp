@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -14,6 +15,8 @@
 
 namespace ballast::loop {
 namespace {
+
+const std::string kPublishing = "publishing weights of ";
 
 std::string text(const spec::ServiceId& id) {
   return id.ns + "/" + id.name;
@@ -86,6 +89,8 @@ void Loop::tick(const sample::Sample& sample) {
     }
   }
   if (doors_.metrics != nullptr) {
+    const bool refused = std::any_of(complaints_.begin(), complaints_.end(),
+                                     [](const auto& one) { return one.first.starts_with(kPublishing); });
     doors_.metrics->observe(sample, pods,
                             {.tick_duration_s = static_cast<double>(SystemClock().now() - begun) * 1e-9,
                              .policy_epoch = policy_.epoch(),
@@ -93,7 +98,8 @@ void Loop::tick(const sample::Sample& sample) {
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
                              .troubles = {{"identity", !doors_.identity->trouble().empty()},
-                                          {"sink", !doors_.sink->trouble().empty()},
+                                          {"sink", !doors_.sink->trouble().empty() || refused},
+                                          {"fleet", !doors_.fleet->trouble().empty()},
                                           {"telemetry", !disbelieved_.empty()}},
                              .disbelieved = {{"cpu", observer_.disbelief().cpu},
                                              {"answers", observer_.disbelief().answers},
@@ -168,7 +174,7 @@ void Loop::learn(Service& service, const turn::Decision& decision, const spec::L
 }
 
 void Loop::hand_over(turn::Decision& decision) {
-  complain("publishing weights of " + text(decision.weights.service()), handover_.take(decision));
+  complain(kPublishing + text(decision.weights.service()), handover_.take(decision));
   if (doors_.metrics != nullptr) {
     doors_.metrics->set_decision(decision);
   }
@@ -220,12 +226,13 @@ void Loop::doubt(MonotonicNs now) {
 }
 
 std::string Loop::trouble() const {
-  for (const std::string& one : {doors_.sink->trouble(), doors_.identity->trouble()}) {
+  for (const std::string& one :
+       {doors_.sink->trouble(), doors_.identity->trouble(), doors_.fleet->trouble()}) {
     if (!one.empty()) {
       return one;
     }
   }
-  return disbelieved_;
+  return complaints_.empty() ? disbelieved_ : complaints_.begin()->first + ": " + complaints_.begin()->second;
 }
 
 void Loop::release() {

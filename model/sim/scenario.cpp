@@ -25,38 +25,43 @@ double left_while_slow(const Slowness& slow, const ServerSpec& server, const Sce
          carried_work(server, scenario);
 }
 
-/// The same, averaged over the servers that it may touch.
-double left_while_slow(const Slowness& slow, const Scenario& scenario) {
-  if (scenario.wait.mean_s <= 0) {
-    return left_while_slow(slow, scenario.servers.front(), scenario);
-  }
-  double sum = 0;
-  double touched = 0;
+/// The servers that slowness may touch: their part of the capacity of all, and what is left of it meanwhile.
+struct Touched {
+  double share = 0;
+  double left = 1;
+};
+Touched touched_by(const Slowness& slow, const Scenario& scenario) {
+  double all = 0, touched = 0, left = 0;
   for (std::size_t i = 0; i < scenario.servers.size(); ++i) {
+    // Of the first one's, so that servers that are alike count 1 each, to the last bit.
+    const double capacity =
+        carried_work(scenario.servers[i], scenario) / carried_work(scenario.servers.front(), scenario);
+    all += capacity;
     if (slow.servers.empty() ||
         std::find(slow.servers.begin(), slow.servers.end(), i) != slow.servers.end()) {
-      sum += left_while_slow(slow, scenario.servers[i], scenario);
-      touched += 1;
+      touched += capacity;
+      left += capacity * left_while_slow(slow, scenario.servers[i], scenario);
     }
   }
-  return touched > 0 ? sum / touched : 1;
+  // Without waiting the same is left of each.
+  return {touched / all, scenario.wait.mean_s > 0 && touched > 0
+                             ? left / touched
+                             : left_while_slow(slow, scenario.servers.front(), scenario)};
 }
 
-/// Share of all servers' capacity that rotating slowness or pauses leave, averaged over time.
+/// Share of all servers' capacity that rotating slowness, pauses or periods leave, averaged over time.
 double mean_factor(const Slowness& slow, const Scenario& scenario, double duration) {
-  const double total = static_cast<double>(scenario.servers.size());
   const double until = slow.until_s > 0 ? std::min(slow.until_s, duration) : duration;
   const double active = duration > 0 ? std::clamp((until - slow.at_s) / duration, 0.0, 1.0) : 1.0;
-  double touched = slow.servers.empty() ? total : static_cast<double>(slow.servers.size());
-  double factor = left_while_slow(slow, scenario);
+  auto [share, factor] = touched_by(slow, scenario);
   if (slow.kind == Slowness::Kind::kRotate) {
-    touched = slow.count;
+    share = static_cast<double>(slow.count) / static_cast<double>(scenario.servers.size());
   } else if (slow.kind == Slowness::Kind::kPeriodic) {
     factor = 1 - (1 - factor) * slow.duration_s / slow.every_s;
   } else {
     factor = 1 - (1 - factor) * slow.duration_s / (slow.duration_s + slow.every_s);
   }
-  return 1 - active * (touched / total) * (1 - factor);
+  return 1 - active * share * (1 - factor);
 }
 
 double static_capacity(const Scenario& scenario) {

@@ -100,7 +100,7 @@ Result<Report> calls(View& view, const std::string& target) {
   std::vector<CallEdge> edges;
   for (CallEdge& edge : call_edges(*rows, *pods, view.names)) {
     if (matches(edge.caller_name, edge.caller, target) || target == edge.from || target == edge.to ||
-        target == edge.peer.service || target == edge.peer.pod) {
+        matches({.pod = edge.peer.pod, .ns = edge.peer.ns, .service = edge.peer.service}, 0, target)) {
       edges.push_back(std::move(edge));
     }
   }

@@ -54,8 +54,9 @@ std::string report_page(const Report& report) {
     }
   }
   const std::vector<std::pair<const char*, const char*>> columns = {
-      {"policy", "policy"}, {"requests", "requests"}, {"errors", "failed"}, {"goodput_rps", "answers/s"},
-      {"p50_ms", "p50 ms"}, {"p90_ms", "p90 ms"},     {"p99_ms", "p99 ms"}};
+      {"policy", "policy"},         {"requests", "requests"},     {"failed", "failed"},
+      {"unfinished", "unfinished"}, {"goodput_rps", "goodput/s"}, {"p50_ms", "p50 ms"},
+      {"p90_ms", "p90 ms"},         {"p99_ms", "p99 ms"}};
   Json table = Json::array({Json::array()});
   for (const auto& [key, heading] : columns) {
     table[0].push_back(heading);
@@ -69,7 +70,7 @@ std::string report_page(const Report& report) {
   }
   return page::html({{"title", report.scenario.name + ": " + report.scenario.about},
                      {"table", std::move(table)},
-                     {"wide", {3, 5}},
+                     {"wide", {4, 6}},
                      {"snapshots", std::move(snapshots)}});
 }
 

@@ -142,6 +142,16 @@ TEST_F(KernelTest, ASecondOneIsRefusedByTheNameOfTheFirst) {
   EXPECT_EQ(first.stop(10s).code, 0);
 }
 
+TEST_F(KernelTest, AFolderWithOtherThingsInItIsNotHidden) {
+  const fs::path folder = dir_->path() / "mine";
+  fs::create_directories(folder);
+  ASSERT_TRUE(write_file_atomic(folder / "data", "hi").ok());
+  const Ended ended = run({ballastd(), "--bpffs", folder.string()});
+  EXPECT_EQ(ended.code, 2) << ended.output;
+  EXPECT_THAT(ended.output, HasSubstr("would hide"));
+  EXPECT_EQ(read_file(folder / "data").value(), "hi");
+}
+
 TEST_F(KernelTest, ATakenPortIsNamedAndNothingIsLeftInTheKernel) {
   const Listener taken;
   for (const auto& flags : {std::vector<std::string>{"--sink", "xds:" + taken.address()},

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "agent/export/text_field.h"
 #include "weigher.h"
 
 namespace ballast::telemetry {
@@ -138,6 +139,18 @@ TEST(DecisionKey, LongNamesAreCutAndStayTerminated) {
   EXPECT_EQ(std::string(key.ns), std::string(63, 'n'));
   EXPECT_EQ(std::string(key.service), std::string(63, 's'));
   EXPECT_EQ(std::string(key.pod), std::string(255, 'p'));
+}
+
+TEST(CopySentence, EndsBehindAWholeWord) {
+  char field[16];
+  copy_sentence(field, "short enough");
+  EXPECT_EQ(std::string(field), "short enough");
+  copy_sentence(field, "fifteen letters");
+  EXPECT_EQ(std::string(field), "fifteen letters");
+  copy_sentence(field, "neutral: a sentence");
+  EXPECT_EQ(std::string(field), "neutral: a...");
+  copy_sentence(field, "onewordthatislonger");
+  EXPECT_EQ(std::string(field), "onewordthati...");
 }
 
 }  // namespace

@@ -145,10 +145,22 @@ TEST_F(Remote, WithoutTheServerTheNodeIsAloneAndComesBack) {
     EXPECT_EQ(a->joined(), i < 5) << i;
   }
   EXPECT_EQ(exchange(*a, {member("web-0", 100)}).at(0).aggregate.endpoints, 1U) << "its own view";
+  EXPECT_NE(a->trouble().find("fleet.remote"), std::string::npos) << a->trouble();
   there_ = true;
   now_ += kSecond;
   exchange(*b, {member("web-1", 300)});
   EXPECT_EQ(exchange(*a, {member("web-0", 100)}).at(0).aggregate.endpoints, 2U);
+  EXPECT_EQ(a->trouble(), "");
+}
+
+TEST_F(Remote, AServerThatNeverCameIsTold) {
+  there_ = false;
+  const auto a = node("a");
+  for (int i = 0; i < 7; ++i) {
+    exchange(*a, {member("web-0", 100)});
+    EXPECT_EQ(a->trouble().empty(), i < 6) << i << a->trouble();
+    now_ += kSecond;
+  }
 }
 
 TEST_F(Remote, TelemetryThatIsTooOldIsAsGoodAsNone) {

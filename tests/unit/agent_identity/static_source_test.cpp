@@ -103,10 +103,13 @@ TEST_F(StaticSourceTest, ChangedFileIsReadAnewAndABadOneIsNot) {
   EXPECT_EQ(source->pods().size(), 2U);
   EXPECT_EQ(source->pods().size(), 2U);
   EXPECT_EQ(count(log_.str(), "namespace: is missing"), 1U) << log_.str();
+  EXPECT_THAT(source->trouble(), HasSubstr("namespace: is missing"));
   fs::remove(file());
   EXPECT_EQ(source->pods().size(), 2U);
+  EXPECT_THAT(source->trouble(), HasSubstr("in force"));
   write(kWeb1);
   ASSERT_EQ(source->pods().size(), 1U);
+  EXPECT_EQ(source->trouble(), "");
   EXPECT_EQ(source->pods().front().pod, "web-1");
 }
 

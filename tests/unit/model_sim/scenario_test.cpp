@@ -154,6 +154,19 @@ TEST(Scenario, PeriodicSlownessCountsByItsShareOfTime) {
   EXPECT_NEAR(base_rate(*scenario), 0.5 * 400 * (1 - 0.5 * 0.25 * (1 - 10. / 19)), 1e-9);
 }
 
+TEST(Scenario, SlownessCountsByWhatItsServersCarry) {
+  const auto scenario = parse_scenario(
+      "duration_s: 1000\n"
+      "servers: [{count: 1, speed: 10}, {count: 10}]\n"
+      "service: {mean_ms: 10}\n"
+      "arrivals: {rho: 0.5}\n"
+      "slowness: [{kind: periodic, servers: [0], every_s: 10, duration_s: 5, factor: 0.1, shows: work}]\n",
+      "x.yaml");
+  ASSERT_TRUE(scenario.ok()) << scenario.error().message;
+  // The one server is half of what all carry, and has a tenth of it half of the time.
+  EXPECT_NEAR(base_rate(*scenario), 0.5 * 2000 * (1 - 0.5 * 0.5 * 0.9), 1e-9);
+}
+
 TEST(Scenario, RefusesWhatContradictsItself) {
   expect_refused(with("{count: 2, speed: 1}", "{count: 2, serial: true, workers: 3}"),
                  "x.yaml:4: servers[0].serial", "workers: 3");
