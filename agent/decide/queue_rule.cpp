@@ -352,8 +352,13 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   state.foreseen =
       !foreseen.empty() && (state.foreseen || deviation_of(capacities) >= options_.gate.leave_spread);
   proposal.neutral = !possible || !(differ || level || state.open || state.lasting || state.foreseen || cold);
-  proposal.why =
-      fmt::format("{}; {:.2f} of a queue is left after the loop's delay", state.gate.why(), memory);
+  // The gate sees capacities alone; what else made the Service weighted is said before its word.
+  const char* reason = proposal.neutral || differ || level ? ""
+                       : state.foreseen                    ? "weighted by what is foreseen; by capacity "
+                       : state.open                        ? "weighted as queues stay; by capacity "
+                       : state.lasting                     ? "weighted as queues last; by capacity "
+                                                           : "weighted for a cold pod; by capacity ";
+  proposal.why = fmt::format("{}{}; {:.2f} of a queue outlives the delay", reason, state.gate.why(), memory);
 
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;
