@@ -16,7 +16,7 @@
 namespace ballast::loop {
 namespace {
 
-const std::string kPublishing = "publishing weights of ";
+constexpr const char* kPublishing = "publishing weights of ";
 
 std::string text(const spec::ServiceId& id) {
   return id.ns + "/" + id.name;

@@ -119,15 +119,15 @@ RequestHead parse_request_head(std::string_view head, std::string_view user_head
   for (std::size_t at = line; at != std::string_view::npos; at = head.find("\r\n", at + 2)) {
     const std::string_view field = head.substr(at + 2);
     const std::string_view name = field.substr(0, field.find_first_of(":\r"));
-    if (name.empty() || name.size() == field.size()) {
+    const std::size_t end = field.find("\r\n");
+    // A line that is cut may go on: its value is no value.
+    if (name.empty() || end == std::string_view::npos || name.size() >= end) {
       continue;
     }
-    const std::size_t end = field.find("\r\n");
-    const std::string_view value = trimmed(field.substr(
-        name.size() + 1, end == std::string_view::npos ? end : end - std::min(end, name.size() + 1)));
+    const std::string_view value = trimmed(field.substr(name.size() + 1, end - name.size() - 1));
     if (!std::exchange(traced, traced || same_name(name, kTraceParent)) && same_name(name, kTraceParent)) {
       parsed.traceparent = parse_traceparent(value);
-    } else if (end != std::string_view::npos && parsed.user.empty() && same_name(name, user_header)) {
+    } else if (parsed.user.empty() && same_name(name, user_header)) {
       parsed.user = value;
     }
   }

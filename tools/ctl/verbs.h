@@ -39,7 +39,7 @@ struct Verb {
 /// In the order of the help. A new verb takes its file, its declaration above and its line here.
 inline const std::vector<Verb>& verbs() {
   constexpr const char* kRows = "rows of SERVICE, POD or SERVICE/POD, a cgroup path or a cgroup id";
-  static const std::vector<Verb> kVerbs = {
+  static const std::vector<Verb> all = {
       {"status", "is ballastd alive, what is attached, which policy acts", status},
       {"requests", "requests, status classes and latency by cgroup, role and protocol", requests, kRows},
       {"histogram", "latency histograms", histogram, kRows},
@@ -54,7 +54,7 @@ inline const std::vector<Verb>& verbs() {
       {"top", "a live table; q quits", nullptr, kRows},
       {"release", "give Services back to plain Kubernetes", nullptr, "NAMESPACE/SERVICE"},
   };
-  return kVerbs;
+  return all;
 }
 
 }  // namespace ballast::ctl

@@ -18,7 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr const char* kNobody = "65534";
-const std::string kCapabilities = "+bpf,+perfmon,+net_admin";
+constexpr const char* kCapabilities = "+bpf,+perfmon,+net_admin";
 
 struct Listener {
   UniqueFd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};

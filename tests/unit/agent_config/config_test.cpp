@@ -23,7 +23,7 @@ class ConfigTest : public ::testing::Test {
     dir_.emplace(std::move(*made));
   }
   fs::path write(const std::string& name, const std::string& text) const {
-    const fs::path path = dir_->path() / name;
+    fs::path path = dir_->path() / name;
     std::ofstream(path) << text;
     return path;
   }

@@ -264,8 +264,8 @@ TEST(Observer, MoreCpuThanTheMachineHasIsNotBelieved) {
   EXPECT_EQ(node.disbelief().cpu, 4U);
 }
 
-// Three CPUs of two, tick by tick (.75 s in .25 s). The machine gives 1.05 x 2 x .25 = .525 s a tick, and 10 s
-// more are lent once, to a task that ran for long before it left its CPU. .225 s of them go a tick, so they
+// Three CPUs of two, tick by tick (.75 s in .25 s). The machine gives 1.05 x 2 x .25 = .525 s a tick, and 10
+// s more are lent once, to a task that ran for long before it left its CPU. .225 s of them go a tick, so they
 // last for 44; from then on what is given is enough for .525 of .75, and 3 ticks of 10 are not believed.
 TEST(Observer, ALittleMoreThanTheMachineHasIsFoundOut) {
   auto node = four_pods();
