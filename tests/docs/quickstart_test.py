@@ -50,9 +50,12 @@ def main():
                         sys.exit(f"FAIL: {line}: not alive after 20 s")
                     ran += 1
                     continue
-                if "--unload" in line:
+                if line.startswith("kill %1 && wait %1"):  # the job of the shell that a reader types into
                     agent.terminate()
-                    agent.wait(timeout=20)
+                    if agent.wait(timeout=20) != 0:
+                        sys.exit(f"FAIL: {line}: ballastd ended with {agent.returncode}")
+                    ran += 1
+                    continue
                 # `top` is for a terminal; script(1) is one, and q leaves it.
                 typed = ["script", "-qec", line.split("#")[0].strip(), "/dev/null"] if " top" in line else ["sh", "-c", line]
                 done = subprocess.run(typed, cwd=folder, capture_output=True, text=True, timeout=30,
