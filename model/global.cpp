@@ -202,12 +202,6 @@ Result<ballast::policy::Parameters> forecast_fallback(const Flags& flags) {
                : Error::usage("--forecast-initial " + flags.forecast_initial + ": " + theta.error().message);
 }
 
-/// Where the forecast's state is kept, beside the actor-critic's; that of a build of another
-/// spec::kForecastVersion stays where it is.
-std::filesystem::path forecast_folder(const Flags& flags) {
-  return std::filesystem::path(flags.state) / fmt::format("forecast-{}", ballast::spec::kForecastVersion);
-}
-
 /// What one global network begins from, and where it is kept.
 struct Beginning {
   ballast::policy::Parameters first;
@@ -463,7 +457,9 @@ Status run(const Flags& flags) {
   if (!store->has_value()) {
     return ballast::ok();
   }
-  auto forecast_store = CheckpointStore::open(forecast_folder(flags), ballast::spec::kForecastParameters);
+  // That of a build of another spec::kForecastVersion stays where it is.
+  auto forecast_store = (*store)->within(fmt::format("forecast-{}", ballast::spec::kForecastVersion),
+                                         ballast::spec::kForecastParameters);
   if (!forecast_store) {
     return forecast_store.error();
   }

@@ -169,12 +169,20 @@ Result<GlobalState> parse_checkpoint(std::string_view bytes, std::size_t paramet
   return state;
 }
 
-Result<std::optional<CheckpointStore>> CheckpointStore::try_open(const std::filesystem::path& folder,
-                                                                 std::size_t parameters) {
+namespace {
+
+Status make_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) {
-    return Error::usage("state folder " + folder.string() + ": " + error.message());
+  return error ? Status(Error::usage("state folder " + folder.string() + ": " + error.message())) : ok();
+}
+
+}  // namespace
+
+Result<std::optional<CheckpointStore>> CheckpointStore::try_open(const std::filesystem::path& folder,
+                                                                 std::size_t parameters) {
+  if (Status made = make_folder(folder); !made) {
+    return made.error();
   }
   const auto path = folder / "lock";
   UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
@@ -185,7 +193,20 @@ Result<std::optional<CheckpointStore>> CheckpointStore::try_open(const std::file
     return std::optional<CheckpointStore>();
   }
   remove_leftovers(folder);
-  return std::optional<CheckpointStore>(CheckpointStore(folder, parameters, std::move(lock)));
+  return std::optional<CheckpointStore>(CheckpointStore(folder, parameters, path, std::move(lock)));
+}
+
+Result<CheckpointStore> CheckpointStore::within(const std::string& name, std::size_t parameters) const {
+  const auto folder = folder_ / name;
+  if (Status made = make_folder(folder); !made) {
+    return made.error();
+  }
+  UniqueFd lock(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!lock) {
+    return Error::failed("state folder " + folder.string() + ": " + std::strerror(errno));
+  }
+  remove_leftovers(folder);
+  return CheckpointStore(folder, parameters, lock_file_, std::move(lock));
 }
 
 Result<CheckpointStore> CheckpointStore::open(const std::filesystem::path& folder, std::size_t parameters) {
@@ -202,9 +223,9 @@ Result<CheckpointStore> CheckpointStore::open(const std::filesystem::path& folde
 Status CheckpointStore::still_leads(std::uint64_t epoch) const {
   struct stat ours {};
   struct stat there {};
-  if (::fstat(lock_.get(), &ours) != 0 || ::stat((folder_ / "lock").c_str(), &there) != 0 ||
+  if (::fstat(lock_.get(), &ours) != 0 || ::stat(lock_file_.c_str(), &there) != 0 ||
       ours.st_dev != there.st_dev || ours.st_ino != there.st_ino) {
-    return Error::failed("deposed: the lock file of " + folder_.string() + " is gone or another one");
+    return Error::failed("deposed: the lock file " + lock_file_.string() + " is gone or another one");
   }
   const auto entries = list(folder_);
   if (entries && !entries->empty() && entries->front().version.epoch > epoch) {

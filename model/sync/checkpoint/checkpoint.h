@@ -64,6 +64,10 @@ class CheckpointStore final : public StateStore {
   static Result<std::optional<CheckpointStore>> try_open(const std::filesystem::path& folder,
                                                          std::size_t parameters = spec::kParameters);
 
+  /// Of another network of this process, in a folder within this one: who holds this folder's lock leads for
+  /// both.
+  Result<CheckpointStore> within(const std::string& name, std::size_t parameters) const;
+
   /// Fails, saying why, when this process leads no longer: the lock file is gone or another one, or
   /// the folder holds a checkpoint of a higher epoch than `epoch`.
   Status still_leads(std::uint64_t epoch) const override;
@@ -84,11 +88,16 @@ class CheckpointStore final : public StateStore {
   Status save_live(const GlobalState& state) override;
 
  private:
-  CheckpointStore(std::filesystem::path folder, std::size_t parameters, UniqueFd lock)
-      : folder_(std::move(folder)), parameters_(parameters), lock_(std::move(lock)) {}
+  CheckpointStore(std::filesystem::path folder, std::size_t parameters, std::filesystem::path lock_file,
+                  UniqueFd lock)
+      : folder_(std::move(folder)),
+        parameters_(parameters),
+        lock_file_(std::move(lock_file)),
+        lock_(std::move(lock)) {}
 
   std::filesystem::path folder_;
   std::size_t parameters_;
+  std::filesystem::path lock_file_;
   UniqueFd lock_;
   int live_ = 0;  ///< which of the two is written next
 };
