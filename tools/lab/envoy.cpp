@@ -261,7 +261,9 @@ Result<Envoy> Envoy::start(const EnvoyOptions& options) {
   process.argv = {options.binary.string(), "-c", bootstrap.string(), "--concurrency", "1",
                   "--disable-hot-restart", "-l", "warning"};
   process.output = options.folder / "envoy.log";
-  process.cgroups = {options.cgroup};
+  if (!options.cgroup.empty()) {
+    process.cgroups = {options.cgroup};
+  }
   auto child = ChildProcess::spawn(process);
   if (!child) {
     return child.error();
