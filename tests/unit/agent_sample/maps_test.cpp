@@ -93,7 +93,8 @@ TEST(Maps, ARecordThatIsWrittenIsNeverReadHalf) {
   auto read = PinnedMaps::open(folder->path());
   int halves = 0;
   for (int i = 0; i < 5'000; ++i) {
-    for (const DecisionRow& row : *read->decisions()) {
+    const auto rows = read->decisions();
+    for (const DecisionRow& row : *rows) {
       const auto* bytes = reinterpret_cast<const unsigned char*>(&row.value);
       halves += std::all_of(bytes, bytes + sizeof row.value, [&](unsigned char b) { return b == bytes[0]; })
                     ? 0

@@ -521,7 +521,7 @@ TEST_F(HostileNode, ChangesNoOtherWorkersStandingNorTheServersMemory) {
   EXPECT_EQ(impostor->counters().connects, 0U);
   EXPECT_TRUE(policy::parse(network_->parameters().second)) << "which takes finite numbers alone";
 
-  const double before = resident_mb();
+  [[maybe_unused]] const double before = resident_mb();
   std::vector<std::unique_ptr<sync::FleetClient>> streams;
   for (int i = 0; i < 60; ++i) {
     streams.push_back(caller("b", "node-b/" + std::to_string(i)));
