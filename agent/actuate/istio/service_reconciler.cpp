@@ -271,7 +271,6 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
   }
   held.retry = now + options_.retry_ns;
   held.why = status.error().message;
-  held.refused = status.error().kind == Error::Kind::kPrivilege || status.error().kind == Error::Kind::kUsage;
   if (status.error().kind == Error::Kind::kUsage) {
     held.retry = now + 10 * options_.retry_ns;
     say(service, true, "WriteRefused", status.error().message);
@@ -352,11 +351,10 @@ bool ServiceReconciler::behind(const kube::Service& service, Held& held, bool is
   if (!is) {
     held.behind = 0;
     held.why.clear();
-    held.refused = false;
     return false;
   }
   held.behind = held.behind == 0 ? now : held.behind;
-  if (!held.refused && now - held.behind < options_.behind_ns) {
+  if (now - held.behind < options_.behind_ns) {
     due(held.behind + options_.behind_ns);
     return false;
   }

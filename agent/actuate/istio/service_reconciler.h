@@ -38,8 +38,7 @@ struct ReconcilerOptions {
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's
-  /// identity cannot be read. Then the plain Service takes its traffic again; at once where it was refused
-  /// for good, before the pods that left end.
+  /// identity cannot be read. Then the plain Service takes its traffic again.
   MonotonicNs behind_ns = 3'000'000'000ULL;
   MonotonicNs held_off_ns = 30'000'000'000ULL;  ///< and after that it is left alone for so long
   /// Taken so often within `flaps_ns` and let go each time (its label flaps), it is left alone for so long.
@@ -124,7 +123,6 @@ class ServiceReconciler {
     MonotonicNs written = 0;  ///< the last write
     MonotonicNs behind = 0;   ///< since when membership is not what it should be; 0: it is
     std::string why;          ///< what failed last
-    bool refused = false;     ///< by somebody who will say so again: a missing right, a webhook
     MonotonicNs refreshed = 0;
     bool wrote_small = false;
     MonotonicNs retry = 0;
