@@ -59,6 +59,10 @@ Result<std::string> read_file(const std::filesystem::path& path) {
 }
 
 Status write_file_atomic(const std::filesystem::path& path, std::string_view bytes) {
+  if (struct stat there{}; ::lstat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
+    const UniqueFd into(::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
+    return into ? write_all(into.get(), bytes, path) : os_error("opening", path);
+  }
   std::string beside = path.string() + ".XXXXXX";
   UniqueFd fd(::mkostemp(beside.data(), O_CLOEXEC));
   if (!fd) {

@@ -40,7 +40,8 @@ if [ -z "$screens" ]; then
     [ "$SECONDS" -lt "$limit" ] || { echo "pictures: the demo did not end; its screen:" >&2; look >&2; exit 1; }
     sleep 1
   done
-  look | awk '/^demo: /{seen = 1} seen' | sed '/^report: /,$d' >"$screens/comparison.txt"
+  # From the last line that begins so: the first ones tell what was installed and built.
+  look | awk '/^demo: /{text = ""} {text = text $0 "\n"} END {printf "%s", text}' | sed '/^report: /,$d' >"$screens/comparison.txt"
 fi
 
 draw() { docs/pictures/terminal_svg.py "${@:3}" <"$screens/$1" >"$pictures/$2.new" && mv "$pictures/$2.new" "$pictures/$2"; }

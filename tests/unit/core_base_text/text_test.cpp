@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 
@@ -80,6 +83,26 @@ TEST(CgroupRoot, IsMissedByName) {
   ASSERT_FALSE(root.ok());
   EXPECT_EQ(root.error().exit_code(), 3);
   EXPECT_NE(root.error().message.find("cgroup v2"), std::string::npos);
+}
+
+TEST(WriteFileAtomic, WhatIsNoFileStaysWhatItIs) {
+  const auto folder = TempDir::create(std::filesystem::temp_directory_path(), "ballast-file-");
+  ASSERT_TRUE(folder.ok());
+  const auto file = folder->path() / "file";
+  const auto link = folder->path() / "link";  // as /dev/stdout is
+  ASSERT_TRUE(write_file_atomic(file, "before, and longer").ok());
+  std::filesystem::create_symlink(file, link);
+  ASSERT_TRUE(write_file_atomic(link, "after").ok());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(read_file(file).value(), "after");
+  const auto device = folder->path() / "null";
+  if (::mknod(device.c_str(), S_IFCHR | 0600, makedev(1, 3)) != 0) {
+    GTEST_SKIP() << "needs CAP_MKNOD for the rest";
+  }
+  const Status written = write_file_atomic(device, "gone");
+  EXPECT_TRUE(std::filesystem::is_character_file(device)) << "written over";
+  // A file system without devices refuses to open it.
+  EXPECT_TRUE(written.ok() || written.error().message.find("opening") != std::string::npos);
 }
 
 }  // namespace
