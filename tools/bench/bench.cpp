@@ -318,7 +318,7 @@ const ballast::cli::About kAbout = {
     "ballast-bench",
     1,
     "The simulator, its balancers and learners, and benchmarks of load balancing",
-    "Needs no privilege. The same seeds give the same bytes.\n",
+    "Needs no privilege. The same seeds give the same bytes, but for a3c with several workers.\n",
     {{"ballast-bench sim --scenario static --policy least_request,ballast --seeds 1..10 -o rows.json",
       "Two policies over ten seeds"},
      {"ballast-bench gate --candidate FILE", "May these parameters be shipped?"}},

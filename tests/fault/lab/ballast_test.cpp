@@ -69,6 +69,16 @@ class BallastTest : public LabTest {
     return "";
   }
 
+  /// Where the run's ballast-global listens, once it does; empty where the run ends before.
+  std::string global_of(const std::string& prefix, ChildProcess& lab) const {
+    std::string global;
+    for (int i = 0; i < 1000 && global.empty() && lab.running(); ++i) {
+      global = flag_of(prefix, "_global", "--listen");
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    return global;
+  }
+
   bool ballastd_runs(const std::string& prefix) const {
     const auto pids = read_file(layout_.v2 / prefix / "_ballastd" / "cgroup.procs");
     return pids.ok() && !pids->empty();
@@ -100,11 +110,7 @@ TEST_F(BallastTest, TheActingParametersAreTheGlobalNetworksOfThatVersion) {
       start("run", {"--scenario", scenario("learner: true\n"), "--policy", "learned", "--duration", "20"});
   ASSERT_TRUE(lab.ok());
   const auto prefix = prefix_of("run");
-  std::string global;
-  for (int i = 0; i < 1000 && global.empty() && lab->running(); ++i) {
-    global = flag_of(prefix, "_global", "--listen");
-    std::this_thread::sleep_for(milliseconds(10));
-  }
+  const std::string global = global_of(prefix, *lab);
   ASSERT_NE(global, "") << log("run");
   const auto witness = sync::WorkerClient::start(
       {.address = global, .worker_id = "witness", .pull_interval = milliseconds(5)});
@@ -138,11 +144,7 @@ TEST_F(BallastTest, TheForecastThatActsIsLearnedOnTheNodeAndOfTheGlobalNetworksV
       "run", {"--scenario", scenario("learner: true\n"), "--policy", "forecast_rule", "--duration", "25"});
   ASSERT_TRUE(lab.ok());
   const auto prefix = prefix_of("run");
-  std::string global;
-  for (int i = 0; i < 1000 && global.empty() && lab->running(); ++i) {
-    global = flag_of(prefix, "_global", "--listen");
-    std::this_thread::sleep_for(milliseconds(10));
-  }
+  const std::string global = global_of(prefix, *lab);
   ASSERT_NE(global, "") << log("run");
   const auto witness = sync::WorkerClient::start({.address = global,
                                                   .worker_id = "witness",
