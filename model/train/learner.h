@@ -22,7 +22,6 @@ namespace ballast::train {
 /// What may be tuned. Not every learner reads every one.
 struct Hyper {
   std::size_t hidden = 64;
-  bool shared_encoder = false;  ///< as core/spec has it; needed for parameters that an agent can load
   double learning_rate = 7e-4;
   double final_learning_rate = 7e-4;  ///< reached in a straight line at the last step
   double gamma = 0.99;
@@ -31,7 +30,6 @@ struct Hyper {
   std::size_t horizon = 5;       ///< steps of each before an update: t_max
   double entropy_bonus = 0;
   double value_coefficient = 0.5;
-  bool normalise_advantages = false;
   OptimiserOptions optimiser;
   // ppo
   std::size_t epochs = 1;
@@ -45,12 +43,15 @@ struct Hyper {
   std::size_t target_every = 10;       ///< steps between copies into the target network
   double exploration_fraction = 0.16;  ///< of all steps, over which epsilon falls from 1
   double final_epsilon = 0.04;
-  bool double_q = true;
   // a3c
   std::size_t workers = 2;
-  bool adapt = true;                 ///< learning rate and exploration adapt while learning
   double target_divergence = 0.003;  ///< of one update, that the learning rate is led by
-  bool one_exploration = false;      ///< ablation: all workers explore alike
+  // Together, as they would be padded apart.
+  bool shared_encoder = false;        ///< as core/spec has it; needed for parameters that an agent can load
+  bool normalise_advantages = false;  ///< pg, ppo, a3c
+  bool double_q = true;               ///< dqn
+  bool adapt = true;                  ///< a3c: learning rate and exploration adapt while learning
+  bool one_exploration = false;       ///< a3c, ablation: all workers explore alike
 };
 
 using MakeEnvironment = std::function<std::unique_ptr<env::Environment>()>;
