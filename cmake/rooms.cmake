@@ -17,7 +17,7 @@ set(BALLAST_ROOM_ORDER
     bpf/wire bpf/lib core/base core/cli core/yaml core/spec core/observe core/fleet
     agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/turn agent/actuate agent/export
-    model/policy model/sim model/env model/train model/net
+    model/policy model/sim model/env model/twin model/train model/net
     model/sync/transport model/sync/network model/sync/checkpoint model/sync/fleet model/sync/wire
     model/sync/rollouts model/sync/client model/sync/server model/sync/operations model/cluster agent/config agent/loop model/learn
     tools/page tools/ctl tools/lab tools/bench tools/bench/telemetry)
@@ -26,7 +26,7 @@ set(BALLAST_ROOM_ORDER
 # But for the rooms that put rooms of both together: what the options of all rooms are read into, the loop
 # of ballastd, the worlds that put a simulated node into the agent's own turn, and what ballast-global needs
 # of a cluster (agent/kube).
-set(BALLAST_BETWEEN_HOUSES agent/config agent/loop model/sim model/env model/cluster)
+set(BALLAST_BETWEEN_HOUSES agent/config agent/loop model/sim model/env model/twin model/cluster)
 
 set(BALLAST_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast
     -Wcast-qual -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Werror)

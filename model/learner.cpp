@@ -19,8 +19,11 @@
 #include "core/cli/program.h"
 #include "model/learn/a3c_worker.h"
 #include "model/learn/forecast_worker.h"
+#include "model/learn/twin_session.h"
 #include "model/net/forecast_net.h"
 #include "model/policy/forecast_file.h"
+#include "model/policy/gains_file.h"
+#include "model/policy/recording_file.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/rollouts/agent_client.h"
 
@@ -152,6 +155,42 @@ ballast::Status fit(const std::string& samples_file, const std::string& out,
   return theta ? ballast::write_file_atomic(out, ballast::policy::serialize_forecast(*theta)) : theta.error();
 }
 
+/// What a recording teaches, into files.
+ballast::Status learn_twin(const std::string& recording_file, const std::string& before_file,
+                           const std::string& forecast_out, const std::string& gains_out,
+                           ballast::learn::TwinOptions options) {
+  const auto text = ballast::read_file(recording_file);
+  if (!text) {
+    return text.error();
+  }
+  std::string before(ballast::policy::shipped_forecast());
+  if (!before_file.empty()) {
+    const auto bytes = ballast::read_file(before_file);
+    if (!bytes) {
+      return bytes.error();
+    }
+    before = *bytes;
+  }
+  auto theta = ballast::policy::parse_forecast(before);
+  if (!theta) {
+    return theta.error().in(before_file);
+  }
+  options.say = [](const std::string& line) { spdlog::info("{}", line); };
+  const auto learned =
+      ballast::learn::learn_in_twin(ballast::policy::parse_recording(*text), std::move(*theta), options);
+  if (!learned) {
+    return learned.error().in(recording_file);
+  }
+  if (const auto wrote =
+          ballast::write_file_atomic(gains_out, ballast::policy::serialize_gains(learned->gains));
+      !wrote) {
+    return wrote;
+  }
+  return forecast_out.empty() ? ballast::ok()
+                              : ballast::write_file_atomic(
+                                    forecast_out, ballast::policy::serialize_forecast(learned->forecast));
+}
+
 const ballast::cli::About kAbout = {
     "ballast-learner",
     8,
@@ -187,6 +226,21 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(std::size_t{1}, std::size_t{10'000'000}));
   app.add_option("--fit-seed", fitting.seed, "of the first parameters and of the batches")
       ->capture_default_str();
+  std::string recording;
+  std::string gains_out;
+  std::string twin_before;
+  ballast::learn::TwinOptions twin;
+  app.add_option("--twin", recording,
+                 "learn in a twin of this recording's services (ballast-bench record), write --gains-out and "
+                 "--fit-out, and end");
+  app.add_option("--gains-out", gains_out, "gains that were better in the twin");
+  app.add_option("--twin-before", twin_before, "the forecast in force (none: the shipped one)");
+  app.add_option("--twin-updates", twin.updates, "of the actor-critic over the gains; 0: the forecast alone")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{0}, std::size_t{100'000}));
+  app.add_option("--twin-seconds", twin.most_s, "most of computing them, a service; 0: all updates")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6));
   app.add_option("--worker-id", options.worker_id,
                  "name of this worker; with TLS its certificate's, alone or followed by /...")
       ->default_str("HOST/PID")
@@ -233,8 +287,17 @@ int main(int argc, char** argv) {
     }
     return program.finish(fit(fit_samples, fit_out, fitting));
   }
+  if (!recording.empty()) {
+    if (gains_out.empty()) {
+      spdlog::error("--twin wants --gains-out");
+      return 2;
+    }
+    twin.seed = fitting.seed;
+    twin.gains = twin.updates > 0;
+    return program.finish(learn_twin(recording, twin_before, fit_out, gains_out, twin));
+  }
   if (agent.empty() || options.address.empty()) {
-    spdlog::error("--agent and --global are required (or --fit)");
+    spdlog::error("--agent and --global are required (or --fit, or --twin)");
     return 2;
   }
   if (!agent.starts_with("unix:")) {

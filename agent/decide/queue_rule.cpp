@@ -191,6 +191,25 @@ double usable_delay(const LoopContext& loop) {
 
 }  // namespace
 
+QueueRuleOptions with_gains(QueueRuleOptions options, const spec::Gains& gains) {
+  options.horizon *= spec::gain_factor(gains, spec::kHorizonGain);
+  options.tilt *= spec::gain_factor(gains, spec::kTiltGain);
+  options.trust *= spec::gain_factor(gains, spec::kTrustGain);
+  options.feedback *= spec::gain_factor(gains, spec::kFeedbackGain);
+  options.integral_s /= spec::gain_factor(gains, spec::kLastingGain);
+  const double ready = spec::gain_factor(gains, spec::kReadyGain);
+  for (double* each : {&options.gate.leave_ratio, &options.gate.return_ratio, &options.gate.leave_spread,
+                       &options.gate.return_spread, &options.fast_leave_ratio, &options.leave_lasting,
+                       &options.return_lasting}) {
+    *each /= ready;
+  }
+  // Parts of a queue, which end at 1.
+  for (double* each : {&options.leave_memory, &options.leave_memory_slow}) {
+    *each -= (1 - 1 / ready) * (*each - options.memory_band);
+  }
+  return options;
+}
+
 void QueueMemory::update(const std::map<spec::EndpointId, double>& deviations, std::size_t lag, double dt_s) {
   lag = std::clamp<std::size_t>(lag, 1, kLongestLag);
   double product = 0;
@@ -225,6 +244,8 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   proposal.service = observation.aggregate.service;
   const std::size_t n = observation.endpoints.size();
   ServiceState& state = services_.of(proposal.service, loop.now);
+  const auto learned = gains_.find(proposal.service);
+  const QueueRuleOptions options = learned == gains_.end() ? options_ : with_gains(options_, learned->second);
   if (state.began == 0) {
     state.began = loop.now;
   }
@@ -233,11 +254,14 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   state.last = loop.now;
 
   const auto endpoints = believed(observation);
-  std::vector<double> capacities = state.filter.update(endpoints, dt, options_.filter);
+  std::vector<double> capacities = state.filter.update(endpoints, dt, options.filter);
   const double load = std::clamp(load_of(observation), 0.0, kMostLoad);
   for (std::size_t i = 0; i < std::min(n, foreseen.size()); ++i) {
     const double evidence = std::clamp(finite_or(endpoints[i].telemetry.cpu_evidence, 0), 0.0, 1.0);
     capacities[i] += evidence * finite_or(foreseen[i], 0);
+  }
+  for (double& each : capacities) {
+    each *= options.trust;
   }
   const double lasting_s = std::max(kLastingS, kLastingTicks * tick);
   const std::vector<double> tilt =
@@ -260,7 +284,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       track.seen_first = loop.now;
       track.joined = seconds_between(state.began, loop.now) > kRunningS;
     }
-    base[i] = capacities[i] + tilt[i];
+    base[i] = capacities[i] + options.tilt * tilt[i];
     const double age = seconds_between(track.seen_first, loop.now);
     if (track.joined) {
       track.answered += kMeasuredBy * dt / kUnseenS;
@@ -311,21 +335,21 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   aggregate.capacity_spread = spread_of(endpoints);
   LoopContext aged = loop;
   aged.loop_delay_s = delay > kSlowLoopS ? delay + median(ages) : delay;
-  GateOptions gate = options_.gate;
+  GateOptions gate = options.gate;
   if (delay <= kSlowLoopS) {
-    gate.return_ratio *= options_.fast_leave_ratio / gate.leave_ratio;
-    gate.leave_ratio = options_.fast_leave_ratio;
+    gate.return_ratio *= options.fast_leave_ratio / gate.leave_ratio;
+    gate.leave_ratio = options.fast_leave_ratio;
   }
   const bool neutral = state.gate.neutral(aggregate, state.filter.lasting_spread(), aged, gate);
   const double slowness = std::clamp((delay - kFastLoopS) / (kSlowLoopDelayS - kFastLoopS), 0.0, 1.0);
   // A single proxy's P2C sees every request in flight at once, as a slow loop's does beside late weights.
   const double leave =
       loop.subscribers == 1
-          ? options_.leave_memory_slow
-          : options_.leave_memory + slowness * (options_.leave_memory_slow - options_.leave_memory);
+          ? options.leave_memory_slow
+          : options.leave_memory + slowness * (options.leave_memory_slow - options.leave_memory);
   const double age = seconds_between(state.began, loop.now);
   const bool seen = age > kLeastTicks * tick;
-  state.open = seen && memory >= (state.open ? leave - options_.memory_band : leave);
+  state.open = seen && memory >= (state.open ? leave - options.memory_band : leave);
   std::vector<double> wanted;
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;
@@ -342,15 +366,15 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const double lasting = deviation_of(wanted);
   // What comes and goes too fast for the gate, and is greater, is P2C's.
   state.lasting = seen && age > kRunningS && lasting > kOverMoving * std::sqrt(moving) &&
-                  lasting >= (state.lasting ? options_.return_lasting : options_.leave_lasting);
+                  lasting >= (state.lasting ? options.return_lasting : options.leave_lasting);
   state.cold = cold;
   state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
-  state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options_.even : options_.uneven);
+  state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options.even : options.uneven);
   const bool level = state.gate.level() && !state.uneven;
   const bool possible = aggregate.endpoints >= 2 && aggregate.known > 0;
   const bool differ = !neutral && !state.gate.level();
   state.foreseen =
-      !foreseen.empty() && (state.foreseen || deviation_of(capacities) >= options_.gate.leave_spread);
+      !foreseen.empty() && (state.foreseen || deviation_of(capacities) >= options.gate.leave_spread);
   proposal.neutral = !possible || !(differ || level || state.open || state.lasting || state.foreseen || cold);
   // The gate sees capacities alone; what else made the Service weighted is said before its word.
   const char* reason = proposal.neutral || differ || level ? ""
@@ -371,14 +395,15 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
         track.slow = -track.error;  // where it will begin
       } else {
         const double error = std::clamp(std::log((queue + 1) / (target + 1)), -kMostError, kMostError);
-        const double slowly = std::max(options_.integral_s, kSlower * options_.horizon * delay);
-        track.slow += -dt / slowly * error - dt / options_.leak_s * track.slow;
+        const double slowly = std::max(options.integral_s, kSlower * options.horizon * delay);
+        track.slow += -dt / slowly * error - dt / options.leak_s * track.slow;
       }
-      track.slow = std::clamp(track.slow, -options_.integral_bound, options_.integral_bound);
-      const double horizon = options_.horizon * (delay + age_s(telemetry, loop.now));
+      track.slow = std::clamp(track.slow, -options.integral_bound, options.integral_bound);
+      const double horizon = options.horizon * (delay + age_s(telemetry, loop.now));
       const double arrivals = mean_rate * shares[i] * horizon;
-      const double answer = 1 - memory * (queue - target) / (arrivals + target + 1);
-      offset = track.slow + std::clamp(std::log(std::max(answer, 1e-3)), -options_.bound, options_.bound);
+      const double answer =
+          1 - std::min(options.feedback * memory, 1.0) * (queue - target) / (arrivals + target + 1);
+      offset = track.slow + std::clamp(std::log(std::max(answer, 1e-3)), -options.bound, options.bound);
     }
     Proposal endpoint{.id = telemetry.id};
     endpoint.why = limit_of(telemetry);

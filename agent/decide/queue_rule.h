@@ -4,12 +4,14 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/decide/neutral_gate.h"
 #include "agent/decide/policy.h"
 #include "agent/decide/prior.h"
 #include "agent/decide/service_memory.h"
+#include "core/spec/gains.h"
 
 namespace ballast::decide {
 
@@ -44,7 +46,14 @@ struct QueueRuleOptions {
   /// neutral, and below which it is not any more.
   double leave_lasting = 0.28;
   double return_lasting = 0.14;
+  /// Factors on the tilt, on the logs of the measured capacities, and on the answer to the queues.
+  double tilt = 1;
+  double trust = 1;
+  double feedback = 1;
 };
+
+/// The options with a service's learned gains; gains of 0 change nothing, to the last bit.
+QueueRuleOptions with_gains(QueueRuleOptions options, const spec::Gains& gains);
 
 /// How much of the deviations of a service's queues is left when a weight that answers them arrives:
 /// their autocorrelation at the loop's delay, pooled over the endpoints, in [0, 1]. Exponential mean
@@ -83,6 +92,8 @@ class QueueRule final : public Policy {
   /// empty: nothing, and the rule as it is. With it weights are in force while capacities differ.
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop,
                          const std::vector<double>& foreseen);
+  /// Learned gains of services, from the next decision on; those not named have none.
+  void set_gains(std::map<spec::ServiceId, spec::Gains> gains) { gains_ = std::move(gains); }
 
  private:
   struct Track {
@@ -112,6 +123,7 @@ class QueueRule final : public Policy {
     MonotonicNs last = 0;
   };
   QueueRuleOptions options_;
+  std::map<spec::ServiceId, spec::Gains> gains_;
   ServiceMemory<ServiceState> services_;
 };
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/spec/reward.h"
+
 namespace ballast::observe {
 namespace {
 
@@ -25,16 +27,15 @@ double finite(double value) {
 
 float reward(const spec::ServiceAggregate& aggregate, double churn, const RewardReference& reference,
              const spec::RewardWeights& weights) {
-  const auto weight = [](float w) { return finite(static_cast<double>(w)); };
   const auto excess = [](double latency_ns, double log_reference) {
     return measured(latency_ns) ? log_ms(latency_ns) - finite(log_reference) : 0;
   };
-  const double cost =
-      weight(weights.p50) * excess(aggregate.p50_ns, reference.log_p50) +
-      weight(weights.p99) * excess(aggregate.p99_ns, reference.log_p99) +
-      weight(weights.errors) * finite(aggregate.error_rate) +
-      weight(weights.imbalance) * (finite(aggregate.cpu_imbalance) + finite(aggregate.memory_imbalance)) +
-      weight(weights.churn) * finite(churn);
+  const double cost = spec::cost(
+      spec::ServiceOutcome{excess(aggregate.p50_ns, reference.log_p50),
+                           excess(aggregate.p99_ns, reference.log_p99), finite(aggregate.error_rate),
+                           finite(aggregate.cpu_imbalance) + finite(aggregate.memory_imbalance),
+                           finite(churn)},
+      weights);
   const double bound = spec::kRewardBound;
   return static_cast<float>(std::clamp(finite(-cost), -bound, bound));
 }

@@ -12,7 +12,7 @@ struct RewardReference {
   double log_p99 = 0;
 };
 
-/// Reward of one tick of a service:
+/// Reward of one tick of a service, spec::cost() with a minus:
 ///   -[ w.p50 * (log p50 - ref) + w.p99 * (log p99 - ref) + w.errors * error rate
 ///      + w.imbalance * (CV of CPU + CV of memory) + w.churn * churn ]
 /// clipped to +-spec::kRewardBound. `churn` is the sum of |delta log w| over the endpoints in the

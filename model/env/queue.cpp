@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "core/spec/reward.h"
 #include "core/spec/rollout.h"
 #include "model/env/random.h"
 
@@ -297,8 +298,9 @@ double Queue::cost(const Side& side) const {
     return 0;
   }
   const double rate = static_cast<double>(errors) / static_cast<double>(requests);
-  return reward_.p50 * log_ms(pooled_quantile(side.window, 0.5)) +
-         reward_.p99 * log_ms(pooled_quantile(side.window, 0.99)) + reward_.errors * rate;
+  return spec::cost(spec::ServiceOutcome{log_ms(pooled_quantile(side.window, 0.5)),
+                                         log_ms(pooled_quantile(side.window, 0.99)), rate, 0, 0},
+                    reward_);
 }
 
 Outcome Queue::step(std::span<const std::size_t> actions) {

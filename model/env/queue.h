@@ -17,13 +17,14 @@
 
 namespace ballast::env {
 
-/// What a service's reward is made of. Latencies are those of requests at the
+/// Weights of the reward, spec::cost() with a minus. Latencies are those of requests at the
 /// client over the last `window_ticks` ticks, relative to the prior's in a twin of the world that has
 /// the same arrivals, works and slowness.
 struct QueueReward {
   double p50 = 1.0;
   double p99 = 0.5;
   double errors = 10.0;
+  double imbalance = 0;
   double churn = 0.02;  ///< times the sum of |delta log w| over the endpoints
   std::size_t window_ticks = 8;
 };

@@ -131,7 +131,12 @@ Result<std::vector<float>> fit_forecast(std::span<const spec::ForecastSample> sa
   held = held.empty() ? learned : held;
   const Batch held_out = rows(all, torch::tensor(held));
   std::mt19937_64 random(options.seed);
-  at::Tensor theta = tensor_of(spec::initial_forecast(options.seed)).requires_grad_();
+  if (!options.initial.empty() && options.initial.size() != spec::kForecastParameters) {
+    return Error::failed("parameters to go on from are of another shape");
+  }
+  at::Tensor theta =
+      tensor_of(options.initial.empty() ? spec::initial_forecast(options.seed) : options.initial)
+          .requires_grad_();
   at::Tensor mean = torch::zeros_like(theta).detach();
   at::Tensor square = torch::zeros_like(theta).detach();
   std::vector<float> best = numbers_of(theta);

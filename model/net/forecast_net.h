@@ -37,7 +37,8 @@ struct FitOptions {
   std::uint64_t seed = 1;
   std::size_t steps = 20'000;
   std::size_t batch = 512;
-  double learning_rate = 2e-3;  ///< falls to 0 in a cosine
+  double learning_rate = 2e-3;      ///< falls to 0 in a cosine
+  std::vector<float> initial = {};  ///< goes on from these parameters; empty: from initial_forecast(seed)
   /// Called with the held-out loss now and then.
   std::function<void(std::size_t step, const ForecastLoss& held_out)> report = {};
 };

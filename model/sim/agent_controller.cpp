@@ -7,6 +7,7 @@
 
 #include "agent/decide/forecast_rule.h"
 #include "agent/decide/learned.h"
+#include "agent/decide/queue_rule.h"
 #include "agent/fleet/local.h"
 #include "agent/observe/observer.h"
 #include "agent/turn/turn.h"
@@ -47,9 +48,9 @@ identity::Pod pod_of(std::uint32_t server) {
   pod.cgroup_id = server + 1ULL;
   pod.cgroup = "/sim/" + number;
   pod.pod = number;
-  pod.ns = "sim";
+  pod.ns = kSimulated.ns;
   pod.container = "app";
-  pod.service = "service";
+  pod.service = kSimulated.name;
   pod.address = "127.0.0.1";
   pod.port = 8080;
   return pod;
@@ -171,13 +172,26 @@ Technique agent_technique(std::string name, std::string rule,
   return technique;
 }
 
-Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting) {
+Technique queue_rule_technique(GainsByService gains) {
+  return agent_technique("queue_rule",
+                         "capacity by what limits the pod, square-root tilt, feedback from the queues",
+                         [gains = std::move(gains)] {
+                           auto rule = std::make_unique<decide::QueueRule>();
+                           rule->set_gains(gains);
+                           return rule;
+                         });
+}
+
+Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting,
+                             GainsByService gains) {
   return agent_technique(
       trusting ? "forecast_rule_trusting" : "forecast_rule",
       std::string("queue_rule over the capacities that a learned forecast expects when weights arrive") +
           (trusting ? ", whether forecasts came true or not" : ""),
-      [theta = std::move(theta), trusting] {
-        return std::make_unique<decide::ForecastRule>(theta, decide::QueueRuleOptions{}, trusting);
+      [theta = std::move(theta), trusting, gains = std::move(gains)] {
+        auto rule = std::make_unique<decide::ForecastRule>(theta, decide::QueueRuleOptions{}, trusting);
+        rule->set_gains(gains);
+        return rule;
       });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "agent/decide/policy.h"
 #include "agent/guard/guard.h"
 #include "core/spec/actor_network.h"
+#include "core/spec/gains.h"
 #include "core/spec/telemetry.h"
 #include "model/sim/technique.h"
 
@@ -46,9 +48,17 @@ std::unique_ptr<Controller> make_agent_controller(std::unique_ptr<decide::Policy
 Technique agent_technique(std::string name, std::string rule,
                           std::function<std::unique_ptr<decide::Policy>()> make);
 
+/// Learned gains of the rule, a service; the simulator's is kSimulated.
+using GainsByService = std::map<spec::ServiceId, spec::Gains>;
+inline const spec::ServiceId kSimulated = {"sim", "service"};
+
+/// `queue_rule` with gains.
+Technique queue_rule_technique(GainsByService gains = {});
+
 /// `forecast_rule` with these parameters of the forecast; null: queue_rule. `trusting`: without the judgement
 /// of forecasts by what came.
-Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting = false);
+Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bool trusting = false,
+                             GainsByService gains = {});
 
 /// `ballast` acting with this network; null: untrained, which is the prior.
 Technique learned_technique(std::shared_ptr<const spec::ActorNetwork> network);

@@ -13,6 +13,7 @@
 #include "tools/bench/figures_command.h"
 #include "tools/bench/gate_command.h"
 #include "tools/bench/habits_command.h"
+#include "tools/bench/life_command.h"
 #include "tools/bench/sim_command.h"
 #include "tools/bench/speed_command.h"
 #include "tools/bench/sync_command.h"
@@ -31,6 +32,8 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
   sim->add_option("-o,--output", options.output, "JSON file; - is stdout")->required();
   sim->add_option("--parameters", options.parameters,
                   "file that `learned` or `forecast_rule` acts with (none: shipped)");
+  sim->add_option("--gains", options.gains,
+                  "learned gains that `queue_rule` and `forecast_rule` act with (ballast-learner --twin)");
   sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
       ->check(CLI::Range(0.01, 3600.0))
       ->capture_default_str();
@@ -238,6 +241,26 @@ void add_lighten(CLI::App& app, ballast::bench::LightenOptions& options) {
   lighten->add_option("-o,--output", options.output, "file")->required();
 }
 
+void add_life(CLI::App& app, ballast::bench::LifeOptions& options) {
+  auto* life = app.add_subcommand("life", "one long run, p50 and p99 minute by minute");
+  life->add_option("--scenario", options.scenario, "NAME|FILE[:VARIANT]")->required();
+  life->add_option("--policy", options.policies, "NAME[,...]")->delimiter(',')->required();
+  life->add_option("--loop", options.loop_name, "eds, istio_fast or istio")->capture_default_str();
+  life->add_option("--seed", options.seed, "of the run")->capture_default_str();
+  life->add_option("-o,--output", options.output, "CSV")->required();
+}
+
+void add_record(CLI::App& app, ballast::bench::RecordOptions& options) {
+  auto* record = app.add_subcommand("record", "what an agent records of a service (ballast-learner --twin)");
+  record->add_option("--scenario", options.scenario, "NAME|FILE[:VARIANT]")->required();
+  record->add_option("--loop", options.loop_name, "eds, istio_fast or istio")->capture_default_str();
+  record->add_option("--seconds", options.seconds, "of the service's life")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str();
+  record->add_option("--seed", options.seed, "of the arrivals")->capture_default_str();
+  record->add_option("-o,--output", options.output, "recording")->required();
+}
+
 void add_habits(CLI::App& app, ballast::bench::HabitsOptions& options) {
   auto* habits =
       app.add_subcommand("habits", "record what the forecast is learned from (ballast-learner --fit)");
@@ -348,7 +371,11 @@ int main(int argc, char** argv) {
   LightenOptions lighten;
   add_lighten(app, lighten);
   HabitsOptions habits;
+  RecordOptions record;
+  LifeOptions life;
   add_habits(app, habits);
+  add_record(app, record);
+  add_life(app, life);
   FiguresOptions figures;
   figures.program = ballast::binary_dir() / "ballast-bench";
   add_figures(app, figures);
@@ -374,6 +401,8 @@ int main(int argc, char** argv) {
       {"gate", [&] { return run_gate(gate); }},
       {"lighten", [&] { return run_lighten(lighten); }},
       {"habits", [&] { return run_habits(habits); }},
+      {"record", [&] { return run_record(record); }},
+      {"life", [&] { return run_life(life); }},
       {"figures", [&] { return run_figures(figures); }},
       {"matrix", [&] { return run_matrix(figures); }},
       {"speed", [&] { return run_speed(speed); }},

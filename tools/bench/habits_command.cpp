@@ -3,11 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "agent/decide/forecast_rule.h"
+#include "agent/decide/recorder.h"
 #include "core/base/file.h"
 #include "model/policy/forecast_file.h"
+#include "model/policy/recording_file.h"
 #include "model/sim/agent_controller.h"
 #include "model/sim/scenario.h"
 #include "model/sim/simulation.h"
@@ -43,6 +47,26 @@ Status run_habits(const HabitsOptions& options) {
   }
   fmt::print("{} samples of {} worlds\n", samples.size(), worlds->last - worlds->first + 1);
   return write_file_atomic(options.output, policy::serialize_samples(samples));
+}
+
+Status run_record(const RecordOptions& options) {
+  auto scenario = sim::load_scenario(options.scenario);
+  const auto loop = sim::find_loop(options.loop_name);
+  auto theta = policy::parse_forecast(policy::shipped_forecast());
+  if (!scenario || !loop || !theta) {
+    return !scenario ? scenario.error() : !loop ? loop.error() : theta.error();
+  }
+  scenario->duration_s = options.seconds;
+  scenario->requests = 0;
+  std::string text = policy::recording_header();
+  const auto shipped = std::make_shared<const std::vector<float>>(std::move(*theta));
+  const auto recorded = sim::agent_technique("recorded", "", [&] {
+    return std::make_unique<decide::Recorder>(
+        std::make_unique<decide::ForecastRule>(shipped),
+        [&text](const spec::RecordedTick& tick) { text += policy::recording_line(tick); });
+  });
+  sim::Simulation(*scenario, recorded, options.seed, *loop).run();
+  return write_file_atomic(options.output, text);
 }
 
 }  // namespace ballast::bench

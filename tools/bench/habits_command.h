@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/base/result.h"
@@ -16,5 +17,17 @@ struct HabitsOptions {
 /// Runs the strong rule in habit:A to habit:B, at Istio's pace in half of them, and writes a file of samples
 /// (model/policy/forecast_file.h). The same worlds give the same bytes.
 Status run_habits(const HabitsOptions& options);
+
+/// `ballast-bench record`: what an agent would record of a scenario's service, for `ballast-learner --twin`.
+struct RecordOptions {
+  std::string scenario;
+  std::string loop_name = "istio";
+  double seconds = 600;
+  std::uint64_t seed = 1;
+  std::string output;
+};
+
+/// Under forecast_rule with the shipped parameters.
+Status run_record(const RecordOptions& options);
 
 }  // namespace ballast::bench

@@ -11,6 +11,7 @@
 #include "core/base/file.h"
 #include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
+#include "model/policy/gains_file.h"
 #include "model/policy/parameters.h"
 #include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
@@ -58,10 +59,29 @@ struct Job {
 
 }  // namespace
 
-Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters) {
+Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters,
+                                       const std::string& gains) {
   const auto known = sim::find_technique(name);
   if (!known) {
     return known.error();
+  }
+  sim::GainsByService learned;
+  if (!gains.empty()) {
+    const auto text = read_file(gains);
+    auto parsed = text ? policy::parse_gains(*text) : text.error();
+    if (!parsed) {
+      return parsed.error().in(gains);
+    }
+    learned = std::move(*parsed);
+  }
+  if (name == "queue_rule" && !learned.empty()) {
+    return sim::queue_rule_technique(learned);
+  }
+  if (name == "forecast_rule" && parameters.empty() && !learned.empty()) {
+    auto theta = policy::parse_forecast(policy::shipped_forecast());
+    return theta ? sim::forecast_technique(std::make_shared<const std::vector<float>>(std::move(*theta)),
+                                           false, learned)
+                 : Result<sim::Technique>(theta.error());
   }
   if (parameters.empty() || (name != "learned" && name != "forecast_rule")) {
     return **known;
@@ -72,7 +92,8 @@ Result<sim::Technique> technique_named(const std::string& name, const std::strin
   }
   if (name == "forecast_rule") {
     auto theta = policy::parse_forecast(*bytes);
-    return theta ? sim::forecast_technique(std::make_shared<const std::vector<float>>(std::move(*theta)))
+    return theta ? sim::forecast_technique(std::make_shared<const std::vector<float>>(std::move(*theta)),
+                                           false, learned)
                  : Result<sim::Technique>(theta.error().in(parameters));
   }
   const auto parsed = policy::parse(*bytes);
@@ -122,7 +143,7 @@ Result<std::string> sim_rows(const SimOptions& options) {
   }
   std::vector<Job> jobs;
   for (const auto& name : options.policies) {
-    const auto found = technique_named(name, options.parameters);
+    const auto found = technique_named(name, options.parameters, options.gains);
     if (!found) {
       return found.error();
     }

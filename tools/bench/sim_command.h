@@ -17,6 +17,7 @@ struct SimOptions {
   std::vector<std::string> policies;
   std::string seeds = "1..1";  ///< A..B, both included, or one number
   std::string parameters;      ///< file that `ballast` acts with; empty: the shipped one
+  std::string gains;           ///< file of learned gains for `queue_rule` and `forecast_rule`; empty: none
   std::string output;          ///< JSON; "-" is stdout
   sim::LoopOptions loop;       ///< of the weight controllers
   std::string loop_name;       ///< a profile (sim::find_loop) in place of it; a tick that is given beats it
@@ -32,8 +33,10 @@ struct SeedRange {
 /// Refuses anything but A..B with A <= B, or A.
 Result<SeedRange> parse_seeds(const std::string& text);
 
-/// A policy by name; `ballast` (`forecast_rule`) acts with the parameters of that file, if one is named.
-Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters);
+/// A policy by name; `ballast` (`forecast_rule`) acts with the parameters of that file, if one is named, and
+/// the rules with those gains.
+Result<sim::Technique> technique_named(const std::string& name, const std::string& parameters,
+                                       const std::string& gains = "");
 
 /// Runs all and writes a JSON list, a row a policy and seed, policies in the order given, seeds
 /// rising. The same options give the same bytes, whatever `jobs` is.

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "core/base/result.h"
+#include "core/spec/gains.h"
+#include "core/spec/telemetry.h"
+
+namespace ballast::policy {
+
+using GainsByService = std::map<spec::ServiceId, spec::Gains>;
+
+/// JSON: {"gains": spec::kGainsVersion, "services": {"NAMESPACE/NAME": {"horizon": 0.1, ...}}}; a gain that
+/// is not named is 0. Refused, saying why: another version, an unknown gain, a number outside [-1, 1].
+std::string serialize_gains(const GainsByService& gains);
+Result<GainsByService> parse_gains(std::string_view text);
+
+}  // namespace ballast::policy
