@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "agent/decide/prior.h"
+#include "agent/decide/queue_rule.h"
 #include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
 #include "model/policy/shipped.h"
@@ -134,10 +135,13 @@ void add_agents(std::vector<Technique>& all) {
   all.push_back(agent_technique("prior_square_root",
                                 "the same, tilted by the square-root rule of the service's load",
                                 [] { return std::make_unique<decide::PriorPolicy>(by_square_root()); }));
-  all.push_back(queue_rule_technique());
-  all.push_back(queue_rule_technique());
-  all.back().name = "ballast";
-  all.back().rule = "what ballastd acts by as it comes: " + all.back().rule;
+  for (const auto& [name, prefix] :
+       {std::pair{"queue_rule", ""}, {"ballast", "what ballastd acts by as it comes: "}}) {
+    all.push_back(agent_technique(
+        name,
+        prefix + std::string("capacity by what limits the pod, square-root tilt, feedback from the queues"),
+        [] { return std::make_unique<decide::QueueRule>(); }));
+  }
   all.push_back(forecast_technique(shipped_forecast()));
   all.push_back(forecast_technique(shipped_forecast(), true));
   all.push_back(learned_technique(shipped_network()));

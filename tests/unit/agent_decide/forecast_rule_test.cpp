@@ -165,29 +165,6 @@ TEST(ForecastRule, SaysHowFarItWasFromWhatCameAndWhatItLearnsFrom) {
   EXPECT_LT(proposal.why.find("; "), 110U) << proposal.why;
 }
 
-TEST(Gains, OfZeroAreTheStrongRuleToTheLastBitAndOthersAreNot) {
-  QueueRule strong;
-  QueueRule zero;
-  QueueRule ready;
-  Service service;
-  const spec::ServiceId id = service.next().aggregate.service;
-  zero.set_gains({{id, spec::Gains{}}});
-  spec::Gains gains{};
-  gains[spec::kReadyGain] = 1;
-  ready.set_gains({{id, gains}});
-  service.noise = 0.1;
-  bool weighted_before = false;
-  for (int i = 0; i < 200; ++i) {
-    const auto seen = service.next();
-    const auto as_it_is = strong.decide(seen, service.loop);
-    expect_same(as_it_is, zero.decide(seen, service.loop));
-    weighted_before = weighted_before || (as_it_is.neutral && !ready.decide(seen, service.loop).neutral);
-  }
-  EXPECT_TRUE(weighted_before) << "a service that is worth it has weights in force sooner";
-  gains.fill(std::nan(""));
-  EXPECT_EQ(with_gains({}, gains).horizon, QueueRuleOptions{}.horizon) << "what is no number changes nothing";
-}
-
 TEST(ForecastRule, GivesPairsToLearnFrom) {
   ForecastRule rule;
   EXPECT_TRUE(rule.take_samples().empty());

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <numeric>
+#include <utility>
 
 #include "agent/decide/queue_rule.h"
 #include "agent/decide/recorder.h"
@@ -106,6 +106,13 @@ TEST(GainsFile, ComesBackAndRefusesWhatIsNone) {
                             "{\"gains\": 1, \"services\": {\"a/b\": {\"speed\": 0}}}"}) {
     EXPECT_FALSE(policy::parse_gains(wrong).ok()) << wrong;
   }
+}
+
+TEST(Gains, OfZeroAreTheStrongRuleToTheLastBit) {
+  const auto p99 = [](sim::GainsByService gains) {
+    return sim::Simulation(bouts(100), sim::queue_rule_technique(std::move(gains)), 5, kIstio).run().p99_ms;
+  };
+  EXPECT_EQ(p99({}), p99({{sim::kSimulated, spec::Gains{}}}));
 }
 
 TEST(Improved, ByBoundsBothWays) {
