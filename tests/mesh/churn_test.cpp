@@ -92,18 +92,22 @@ class ChurnTest : public WholeTest {
     figure("failed", static_cast<double>(ours));
     figure("failed_plain_istio", static_cast<double>(without));
     EXPECT_LE(static_cast<double>(ours), static_cast<double>(without) + spare);
+  }
+  void expect_weighted(std::size_t pods) {
     EXPECT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
-    EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb).size() == static_cast<std::size_t>(pods); }));
+    EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb).size() == pods; }));
     load_->stop();
   }
 };
 
 TEST_F(ChurnTest, ARollingUpdateOf20PodsLosesNoMoreThanPlainIstio) {
   beside_plain_istio("rolling update", 20, [this] { return roll(*node_, *load_, 20); });
+  expect_weighted(20);
 }
 
 TEST_F(ChurnTest, ADrainedNodeLosesNoMoreThanPlainIstio) {
   beside_plain_istio("drain of half", 8, [this] { return drain(*node_, *load_); });
+  expect_weighted(8);
 }
 
 /// What fails is a matter of milliseconds here, in both arms: a second's requests are the difference that
@@ -112,6 +116,38 @@ TEST_F(ChurnTest, AScaleDownOfPodsThatExitAtOnceLosesWhatPlainIstioLoses) {
   const int pairs = asked("BALLAST_MESH_PAIRS", 1);
   beside_plain_istio(
       "scale-down of 4", 6, [this] { return scale_down(*node_, *load_); }, pairs, kPerSecond * pairs);
+  expect_weighted(6);
+}
+
+/// From the middle of a rolling update on the API server takes no entry of ours any more.
+TEST_F(ChurnTest, ARollingUpdateWhoseWritesAreRefusedHalfWayLosesNoMoreThanPlainIstio) {
+  static constexpr const char* kWriter = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-writer";
+  const Json rules = plane()->must("GET", kWriter).at("rules");
+  Json fewer = rules;
+  for (Json& rule : fewer) {
+    if (kube::at(rule, {"resources"}).dump().find("serviceentries") != std::string::npos) {
+      rule["verbs"] = {"get", "list", "watch", "delete"};
+    }
+  }
+  beside_plain_istio(
+      "rolling update, refused half way", 20,
+      [&] {
+        const std::uint64_t before = load_->failed_so_far();
+        roll(*node_, *load_, 10);
+        plane()->must("PATCH", kWriter, {{"rules", fewer}}, kube::kMergePatch);
+        roll(*node_, *load_, 10);
+        // Handed back, for want of the right: nothing of ours is in the way, and the right is named.
+        EXPECT_TRUE(eventually([&] { return plain() && proxy_->weights(kWeb).size() == 20; }));
+        if (agent_ != nullptr) {
+          const std::string trouble = kube::text_at(status(*agent_), {"trouble"});
+          EXPECT_THAT(trouble, HasSubstr("shop/web was handed back to the plain Service: PATCH"));
+          EXPECT_THAT(trouble, HasSubstr("403 (permission missing"));
+        }
+        const std::uint64_t failed = load_->failed_so_far() - before;
+        plane()->must("PATCH", kWriter, {{"rules", rules}}, kube::kMergePatch);
+        return failed;
+      },
+      asked("BALLAST_MESH_PAIRS", 1));
 }
 
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {

@@ -80,6 +80,22 @@ bool same(const std::map<std::string, Object>& have, const std::map<std::string,
          });
 }
 
+/// Does what stands keep an address that should stand in none of them any more?
+bool keeps_left(const std::map<std::string, Object>& have, const std::map<std::string, Json>& wanted) {
+  std::set<std::string> addresses;
+  for (const auto& [name, object] : wanted) {
+    for (const Json& endpoint : endpoints_of(object.at("spec"))) {
+      addresses.insert(kube::text_at(endpoint, {"address"}));
+    }
+  }
+  return std::any_of(have.begin(), have.end(), [&](const auto& one) {
+    const Json& endpoints = endpoints_of(one.second.spec);
+    return std::any_of(endpoints.begin(), endpoints.end(), [&](const Json& endpoint) {
+      return !addresses.contains(kube::text_at(endpoint, {"address"}));
+    });
+  });
+}
+
 /// Of what only_weights() holds for: does no weight change by more than `most` of its logarithm? Back to
 /// equal weights is never small.
 bool is_small(const std::map<std::string, Object>& have, const std::map<std::string, Json>& wanted,
@@ -103,7 +119,7 @@ bool is_small(const std::map<std::string, Object>& have, const std::map<std::str
 std::string selector_text(const kube::Service& service) {
   std::string text;
   for (const auto& [key, value] : service.selector) {
-    text += (text.empty() ? "" : ",") + key + "=" + value;
+    text.append(text.empty() ? "" : ",").append(key).append("=").append(value);
   }
   return text.empty() ? "none" : text;
 }
@@ -132,7 +148,12 @@ Status ServiceReconciler::noted(const std::string& what, Status status) {
 }
 
 std::string ServiceReconciler::trouble() const {
-  return troubles_.empty() ? "" : troubles_.begin()->second;
+  if (!troubles_.empty()) {
+    return troubles_.begin()->second;
+  }
+  const auto off = std::find_if(held_off_.begin(), held_off_.end(),
+                                [](const auto& one) { return !one.second.why.empty(); });
+  return off == held_off_.end() ? "" : off->second.why;
 }
 
 Status ServiceReconciler::counted(const std::string& object, const Status& written) {
@@ -192,7 +213,7 @@ bool ServiceReconciler::flaps(const kube::Service& service, MonotonicNs now) {
       "it was taken and let go " + std::to_string(taken.size()) +
           " times within a minute; the plain Service has its traffic for the next minute; leave its label " +
           kube::kModeLabel + " as it is");
-  held_off_[service.key()] = now + options_.flaps_ns;
+  held_off_[service.key()].until = now + options_.flaps_ns;
   due(now + options_.flaps_ns);
   return true;
 }
@@ -271,6 +292,7 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
   }
   held.retry = now + options_.retry_ns;
   held.why = status.error().message;
+  held.refused = status.error().kind == Error::Kind::kPrivilege || status.error().kind == Error::Kind::kUsage;
   if (status.error().kind == Error::Kind::kUsage) {
     held.retry = now + 10 * options_.retry_ns;
     say(service, true, "WriteRefused", status.error().message);
@@ -284,7 +306,7 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
 Status ServiceReconciler::put(const kube::Service& service, const Json& wanted, Object& have) {
   bool changed = false;
   have.at = SystemClock().now();
-  const Status done = counted(service.key(), writer_.put(wanted, have, changed));
+  Status done = counted(service.key(), writer_.put(wanted, have, changed));
   if (changed) {
     say(service, true, "ChangedByOthers",
         kube::text_at(wanted, {"kind"}) + " " + kube::key_of(wanted) +
@@ -347,22 +369,26 @@ std::string ServiceReconciler::managed_message(const kube::Service& service, con
 }
 
 /// Membership is not what the EndpointSlices say, or it is again. True when it has not been for too long.
-bool ServiceReconciler::behind(const kube::Service& service, Held& held, bool is, MonotonicNs now) {
+bool ServiceReconciler::behind(const kube::Service& service, Held& held, bool is,
+                               const std::map<std::string, Json>& entries, MonotonicNs now) {
   if (!is) {
     held.behind = 0;
     held.why.clear();
+    held.refused = false;
     return false;
   }
   held.behind = held.behind == 0 ? now : held.behind;
-  if (now - held.behind < options_.behind_ns) {
+  if (!(held.refused && keeps_left(held.entries, entries)) && now - held.behind < options_.behind_ns) {
     due(held.behind + options_.behind_ns);
     return false;
   }
-  const std::string why = held.why.empty() ? trouble() : held.why;
+  const std::string why = !held.why.empty()    ? held.why
+                          : !troubles_.empty() ? troubles_.begin()->second
+                                               : "the pod of a ready endpoint is not known to the API server";
   say(service, true, "HandedBack",
-      "the plain Service has its traffic, because membership could not be kept up: " +
-          (why.empty() ? "the pod of a ready endpoint is not known to the API server" : why));
-  held_off_[service.key()] = now + options_.held_off_ns;
+      "the plain Service has its traffic, because membership could not be kept up: " + why);
+  held_off_[service.key()] = {now + options_.held_off_ns,
+                              service.key() + " was handed back to the plain Service: " + why};
   return true;
 }
 
@@ -443,11 +469,11 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
   const auto entries = entries_now();
   if (held.retry > now) {
     due(held.retry);
-    return !behind(service, held, held_now && (!known || !only_weights(held.entries, entries)), now);
+    return !behind(service, held, held_now && (!known || !only_weights(held.entries, entries)), entries, now);
   }
   if (!held_now) {
     if (!known) {
-      behind(service, held, true, now);  // nothing is there to be handed back: said, and tried again
+      behind(service, held, true, entries, now);  // nothing is there to be handed back: said, and tried again
       held_off_.erase(service.key());
       return true;
     }
@@ -455,12 +481,12 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     if (!write_entries(service, held, entries, now)) {
       const bool some = std::any_of(held.entries.begin(), held.entries.end(),
                                     [](const auto& entry) { return !entry.second.uid.empty(); });
-      return !behind(service, held, some, now);
+      return !behind(service, held, some, entries, now);
     }
     for (const auto& [name, have] : held.entries) {
       if (!have.created.empty() && have.created <= service.created) {
         // An entry that is as old as its Service changes the pods' inbound clusters: anew, a second later.
-        held_off_[service.key()] = now + options_.retry_ns;
+        held_off_[service.key()].until = now + options_.retry_ns;
         due(now + options_.retry_ns);
         return false;
       }
@@ -480,7 +506,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
   } else if (!same(held.entries, entries)) {
     whole = write_entries(service, held, entries, now);
   }
-  if (behind(service, held, !known || !whole, now)) {
+  if (behind(service, held, !known || !whole, entries, now)) {
     return false;
   }
   if (held.way == Way::kRoute && whole) {
@@ -542,7 +568,7 @@ void ServiceReconciler::write_late(MonotonicNs now, const std::function<bool()>&
 /// Deletes; and where that is refused, once, makes it say nothing.
 Status ServiceReconciler::take_away(const std::string& kind, const Held& held, const std::string& name,
                                     const std::string& uid, const std::string& service) {
-  const Status removed = counted(service, writer_.remove(kind, held.ns, name, uid));
+  Status removed = counted(service, writer_.remove(kind, held.ns, name, uid));
   if (!removed) {
     const std::string host =
         service.substr(service.find('/') + 1) + "." + held.ns + ".svc." + options_.plan.domain;
@@ -647,6 +673,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
                                          const std::function<bool()>& news) {
   next_ = 0;
   hurry_ = false;
+  std::erase_if(held_off_, [&](const auto& off) { return off.second.until <= now; });
   if (!owner_known_ && !options_.plan.owner_name.empty()) {
     const Result<std::string> uid = writer_.role_uid(options_.plan.owner_name);
     owner_known_ = noted("owner", uid ? ok() : Status(uid.error())).ok();
@@ -683,11 +710,8 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       continue;
     }
     if (const auto off = held_off_.find(key); off != held_off_.end()) {
-      if (off->second > now) {
-        due(off->second);
-        continue;
-      }
-      held_off_.erase(off);
+      due(off->second.until);
+      continue;
     }
     if (wanted.weights.contains(key)) {
       tell_odd(service, now);
@@ -742,6 +766,9 @@ bool says(const Json& spec, const Weights& weights) {
 guard::Answer ServiceReconciler::answer(const std::string& service, const Weights& weights) const {
   if (const auto failed = troubles_.find("write " + service); failed != troubles_.end()) {
     return {guard::Outcome::kRefused, failed->second};
+  }
+  if (const auto off = held_off_.find(service); off != held_off_.end() && !off->second.why.empty()) {
+    return {guard::Outcome::kRefused, off->second.why};
   }
   const auto found = held_.find(service);
   if (found == held_.end() || found->second.phase == Phase::kLeaving) {

@@ -38,7 +38,8 @@ struct ReconcilerOptions {
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's
-  /// identity cannot be read. Then the plain Service takes its traffic again.
+  /// identity cannot be read. Then the plain Service takes its traffic again; at once where a write was
+  /// refused for good and what stands keeps somebody who left, because who left soon ends.
   MonotonicNs behind_ns = 3'000'000'000ULL;
   MonotonicNs held_off_ns = 30'000'000'000ULL;  ///< and after that it is left alone for so long
   /// Taken so often within `flaps_ns` and let go each time (its label flaps), it is left alone for so long.
@@ -123,6 +124,7 @@ class ServiceReconciler {
     MonotonicNs written = 0;  ///< the last write
     MonotonicNs behind = 0;   ///< since when membership is not what it should be; 0: it is
     std::string why;          ///< what failed last
+    bool refused = false;     ///< by somebody who will say so again: a missing right, a webhook
     MonotonicNs refreshed = 0;
     bool wrote_small = false;
     MonotonicNs retry = 0;
@@ -148,7 +150,8 @@ class ServiceReconciler {
   bool write_entries(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
                      MonotonicNs now);
   bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);
-  bool behind(const kube::Service& service, Held& held, bool is, MonotonicNs now);
+  bool behind(const kube::Service& service, Held& held, bool is, const std::map<std::string, Json>& entries,
+              MonotonicNs now);
   void look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
   void remove_strays(const Wanted& wanted, MonotonicNs now);
   void keep_merge_window(MonotonicNs now);
@@ -176,8 +179,12 @@ class ServiceReconciler {
   MergeWindow merge_window_;
   Facts facts_;
   std::map<std::string, MonotonicNs> facts_asked_;
-  std::map<std::string, Held> held_;             ///< by NAMESPACE/NAME of the Service
-  std::map<std::string, MonotonicNs> held_off_;  ///< handed back because membership could not be kept
+  std::map<std::string, Held> held_;  ///< by NAMESPACE/NAME of the Service
+  struct HeldOff {
+    MonotonicNs until = 0;
+    std::string why;  ///< it was handed back because membership could not be kept; empty: it is left alone
+  };
+  std::map<std::string, HeldOff> held_off_;
   std::map<std::string, std::deque<MonotonicNs>> taken_;  ///< when a Service was, of late
   struct Odd {
     std::string what;

@@ -289,6 +289,55 @@ TEST_F(ServiceReconcilerTest, MembershipIsHandedBackWhicheverVerbIsRefused) {
   }
 }
 
+/// Who left still runs for a moment: waiting for what is refused for good would outlast it. What time mends,
+/// and what keeps nobody who left, is waited for.
+TEST_F(ServiceReconcilerTest, WhoLeftAndIsKeptByWhatIsRefusedForGoodIsHandedBackAtOnce) {
+  struct Case {
+    int status;
+    std::vector<kube::Endpoint> endpoints;
+    bool at_once;
+  };
+  for (const auto& [status, endpoints, at_once] :
+       std::vector<Case>{{403, {endpoint(2)}, true},
+                         {422, {endpoint(2)}, true},
+                         {504, {endpoint(2)}, false},
+                         {403, {endpoint(1), endpoint(2)}, false}}) {
+    ServiceReconciler reconciler(*client_, {});
+    objects_.clear();
+    service_.endpoints = {endpoint(1)};
+    reconciler.reconcile(wanted(), 100 * kSecond);
+    ASSERT_TRUE(objects_.contains(kEntry));
+    refuse_ = status;
+    refused_ = {"PATCH"};
+    service_.endpoints = endpoints;
+    reconciler.reconcile(wanted(), 110 * kSecond);
+    EXPECT_EQ(!objects_.contains(kEntry), at_once) << status << " of " << endpoints.size();
+    refused_.clear();
+  }
+}
+
+/// A write that is refused, then one that lets it leave, refused or not: the operator still reads why and
+/// what was done, until it is taken again.
+TEST_F(ServiceReconcilerTest, WhyAServiceIsHandedBackStaysNamedUntilItIsTakenAgain) {
+  adopt();
+  refuse_ = 403;
+  refused_ = {"PATCH"};
+  service_.endpoints = {endpoint(2)};
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  ASSERT_FALSE(objects_.contains(kEntry));
+  const auto what = [&] { return reconciler_.answer("shop/web", {}); };
+  for (const MonotonicNs later : {0, 3, 29}) {
+    reconciler_.reconcile(wanted(), (110 + later) * kSecond);
+    EXPECT_THAT(reconciler_.trouble(), HasSubstr("shop/web was handed back to the plain Service: PATCH"));
+    EXPECT_THAT(reconciler_.trouble(), HasSubstr(": 403"));
+    EXPECT_EQ(what().outcome, guard::Outcome::kRefused);
+  }
+  refused_.clear();
+  reconciler_.reconcile(wanted(), 141 * kSecond);
+  EXPECT_TRUE(objects_.contains(kEntry));
+  EXPECT_EQ(reconciler_.trouble(), "");
+}
+
 TEST_F(ServiceReconcilerTest, ADeposedLeadersWriteDoesNotLand) {
   adopt();
   ServiceReconciler successor(*client_, {});
