@@ -69,13 +69,14 @@ class ComposeTest : public MeshTest {
   /// As it is when nothing has moved for two seconds.
   std::vector<Config> settled() {
     auto last = configs();
-    for (int i = 0; i < 30; ++i) {
-      std::this_thread::sleep_for(seconds(2));
-      auto now = configs();
-      if (now == last) {
-        break;
+    auto moved = std::chrono::steady_clock::now();
+    const auto end = moved + seconds(60);
+    for (auto now = moved; now < end && now - moved < seconds(2); now = std::chrono::steady_clock::now()) {
+      std::this_thread::sleep_for(milliseconds(500));
+      if (auto is = configs(); is != last) {
+        last = std::move(is);
+        moved = std::chrono::steady_clock::now();
       }
-      last = std::move(now);
     }
     return last;
   }
@@ -92,8 +93,8 @@ class ComposeTest : public MeshTest {
   }
 
   /// The heart of it: adopts, moves weights, hands back; `services` are managed, over the node's pods.
-  void weigh(const std::vector<std::string>& services, const std::vector<double>& shares) {
-    const auto before = settled();
+  void weigh(const std::vector<Config>& before, const std::vector<std::string>& services,
+             const std::vector<double>& shares) {
     std::size_t configured = 0;
     for (const Config& config : before) {
       configured += config.size();
@@ -191,7 +192,7 @@ TEST_F(ComposeTest, APlainService) {
   ASSERT_NO_FATAL_FAILURE(start(3));
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh({"web"}, {4, 2, 1});
+  weigh(before, {"web"}, {4, 2, 1});
   expect_split(*proxy_, kWeb, {4, 2, 1}, "", [&] { return proxy_->get(kWeb); });
   hand_back(before);
 }
@@ -217,7 +218,7 @@ TEST_F(ComposeTest, AUsersVirtualServiceAndDestinationRuleWithSubsets) {
                               {"route", to("v1")}}})}});
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh({"web"}, {7, 3, 5});
+  weigh(before, {"web"}, {7, 3, 5});
   expect_split(*proxy_, kWeb, {7, 3}, "v1", [&] { return proxy_->get(kWeb); });
   EXPECT_EQ(proxy_->get(kWeb, 80, "x-canary: yes\r\n"), 200);
   hand_back(before);
@@ -239,7 +240,7 @@ TEST_F(ComposeTest, AnHttpRouteOnTheService) {
                       {"backendRefs", Json::array({{{"name", "web"}, {"port", 80}}})}}})}});
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh({"web"}, {3, 2, 1});
+  weigh(before, {"web"}, {3, 2, 1});
   expect_split(*proxy_, kWeb, {3, 2, 1}, "", [&] { return proxy_->get(kWeb); });
   hand_back(before);
 }
@@ -253,7 +254,7 @@ TEST_F(ComposeTest, AnIngressGatewayWithAVirtualServiceOfItsOwn) {
   const auto through = [&] { return gateway_->get("shop.example.com", kGatewayPort); };
   ASSERT_TRUE(eventually([&] { return through() == 200 && proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh({"web"}, {4, 2, 1});
+  weigh(before, {"web"}, {4, 2, 1});
   expect_split(*gateway_, kWeb, {4, 2, 1}, "", through);
   hand_back(before);
 }
@@ -277,7 +278,7 @@ TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
              {{"hosts", {"web"}}, {"http", Json::array({{{"route", destinations}}})}});
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh({"web-primary", "web-canary"}, {3, 1});
+  weigh(before, {"web-primary", "web-canary"}, {3, 1});
   int canary = 0;
   const auto count = [&](const std::string& service) {
     double sum = 0;
@@ -330,7 +331,7 @@ TEST_F(ComposeTest, TwoPortsAndTwoServicesOverTheSamePods) {
   const std::string other = "other.shop.svc.cluster.local";
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(other).size() == 3; }));
   const auto before = settled();
-  weigh({"web"}, {4, 2, 1});
+  weigh(before, {"web"}, {4, 2, 1});
   const auto wanted = expected(weights({4, 2, 1}));
   EXPECT_EQ(proxy_->weights(kWeb, 81), wanted) << "its second port";
   EXPECT_EQ(proxy_->weights(other), wanted)
@@ -456,7 +457,7 @@ TEST_F(ComposeTest, PortsWithoutANameAndWithAppProtocol) {
   for (const auto& [name, port] : {std::pair("unnamed", 83), std::pair("unnamedgrpc", 84)}) {
     const std::string host = std::string(name) + ".shop.svc.cluster.local";
     const std::string shadow = std::string(name) + ".shop.ballast.internal";
-    EXPECT_TRUE(eventually([&] {
+    EXPECT_TRUE(eventually([&, port = port] {
       return proxy_->weights(shadow, port) == wanted &&
              proxy_->routed_to(host, port) == "outbound|" + std::to_string(port) + "||" + shadow;
     })) << name
@@ -466,7 +467,7 @@ TEST_F(ComposeTest, PortsWithoutANameAndWithAppProtocol) {
   for (const auto& [host, port, cluster] :
        {std::tuple("upper.shop.svc.cluster.local", 82, "upper.shop.svc.cluster.local"),
         std::tuple("unnamed.shop.svc.cluster.local", 83, "unnamed.shop.ballast.internal")}) {
-    ASSERT_TRUE(eventually([&] { return proxy_->get(host, port) == 200; })) << host;
+    ASSERT_TRUE(eventually([&, host = host, port = port] { return proxy_->get(host, port) == 200; })) << host;
     auto before = proxy_->requests(cluster, port);
     for (int i = 0; i < 400; ++i) {
       ASSERT_EQ(proxy_->get(host, port), 200);

@@ -310,8 +310,12 @@ Ended ControlPlane::kubectl(std::vector<std::string> arguments, seconds timeout)
 }
 
 Ended ControlPlane::install(const std::string& overlay) {
-  const Ended ended =
-      kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()}, seconds(180));
+  Ended ended{.code = 0};
+  if (installed_ != overlay) {
+    ended = kubectl({"apply", "-k", (repository() / "deploy/daemonset/overlays" / overlay).string()},
+                    seconds(180));
+    installed_ = ended.code == 0 ? overlay : "";
+  }
   bind_both();
   return ended;
 }
@@ -332,6 +336,7 @@ void ControlPlane::unbind_both() {
 
 Ended ControlPlane::uninstall(const std::string& overlay) {
   const std::string ns = "/api/v1/namespaces/ballast-system";
+  installed_.clear();
   // The namespace controller would remove these: the Lease is our own, the others come with a namespace.
   status_of("DELETE", "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases");
   Ended ended = kubectl({"delete", "--wait=false", "--ignore-not-found", "-k",

@@ -66,7 +66,7 @@ class ControlPlane {
   Ended kubectl(std::vector<std::string> arguments, std::chrono::seconds timeout = std::chrono::seconds(60));
   Ended run(std::vector<std::string> argv, std::chrono::seconds timeout);
 
-  /// kubectl apply -k of an overlay of deploy/daemonset.
+  /// kubectl apply -k of an overlay of deploy/daemonset, unless it is the one that is installed.
   Ended install(const std::string& overlay = "active");
   /// Tests run one ballastd that is node and writer: ballast-global's account gets a node's rights too; or
   /// not, where rights are what is tested.
@@ -102,6 +102,7 @@ class ControlPlane {
                              std::vector<std::string> env = {});
 
   TempDir dir_;
+  std::string installed_;  ///< the overlay; empty: none
   ChildProcess etcd_;
   ChildProcess api_server_;
   ChildProcess istiod_;

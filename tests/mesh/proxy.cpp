@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tools/lab/envoy.h"
 #include "tools/lab/http.h"
 
 namespace ballast::mesh {
@@ -123,15 +124,12 @@ Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& no
   const fs::path file = plane.folder() / fmt::format("envoy-{}.json", admin);
   std::ofstream(file) << bootstrap(node, admin, sds).dump(1);
   ProcessOptions options;
-  const fs::path build = binary_dir().parent_path().parent_path().parent_path();
-  options.argv = {(build / "venv/bin/envoy-binary").string(),
-                  "-c",
-                  file.string(),
-                  "--concurrency",
-                  "1",
-                  "--use-dynamic-base-id",
-                  "--log-level",
-                  "warning"};
+  const auto envoy = lab::find_envoy();
+  if (!envoy) {
+    return envoy.error();
+  }
+  options.argv = {envoy->string(),         "-c",          file.string(), "--concurrency", "1",
+                  "--use-dynamic-base-id", "--log-level", "warning"};
   options.output = plane.folder() / fmt::format("envoy-{}.log", admin);
   auto process = ChildProcess::spawn(options);
   if (!process) {

@@ -19,12 +19,13 @@ class WholeTest : public MeshTest {
   /// For what comes in seconds on an idle machine.
   static constexpr std::chrono::seconds kPatience{120};
 
+  virtual const char* overlay() const { return "active"; }
   void SetUp() override {
     MeshTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) {
       return;
     }
-    const Ended installed = plane()->install();
+    const Ended installed = plane()->install(overlay());
     ASSERT_EQ(installed.code, 0) << installed.output;
   }
   void TearDown() override {
