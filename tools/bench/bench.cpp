@@ -34,13 +34,16 @@ void add_sim(CLI::App& app, ballast::bench::SimOptions& options) {
                   "file that `learned` or `forecast_rule` acts with (none: shipped)");
   sim->add_option("--gains", options.gains,
                   "learned gains that `queue_rule` and `forecast_rule` act with (ballast-learner --twin)");
-  sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
-      ->check(CLI::Range(0.01, 3600.0))
-      ->capture_default_str();
-  sim->add_option("--apply-delay", options.loop.apply_delay_s, "weight controllers: seconds to the proxies")
-      ->check(CLI::Range(0.0, 3600.0))
-      ->capture_default_str();
-  sim->add_option("--loop", options.loop_name, "eds, istio_fast or istio: tick and delay as measured");
+  auto* tick = sim->add_option("--tick", options.loop.tick_s, "weight controllers: seconds between decisions")
+                   ->check(CLI::Range(0.01, 3600.0))
+                   ->capture_default_str();
+  auto* apply_delay = sim->add_option("--apply-delay", options.loop.apply_delay_s,
+                                      "weight controllers: seconds to the proxies")
+                          ->check(CLI::Range(0.0, 3600.0))
+                          ->capture_default_str();
+  sim->add_option("--loop", options.loop_name,
+                  "eds, istio_fast or istio: tick and delay as measured, in the place of both")
+      ->excludes(tick, apply_delay);
   sim->add_option("--jobs", options.jobs, "runs at the same time")
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();
@@ -225,10 +228,11 @@ void add_gate(CLI::App& app, ballast::bench::GateOptions& options) {
                    "upper bound of any scenario's p99 and p50 to the strong rule's and the incumbent's")
       ->check(CLI::Range(1.0, 2.0))
       ->capture_default_str();
-  gate->add_option("--tick", options.loop.tick_s, "seconds between decisions")
-      ->check(CLI::Range(0.01, 3600.0))
-      ->capture_default_str();
-  gate->add_option("--loop", options.loop_name, "eds, istio_fast or istio: a profile in the place of --tick");
+  auto* tick = gate->add_option("--tick", options.loop.tick_s, "seconds between decisions")
+                   ->check(CLI::Range(0.01, 3600.0))
+                   ->capture_default_str();
+  gate->add_option("--loop", options.loop_name, "eds, istio_fast or istio: a profile in the place of --tick")
+      ->excludes(tick);
   gate->add_option("--jobs", options.jobs, "runs at the same time")
       ->check(CLI::Range(1U, 256U))
       ->capture_default_str();

@@ -136,7 +136,7 @@ Result<std::string> sim_rows(const SimOptions& options) {
     if (!profile) {
       return profile.error();
     }
-    loop = {options.tick_given ? loop.tick_s : profile->tick_s, profile->apply_delay_s};
+    loop = *profile;
   }
   if (scenario->telemetry.tick_s > 0 && !options.tick_given) {
     loop.tick_s = scenario->telemetry.tick_s;

@@ -72,6 +72,22 @@ TEST_F(SimCommand, ARowAPolicyAndSeed) {
   }
 }
 
+TEST_F(SimCommand, ALoopBesideATickOrADelayIsRefused) {
+  const std::vector<std::string> sim = {"sim", "--scenario", options_.scenario, "--policy", "prior",
+                                        "-o",  "-",          "--loop",          "istio"};
+  const std::vector<std::string> gate = {"gate", "--candidate", file("none"), "--loop", "istio"};
+  for (const auto& [command, flag] :
+       {std::pair(sim, "--tick"), std::pair(sim, "--apply-delay"), std::pair(gate, "--tick")}) {
+    std::vector<std::string> both = command;
+    both.insert(both.end(), {flag, "0.5"});
+    const auto [code, log] = program(both);
+    EXPECT_EQ(code, 2) << log;
+    EXPECT_THAT(log, HasSubstr(flag));
+    EXPECT_THAT(log, HasSubstr("--loop"));
+  }
+  EXPECT_EQ(program(sim).first, 0);
+}
+
 TEST_F(SimCommand, SameOptionsSameBytesWhateverTheThreads) {
   const auto one = sim_rows(options_);
   options_.jobs = 3;
