@@ -32,6 +32,9 @@ constexpr double kColdLog = -0.2;  ///< measured beside the others: a new pod is
 constexpr double kWarmLog = -0.1;  ///< ... to here, or
 constexpr double kWarmS = 120;     ///< for so long; beyond it is merely smaller, and the gate's
 constexpr double kLeastColdLog = -1.5;
+constexpr double kAnswerS = 5;      ///< over which weight, rate and queue are averaged for people
+constexpr double kMoved = 0.1;      ///< in log weight that is worth telling
+constexpr double kForgottenS = 60;  ///< what was so long before a move is not what it moved from
 
 double finite_or(double value, double otherwise) {
   return std::isfinite(value) ? value : otherwise;
@@ -70,6 +73,10 @@ std::string limit_of(const spec::EndpointTelemetry& endpoint) {
   }
   if (endpoint.cpu_evidence < 0.5) {
     return fmt::format("limit not CPU: ran or ready in {:.0f} % of its requests' time", running);
+  }
+  if (!(endpoint.cpu_limit_cores > 0)) {
+    return fmt::format("limit CPU, how much is not known: ran or ready in {:.0f} % of its requests' time",
+                       running);
   }
   return endpoint.usable_cores > 0 && endpoint.usable_cores < kFew * endpoint.cpu_limit_cores
              ? fmt::format("limit its threads: want {:.1f} of {:.1f} CPUs at most", endpoint.usable_cores,
@@ -144,9 +151,10 @@ double load_of(const spec::ServiceObservation& observation) {
   double qps = 0;
   double capacity = 0;
   for (const auto& endpoint : observation.endpoints) {
-    if (endpoint.telemetry.known) {
+    const double carries = endpoint.telemetry.known ? cpu_capacity(endpoint.telemetry) : 0;
+    if (carries > 0) {
       qps += rate_of(endpoint.telemetry);
-      capacity += cpu_capacity(endpoint.telemetry);
+      capacity += carries;
     }
   }
   return capacity > 0 ? qps / capacity : 0;
@@ -236,6 +244,39 @@ void QueueMemory::update(const std::map<spec::EndpointId, double>& deviations, s
 
 double QueueMemory::left() const {
   return power_ > 0 ? std::clamp(product_ / power_, 0.0, 1.0) : 0;
+}
+
+void QueueRule::note(Track& track, const Means& now, double dt_s, MonotonicNs at) {
+  const bool first = track.then_at == 0;
+  const double gain = first ? 1 : 1 - std::exp(-dt_s / kAnswerS);
+  for (double Means::*each : {&Means::log_weight, &Means::rate, &Means::queue}) {
+    track.means.*each += gain * (now.*each - track.means.*each);
+  }
+  if (track.moves == 0 && std::abs(track.means.log_weight - track.then.log_weight) >= kMoved) {
+    track.moves = at;
+  }
+  const bool settled = track.moves != 0 && seconds_between(track.moves, at) >= 2 * kAnswerS;
+  if (settled) {
+    track.before = track.then;
+    track.after = track.means;
+    track.moved = at;
+    track.moves = 0;
+  }
+  if (first || settled || (track.moves == 0 && seconds_between(track.then_at, at) > kForgottenS)) {
+    track.then = track.means;
+    track.then_at = at;
+  }
+}
+
+std::string QueueRule::answer_of(const Track& track, MonotonicNs now) {
+  if (track.moved == 0) {
+    return "";
+  }
+  const Means& before = track.before;
+  const Means& after = track.after;
+  return fmt::format("; weight {:+.0f} %: rate {:.1f} to {:.1f}/s, in flight {:.1f} to {:.1f}, {:.0f} s ago",
+                     100 * std::expm1(after.log_weight - before.log_weight), before.rate, after.rate,
+                     before.queue, after.queue, seconds_between(track.moved, now));
 }
 
 ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop,
@@ -411,6 +452,19 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     endpoint.offset = std::clamp(offset, -kMost, kMost);
     endpoint.log_prior = base[i] + offset - endpoint.offset;
     proposal.endpoints.push_back(std::move(endpoint));
+  }
+  double middle = 0;
+  for (const Proposal& endpoint : proposal.endpoints) {
+    middle += (endpoint.log_prior + endpoint.offset) / static_cast<double>(n);
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto& telemetry = endpoints[i].telemetry;
+    Proposal& endpoint = proposal.endpoints[i];
+    if (telemetry.known) {
+      const double beside = proposal.neutral ? 0 : endpoint.log_prior + endpoint.offset - middle;
+      note(tracks[telemetry.id], {beside, rate_of(telemetry), queue_of(telemetry)}, dt, loop.now);
+      endpoint.why += answer_of(tracks[telemetry.id], loop.now);
+    }
   }
   state.tracks = std::move(tracks);
   tilt_if_equal(proposal);

@@ -96,6 +96,12 @@ class QueueRule final : public Policy {
   void set_gains(std::map<spec::ServiceId, spec::Gains> gains) { gains_ = std::move(gains); }
 
  private:
+  /// Of an endpoint over kAnswerS: its log weight beside the others', what came and what was in flight.
+  struct Means {
+    double log_weight = 0;
+    double rate = 0;
+    double queue = 0;
+  };
   struct Track {
     double slow = 0;
     double error = 0;     ///< mean log of its queue over the target, over kLastingS
@@ -106,6 +112,13 @@ class QueueRule final : public Policy {
     MonotonicNs seen_first = 0;
     bool joined = false;   ///< came when the service was running already
     bool learned = false;  ///< its cold share was taken into the service's
+    Means means;
+    Means then;    ///< the means when its weight last began to move
+    Means before;  ///< its weight moved last, and after
+    Means after;
+    MonotonicNs then_at = 0;
+    MonotonicNs moves = 0;  ///< since when its weight is on the move; 0: it is not
+    MonotonicNs moved = 0;  ///< 0: never
   };
   struct ServiceState {
     NeutralGate gate;
@@ -122,6 +135,9 @@ class QueueRule final : public Policy {
     MonotonicNs began = 0;
     MonotonicNs last = 0;
   };
+  static void note(Track& track, const Means& now, double dt_s, MonotonicNs at);
+  static std::string answer_of(const Track& track, MonotonicNs now);
+
   QueueRuleOptions options_;
   std::map<spec::ServiceId, spec::Gains> gains_;
   ServiceMemory<ServiceState> services_;

@@ -296,7 +296,10 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   telemetry.running_share = std::min(1.0, ratio(static_cast<double>(sum.ready_ns), latency_ns));
   const double ready = ratio(static_cast<double>(tick.ready_ns), static_cast<double>(tick.interval_ns));
   peak_ready_ = std::max(ready, peak_ready_ * std::exp(-seconds(tick.interval_ns) / kPeakS));
-  telemetry.usable_cores = std::min(limit, std::max(1.0, peak_ready_));
+  telemetry.usable_cores = std::max(1.0, peak_ready_);
+  if (limit > 0) {
+    telemetry.usable_cores = std::min(limit, telemetry.usable_cores);
+  }
   judge(tick, options);
 }
 
@@ -322,7 +325,7 @@ double Observer::Endpoint::relative_success(const ServiceDemand& pool, const Obs
 }
 
 void Observer::Endpoint::finish(const ServiceDemand& pool, const ObserverOptions& options) {
-  telemetry.known = present && !window.empty() && telemetry.cpu_limit_cores > 0 && pool.pooled_ns > 0;
+  telemetry.known = present && !window.empty() && pool.pooled_ns > 0;
   telemetry.cpu_evidence =
       std::max(between(ratio(pool.ready_ns, pool.latency_ns), kLeastRunning, kFullRunning),
                between(ratio(pool.used_cores, pool.allowed_cores), kLeastUsed, kFullUsed));
@@ -424,7 +427,9 @@ void Observer::pool_demand() {
     endpoint->demand->endpoints += 1;
     endpoint->demand->ready_ns += static_cast<double>(endpoint->window.sum().ready_ns);
     endpoint->demand->latency_ns += static_cast<double>(endpoint->window.first_byte().sum_ns);
-    endpoint->demand->used_cores += endpoint->telemetry.cpu_cores;
+    if (endpoint->telemetry.cpu_limit_cores > 0) {
+      endpoint->demand->used_cores += endpoint->telemetry.cpu_cores;
+    }
     endpoint->demand->allowed_cores += endpoint->telemetry.cpu_limit_cores * endpoint->telemetry.speed;
   }
   for (auto& [service, demand] : demand_) {

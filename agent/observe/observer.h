@@ -81,7 +81,8 @@ class Observer {
   /// Called once a tick; the reference stays good until the next call. One entry for every
   /// (service, pod), ordered by id. `known` is false for an endpoint that is not on this node,
   /// whose cgroup has gone, that was not sampled since it came, or of whose service's CPU per
-  /// request nothing is known yet. An endpoint that is missing from one sample keeps its
+  /// request nothing is known yet. One whose CPU limit was never readable has no capacity (0), but all the
+  /// rest. An endpoint that is missing from one sample keeps its
   /// telemetry with the `taken` that it had. A new cgroup id starts the window anew.
   const std::vector<spec::EndpointTelemetry>& endpoints(const sample::Sample& sample,
                                                         const std::vector<identity::Pod>& pods);

@@ -103,6 +103,29 @@ TEST(QueueRule, NoMoreCpusAreCountedThanAPodCanUse) {
   }
 }
 
+TEST(QueueRule, WhereNoCpuLimitIsKnownTheQueuesDecide) {
+  for (const bool all : {true, false}) {
+    QueueRule rule;
+    Loop loop;
+    loop.context.subscribers = 1;
+    ServiceProposal proposal;
+    for (int i = 0; i < 40; ++i) {
+      auto o = service({100, 100, 100, 100}, {20, 4, 4, 4}, 1);
+      for (auto& e : o.endpoints) {
+        if (all || e.telemetry.id == o.endpoints[0].telemetry.id) {
+          e.telemetry.cpu_limit_cores = e.telemetry.capacity_qps = 0;
+        }
+      }
+      proposal = rule.decide(o, loop.next());
+    }
+    EXPECT_FALSE(proposal.neutral) << proposal.why;
+    const auto w = log_weights(proposal);
+    EXPECT_LT(w[0], w[1] - 0.4);
+    EXPECT_NEAR(w[1], w[3], 1e-9);
+    EXPECT_NE(proposal.endpoints[0].why.find("limit CPU, how much is not known"), std::string::npos);
+  }
+}
+
 TEST(QueueRule, SaysWhatLimitsAPodAndWhy) {
   QueueRule rule;
   Loop loop;
@@ -120,6 +143,27 @@ TEST(QueueRule, SaysWhatLimitsAPodAndWhy) {
   o.endpoints[0].telemetry.running_share = 0.05;
   proposal = rule.decide(o, loop.next());
   EXPECT_EQ(proposal.endpoints[0].why, "limit not CPU: ran or ready in 5 % of its requests' time");
+}
+
+TEST(QueueRule, TellsWhatAnsweredWhenAWeightMoved) {
+  QueueRule rule;
+  Loop loop;
+  loop.context.subscribers = 1;
+  std::string why;
+  for (int i = 0; i < 600; ++i) {  // from the 200th tick on the first pod's queue is long, and it gets less
+    auto o = service({100, 100, 100, 100}, {i < 200 ? 4.0 : i < 260 ? 20.0 : 9.0, 4, 4, 4}, 1);
+    o.endpoints[0].telemetry.qps = i < 220 ? 50 : 30;
+    why = rule.decide(o, loop.next()).endpoints[0].why;
+    if (i == 199) {
+      EXPECT_EQ(why.find("weight"), std::string::npos) << "nothing moved: " << why;
+    }
+    if (i == 260) {
+      EXPECT_NE(why.find("; weight -"), std::string::npos) << why;
+      EXPECT_NE(why.find("%: rate 50.0 to 3"), std::string::npos) << why;
+      EXPECT_NE(why.find("in flight 4.0 to 1"), std::string::npos) << why;
+      EXPECT_NE(why.find(" s ago"), std::string::npos) << why;
+    }
+  }
 }
 
 TEST(QueueRule, ALongQueueThatStaysLosesWeight) {

@@ -384,9 +384,23 @@ TEST(Observer, UnreadableLimitIsTheOneReadBefore) {
   node.tick(20);
   node.loads[0].limit_cores = 0;
   EXPECT_NEAR(node.tick()[0].capacity_qps, 200, 1e-9);
-  FakeNode never;
-  never.add("web-0", {.id = 1, .limit_cores = 0, .requests = 25});
-  EXPECT_FALSE(never.tick(4)[0].known);
+}
+
+// On a hybrid host a pod may have no group in v1's cpu hierarchy.
+TEST(Observer, APodWithoutAReadableLimitIsKnownByAllButItsCapacity) {
+  FakeNode node;
+  node.add("web-0", {.id = 1, .limit_cores = 0, .requests = 25});
+  node.add("web-1", {.id = 2, .limit_cores = 0.5, .requests = 25});
+  const auto& e = node.tick(4);
+  ASSERT_TRUE(e[0].known);
+  EXPECT_GT(e[0].qps, 0);
+  EXPECT_GT(e[0].cpu_cores, 0);
+  EXPECT_EQ(e[0].capacity_qps, 0);
+  EXPECT_GT(e[1].capacity_qps, 0);
+  FakeNode alone;
+  alone.add("web-1", {.id = 2, .limit_cores = 0.5, .requests = 25});
+  EXPECT_DOUBLE_EQ(e[1].cpu_evidence, alone.tick(4)[0].cpu_evidence)
+      << "what one without a limit uses is no part of what is allowed";
 }
 
 TEST(Observer, ContainersThatAnswerAddUpAndSidecarsDoNot) {
