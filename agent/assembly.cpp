@@ -77,7 +77,7 @@ loop::LoopOptions loop_options(const config::Config& c) {
 
 Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) {
   if (c.sink != "istio") {
-    return actuate::make_sink(c.sink, {});
+    return actuate::make_sink(c.sink, {.tick = c.tick_in_force()});
   }
   auto api = api_options(c);
   if (!api) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/actuate/make_sink.h"
 
+#include <algorithm>
+
 #include "agent/actuate/dry_run.h"
 #include "agent/actuate/file_sink.h"
 #include "agent/actuate/xds.h"
@@ -15,8 +17,10 @@ Result<std::unique_ptr<WeightSink>> make_sink(const std::string& spec, const Sin
     return FileSink::create(spec.substr(5));
   }
   if (spec.starts_with("xds:") && spec.size() > 4) {
-    Result<std::unique_ptr<XdsSink>> sink =
-        XdsSink::listen({.address = spec.substr(4), .allow_remote = options.allow_remote});
+    constexpr int kLateTicks = 6;
+    XdsOptions xds{.address = spec.substr(4), .allow_remote = options.allow_remote};
+    xds.stale_after = std::max(xds.stale_after, kLateTicks * options.tick);
+    Result<std::unique_ptr<XdsSink>> sink = XdsSink::listen(xds);
     if (!sink) {
       return sink.error();
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace ballast::actuate {
 struct SinkOptions {
   /// Lets xds:ADDR listen beyond loopback. Off by default: the stream has no authentication.
   bool allow_remote = false;
+  std::chrono::milliseconds tick{250};  ///< what is renewed every tick may lapse only after several
 };
 
 /// The sink of `--sink SPEC`: `dry-run`, `file:PATH` or `xds:ADDR` (IP:PORT or unix:PATH).

@@ -19,6 +19,9 @@ class WeightSink {
   virtual Status publish(const guard::GuardedWeights& weights) = 0;
   /// The service is not managed any more.
   virtual Status withdraw(const spec::ServiceId& service) = 0;
+  /// Its weights are as published and still meant: called in every tick in which they did not change, so that
+  /// a sink whose weights lapse without it can tell a process that is dead or hangs.
+  virtual void renew(const spec::ServiceId& service) { static_cast<void>(service); }
   /// What became of the weights of this service that publish() took last; `written` where the sink cannot
   /// tell more.
   virtual guard::Answer answer(const spec::ServiceId& service) const {

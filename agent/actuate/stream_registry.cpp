@@ -150,21 +150,23 @@ std::size_t StreamRegistry::subscribers() const {
   }));
 }
 
-guard::Answer StreamRegistry::answer(const std::string& name) const {
+guard::Answer StreamRegistry::answer(const std::vector<std::string>& names) const {
   const std::lock_guard lock(mutex_);
-  const auto found = resources_.find(name);
-  if (found == resources_.end()) {
-    return {};
-  }
   std::size_t asked = 0;
   std::size_t acknowledged = 0;
-  for (const StreamReactor* stream : streams_) {
-    const XdsStream::Taken taken = stream->state_.taken(name);
-    if (!taken.rejected.empty()) {
-      return {guard::Outcome::kRefused, stream->peer_ + ": " + taken.rejected};
+  for (const std::string& name : names) {
+    const auto found = resources_.find(name);
+    if (found == resources_.end()) {
+      return {};
     }
-    asked += taken.subscribed ? 1 : 0;
-    acknowledged += taken.subscribed && taken.version == found->second->version ? 1 : 0;
+    for (const StreamReactor* stream : streams_) {
+      const XdsStream::Taken taken = stream->state_.taken(name);
+      if (!taken.rejected.empty()) {
+        return {guard::Outcome::kRefused, stream->peer_ + ": " + taken.rejected};
+      }
+      asked += taken.subscribed ? 1 : 0;
+      acknowledged += taken.subscribed && taken.version == found->second->version ? 1 : 0;
+    }
   }
   if (asked == 0) {
     return {guard::Outcome::kHeldBack, "no proxy asks for it"};

@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "agent/actuate/xds_stream.h"
 #include "agent/guard/guard.h"
@@ -71,8 +72,8 @@ class StreamRegistry : public std::enable_shared_from_this<StreamRegistry> {
   /// Stops writing; the server then may be shut down.
   void stop();
 
-  /// Of the resource's last publication, over the streams that named it.
-  guard::Answer answer(const std::string& name) const;
+  /// Of these resources' last publications, over the streams that named them.
+  guard::Answer answer(const std::vector<std::string>& names) const;
   std::size_t subscribers() const;
   double acknowledgement_delay_s() const;
 

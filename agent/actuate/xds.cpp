@@ -4,6 +4,7 @@
 #include <google/protobuf/arena.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -53,6 +54,14 @@ std::string resource_name(const spec::ServiceId& service) {
   return service.ns + "/" + service.name;
 }
 
+std::string lapsing_name(const spec::ServiceId& service) {
+  return resource_name(service) + "+lapsing";
+}
+
+std::string equal_name(const spec::ServiceId& service) {
+  return resource_name(service) + "+equal";
+}
+
 /// An endpoint as a proxy is told of it.
 struct Target {
   std::string address;
@@ -60,10 +69,33 @@ struct Target {
   std::uint32_t weight = 1;
 };
 
-std::string assignment(const std::string& name, const std::vector<Target>& targets) {
+bool same_endpoint(const Target& a, const Target& b) {
+  return a.address == b.address && a.port == b.port;
+}
+
+bool weighted(const std::vector<Target>& targets) {
+  return std::ranges::any_of(
+      targets, [](const Target& target) { return target.weight != guard::GuardedWeights::kWeightScale; });
+}
+
+std::vector<Target> equalled(std::vector<Target> targets) {
+  for (Target& target : targets) {
+    target.weight = guard::GuardedWeights::kWeightScale;
+  }
+  return targets;
+}
+
+/// With `stale_after` the proxy drops the endpoints when nothing follows for so long.
+std::string assignment(const std::string& name, const std::vector<Target>& targets,
+                       std::chrono::milliseconds stale_after = {}) {
   google::protobuf::Arena arena;
   auto* resource = google::protobuf::Arena::CreateMessage<ClusterLoadAssignment>(&arena);
   resource->set_cluster_name(name);
+  if (stale_after.count() > 0) {
+    auto* duration = resource->mutable_policy()->mutable_endpoint_stale_after();
+    duration->set_seconds(stale_after.count() / 1000);
+    duration->set_nanos(static_cast<std::int32_t>(stale_after.count() % 1000 * 1'000'000));
+  }
   auto* locality = resource->add_endpoints();
   locality->mutable_lb_endpoints()->Reserve(static_cast<int>(targets.size()));
   for (const Target& target : targets) {
@@ -96,11 +128,27 @@ std::unique_ptr<grpc::Server> start(const std::string& target, grpc::Service& ed
 }  // namespace
 
 struct XdsSink::State {
-  explicit State(std::chrono::milliseconds patience)
-      : registry(std::make_shared<StreamRegistry>(patience)), eds(registry), ads(registry) {}
+  struct Published {
+    std::vector<Target> targets;
+    std::chrono::steady_clock::time_point renewed;  ///< when they came last under the lapsing name
+  };
+
+  explicit State(const XdsOptions& options)
+      : registry(std::make_shared<StreamRegistry>(options.patience)),
+        eds(registry),
+        ads(registry),
+        stale_after(options.stale_after) {}
   ~State() { stop(); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
+
+  /// REQUIRES: mutex is held. Equal weights are what a proxy would have without us: they do not lapse.
+  void publish_lapsing(const spec::ServiceId& service, Published& its) {
+    const std::string name = lapsing_name(service);
+    registry->publish(
+        name, assignment(name, its.targets, weighted(its.targets) ? stale_after : stale_after.zero()));
+    its.renewed = std::chrono::steady_clock::now();
+  }
 
   void stop() {
     registry->stop();
@@ -114,10 +162,11 @@ struct XdsSink::State {
   std::shared_ptr<StreamRegistry> registry;
   EndpointService eds;
   AggregatedService ads;
+  const std::chrono::milliseconds stale_after;
   std::unique_ptr<grpc::Server> server;
   std::string address;
   std::mutex mutex;  ///< guards what is below
-  std::map<spec::ServiceId, std::vector<Target>> published;
+  std::map<spec::ServiceId, Published> published;
   bool stopped = false;
 };
 
@@ -130,7 +179,7 @@ Result<std::unique_ptr<XdsSink>> XdsSink::listen(const XdsOptions& options) {
   if (Status free = check_listen_address(*parsed); !free) {
     return free.error().in("sink xds");
   }
-  auto state = std::make_unique<State>(options.patience);
+  auto state = std::make_unique<State>(options);
   int port = 0;
   state->server = start(parsed->text(), state->eds, state->ads, port);
   if (!state->server || port == 0) {
@@ -165,8 +214,24 @@ Status XdsSink::publish(const guard::GuardedWeights& weights) {
     return Error::failed("sink " + this->name() + " has stopped: weights of " + name + " were not published");
   }
   state_->registry->publish(name, std::move(bytes));
-  state_->published[weights.service()] = std::move(targets);
+  State::Published& published = state_->published[weights.service()];
+  if (!std::ranges::equal(published.targets, targets, same_endpoint)) {
+    const std::string equal = equal_name(weights.service());
+    state_->registry->publish(equal, assignment(equal, equalled(targets)));
+  }
+  published.targets = std::move(targets);
+  state_->publish_lapsing(weights.service(), published);
   return ok();
+}
+
+void XdsSink::renew(const spec::ServiceId& service) {
+  constexpr int kTries = 3;
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->published.find(service);
+  if (!state_->stopped && found != state_->published.end() && weighted(found->second.targets) &&
+      std::chrono::steady_clock::now() >= found->second.renewed + state_->stale_after / kTries) {
+    state_->publish_lapsing(service, found->second);
+  }
 }
 
 Status XdsSink::withdraw(const spec::ServiceId& service) {
@@ -179,15 +244,15 @@ Status XdsSink::withdraw(const spec::ServiceId& service) {
   if (state_->stopped) {
     return Error::failed("sink " + this->name() + " has stopped: " + name + " was not withdrawn");
   }
-  bool unequal = false;
-  for (Target& target : found->second) {
-    unequal = unequal || target.weight != guard::GuardedWeights::kWeightScale;
-    target.weight = guard::GuardedWeights::kWeightScale;
+  State::Published& published = found->second;
+  if (weighted(published.targets)) {
+    published.targets = equalled(std::move(published.targets));
+    state_->registry->publish(name, assignment(name, published.targets));
+    state_->publish_lapsing(service, published);
   }
-  if (unequal) {
-    state_->registry->publish(name, assignment(name, found->second));
+  for (const std::string& each : {name, lapsing_name(service), equal_name(service)}) {
+    state_->registry->forget(each);
   }
-  state_->registry->forget(name);
   state_->published.erase(found);
   return ok();
 }
@@ -204,7 +269,7 @@ void XdsSink::flush() {
 }
 
 guard::Answer XdsSink::answer(const spec::ServiceId& service) const {
-  return state_->registry->answer(resource_name(service));
+  return state_->registry->answer({resource_name(service), lapsing_name(service)});
 }
 
 std::size_t XdsSink::subscribers() const {

@@ -14,6 +14,8 @@ struct XdsOptions {
   bool allow_remote = false;  ///< lets it be reached from other machines; there is no authentication
   /// A proxy that has not answered a response for so long is sent what is new all the same.
   std::chrono::milliseconds patience{2000};
+  /// endpoint_stale_after of NAMESPACE/SERVICE+lapsing, which renew() holds up.
+  std::chrono::milliseconds stale_after{15'000};
 };
 
 /// Serves endpoints with their weights to any Envoy: state-of-the-world EDS over gRPC, on a stream
@@ -24,7 +26,14 @@ struct XdsOptions {
 /// changes. One response is under way at a time, and what comes meanwhile replaces what waits, so a
 /// slow proxy costs nobody else anything and ends at the latest state. A NACK is logged; the proxy
 /// keeps the endpoints that it had. When this process goes, proxies keep their endpoints and
-/// reconnect. Thread-safe. A unix socket is open to its owner alone, as the umask has it.
+/// reconnect.
+///
+/// So that weights end when this process dies and does not come back, each service is served under two more
+/// names. NAMESPACE/SERVICE+lapsing: the same, but weights that are not equal lapse `stale_after` after the
+/// last renew(), and the proxy is then without these endpoints. NAMESPACE/SERVICE+equal: the same endpoints,
+/// always of equal weight, for ever. An aggregate cluster over both, in this order, has our weights while we
+/// live and Envoy's own balancing when we do not (examples/envoy/envoy.yaml). Thread-safe. A unix socket is
+/// open to its owner alone, as the umask has it.
 ///
 /// Bootstrap of an Envoy (1.40) that takes its endpoints from 127.0.0.1:15010, with a reconnect
 /// within a quarter of a second:
@@ -78,6 +87,7 @@ class XdsSink final : public WeightSink {
   /// Equal weights for the endpoints last published, so that the proxies' own balancing is as if
   /// we were not there; then the service is forgotten. Proxies keep the endpoints.
   Status withdraw(const spec::ServiceId& service) override;
+  void renew(const spec::ServiceId& service) override;
   /// Waits until every proxy has answered the latest, a second at most; then stops listening and
   /// closes the streams. publish() fails from then on.
   void flush() override;

@@ -28,6 +28,8 @@ Status Handover::take(turn::Decision& decision) {
         service.handed_over[endpoint.id.pod] = endpoint.weight;
       }
     }
+  } else {
+    sink_.renew(weights.service());
   }
   complete(decision);
   return service.refusal;

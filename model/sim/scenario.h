@@ -115,8 +115,8 @@ struct TelemetrySpec {
   double zeros = 0;           ///< share of samples that read zero
   double frozen_from_s = -1;  ///< the same sample over and over; negative: never
   double dead_from_s = -1;    ///< the controller itself is gone; negative: never
-  /// After a controller's death, until whoever watches it takes its weights off (fail open, design
-  /// section 7: the leader's Lease); 0: nobody does.
+  /// After a controller's death, until its weights end (fail open: another takes the Lease, or proxies let
+  /// them lapse); 0: nothing ends them.
   double lease_s = 15;
   double tick_s = 0;  ///< the controller's tick where the scenario fixes it; 0: the run's
 };

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "agent/actuate/xds.h"
 #include "backend.h"
@@ -102,6 +103,17 @@ static_resources:
         - endpoint: {address: {AT}}
 )";
 
+/// `web` over two clusters of endpoints: ours, which lapse, and the same of equal weight behind them.
+constexpr const char* kAggregate = R"(  - name: web
+    connect_timeout: 0.25s
+    lb_policy: CLUSTER_PROVIDED
+    cluster_type:
+      name: envoy.clusters.aggregate
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig
+        clusters: [weighted, equal]
+)";
+
 std::string replaced(std::string text, const std::string& what, const std::string& by) {
   return text.replace(text.find(what), what.size(), by);
 }
@@ -120,8 +132,8 @@ class EnvoyTest : public ::testing::Test {
     ASSERT_NE(second_.port(), 0);
   }
 
-  void listen(const std::string& address) {
-    auto sink = XdsSink::listen({.address = address});
+  void listen(const std::string& address, std::chrono::milliseconds stale_after = 15s) {
+    auto sink = XdsSink::listen({.address = address, .stale_after = stale_after});
     ASSERT_TRUE(sink.ok()) << sink.error().message;
     sink_ = std::move(sink).value();
   }
@@ -131,9 +143,17 @@ class EnvoyTest : public ::testing::Test {
     const std::string socket = at.unix_path.empty() ? "socket_address: {address: " + at.host +
                                                           ", port_value: " + std::to_string(at.port) + "}"
                                                     : "pipe: {path: " + at.unix_path + "}";
-    ASSERT_TRUE(
-        write_file_atomic(dir_->path() / "envoy.yaml", replaced(kBootstrap, "{AT}", "{" + socket + "}"))
-            .ok());
+    std::string bootstrap = replaced(kBootstrap, "{AT}", "{" + socket + "}");
+    if (weighed_ != "web") {
+      const std::size_t from = bootstrap.find("  - name: web\n");
+      const std::size_t size = bootstrap.find("  - name: ballast\n") - from;
+      const std::string ours = replaced(bootstrap.substr(from, size), "name: web", "name: weighted");
+      const std::string equal = replaced(bootstrap.substr(from, size), "name: web", "name: equal");
+      bootstrap.replace(from, size,
+                        kAggregate + replaced(ours, "shop/web", "shop/web+lapsing") +
+                            replaced(equal, "shop/web", "shop/web+equal"));
+    }
+    ASSERT_TRUE(write_file_atomic(dir_->path() / "envoy.yaml", bootstrap).ok());
     ProcessOptions options;
     options.argv = {envoy_,
                     "-c",
@@ -169,12 +189,12 @@ class EnvoyTest : public ::testing::Test {
                                     {"web-1", "127.1.0.11", second_.port(), second}});
   }
 
-  /// Envoy's weights, by address; empty when it has no endpoints.
+  /// Envoy's weights of `weighed_`, by address; empty when it has no endpoints.
   std::map<std::string, std::uint32_t> envoy_weights() const {
     std::map<std::string, std::uint32_t> weights;
     const auto clusters = nlohmann::json::parse(http_get(admin_, "/clusters?format=json").value_or("{}"));
     for (const auto& cluster : clusters.value("cluster_statuses", nlohmann::json::array())) {
-      if (cluster["name"] == "web") {
+      if (cluster["name"] == weighed_) {
         for (const auto& host : cluster.value("host_statuses", nlohmann::json::array())) {
           weights[host["address"]["socket_address"]["address"]] = host.value("weight", 0U);
         }
@@ -216,6 +236,7 @@ class EnvoyTest : public ::testing::Test {
   }
 
   std::string envoy_;
+  std::string weighed_ = "web";  ///< the cluster whose endpoints are ours
   std::unique_ptr<TempDir> dir_;
   Backend first_{"127.1.0.10"};
   Backend second_{"127.1.0.11"};
@@ -256,6 +277,44 @@ TEST_F(EnvoyTest, SplitsByOurWeightsKeepsThemWithoutUsAndTakesNewOnesAfterAResta
             << " ms\n";
   ASSERT_TRUE(eventually([&] { return envoy_weights() == weights_of(shares(1, 3)); })) << log();
   EXPECT_NEAR(split(200), 0.25, 0.03);
+}
+
+TEST_F(EnvoyTest, WeightsOfADeadBallastdLapseAndEqualOnesTakeOver) {
+  weighed_ = "weighted";
+  listen("127.0.0.1:0", 3s);
+  ASSERT_TRUE(sink_->publish(shares(3, 1)).ok());
+  start_envoy();
+  ASSERT_TRUE(eventually([&] { return envoy_weights().size() == 2; })) << log();
+  const auto renewed_until = std::chrono::steady_clock::now() + 5s;
+  while (std::chrono::steady_clock::now() < renewed_until) {
+    sink_->renew({"shop", "web"});
+    EXPECT_NEAR(split(40), 0.75, 0.03) << "renewed, they stay";
+    std::this_thread::sleep_for(100ms);
+  }
+  EXPECT_TRUE(eventually([&] { return sink_->answer({"shop", "web"}).in_force(); }));
+  const std::string address = sink_->address();
+  sink_.reset();  // dead: nothing was handed back
+  ASSERT_TRUE(eventually([&] { return envoy_weights().empty(); })) << log();
+  EXPECT_NEAR(split(400), 0.5, 0.15) << "two random choices among equals, and every request is answered";
+
+  listen(address, 3s);
+  ASSERT_TRUE(sink_->publish(shares(1, 3)).ok());
+  ASSERT_TRUE(eventually([&] { return envoy_weights() == weights_of(shares(1, 3)); })) << log();
+  EXPECT_NEAR(split(200), 0.25, 0.03) << "a successor's are in force at once";
+}
+
+TEST_F(EnvoyTest, EqualWeightsDoNotLapse) {
+  weighed_ = "weighted";
+  listen("127.0.0.1:0", 1s);
+  ASSERT_TRUE(sink_->publish(shares(3, 1)).ok());
+  start_envoy();
+  ASSERT_TRUE(eventually([&] { return envoy_weights().size() == 2; })) << log();
+  const auto released = weigher_.release("web");
+  ASSERT_TRUE(sink_->publish(released).ok());
+  ASSERT_TRUE(eventually([&] { return envoy_weights() == weights_of(released); })) << log();
+  sink_.reset();
+  std::this_thread::sleep_for(1500ms);
+  EXPECT_EQ(envoy_weights(), weights_of(released));
 }
 
 TEST_F(EnvoyTest, EqualWeightsAtShutdownReachEnvoyBeforeTheServerGoes) {

@@ -54,6 +54,7 @@ struct Proxies {
   int published = 0;
   bool flushed = false;
   bool refuse = false;
+  int renewed = 0;
 };
 
 struct FakeSink final : actuate::WeightSink {
@@ -72,6 +73,7 @@ struct FakeSink final : actuate::WeightSink {
     return ok();
   }
   void flush() override { proxies.flushed = true; }
+  void renew(const spec::ServiceId&) override { ++proxies.renewed; }
   std::size_t subscribers() const override { return 1; }
   Proxies& proxies;
 };
@@ -192,6 +194,16 @@ TEST_F(LoopTest, APodThatDiesLeavesAndOneThatComesJoins) {
   pods_[1].cgroup_id = 99;
   loop.tick(busy());
   EXPECT_EQ(weights().size(), 4U);
+}
+
+TEST_F(LoopTest, WeightsAreRenewedInEveryTickThatDoesNotPublishThem) {
+  Loop loop = make(PolicyKind::kPrior);
+  for (int i = 1; i <= 100; ++i) {
+    loop.tick(busy());
+    ASSERT_EQ(proxies_.published + proxies_.renewed, i);
+  }
+  EXPECT_GT(proxies_.published, 1);
+  EXPECT_GT(proxies_.renewed, 50);
 }
 
 TEST_F(LoopTest, WhatTheSinkRefusedIsTriedAgain) {

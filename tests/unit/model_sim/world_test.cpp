@@ -294,7 +294,7 @@ TEST(Agent, ADeadControllersWeightsAreTakenOffWhenItsLeaseEnds) {
 }
 
 TEST(Agent, ADeadControllerLeavesItsLastWeights) {
-  auto scenario = *load_scenario("bad_telemetry:dead_for_ever");
+  auto scenario = *load_scenario("bad_telemetry:dead_unended");
   scenario.requests = 0;
   scenario.duration_s = 200;
   const Metrics dead = Simulation(scenario, **find_technique("prior"), 1).run();
