@@ -212,7 +212,7 @@ chart=deploy/helm/ballast
 helm_lint() {
   helm lint "$chart" || return 1
   local values
-  for values in mode=wrong image.registry= global.replicas=0 unknown=1 certificates.secret=Not/a/name config.role=both \
+  for values in mode=wrong image.registry= global.replicas=0 global.canaryPercent=90 unknown=1 certificates.secret=Not/a/name config.role=both \
     config.mode=active metrics.enabled=false,metrics.podMonitor=true learner.enabled=perhaps networkPolicy.dnsPorts=53; do
     ! helm template x "$chart" --kube-version 1.36.1 --set "$values" >/dev/null || { echo "taken: $values"; return 1; }
   done
@@ -221,7 +221,7 @@ helm_dry_run() {
   local values
   for values in mode=shadow mode=active mode=off learner.enabled=false image.registry=registry.example/ours \
     metrics.enabled=false networkPolicy.enabled=false certificates.secret=mine mode=uninstall \
-    learner.enabled=false,config.policy.name=prior; do
+    learner.enabled=false,config.policy.name=prior global.canaryPercent=20; do
     helm template ballast "$chart" --kube-version 1.36.1 --namespace shop --set "$values" | k apply --dry-run=server -f - || return 1
   done
 }

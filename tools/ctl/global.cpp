@@ -70,6 +70,28 @@ Result<std::string> get_status(const ListenAddress& from) {
   return answer.substr(body + 4);
 }
 
+/// What canary nodes try, and how it stands; nothing where all take the newest at once.
+std::string trial(const char* of, const nlohmann::ordered_json& p) {
+  if (!p.is_object() || !p.value("on", false)) {
+    return {};
+  }
+  std::string now = "none";
+  if (p.at("trial").get<bool>()) {
+    std::string nodes;
+    for (const auto& node : p.at("canary_nodes")) {
+      nodes += (nodes.empty() ? "" : ", ") + node.get<std::string>();
+    }
+    now = fmt::format(
+        "{} nodes ({}) are paid {} over {} reports, the others {} over {}",
+        p.at("canaries").get<std::uint64_t>(), nodes, human_number(p.at("canary_objective").get<double>()),
+        p.at("canary_reports").get<std::uint64_t>(), human_number(p.at("rest_objective").get<double>()),
+        p.at("rest_reports").get<std::uint64_t>());
+  }
+  return fmt::format("canaries  {}; version {}{} is all nodes', {} released, {} taken back\n", now,
+                     p.at("released").get<std::uint64_t>(), of, p.at("promoted").get<std::uint64_t>(),
+                     p.at("returned").get<std::uint64_t>());
+}
+
 std::string summary(const nlohmann::ordered_json& s) {
   const auto& batch = s.at("batch");
   std::string out = fmt::format(
@@ -105,6 +127,10 @@ std::string summary(const nlohmann::ordered_json& s) {
       }
     }
   }
+  out += trial("", s.value("promotion", nlohmann::ordered_json()));
+  if (s.contains("forecast")) {
+    out += trial(" of the forecast", s.at("forecast").value("promotion", nlohmann::ordered_json()));
+  }
   for (const char* what : {"rejected", "ended"}) {
     for (const auto& [reason, count] : s.at(what).items()) {
       if (count.get<std::uint64_t>() > 0) {
@@ -121,13 +147,16 @@ Result<Report> global_report(const std::string& status) {
   try {
     const auto json = nlohmann::ordered_json::parse(status);
     Table table({{"WORKER"},
+                 {"VERSION", Table::Align::kRight},
                  {"ACCEPTED", Table::Align::kRight},
                  {"REJECTED", Table::Align::kRight},
                  {"SHUT OUT", Table::Align::kRight},
                  {"LAST BAD"}});
     for (const auto& w : json.at("workers")) {
       const double left = w.at("quarantined_s").get<double>();
-      table.row({w.at("worker").get<std::string>(), std::to_string(w.at("accepted").get<std::uint64_t>()),
+      // A server of the version before tells none.
+      table.row({w.at("worker").get<std::string>(), std::to_string(w.value("version", std::uint64_t{0})),
+                 std::to_string(w.at("accepted").get<std::uint64_t>()),
                  std::to_string(w.at("rejected").get<std::uint64_t>()),
                  left > 0 ? human_duration_ns(1e9 * left) : "", w.at("last_bad").get<std::string>()});
     }

@@ -289,9 +289,18 @@ Version GlobalNetwork::version() const {
   return {state_.parameters.epoch, state_.parameters.version};
 }
 
+void GlobalNetwork::keep(std::shared_ptr<const Snapshot> released) {
+  const std::lock_guard lock(mutex_);
+  kept_ = std::move(released);
+}
+
 GlobalState GlobalNetwork::state() const {
   const std::lock_guard lock(mutex_);
-  return state_;
+  GlobalState out = state_;
+  if (kept_ != nullptr) {
+    out.parameters.theta = kept_->theta;
+  }
+  return out;
 }
 
 std::shared_ptr<const Snapshot> GlobalNetwork::snapshot() const {

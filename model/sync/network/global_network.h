@@ -147,7 +147,12 @@ class GlobalNetwork {
   /// taken at the versions between are soon too stale. Fails where they are not of this network's size.
   Status give_back(const std::vector<float>& theta);
 
+  /// What a checkpoint holds in the place of the newest parameters, while canaries try those; null: the
+  /// newest.
+  void keep(std::shared_ptr<const Snapshot> released);
+
   Version version() const;
+  /// To be saved: with kept parameters, where there are, under the newest version.
   GlobalState state() const;
   std::shared_ptr<const Snapshot> snapshot() const;
   /// Bytes of the parameters file of the current version, and which that is.
@@ -181,6 +186,7 @@ class GlobalNetwork {
   mutable std::mutex mutex_;
   GlobalState state_;
   mutable std::shared_ptr<const Snapshot> snapshot_;  // of state_; null until somebody asks
+  std::shared_ptr<const Snapshot> kept_;
   Batch batch_;
   std::size_t batch_size_ = 1;
   Time batch_began_{}, version_made_{};

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <iterator>
 #include <utility>
 #include <vector>
 
+#include "core/base/file.h"
 #include "core/spec/spec.h"
 #include "core/spec/verdict.h"
 
@@ -15,6 +16,8 @@ namespace ballast::sync {
 namespace {
 constexpr std::chrono::seconds kAlive{60};  // a worker that was not heard of for longer is in no trial
 constexpr int kLongest = 5;                 // windows without a proof; then the trial is given up
+constexpr std::chrono::milliseconds kApart{200};
+constexpr std::size_t kNamed = 20;  // canaries that are told by name
 }  // namespace
 
 void Promotion::Side::add(double value) {
@@ -38,7 +41,7 @@ std::shared_ptr<const Snapshot> Promotion::parameters_for(const std::string& wor
   if (!on()) {
     return newest;
   }
-  seen_[worker] = now;
+  workers_[worker].seen = now;
   return trial_ && canaries_.contains(worker) ? newest : released_;
 }
 
@@ -46,10 +49,12 @@ void Promotion::report(const std::string& worker, Version acted, double objectiv
   if (!on() || !std::isfinite(objective)) {
     return;
   }
-  seen_[worker] = now;
-  if (!trial_) {
+  Worker& from = workers_[worker];
+  from.seen = now;
+  if (!trial_ || now - from.reported < kApart) {
     return;
   }
+  from.reported = now;
   const double bound = static_cast<double>(spec::kRewardBound);
   const double value = std::clamp(objective, -bound, bound);
   if (canaries_.contains(worker)) {
@@ -62,13 +67,14 @@ void Promotion::report(const std::string& worker, Version acted, double objectiv
 }
 
 void Promotion::begin(const std::shared_ptr<const Snapshot>& newest, Time now) {
-  std::erase_if(seen_, [&](const auto& worker) { return now - worker.second > kAlive; });
-  if (seen_.size() < 2) {
+  std::erase_if(workers_, [&](const auto& worker) { return now - worker.second.seen > kAlive; });
+  if (workers_.size() < 2) {
     return;  // nobody to compare with
   }
-  std::vector<std::pair<std::size_t, std::string>> order;  // the same workers every time, whoever comes first
-  for (const auto& [worker, when] : seen_) {
-    order.emplace_back(std::hash<std::string>()(worker), worker);
+  // The same workers every time, whoever comes first and whoever leads.
+  std::vector<std::pair<std::uint32_t, std::string>> order;
+  for (const auto& [worker, when] : workers_) {
+    order.emplace_back(crc32(worker), worker);
   }
   std::sort(order.begin(), order.end());
   const auto wanted = static_cast<std::size_t>(options_.share * static_cast<double>(order.size()));
@@ -113,9 +119,17 @@ Promotion::Step Promotion::tick(const std::shared_ptr<const Snapshot>& newest, T
 }
 
 PromotionStats Promotion::stats() const {
-  return {.released = released_->version,
+  std::vector<std::string> named;
+  if (trial_) {
+    const auto end =
+        std::next(canaries_.begin(), static_cast<std::ptrdiff_t>(std::min(kNamed, canaries_.size())));
+    named.assign(canaries_.begin(), end);
+  }
+  return {.on = on(),
+          .released = released_->version,
           .trial = trial_,
           .canaries = trial_ ? canaries_.size() : 0,
+          .canary_nodes = std::move(named),
           .promoted = promoted_,
           .returned = returned_,
           .canary_objective = canary_.mean,

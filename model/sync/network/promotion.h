@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "model/sync/network/global_network.h"
 
@@ -25,9 +26,11 @@ struct PromotionOptions {
 };
 
 struct PromotionStats {
+  bool on = false;
   Version released;  ///< what all may act with
   bool trial = false;
   std::size_t canaries = 0;
+  std::vector<std::string> canary_nodes;  ///< the first of them, for people
   std::uint64_t promoted = 0, returned = 0;
   double canary_objective = 0, rest_objective = 0;  ///< means of the trial
   std::size_t canary_reports = 0, rest_reports = 0;
@@ -52,7 +55,8 @@ class Promotion {
   /// Notes that the worker lives; what it shall act with, `newest` being the network's.
   std::shared_ptr<const Snapshot> parameters_for(const std::string& worker,
                                                  const std::shared_ptr<const Snapshot>& newest, Time now);
-  /// Mean reward a step of the worker's last rollouts.
+  /// Mean reward a step of the worker's last rollouts. Five a second count, so that nobody is heard for
+  /// others.
   void report(const std::string& worker, Version acted, double objective, Time now);
   /// Begins and ends trials. After kReturned the network has to be given released()'s parameters, and
   /// given_back() to be told.
@@ -73,7 +77,10 @@ class Promotion {
 
   const PromotionOptions options_;
   std::shared_ptr<const Snapshot> released_;
-  std::map<std::string, Time> seen_;
+  struct Worker {
+    Time seen{}, reported{};
+  };
+  std::map<std::string, Worker> workers_;
   std::set<std::string> canaries_;
   bool trial_ = false;
   Version began_;  // the newest then

@@ -54,6 +54,16 @@ class Families {
         MetricType::Histogram)
         .push_back(metric);
   }
+  void promotion(const std::string& prefix, const PromotionStats& p) {
+    gauge(prefix + "released_version", "Version that all may act with",
+          static_cast<double>(p.released.version));
+    gauge(prefix + "canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
+    counter(prefix + "promotions_total", "Trials after which parameters were released", p.promoted);
+    gauge(prefix + "canary_objective", "Mean reward of the workers that try newer parameters",
+          p.canary_objective);
+    gauge(prefix + "rest_objective", "Mean reward of the others meanwhile", p.rest_objective);
+    counter(prefix + "returns_total", "Trials after which parameters were given up", p.returned);
+  }
   std::string definitions() const {
     std::vector<Metric> metrics;
     for (const MetricFamily& one : families_) {
@@ -104,13 +114,23 @@ nlohmann::ordered_json rejected_json(const GlobalStats& stats) {
 }
 
 nlohmann::ordered_json worker_json(const WorkerRecord& w) {
-  return {{"worker", w.id},
-          {"accepted", w.accepted},
-          {"rejected", w.rejected},
-          {"quarantines", w.quarantines},
-          {"quarantined_s", w.quarantined_s},
-          {"idle_s", w.idle_s},
-          {"last_bad", w.last_bad}};
+  return {{"worker", w.id},         {"version", w.acted},           {"accepted", w.accepted},
+          {"rejected", w.rejected}, {"quarantines", w.quarantines}, {"quarantined_s", w.quarantined_s},
+          {"idle_s", w.idle_s},     {"last_bad", w.last_bad}};
+}
+
+nlohmann::ordered_json promotion_json(const PromotionStats& p) {
+  return {{"on", p.on},
+          {"released", p.released.version},
+          {"trial", p.trial},
+          {"canaries", p.canaries},
+          {"canary_nodes", p.canary_nodes},
+          {"promoted", p.promoted},
+          {"returned", p.returned},
+          {"canary_objective", p.canary_objective},
+          {"rest_objective", p.rest_objective},
+          {"canary_reports", p.canary_reports},
+          {"rest_reports", p.rest_reports}};
 }
 
 Families families(const GlobalStatus& s) {
@@ -144,19 +164,10 @@ Families families(const GlobalStatus& s) {
               s.server.unchanged);
   out.counter("ballast_global_received_bytes_total", "Bytes of messages read", s.server.bytes_in);
   out.counter("ballast_global_sent_bytes_total", "Bytes of messages written", s.server.bytes_out);
-  const PromotionStats& p = s.server.promotion;
-  out.gauge("ballast_global_released_version", "Version that all may act with",
-            static_cast<double>(p.released.version));
-  out.gauge("ballast_global_canaries", "Workers that try newer parameters", static_cast<double>(p.canaries));
-  out.counter("ballast_global_promotions_total", "Trials after which parameters were released", p.promoted);
-  out.gauge("ballast_global_canary_objective", "Mean reward of the workers that try newer parameters",
-            p.canary_objective);
-  out.gauge("ballast_global_rest_objective", "Mean reward of the others meanwhile", p.rest_objective);
-  out.counter("ballast_global_returns_total", "Trials after which parameters were given up", p.returned);
+  out.promotion("ballast_global_", s.server.promotion);
   out.gauge("ballast_global_forecast_version", "Version of the forecast's parameters",
             static_cast<double>(s.forecast.version.version));
-  out.gauge("ballast_global_forecast_released_version", "Version of the forecast that all may act with",
-            static_cast<double>(s.server.forecast_promotion.released.version));
+  out.promotion("ballast_global_forecast_", s.server.forecast_promotion);
   out.counter("ballast_global_forecast_gradients_accepted_total", "Gradients of the forecast taken in",
               s.forecast.verdicts[0]);
   out.counters("ballast_global_forecast_gradients_rejected_total",
@@ -216,7 +227,6 @@ std::string status_json(const GlobalStatus& s) {
   ordered_json nodes = ordered_json::array();
   for (const auto& w : s.forecast_workers) {
     ordered_json node = worker_json(w);
-    node["version"] = w.acted;
     node["samples"] = w.learned_from.samples;
     node["span_s"] = w.learned_from.span_s;
     node["error"] = w.learned_from.error;
@@ -244,14 +254,7 @@ std::string status_json(const GlobalStatus& s) {
       {"messages", s.server.messages},
       {"unchanged", s.server.unchanged},
       {"ended", ended},
-      {"promotion",
-       {{"released", s.server.promotion.released.version},
-        {"trial", s.server.promotion.trial},
-        {"canaries", s.server.promotion.canaries},
-        {"promoted", s.server.promotion.promoted},
-        {"returned", s.server.promotion.returned},
-        {"canary_objective", s.server.promotion.canary_objective},
-        {"rest_objective", s.server.promotion.rest_objective}}},
+      {"promotion", promotion_json(s.server.promotion)},
       {"fleet",
        {{"nodes", s.server.fleet.nodes},
         {"endpoints", s.server.fleet.endpoints},
@@ -270,6 +273,7 @@ std::string status_json(const GlobalStatus& s) {
         {"version", s.forecast.version.version},
         {"version_age_s", s.forecast.version_age_s},
         {"released", s.server.forecast_promotion.released.version},
+        {"promotion", promotion_json(s.server.forecast_promotion)},
         {"accepted", s.forecast.verdicts[0]},
         {"rejected", rejected_json(s.forecast)},
         {"staleness_median", s.forecast.tau_median},

@@ -257,10 +257,10 @@ grpc::Slice ServerState::parameters(Network which, const std::string& worker, Ve
   return piece.slice;
 }
 
-void ServerState::report(Network which, const std::string& worker, const Gradient& gradient) {
+void ServerState::report(Network which, const std::string& worker, Version acted, double objective) {
   Plane& plane = *planes_[static_cast<std::size_t>(which)];
   const std::lock_guard lock(plane.mutex);
-  plane.promotion.report(worker, gradient.acted, gradient.objective, Clock::now());
+  plane.promotion.report(worker, acted, objective, Clock::now());
 }
 
 void ServerState::promote() {
@@ -278,6 +278,7 @@ void ServerState::promote(Plane& plane) {
     case Promotion::Step::kNone:
       return;
     case Promotion::Step::kPromoted:
+      plane.network.keep(plane.promotion.released());
       spdlog::info("parameters promoted version={}", latest->version.version);
       return;
     case Promotion::Step::kReturned:
@@ -286,6 +287,7 @@ void ServerState::promote(Plane& plane) {
   const Status given = plane.network.give_back(plane.promotion.released()->theta);
   if (given) {
     plane.promotion.given_back(plane.network.snapshot());
+    plane.network.keep(plane.promotion.released());
   }
   spdlog::warn("parameters given up: canaries were paid worse version={} back_to={} error=\"{}\"",
                latest->version.version, plane.promotion.released()->version.version,

@@ -64,7 +64,7 @@ class ServerState {
   ServerStats stats() const;
   /// What the worker shall act with, in one piece that all answers share.
   grpc::Slice parameters(Network which, const std::string& worker, Version* current);
-  void report(Network which, const std::string& worker, const Gradient& gradient);
+  void report(Network which, const std::string& worker, Version acted, double objective);
   /// Promotes parameters, or gives them up; to be called often.
   void promote();
 
@@ -81,7 +81,11 @@ class ServerState {
   };
   /// One global network, and which of its versions act.
   struct Plane {
-    Plane(GlobalNetwork& of, const PromotionOptions& given) : network(of), promotion(given, of.snapshot()) {}
+    Plane(GlobalNetwork& of, const PromotionOptions& given) : network(of), promotion(given, of.snapshot()) {
+      if (promotion.on()) {
+        network.keep(promotion.released());  // the next leader begins with what all act with
+      }
+    }
     GlobalNetwork& network;
     std::mutex mutex = {};  // with these:
     Promotion promotion;

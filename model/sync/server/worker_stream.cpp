@@ -73,8 +73,14 @@ Verdict WorkerStream::push(const v1::Gradient& message, std::string* why) {
     return refused;
   }
   Gradient gradient = from_wire(message);
-  state().report(*network_, id(), gradient);
-  return network.push(id(), std::move(gradient), why);
+  const Version acted = gradient.acted;
+  const double objective = gradient.objective;
+  const Verdict verdict = network.push(id(), std::move(gradient), why);
+  // While a trial runs the others' gradients are too stale; what they were paid counts all the same.
+  if (verdict == Verdict::kAccepted || verdict == Verdict::kStale) {
+    state().report(*network_, id(), acted, objective);
+  }
+  return verdict;
 }
 
 grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {

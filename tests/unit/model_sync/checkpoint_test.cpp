@@ -200,6 +200,48 @@ TEST_F(Checkpoint, ADeposedLeaderIsTold) {
   EXPECT_FALSE(store_->still_leads(5));
 }
 
+TEST_F(Checkpoint, AnotherNetworkWithinHasAStateOfItsOwnAndTheFoldersLock) {
+  constexpr std::size_t kNumbers = 7;
+  const auto small = [](std::uint64_t epoch, std::uint64_t version) {
+    return GlobalState{{epoch, version, std::vector<float>(kNumbers, 0.5F)},
+                       std::vector<float>(kNumbers, 0.25F)};
+  };
+  auto within = store_->within("other", kNumbers);
+  ASSERT_TRUE(within) << within.error().message;
+  ASSERT_TRUE(store_->save(state_at(4, 9)));
+  ASSERT_TRUE(within->save(small(4, 3)));
+  ASSERT_TRUE(within->save_live(small(4, 5)));
+  ASSERT_EQ(checkpoints().size(), 1U) << "not in the folder around it";
+  auto inner = within->load(policy::Parameters{0, 0, std::vector<float>(kNumbers)});
+  ASSERT_TRUE(inner) << inner.error().message;
+  EXPECT_EQ(*inner, small(5, 5));
+  const auto outer = store_->load(0);
+  ASSERT_TRUE(outer);
+  EXPECT_EQ(outer->parameters.version, 9U);
+  EXPECT_TRUE(within->still_leads(4));
+
+  // Who leads for the folder leads for what is in it: when this process is gone, both are free at once.
+  const auto held = CheckpointStore::try_open(folder_->path());
+  ASSERT_TRUE(held);
+  EXPECT_FALSE(held->has_value());
+  fs::remove(folder_->path() / "lock");
+  EXPECT_FALSE(within->still_leads(4)) << "the lock that is gone is this one's too";
+  store_.reset();
+  within = Error::failed("gone");
+  open();
+  within = store_->within("other", kNumbers);
+  ASSERT_TRUE(within) << within.error().message;
+  inner = within->load(policy::Parameters{0, 0, std::vector<float>(kNumbers)});
+  ASSERT_TRUE(inner);
+  EXPECT_EQ(*inner, small(5, 5)) << "what was saved is there for the next";
+  EXPECT_FALSE(CheckpointStore::open(folder_->path())) << "taken";
+}
+
+TEST_F(Checkpoint, AFolderWithinThatCannotBeIsAnError) {
+  write(folder_->path() / "other", "a file");
+  EXPECT_FALSE(store_->within("other", 7));
+}
+
 TEST_F(Checkpoint, AFollowerIsToldThatAnotherLeads) {
   const auto follower = CheckpointStore::try_open(folder_->path());
   ASSERT_TRUE(follower) << follower.error().message;

@@ -31,6 +31,9 @@ GlobalStatus example() {
   status.forecast_workers = {
       {.id = "node-1", .accepted = 7, .acted = 55, .learned_from = {900, 120, 0.01F, 0.04F}},
       {.id = "node-2", .rejected = 5, .last_bad = "not_finite"}};
+  status.server.forecast_promotion.on = status.server.forecast_promotion.trial = true;
+  status.server.forecast_promotion.canary_nodes = {"node-2"};
+  status.server.forecast_promotion.returned = 3;
   return status;
 }
 
@@ -74,7 +77,8 @@ TEST(Operations, MetricsNameReasonsAndAreCumulative) {
         "ballast_global_staleness_versions_bucket{le=\"4\"} 100\n",
         "ballast_global_staleness_versions_bucket{le=\"+Inf\"} 100\n",
         "ballast_global_staleness_versions_sum 160\n", "ballast_global_forecast_version 56\n",
-        "ballast_global_forecast_gradients_accepted_total 7\n", "ballast_global_forecast_error 0.0099"}) {
+        "ballast_global_forecast_gradients_accepted_total 7\n", "ballast_global_forecast_error 0.0099",
+        "ballast_global_returns_total 0\n", "ballast_global_forecast_returns_total 3\n"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "in\n" << text;
   }
 }
@@ -90,6 +94,8 @@ TEST(Operations, StatusIsJsonWhateverAWorkerCallsItself) {
   EXPECT_EQ(forecast["nodes"][0]["version"], 55);
   EXPECT_EQ(forecast["nodes"][0]["samples"], 900);
   EXPECT_EQ(forecast["nodes"][1]["last_bad"], "not_finite");
+  EXPECT_EQ(forecast["promotion"]["canary_nodes"][0], "node-2");
+  EXPECT_EQ(json["promotion"]["on"], false);
 }
 
 TEST(Operations, ServesHealthReadinessMetricsAndStatus) {

@@ -101,6 +101,38 @@ TEST_F(PromotionTest, WhatCannotBeJudgedIsNotReleased) {
   EXPECT_EQ(step_, Promotion::Step::kReturned);
 }
 
+TEST_F(PromotionTest, WhoShoutsIsHeardNoMoreThanTheOthers) {
+  const auto newest = snapshot(9);
+  round(newest, -1.6);
+  ASSERT_TRUE(promotion_.stats().trial);
+  std::string loud;
+  for (int i = 0; i < kWorkers && loud.empty(); ++i) {
+    const bool canary = promotion_.parameters_for(name(i), newest, now_)->version == newest->version;
+    loud = canary ? name(i) : "";
+  }
+  for (int i = 0; i < 10'000; ++i) {
+    promotion_.report(loud, newest->version, 1, now_ + 1us * i);
+  }
+  EXPECT_LE(promotion_.stats().canary_reports, 1U);
+  for (int i = 0; i < 100 && step_ == Promotion::Step::kNone; ++i) {
+    round(newest, -1.6);
+  }
+  EXPECT_EQ(step_, Promotion::Step::kReturned) << "10,000 claims of one node do not outweigh the others";
+}
+
+TEST_F(PromotionTest, TheSameNodesAreCanariesWhoeverLeadsAndAreTold) {
+  const auto newest = snapshot(9);
+  round(newest, -1);
+  const auto first = promotion_.stats();
+  ASSERT_EQ(first.canary_nodes.size(), 4U);
+  Promotion other({.share = 0.2}, snapshot(5));
+  for (int i = kWorkers; i-- > 0;) {  // they come in another order
+    other.parameters_for(name(i), newest, now_);
+  }
+  other.tick(newest, now_);
+  EXPECT_EQ(other.stats().canary_nodes, first.canary_nodes);
+}
+
 TEST_F(PromotionTest, OneWorkerAloneIsNoTrialAndOffIsOff) {
   const auto newest = snapshot(9);
   for (int i = 0; i < 10; ++i) {

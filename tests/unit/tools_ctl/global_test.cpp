@@ -42,6 +42,22 @@ TEST(Global, ShowsWhatEachNodeLearnsTheForecastFrom) {
   }
 }
 
+TEST(Global, ShowsWhoTriesWhatAndWhatBecameOfIt) {
+  std::string status = kStatus;
+  EXPECT_EQ(global_report(status)->text.find("canaries"), std::string::npos)
+      << "a server of the version before";
+  status.insert(1, R"("promotion": {"on": true, "released": 30, "trial": true, "canaries": 2,
+      "canary_nodes": ["node-3", "node-8"], "promoted": 4, "returned": 1, "canary_objective": -0.5,
+      "rest_objective": -0.75, "canary_reports": 12, "rest_reports": 99}, )");
+  const auto report = global_report(status);
+  ASSERT_TRUE(report) << report.error().message;
+  const std::string wanted =
+      "canaries  2 nodes (node-3, node-8) are paid -0.50 over 12 reports, the others -0.75 over 99; "
+      "version "
+      "30 is all nodes', 4 released, 1 taken back\n";
+  EXPECT_NE(report->text.find(wanted), std::string::npos) << report->text;
+}
+
 TEST(Global, RefusesWhatIsNoStatusAndWhatIsNoAddress) {
   for (const char* status : {"", "not json", "{}", "[]", R"({"leader": 1})"}) {
     EXPECT_FALSE(global_report(status)) << status;
