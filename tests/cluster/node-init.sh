@@ -48,7 +48,9 @@ up() {
 }
 up containerd containerd --config "$home/config.toml" --root /var/lib/containerd --state /run/containerd
 eventually 60 ctr --connect-timeout 1s version
-for tar in "$run"/images/*.tar; do ctr -n k8s.io images import "$tar"; done
+tars=("$run"/images/*.tar)
+[ -z "${BALLAST_CLUSTER_MESH:-}" ] || tars+=("$run"/images/mesh/*.tar)
+for tar in "${tars[@]}"; do ctr -n k8s.io images import "$tar"; done
 up kubelet "$run/bin/kubelet" --config "$home/kubelet.yaml" --kubeconfig "$run/pki/node-$n.conf" \
   --hostname-override "node-$n" --node-ip "${node_ip[$n]}" --v=2
 up proxy "$run/bin/kube-proxy" --config "$home/proxy.yaml" --v=2

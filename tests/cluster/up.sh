@@ -96,7 +96,7 @@ control_plane() {
 
 node() {
   local n=$1 home=$run/node-$1 h
-  mkdir -p "$home"/{lib-kubelet,lib-containerd,log-pods,log-containers,cni,cni-state,fake}
+  mkdir -p "$home"/{lib-kubelet,lib-containerd,log-pods,log-containers,cni,cni-state,fake,static}
   mkdir -p /var/lib/kubelet /var/lib/containerd /var/log/pods /var/log/containers /etc/cni/net.d /var/lib/cni
   for h in /sys/fs/cgroup/*/; do
     mkdir -p "$h/ballast-node-$n"
@@ -149,6 +149,8 @@ serializeImagePulls: false
 nodeStatusUpdateFrequency: 5s
 # Volumes of ConfigMaps follow within this: the default of a minute is what a test would wait for.
 syncFrequency: 5s
+staticPodPath: $home/static
+fileCheckFrequency: 2s
 C
   cat >"$home/proxy.yaml" <<C
 apiVersion: kubeproxy.config.k8s.io/v1alpha1

@@ -25,10 +25,10 @@ constexpr MonotonicNs kMaxSleepNs = 50'000'000;  // how late a wish to stop is h
 constexpr int kConnectionsAhead = 16;
 constexpr std::size_t kRecent = 1024;
 
-std::string request_text(const Arrival& arrival) {
+std::string request_text(const std::string& host, const Arrival& arrival) {
   return "GET /work?us=" + std::to_string(arrival.demand_us) +
          (arrival.wait_us > 0 ? "&wait=" + std::to_string(arrival.wait_us) : "") +
-         " HTTP/1.1\r\nHost: web\r\nx-session: " + std::to_string(arrival.session) + "\r\n\r\n";
+         " HTTP/1.1\r\nHost: " + host + "\r\nx-session: " + std::to_string(arrival.session) + "\r\n\r\n";
 }
 
 struct Connection {
@@ -134,7 +134,7 @@ struct Generator::Loop {
     Connection& connection = *connections[*slot];
     connection.arrival = arrival;
     connection.parser.reset();
-    connection.out = request_text(options.arrivals[arrival]);
+    connection.out = request_text(options.host, options.arrivals[arrival]);
     flush(*slot);
   }
 

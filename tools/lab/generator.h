@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -43,6 +44,7 @@ struct LoadOptions {
   double seconds = 0;  ///< length of the load; the last arrival lies before
   double drain_s = 5;  ///< wait for answers after the load
   int max_connections = 8192;
+  std::string host = "web";  ///< asked for
 };
 
 /// Open-loop load: a request is sent when it is due whatever happened to the ones before, on an idle
