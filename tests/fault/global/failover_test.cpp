@@ -142,6 +142,23 @@ TEST_F(Failover, AFullDiskStopsNoLearning) {
   again.process.stop(10s);
 }
 
+TEST_F(Failover, TheBenchmarksWriterSeesAllEndpointsOfAllNodes) {
+  const char* bin = std::getenv("BALLAST_BIN_DIR");
+  const auto folder = bin != nullptr ? fs::path(bin) : binary_dir().parent_path();
+  auto bench = ChildProcess::spawn(
+      {.argv = {(folder / "ballast-bench").string(), "fleet", "--nodes", "50", "--pods", "7", "--writer",
+                "--seconds", "2", "--interval", "0.5", "-o", path("fleet.json")},
+       .output = path("bench.log")});
+  ASSERT_TRUE(bench);
+  const auto status = bench->wait(120s);
+  ASSERT_TRUE(status);
+  ASSERT_EQ(status->code, 0) << *read_file(path("bench.log"));
+  const auto row = nlohmann::json::parse(*read_file(path("fleet.json")));
+  EXPECT_EQ(row["writer_endpoints"], 50 * 7) << row.dump();
+  EXPECT_GT(row["writer_views"], 0) << row.dump();
+  EXPECT_EQ(row["broken_streams"], 0) << row.dump();
+}
+
 TEST_F(Failover, AThousandWorkersReturnAtOnceToARestartedServer) {
   // The benchmark's workers come all within one interval; the server is new and empty.
   const char* bin = std::getenv("BALLAST_BIN_DIR");
