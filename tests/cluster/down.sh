@@ -3,7 +3,7 @@
 #
 # Ends what up.sh started, by its ids; removes its namespaces, cgroups and data. Prints what is left, and fails then.
 . "$(dirname "$0")/env.sh"
-for n in "${nodes[@]}"; do
+for n in "${every_node[@]}"; do
   [ -e "$run/node-$n.pid" ] || continue
   top=$(cat "$run/node-$n.pid")
   init=$(init_of "$n")
@@ -17,21 +17,21 @@ if [ -e "$run/control.pids" ]; then
 fi
 left() {
   local n
-  for n in "${nodes[@]}"; do
+  for n in "${every_node[@]}"; do
     find /sys/fs/cgroup -maxdepth 2 -name "ballast-node-$n" 2>/dev/null
   done
-  ip netns list 2>/dev/null | awk '$1 ~ /^ballast-(cp|a|b)$/ {print "network namespace " $1}'
+  ip netns list 2>/dev/null | awk '$1 ~ /^ballast-(cp|a|b|c)$/ {print "network namespace " $1}'
   grep -o " $run[^ ]*" /proc/mounts | sed 's/^/mount/'
   # Shells and tools that merely name the folder are not ours: what was started has it in its command line.
   pgrep -af "(--data-dir=|--config |--kubeconfig[= ]|--cert-dir=)$run" | sed 's/^/process /'
 }
 for _ in $(seq 60); do
-  for n in "${nodes[@]}"; do
+  for n in "${every_node[@]}"; do
     for group in $(find /sys/fs/cgroup -maxdepth 2 -name "ballast-node-$n" 2>/dev/null); do
       find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
     done
   done
-  for ns in cp "${nodes[@]}"; do ip netns del "ballast-$ns" 2>/dev/null; done
+  for ns in cp "${every_node[@]}"; do ip netns del "ballast-$ns" 2>/dev/null; done
   [ -n "$(left)" ] || break
   sleep 0.5
 done

@@ -8,7 +8,8 @@ mesh=$root/build/mesh
 api=10.90.0.1
 dns=10.96.0.10
 nodes=(a b)
-declare -A node_ip=([a]=10.90.0.11 [b]=10.90.0.12) pod_net=([a]=10.244.1 [b]=10.244.2)
+every_node=(a b c)  # with the one that is added later (up.sh c)
+declare -A node_ip=([a]=10.90.0.11 [b]=10.90.0.12 [c]=10.90.0.13) pod_net=([a]=10.244.1 [b]=10.244.2 [c]=10.244.3)
 export KUBECONFIG=$run/pki/admin.conf
 
 in_control() { nsenter --net=/run/netns/ballast-cp "$@"; }

@@ -92,6 +92,42 @@ drained_and_back() {
   k drain node-b --ignore-daemonsets --delete-emptydir-data --timeout=120s &&
     k -n shop rollout status deploy/life --timeout=120s && k uncordon node-b && sleep 5
 }
+# On each node the agent leaves maps of another wire version, and a new pod of the DaemonSet finds them.
+other_wire_version() {
+  local n pod was
+  for n in "${nodes[@]}"; do
+    pod=$(system get pods -l app=ballastd --field-selector "spec.nodeName=node-$n" -o name)
+    # One that runs writes its own version with each tick; stopped, it ends by the kubelet's SIGKILL.
+    in_node "$n" sh -c "kill -STOP \$(pgrep -f -- '--role nod[e]')"
+    was=$(in_node "$n" python3 "$root/tests/cluster/wire_version.py" /sys/fs/bpf/ballast 5) || return 1
+    echo "node-$n: wire version $was, now 5"
+    system delete "$pod" --grace-period=0 --force
+  done
+  agents_ready || return 1
+  for n in "${nodes[@]}"; do
+    pod=$(system get pods -l app=ballastd --field-selector "spec.nodeName=node-$n" -o name)
+    eventually 30 replaced "$pod" || { system logs "$pod" -c ballastd | tail -n 5; return 1; }
+    ctl "$n" status -o json | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["alive"], s["trouble"]); sys.exit(not s["alive"])' || return 1
+  done
+  eventually 60 life_written 3 && eventually 90 all_reached
+}
+replaced() { system logs "$1" -c ballastd | grep -F 'maps replaced' | grep -qF 'wire version 5, ours is '; }
+# A third node joins, gets an agent and a pod of the Service, and is weighed; then it dies and is taken out.
+node_added() {
+  local begun=$SECONDS code=0
+  tests/cluster/up.sh c && agents_ready && eventually 90 fleet_of 3 || { status; return 1; }
+  echo "in the fleet after $((SECONDS - begun)) s"
+  k -n shop patch deployment life --type=merge -p '{"spec":{"replicas":4}}' && k -n shop rollout status deploy/life --timeout=120s || code=1
+  k -n shop get pods -l app=life -o jsonpath='{.items[*].spec.nodeName}' | grep -q node-c || { echo "no pod on node-c"; code=1; }
+  eventually 60 life_written 4 || { echo "four pods are not written"; code=1; }
+  k -n shop patch deployment life --type=merge -p '{"spec":{"replicas":3}}'
+  k drain node-c --ignore-daemonsets --delete-emptydir-data --timeout=120s && k -n shop rollout status deploy/life --timeout=120s || code=1
+  kill -9 "$(init_of c)"
+  k delete node node-c --timeout=60s || code=1
+  eventually 120 fleet_of 2 && eventually 60 life_written 3 && eventually 90 all_reached || { status; code=1; }
+  return $code
+}
+fleet_of() { status | python3 -c 'import json,sys; sys.exit(json.load(sys.stdin)["fleet"]["nodes"] != int(sys.argv[1]))' "$1"; }
 pods_change() {
   k -n shop rollout restart deploy/life && k -n shop rollout status deploy/life --timeout=180s && eventually 60 life_written 3
 }
@@ -115,5 +151,7 @@ life() {
   check "under load: no writer lives, and comes back" under_load nodes_hand_back
   check "under load: the authority's key is thrown away" under_load authority_new
   check "under load: a node is drained, and comes back" under_load drained_and_back
+  check "under load: the agents find maps of another wire version" under_load other_wire_version
+  check "under load: a node is added, and dies" under_load node_added
   check "under load: uninstalled" under_load uninstalled
 }

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# A Kubernetes of two nodes without a virtual machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler
+# tests/cluster/up.sh [c]: a Kubernetes of two nodes without a virtual machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler
 # in one network namespace, with a bridge; each node its own mount, uts, ipc, net, pid and cgroup namespaces and a cgroup
 # of its own in every hierarchy, with containerd, runc, kubelet and kube-proxy. No packet leaves these namespaces.
+# c: a third node joins the one that is up.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 mkdir -p "$run/pki" "$run/logs"
 
-keys() {
+keys() { # keys [NODE...]: all, or those of nodes alone
   cd "$run/pki"
   key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1.key" 2>/dev/null; }
-  key ca && openssl req -x509 -key ca.key -days 30 -subj /CN=cluster-test -out ca.crt
+  [ $# -gt 0 ] || { key ca && openssl req -x509 -key ca.key -days 30 -subj /CN=cluster-test -out ca.crt; }
   # cert NAME SUBJECT [EXTENSION]
   cert() {
     key "$1"
@@ -28,6 +29,10 @@ clusters: [{name: c, cluster: {server: 'https://$api:6443', certificate-authorit
 users: [{name: u, user: {client-certificate-data: $(base64 -w0 "$1.crt"), client-key-data: $(base64 -w0 "$1.key")}}]
 C
   }
+  if [ $# -gt 0 ]; then
+    for n in "$@"; do cert "node-$n" "/O=system:nodes/CN=system:node:node-$n"; done
+    return
+  fi
   cert api /CN=kube-apiserver "subjectAltName=IP:$api,IP:127.0.0.1,IP:10.96.0.1,DNS:kubernetes.default.svc"
   cert admin /O=system:masters/CN=admin
   cert kubelet-client /O=system:masters/CN=apiserver-kubelet-client
@@ -46,7 +51,10 @@ wires() {
   ip -n ballast-cp addr add $api/24 dev br0
   ip -n ballast-cp link set br0 up
   in_control sysctl -qw net.ipv4.ip_forward=1
-  for n in "${nodes[@]}"; do
+}
+wires_of() {
+  local n
+  for n in "$@"; do
     ip netns add "ballast-$n"
     ip -n "ballast-$n" link set lo up
     ip link add name eth0 netns "ballast-$n" type veth peer name "n-$n" netns ballast-cp
@@ -59,7 +67,6 @@ wires() {
   done
 }
 
-: >"$run/control.pids"
 control() {
   local name=$1
   shift
@@ -168,11 +175,25 @@ C
   echo $! >"$run/node-$n.pid"
 }
 
+ready() {
+  local n
+  for n in "$@"; do
+    # Images are imported before the kubelet starts.
+    eventually 600 k wait --for=condition=Ready --timeout=1s "node/node-$n" || { tail "$run/logs/"*"-$n.log"; exit 1; }
+  done
+}
+
+if [ $# -gt 0 ]; then
+  (keys "$@")
+  wires_of "$@"
+  for n in "$@"; do node "$n"; done
+  ready "$@"
+  exit 0
+fi
+: >"$run/control.pids"
 (keys)
 wires
+wires_of "${nodes[@]}"
 control_plane
 for n in "${nodes[@]}"; do node "$n"; done
-for n in "${nodes[@]}"; do
-  # Images are imported before the kubelet starts.
-  eventually 600 k wait --for=condition=Ready --timeout=1s "node/node-$n" || { tail "$run/logs/"*"-$n.log"; exit 1; }
-done
+ready "${nodes[@]}"
