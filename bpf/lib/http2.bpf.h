@@ -481,7 +481,8 @@ static __always_inline void http2_event(struct __sk_buff *skb, struct http_socke
 	if (event == HTTP2_HEAD && http_carries_requests(c, ingress)) {
 		c->call.inserted = d->fields.before;
 		if (http2_request(skb, c, h, d))
-			call_opened(skb, &c->call, c->role, ingress, end - http2_frame_size(d), id,
+			call_opened(skb, &c->call, c->role, ingress,
+				    end < HTTP_KEPT ? end - http2_frame_size(d) : 0, id,
 				    d->first_ns);
 	} else if (event == HTTP2_HEAD) {
 		http2_answer_head(skb, c, h, d, ingress, now);
@@ -526,10 +527,11 @@ static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socke
 					bool ingress, u32 offset, u64 now)
 {
 	struct http2_direction *d = ingress ? &h->rx : &h->tx;
-	u32 left = skb->len - offset;
+	u32 left = http_window(skb, w, ingress, offset);
+	u32 begin = ingress && offset >= HTTP_KEPT ? HTTP_KEPT : offset;
 	int event;
 
-	if (!http_load_window(skb, w, offset, left))
+	if (!left)
 		return skb->len;
 	event = http2_run(d, w, left, now);
 	if (event == HTTP2_BAD) {
@@ -537,8 +539,8 @@ static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socke
 		return skb->len;
 	}
 	if (event != HTTP2_MORE)
-		http2_event(skb, c, h, ingress, event, offset + w->pos, now);
-	return offset + w->pos;
+		http2_event(skb, c, h, ingress, event, begin + w->pos, now);
+	return begin + w->pos;
 }
 
 __noinline int http2_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
@@ -549,7 +551,7 @@ __noinline int http2_window_rx(struct __sk_buff *skb, u32 offset, u64 now)
 	struct http2_socket *h;
 	struct http_socket *c;
 
-	if (!sk || !w || offset >= skb->len)
+	if (!sk || !w || offset >= http_end(skb, true, offset))
 		return -1;
 	c = bpf_sk_storage_get(&http_sockets, sk, NULL, 0);
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
@@ -579,9 +581,11 @@ static __always_inline u32 http2_walk(struct __sk_buff *skb, struct http_socket 
 				      u32 offset, u32 last)
 {
 	struct bpf_sock *sk = skb->sk;
-	u32 len = skb->len - offset;
+	u32 end = http_end(skb, ingress, offset);
 	struct http2_direction *d;
 	struct http2_socket *h;
+	u32 len = end - offset;
+	struct http_piece *kept;
 	u64 now;
 	u32 i;
 
@@ -602,7 +606,8 @@ static __always_inline u32 http2_walk(struct __sk_buff *skb, struct http_socket 
 	} else if (d->state == HTTP2_LOST) {
 		http2_resume(d);
 	}
-	now = http_now(skb, ingress);
+	kept = http_piece_at(ingress, offset);
+	now = kept ? kept->came_ns : http_now(skb, ingress);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HTTP2_MAX_WINDOWS; i++) {
 		int next = ingress ? http2_window_rx(skb, offset, now)
@@ -611,11 +616,11 @@ static __always_inline u32 http2_walk(struct __sk_buff *skb, struct http_socket 
 		if (next < 0)
 			return skb->len;
 		offset = (u32)next;
-		if (offset >= skb->len)
+		if (offset >= end)
 			return offset;
 	}
 	if (last) {
-		count_loss(BALLAST_LOSS_TRUNCATED, 1, skb->len - offset);
+		count_loss(BALLAST_LOSS_TRUNCATED, 1, end - offset);
 		http2_lose(d);
 	}
 	return offset;
@@ -625,8 +630,9 @@ static __always_inline int http2_packet(struct __sk_buff *skb, u32 offset, u32 l
 {
 	struct http_socket *c = http_socket_of(skb);
 
-	return c && offset < skb->len ? (int)http2_walk(skb, c, ingress, offset, last)
-				      : (int)skb->len;
+	return c && offset < http_end(skb, ingress, offset)
+		       ? (int)http2_walk(skb, c, ingress, offset, last)
+		       : (int)skb->len;
 }
 
 __noinline int http2_packet_rx(struct __sk_buff *skb, u32 offset, u32 last)

@@ -40,14 +40,14 @@ struct http_direction {
 	u32 claims;   /* CPUs that wanted this direction, less those that gave up */
 	u32 released; /* those that had it and are done: its owner alone writes this */
 	/* Segments that came ahead of one that is still to come: the first byte of the first, the
-	 * end of the last. Nothing is done with them until the hole before them is filled, which
-	 * may tell that they are the inside of a body. */
+	 * end of the last. HTTP/2's are kept; of others nothing is done with them until the hole
+	 * before them is filled, which may tell that they are the inside of a body. */
 	u32 hole_end;
 	u32 ahead_seq;
 	u8 has_seq;
 	u8 holed;
 	u8 finished; /* FIN or RST was seen */
-	u8 pad;
+	u8 unkept;   /* of those that came ahead not all are in http_kept */
 };
 
 /* Both ends of a connection, as its packets tell them, and what of it is sampled. */
@@ -92,13 +92,54 @@ struct {
 	__type(value, struct http_socket);
 } http_sockets SEC(".maps");
 
+struct http_piece {
+	struct http1_window window;
+	u64 came_ns; /* of what was kept */
+};
+
 /* Ingress runs in softirq, which does not nest on one CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct http1_window);
+	__type(value, struct http_piece);
 } rx_window SEC(".maps");
+
+/* Segments that came ahead of others, piece by piece: 0.8 MB. What nobody reads is the first to be
+ * overwritten. */
+#define HTTP_MAX_KEPT 2048
+struct http_piece_key {
+	u64 socket; /* its cookie */
+	u32 seq;    /* of the first byte */
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, HTTP_MAX_KEPT);
+	__type(key, struct http_piece_key);
+	__type(value, struct http_piece);
+} http_kept SEC(".maps");
+
+/* In the place of an offset in the packet: in what is in rx_window, which was kept of a packet before.
+ */
+#define HTTP_KEPT (1U << 30)
+
+/* That piece; NULL: `offset` is in the packet. */
+static __always_inline struct http_piece *http_piece_at(bool ingress, u32 offset)
+{
+	u32 zero = 0;
+
+	return ingress && offset >= HTTP_KEPT ? bpf_map_lookup_elem(&rx_window, &zero) : NULL;
+}
+
+/* Behind the last byte that can be looked at, where `offset` is one of them. */
+static __always_inline u32 http_end(struct __sk_buff *skb, bool ingress, u32 offset)
+{
+	struct http_piece *kept = http_piece_at(ingress, offset);
+
+	return kept ? HTTP_KEPT + kept->window.end : skb->len;
+}
 
 /* What is rare lies in global functions, which are given the packet alone and look the socket's
  * state up: the verifier checks each once, and not in every state that the packet's way may be in.
@@ -178,6 +219,21 @@ static __always_inline bool http_load_window(struct __sk_buff *skb, struct http1
 	w->pos = 0;
 	w->end = n;
 	return true;
+}
+
+/* The window that begins at `offset`, or what was kept and is in it already. Gives the bytes from
+ * its first one on, 0: it could not be read. */
+static __always_inline u32 http_window(struct __sk_buff *skb, struct http1_window *w, bool ingress,
+				       u32 offset)
+{
+	u32 left;
+
+	if (ingress && offset >= HTTP_KEPT) {
+		w->pos = offset - HTTP_KEPT;
+		return w->end;
+	}
+	left = skb->len - offset;
+	return http_load_window(skb, w, offset, left) ? left : 0;
 }
 
 #endif

@@ -4,7 +4,7 @@
  *
  * Who writes what. Egress of one socket runs under that socket's lock, so `tx` has one writer.
  * Ingress runs without it and two CPUs may hold segments of one connection, so `rx` is claimed;
- * what its loser held counts as a gap. The direction that carries requests writes pipeline.begun,
+ * what its loser held is kept, or counts as a gap. The direction that carries requests writes pipeline.begun,
  * the one that carries answers pipeline.ended.
  */
 #include "bpf/lib/claim.bpf.h"
@@ -27,19 +27,20 @@ static __always_inline void http_stream(struct __sk_buff *skb, struct http_socke
 					bool ingress)
 {
 	u32 offset = seg->offset;
-	u32 seen;
+	u32 seen = 0;
 
 	if (d->has_seq && seg->seq == d->next_seq) {
 		d->next_seq = seg->seq + seg->len;
 	} else {
 		seen = (u32)http_out_of_order(skb, seg->seq, seg->len, ingress);
-		if (seen >= seg->len)
-			return;
 		offset += seen;
 	}
-	protocol_payload(skb, c, ingress, offset);
-	if (ingress && d->holed)
+	if (seen < seg->len)
+		protocol_payload(skb, c, ingress, offset);
+	if (ingress && d->holed && (s32)(d->next_seq - d->hole_end) >= 0) {
+		http_read_kept(skb);
 		http_hole(skb);
+	}
 }
 
 static __always_inline void http_data(struct __sk_buff *skb, struct http_socket *c,
@@ -60,7 +61,8 @@ static __always_inline void http_data(struct __sk_buff *skb, struct http_socket 
 	if (d->has_seq && (s32)(seg->seq - d->next_seq) > 0)
 		http_turn(skb, seg->seq);
 	if (!claim(&d->claims, &d->released)) {
-		http1_doubt(&c->pipeline);
+		if (!http_keep(skb, seg->seq, seg->len))
+			http1_doubt(&c->pipeline);
 		return;
 	}
 	http_stream(skb, c, d, seg, ingress);

@@ -218,7 +218,7 @@ int listen_on(int family, std::uint16_t port, const std::string& how) {
     auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
     v4->sin_family = AF_INET;
     v4->sin_port = htons(port);
-    v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    v4->sin_addr.s_addr = htonl(how == "anywhere" ? INADDR_ANY : INADDR_LOOPBACK);
   }
   if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 128) != 0) {
     return -1;
