@@ -184,8 +184,8 @@ __noinline int http_turn(struct __sk_buff *skb, u32 seq)
 	return 0;
 }
 
-/* After a segment was parsed and what was kept behind it: whether there is another hole, or bytes that
- * nobody has any more. */
+/* After a segment was parsed and what was kept behind it: whether there is another hole, or bytes
+ * that nobody has any more. */
 __noinline int http_hole(struct __sk_buff *skb)
 {
 	struct http_socket *c = http_socket_of(skb);

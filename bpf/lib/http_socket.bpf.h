@@ -121,7 +121,8 @@ struct {
 	__type(value, struct http_piece);
 } http_kept SEC(".maps");
 
-/* In the place of an offset in the packet: in what is in rx_window, which was kept of a packet before.
+/* In the place of an offset in the packet: in what is in rx_window, which was kept of a packet
+ * before.
  */
 #define HTTP_KEPT (1U << 30)
 

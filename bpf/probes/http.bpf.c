@@ -4,8 +4,8 @@
  *
  * Who writes what. Egress of one socket runs under that socket's lock, so `tx` has one writer.
  * Ingress runs without it and two CPUs may hold segments of one connection, so `rx` is claimed;
- * what its loser held is kept, or counts as a gap. The direction that carries requests writes pipeline.begun,
- * the one that carries answers pipeline.ended.
+ * what its loser held is kept, or counts as a gap. The direction that carries requests writes
+ * pipeline.begun, the one that carries answers pipeline.ended.
  */
 #include "bpf/lib/claim.bpf.h"
 #include "bpf/lib/core.bpf.h"

@@ -6,10 +6,10 @@
 #define MAP(name) \
   { &name, #name, sizeof(*name.key), sizeof(*name.value) }
 const struct kernel_map kernel_maps[] = {
-    MAP(loss),       MAP(connections),  MAP(tcp_sockets),     MAP(requests),     MAP(http_sockets),
-    MAP(rx_window),  MAP(span_sockets), MAP(spans),           MAP(span_count),   MAP(calls),
-    MAP(coverage),   MAP(followed),     MAP(http2_sockets),   MAP(http_streams), MAP(servers),
-    MAP(http_kept),  MAP(http_early),   MAP(http2_early),     MAP(early_listeners), {NULL, "", 0, 0},
+    MAP(loss),      MAP(connections),  MAP(tcp_sockets),   MAP(requests),        MAP(http_sockets),
+    MAP(rx_window), MAP(span_sockets), MAP(spans),         MAP(span_count),      MAP(calls),
+    MAP(coverage),  MAP(followed),     MAP(http2_sockets), MAP(http_streams),    MAP(servers),
+    MAP(http_kept), MAP(http_early),   MAP(http2_early),   MAP(early_listeners), {NULL, "", 0, 0},
 };
 
 struct socket {
