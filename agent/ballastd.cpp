@@ -92,13 +92,13 @@ Status open_doors(const config::Config& c, const kernel::Probes* probes, loop::L
   }
   doors.sink = std::move(*sink);
   if (!c.metrics.empty() || !c.metrics_otlp.empty()) {
-    auto metrics =
-        telemetry::PrometheusExporter::listen({.address = c.metrics,
-                                               .allow_remote = c.metrics_beyond_loopback,
-                                               .tls = {c.metrics_tls_certificate, c.metrics_tls_key},
-                                               .otlp = c.metrics_otlp,
-                                               .otlp_every = c.metrics_otlp_every,
-                                               .node = assembly::node_of(c)});
+    auto metrics = telemetry::PrometheusExporter::listen({.address = c.metrics,
+                                                          .allow_remote = c.metrics_beyond_loopback,
+                                                          .tls_certificate = c.metrics_tls_certificate,
+                                                          .tls_key = c.metrics_tls_key,
+                                                          .otlp = c.metrics_otlp,
+                                                          .otlp_every = c.metrics_otlp_every,
+                                                          .node = assembly::node_of(c)});
     if (!metrics) {
       return metrics.error().in("metrics");
     }

@@ -14,7 +14,7 @@
 # From left to right in the way of the data. A room may see only rooms to its left; the rooms
 # before `agent/kernel` are open to all.
 set(BALLAST_ROOM_ORDER
-    bpf/wire bpf/lib core/base core/cli core/yaml core/spec core/observe core/fleet
+    bpf/wire bpf/lib core/base core/http core/metrics core/cli core/yaml core/spec core/observe core/fleet
     agent/kernel agent/kube agent/sample agent/identity agent/observe agent/decide
     agent/fleet agent/guard agent/turn agent/actuate agent/export
     model/policy model/sim model/env model/twin model/train model/net

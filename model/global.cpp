@@ -50,6 +50,7 @@ struct Flags {
   std::string listen;
   std::string state;
   std::string operations;
+  std::string metrics_otlp;
   std::string initial;
   std::string log_level = "info";
   std::string account = "ballast";
@@ -437,15 +438,23 @@ Status run(const Flags& flags) {
     return forecast.error();
   }
   Replica replica;
-  std::unique_ptr<ballast::sync::OperationsServer> operations;
+  std::unique_ptr<ballast::http::Server> operations;
   if (!flags.operations.empty()) {
-    auto started = ballast::sync::OperationsServer::start(
+    auto started = ballast::sync::serve_operations(
         flags.operations, flags.insecure_listen || flags.kubernetes, [&] { return replica.status(); });
     if (!started) {
       return started.error();
     }
     operations = std::move(*started);
-    spdlog::info("operations address={}", operations->address());
+    spdlog::info("operations address={}", operations->address().text());
+  }
+  std::unique_ptr<ballast::metrics::OtlpSender> push;
+  if (!flags.metrics_otlp.empty()) {
+    auto started = ballast::sync::push_operations(flags.metrics_otlp, [&] { return replica.status(); });
+    if (!started) {
+      return started.error().in("--metrics-otlp");
+    }
+    push = std::move(*started);
   }
   if (flags.kubernetes) {
     return run_in_cluster(flags, *first, *forecast, replica);
@@ -525,6 +534,9 @@ void add_serving_flags(CLI::App& app, Flags& flags) {
   app.add_flag("--standby", flags.standby,
                "while another replica leads on this folder, follow and take over when it dies");
   app.add_option("--operations", flags.operations, "IP:PORT of HTTP /metrics, /status, /healthz, /readyz");
+  app.add_option(
+      "--metrics-otlp", flags.metrics_otlp,
+      "http://HOST:PORT of a collector that gets the same metrics every 15 s (OTLP over HTTP in JSON)");
   app.add_flag("--insecure-listen", flags.insecure_listen,
                "allow an address beyond loopback although nothing is encrypted or authenticated");
   app.add_option("--tls-cert", flags.server.tls.certificate, "PEM chain of this server");

@@ -17,7 +17,7 @@ demo=(
   clang llvm bpftool libbpf-dev libelf-dev linux-libc-dev
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libcurl4-openssl-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
-  prometheus-cpp-dev libcpp-httplib-dev libcap-ng-dev libmnl-dev zlib1g-dev libnghttp2-dev
+  libcpp-httplib-dev libcap-ng-dev libmnl-dev zlib1g-dev libnghttp2-dev
   python3 python3-venv
 )
 build=(libtorch-dev libopenblas0-serial)

@@ -17,6 +17,11 @@ namespace ballast::telemetry {
 
 namespace {
 
+using metrics::Exemplar;
+using metrics::Family;
+using metrics::Metric;
+using metrics::Series;
+
 /// Bounds the series of a node whose pods come and go without an end.
 constexpr std::size_t kMostPods = 4096;
 constexpr MonotonicNs kKeepGonePods = 300ULL * 1'000'000'000ULL;
@@ -101,11 +106,6 @@ constexpr auto kMetrics = std::to_array<Metric>({
      "Samples of a cgroup that cannot be (cpu: more than the machine has; answers: to requests that never "
      "came; "
      "in_flight: below zero) and were not believed."},
-    {"ballast_route_requests_total", Metric::Type::kCounter,
-     "namespace,service,http_route,http_response_status_code",
-     "Sampled requests by route (at most 65 a service) and status; 0: unknown."},
-    {"ballast_route_duration_seconds", Metric::Type::kHistogram, "namespace,service,http_route",
-     "Duration of sampled requests by route."},
     {"ballast_users", Metric::Type::kGauge, "namespace,service",
      "Different users of sampled requests in the last five to ten minutes, within 4 %."},
     {"ballast_spans_exported_total", Metric::Type::kCounter, "", "Spans that a collector took."},
@@ -260,9 +260,9 @@ void Metrics::set_spans(const OtlpCounts& counts, std::uint64_t lost) {
   spans_lost_ = lost;
 }
 
-void Metrics::set_routes(std::map<spec::ServiceId, RouteStats::Service> routes) {
+void Metrics::set_users(std::map<spec::ServiceId, double> users) {
   const std::lock_guard lock(mutex_);
-  routes_ = std::move(routes);
+  users_ = std::move(users);
 }
 
 void Metrics::learn(std::span<const ExportSpan> spans, bool exported) {
@@ -305,15 +305,15 @@ void Metrics::withdraw(const spec::ServiceId& service) {
   weights_.erase(service);
 }
 
-std::span<const Metric> Metrics::definitions() {
+std::span<const metrics::Metric> Metrics::definitions() {
   return kMetrics;
 }
 
-std::vector<Family> Metrics::collect() const {
+std::vector<metrics::Family> Metrics::collect() const {
   const std::lock_guard lock(mutex_);
   std::vector<Family> families;
   collect_pods(families);
-  collect_routes(families);
+  collect_users(families);
   collect_weights(families);
   collect_agent(families);
   std::ranges::sort(families, {}, [](const Family& one) { return one.metric->name; });
@@ -370,20 +370,11 @@ void Metrics::collect_pods(std::vector<Family>& families) const {
   }
 }
 
-void Metrics::collect_routes(std::vector<Family>& families) const {
-  Collected requests(families, "ballast_route_requests_total");
-  Collected duration(families, "ballast_route_duration_seconds");
+void Metrics::collect_users(std::vector<Family>& families) const {
   Collected users(families, "ballast_users");
-  for (const auto& [service, seen] : routes_) {
-    for (const auto& [name, route] : seen.routes) {
-      for (const auto& [status, count] : route.statuses) {
-        requests.add({service.ns, service.name, name, std::to_string(status)}, static_cast<double>(count));
-      }
-      duration.add({service.ns, service.name, name}, kDurationBounds, route.duration.counts,
-                   route.duration.sum_s);
-    }
-    if (seen.users > 0) {
-      users.add({service.ns, service.name}, seen.users);
+  for (const auto& [service, count] : users_) {
+    if (count > 0) {
+      users.add({service.ns, service.name}, count);
     }
   }
 }

@@ -14,9 +14,8 @@
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
 #include "agent/export/request_split.h"
-#include "agent/export/route_stats.h"
-#include "agent/export/series.h"
-#include "core/base/metric.h"
+#include "core/metrics/metric.h"
+#include "core/metrics/series.h"
 
 namespace ballast::telemetry {
 
@@ -25,15 +24,15 @@ class Metrics {
  public:
   void observe(const sample::Sample& sample, const std::vector<identity::Pod>& pods, const LoopMetrics& loop);
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
-  /// Counters of it only grow, but that routes may become one.
-  void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);
+  /// RouteStats::users().
+  void set_users(std::map<spec::ServiceId, double> users);
   void set_decision(const turn::Decision& decision);
   void withdraw(const spec::ServiceId& service);
   /// Server spans, for what they tell of requests; `exported`: they can be found at a collector.
   void learn(std::span<const ExportSpan> spans, bool exported);
   /// In the order of their names; those without series are left out.
-  std::vector<Family> collect() const;
-  static std::span<const Metric> definitions();
+  std::vector<metrics::Family> collect() const;
+  static std::span<const metrics::Metric> definitions();
 
  private:
   struct ContainerTotals {
@@ -71,15 +70,15 @@ class Metrics {
 
   void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);
   // REQUIRES of these: mutex_ is held.
-  void collect_pods(std::vector<Family>& families) const;
-  void collect_routes(std::vector<Family>& families) const;
-  void collect_weights(std::vector<Family>& families) const;
-  void collect_agent(std::vector<Family>& families) const;
+  void collect_pods(std::vector<metrics::Family>& families) const;
+  void collect_users(std::vector<metrics::Family>& families) const;
+  void collect_weights(std::vector<metrics::Family>& families) const;
+  void collect_agent(std::vector<metrics::Family>& families) const;
 
   mutable std::mutex mutex_;
   std::map<PodKey, PodTotals> pods_;
   std::map<spec::ServiceId, ServiceWeights> weights_;
-  std::map<spec::ServiceId, RouteStats::Service> routes_;
+  std::map<spec::ServiceId, double> users_;
   LoopMetrics loop_;
   std::uint64_t samples_ = 0;
   std::size_t left_out_ = 0;  ///< pods of the last tick that found no room

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <optional>
 
-#include "agent/export/otlp_post.h"
+#include "core/metrics/otlp_post.h"
 
 namespace ballast::telemetry {
 
@@ -28,7 +28,7 @@ struct OtlpExporter::State {
   std::mutex mutex;  ///< of what is below
   std::deque<ExportSpan> queue;
   OtlpCounts counts;
-  std::optional<OtlpSender> sender;  ///< goes first
+  std::optional<metrics::OtlpSender> sender;  ///< goes first
 };
 
 bool OtlpExporter::State::fill_batch() {
@@ -46,16 +46,17 @@ std::chrono::milliseconds OtlpExporter::State::send(bool last) {
     return std::chrono::ceil<std::chrono::milliseconds>(not_before - now);
   }
   while (fill_batch()) {
-    const OtlpAnswer answer = otlp_post(url, otlp_json(batch), options.timeout, "spans", complaint);
+    const metrics::OtlpAnswer answer =
+        metrics::otlp_post(url, otlp_json(batch), options.timeout, "spans", complaint);
     const std::lock_guard lock(mutex);
-    counts.failures += answer == OtlpAnswer::kTaken ? 0 : 1;
-    if (answer == OtlpAnswer::kTryAgain && !last) {
+    counts.failures += answer == metrics::OtlpAnswer::kTaken ? 0 : 1;
+    if (answer == metrics::OtlpAnswer::kTryAgain && !last) {
       not_before = std::chrono::steady_clock::now() + options.retry;
       return options.retry;
     }
-    (answer == OtlpAnswer::kTaken ? counts.exported : counts.dropped) += batch.size();
+    (answer == metrics::OtlpAnswer::kTaken ? counts.exported : counts.dropped) += batch.size();
     batch.clear();
-    if (last && answer != OtlpAnswer::kTaken) {
+    if (last && answer != metrics::OtlpAnswer::kTaken) {
       counts.dropped += queue.size();
       queue.clear();
     }
@@ -71,7 +72,7 @@ OtlpExporter::OtlpExporter(std::unique_ptr<State> state) : state_(std::move(stat
 OtlpExporter::~OtlpExporter() = default;
 
 Result<std::unique_ptr<OtlpExporter>> OtlpExporter::start(const OtlpOptions& options) {
-  auto url = otlp_url(options.endpoint, "/v1/traces");
+  auto url = metrics::otlp_url(options.endpoint, "/v1/traces");
   if (!url) {
     return url.error();
   }

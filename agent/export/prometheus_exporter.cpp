@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/export/prometheus_exporter.h"
 
-#include <chrono>
 #include <utility>
 
 #include "agent/export/metrics.h"
-#include "agent/export/otlp_metrics.h"
 #include "core/base/log.h"
+#include "core/http/http_server.h"
+#include "core/metrics/otlp_metrics.h"
 
 namespace ballast::telemetry {
 
@@ -15,8 +15,8 @@ struct PrometheusExporter::State {
 
   std::string address;
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
-  std::unique_ptr<MetricsServer> server;
-  std::unique_ptr<OtlpSender> push;
+  std::unique_ptr<http::Server> server;
+  std::unique_ptr<metrics::OtlpSender> push;
 };
 
 Status PrometheusExporter::State::serve(const ExporterOptions& options) {
@@ -24,24 +24,17 @@ Status PrometheusExporter::State::serve(const ExporterOptions& options) {
   if (!parsed) {
     return parsed.error().in("metrics");
   }
-  if (!parsed->unix_path.empty()) {
-    return Error::usage("metrics: address '" + options.address +
-                        "': Prometheus needs IP:PORT, not a unix socket");
-  }
-  // The server says only that it could not start.
-  if (Status free = check_listen_address(*parsed); !free) {
-    return free.error().in("metrics");
-  }
-  auto started = MetricsServer::start(*parsed, options.tls, [metrics = metrics](bool open_metrics) {
-    return exposition(metrics->collect(), open_metrics);
-  });
+  auto started = http::Server::start(
+      *parsed, {options.tls_certificate, options.tls_key}, [metrics = metrics](const http::Request& request) {
+        return request.path == "/metrics" ? metrics::scraped(metrics->collect(), request.accept)
+                                          : http::Response{.status = 404, .body = "there is /metrics\n"};
+      });
   if (!started) {
     return started.error().in("metrics");
   }
   server = std::move(*started);
-  parsed->port = static_cast<std::uint16_t>(server->port());
-  address = parsed->text();
-  spdlog::info("serving metrics address={} path=/metrics tls={}", address, !options.tls.certificate.empty());
+  address = server->address().text();
+  spdlog::info("serving metrics address={} path=/metrics tls={}", address, !options.tls_certificate.empty());
   return ok();
 }
 
@@ -52,14 +45,8 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
     return served.error();
   }
   if (!options.otlp.empty()) {
-    const auto wall = [] {
-      return static_cast<std::uint64_t>(
-          std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
-    };
-    auto push = push_metrics(options.otlp, options.otlp_every,
-                             [metrics = state->metrics, node = options.node, wall, start = wall()] {
-                               return otlp_metrics_json(metrics->collect(), "ballastd", node, start, wall());
-                             });
+    auto push = metrics::push_metrics(options.otlp, options.otlp_every, "ballastd", options.node,
+                                      [metrics = state->metrics] { return metrics->collect(); });
     if (!push) {
       return push.error().in("metrics_otlp");
     }
@@ -69,7 +56,7 @@ Result<std::unique_ptr<PrometheusExporter>> PrometheusExporter::listen(const Exp
 }
 
 std::string PrometheusExporter::definitions() {
-  return metric_rows(Metrics::definitions());
+  return metrics::metric_rows(Metrics::definitions());
 }
 
 PrometheusExporter::PrometheusExporter(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -92,8 +79,8 @@ void PrometheusExporter::set_spans(const OtlpCounts& counts, std::uint64_t lost)
   state_->metrics->set_spans(counts, lost);
 }
 
-void PrometheusExporter::set_routes(std::map<spec::ServiceId, RouteStats::Service> routes) {
-  state_->metrics->set_routes(std::move(routes));
+void PrometheusExporter::set_users(std::map<spec::ServiceId, double> users) {
+  state_->metrics->set_users(std::move(users));
 }
 
 void PrometheusExporter::set_decision(const turn::Decision& decision) {

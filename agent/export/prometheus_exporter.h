@@ -3,15 +3,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "agent/export/metrics_server.h"
 #include "agent/export/otlp.h"
-#include "agent/export/route_stats.h"
 #include "agent/identity/identity.h"
 #include "agent/sample/sample.h"
 #include "agent/turn/decision.h"
@@ -33,14 +32,15 @@ struct LoopMetrics {
 struct ExporterOptions {
   std::string address;        ///< IP:PORT; port 0: chosen by the kernel; empty, with otlp: nothing is served
   bool allow_remote = false;  ///< lets it be reached from other machines
-  TlsFiles tls = {};
+  std::filesystem::path tls_certificate = {};  ///< PEM, with its chain; with tls_key: HTTPS alone
+  std::filesystem::path tls_key = {};
   std::string otlp = {};  ///< a collector's URL, which gets the same; empty: none
   std::chrono::milliseconds otlp_every{15'000};
   std::string node = {};  ///< k8s.node.name there
 };
 
-/// GET /metrics for Prometheus, and the same to a collector (otlp_metrics.h); the table in metrics.cpp and
-/// docs/metrics.md name what is there. Cgroups without a pod are not exported.
+/// GET /metrics for Prometheus, and the same to a collector (core/metrics/otlp_metrics.h); the table in
+/// metrics.cpp and docs/metrics.md name what is there. Cgroups without a pod are not exported.
 ///
 /// Counters never go back while the agent runs, whatever happens to the maps. A pod that has gone
 /// keeps its last counters for five minutes. Text is made at the scrape; the loop only hands over
@@ -67,7 +67,7 @@ class PrometheusExporter {
   void learn(std::span<const ExportSpan> spans, bool exported);
   /// Spans handed to a collector so far, and those that the kernel overwrote before.
   void set_spans(const OtlpCounts& counts, std::uint64_t lost);
-  void set_routes(std::map<spec::ServiceId, RouteStats::Service> routes);
+  void set_users(std::map<spec::ServiceId, double> users);
   /// One service's record.
   void set_decision(const turn::Decision& decision);
   /// The service has no weights any more.

@@ -67,7 +67,7 @@ RequestAttributes request_attributes(const std::string& method, std::uint16_t st
 }
 
 void RequestSplit::learn(const RequestAttributes& attributes, double seconds,
-                         std::optional<Exemplar> exemplar) {
+                         std::optional<metrics::Exemplar> exemplar) {
   auto part = parts_.find(attributes);
   if (part == parts_.end()) {
     RequestAttributes kept = attributes;

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "agent/export/latency_fold.h"
-#include "agent/export/series.h"
+#include "core/metrics/series.h"
 
 namespace ballast::telemetry {
 
@@ -36,7 +36,7 @@ class RequestSplit {
   static constexpr std::size_t kMost = 16;
   static constexpr double kMemory = 1000;
   using Buckets = std::array<double, kDurationBounds.size() + 1>;
-  using Exemplars = std::array<std::optional<Exemplar>, kDurationBounds.size() + 1>;
+  using Exemplars = std::array<std::optional<metrics::Exemplar>, kDurationBounds.size() + 1>;
 
   struct Part {
     DurationHistogram duration;
@@ -45,7 +45,7 @@ class RequestSplit {
     Buckets due{};        ///< requests that it has not been given yet
   };
 
-  void learn(const RequestAttributes& attributes, double seconds, std::optional<Exemplar> exemplar);
+  void learn(const RequestAttributes& attributes, double seconds, std::optional<metrics::Exemplar> exemplar);
   /// A tick's requests, and its answers by class of status.
   void add(const spec::Latency& latency, const std::array<std::uint64_t, BALLAST_STATUS_CLASSES>& answers);
   const std::map<RequestAttributes, Part>& parts() const { return parts_; }

@@ -12,16 +12,6 @@ namespace {
 
 constexpr int kIndexBits = 10;
 
-void add(RouteStats::Route& to, const RouteStats::Route& from) {
-  for (const auto& [status, count] : from.statuses) {
-    to.statuses[status] += count;
-  }
-  for (std::size_t i = 0; i < to.duration.counts.size(); ++i) {
-    to.duration.counts[i] += from.duration.counts[i];
-  }
-  to.duration.sum_s += from.duration.sum_s;
-}
-
 }  // namespace
 
 void DistinctCount::add(std::uint64_t hash) {
@@ -49,16 +39,6 @@ double DistinctCount::count() const {
   return raw <= 2.5 * m && empty > 0 ? m * std::log(m / empty) : raw;
 }
 
-/// Routes that have become one since.
-void RouteStats::refold(State& state) {
-  state.folds = state.names.folds();
-  std::map<std::string, Route> routes;
-  for (const auto& [route, value] : state.routes) {
-    telemetry::add(routes[route == sample::Routes::kOther ? route : state.names.of(route)], value);
-  }
-  state.routes = std::move(routes);
-}
-
 void RouteStats::add(const std::vector<ExportSpan>& spans, MonotonicNs now) {
   for (const ExportSpan& one : spans) {
     const sample::Span& span = one.span;
@@ -67,22 +47,8 @@ void RouteStats::add(const std::vector<ExportSpan>& spans, MonotonicNs now) {
         (services_.size() >= kMostServices && !services_.contains(id))) {
       continue;
     }
-    State& state =
-        services_.try_emplace(id, State{.names = sample::Routes(patterns_), .routes = {}}).first->second;
-    const std::string name = state.names.of(span.head.target);
-    if (state.folds != state.names.folds()) {
-      refold(state);
-    }
-    Route& route = state.routes[name];
-    const bool room = state.statuses.size() < kMostStatuses || state.statuses.contains(span.status);
-    const std::uint16_t status = room ? span.status : std::uint16_t{0};
-    state.statuses[status] = true;
-    ++route.statuses[status];
-    spec::Latency latency;
-    latency.count = 1;
-    latency.sum_ns = span.end - std::min(span.start, span.end);
-    latency.buckets[ballast_hist_bucket(latency.sum_ns)] = 1;
-    route.duration.add(latency);
+    State& state = services_.try_emplace(id, State{.names = sample::Routes(patterns_)}).first->second;
+    state.names.of(span.head.target);
     if (state.window == 0 || now > state.window + kUsersNs) {
       state.users[1] =
           state.window == 0 || now > state.window + 2 * kUsersNs ? DistinctCount() : state.users[0];
@@ -100,12 +66,12 @@ std::string RouteStats::route_of(const ExportSpan& one) {
   return found == services_.end() ? "" : found->second.names.of(one.span.head.target);
 }
 
-std::map<spec::ServiceId, RouteStats::Service> RouteStats::services() const {
-  std::map<spec::ServiceId, Service> out;
+std::map<spec::ServiceId, double> RouteStats::users() const {
+  std::map<spec::ServiceId, double> out;
   for (const auto& [id, state] : services_) {
     DistinctCount users = state.users[0];
     users.add(state.users[1]);
-    out[id] = {state.routes, users.count()};
+    out[id] = users.count();
   }
   return out;
 }

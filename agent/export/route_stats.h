@@ -8,7 +8,6 @@
 #include <tuple>
 #include <vector>
 
-#include "agent/export/latency_fold.h"
 #include "agent/export/otlp.h"
 #include "agent/sample/routes.h"
 #include "core/spec/telemetry.h"
@@ -26,40 +25,27 @@ class DistinctCount {
   std::array<std::uint8_t, 1024> registers_{};
 };
 
-/// What the sampled requests of services tell beside their times: by route (bounded, see Routes) and status,
-/// and how many users they had. Of sampled requests alone, at the serving end: one time slice in spans.every.
+/// What the sampled requests of services tell beside their times: the names of their routes, and how many
+/// users they had. Of sampled requests alone, at the serving end: one time slice in spans.every.
 class RouteStats {
  public:
   static constexpr std::size_t kMostServices = 512;
-  static constexpr std::size_t kMostStatuses = 24;  ///< a service; further ones count as 0
   static constexpr MonotonicNs kUsersNs = 300ULL * 1'000'000'000ULL;
-
-  struct Route {
-    std::map<std::uint16_t, std::uint64_t> statuses;  ///< requests by HTTP status; 0: unknown
-    DurationHistogram duration;
-  };
-  struct Service {
-    std::map<std::string, Route> routes;
-    double users = 0;  ///< different ones in the last kUsersNs to twice that
-  };
 
   explicit RouteStats(std::vector<std::string> patterns = {}) : patterns_(std::move(patterns)) {}
 
   void add(const std::vector<ExportSpan>& spans, MonotonicNs now);
   /// The name of a request's route, of a service that was added; empty: of none.
   std::string route_of(const ExportSpan& one);
-  std::map<spec::ServiceId, Service> services() const;
+  /// Different ones of each service in the last kUsersNs to twice that.
+  std::map<spec::ServiceId, double> users() const;
 
  private:
   struct State {
     sample::Routes names;
-    std::uint64_t folds = 0;
-    std::map<std::string, Route> routes;
     std::array<DistinctCount, 2> users;  ///< of this window and of the one before
     MonotonicNs window = 0;              ///< when this one began
-    std::map<std::uint16_t, bool> statuses;
   };
-  static void refold(State& state);
 
   std::vector<std::string> patterns_;
   std::map<spec::ServiceId, State> services_;

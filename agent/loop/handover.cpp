@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/loop/handover.h"
 
+#include <algorithm>
+
 namespace ballast::loop {
 
 guard::Answer Handover::settle(const spec::ServiceId& id, Service& service) const {
@@ -33,6 +35,10 @@ Status Handover::take(turn::Decision& decision) {
   }
   complete(decision);
   return service.refusal;
+}
+
+bool Handover::refused() const {
+  return std::ranges::any_of(services_, [](const auto& one) { return !one.second.refusal; });
 }
 
 void Handover::complete(turn::Decision& decision) {

@@ -22,6 +22,8 @@ class Handover {
   /// Hands the weights over where they have changed or were refused before, and completes the record. The
   /// error of a refusal, of this time or of before.
   Status take(turn::Decision& decision);
+  /// The sink refused the weights of some service last.
+  bool refused() const;
   /// Answer and weights in force as they are now.
   void complete(turn::Decision& decision);
   void forget(const spec::ServiceId& service) { services_.erase(service); }

@@ -16,8 +16,6 @@
 namespace ballast::loop {
 namespace {
 
-constexpr const char* kPublishing = "publishing weights of ";
-
 std::string text(const spec::ServiceId& id) {
   return id.ns + "/" + id.name;
 }
@@ -89,8 +87,6 @@ void Loop::tick(const sample::Sample& sample) {
     }
   }
   if (doors_.metrics != nullptr) {
-    const bool refused = std::any_of(complaints_.begin(), complaints_.end(),
-                                     [](const auto& one) { return one.first.starts_with(kPublishing); });
     doors_.metrics->observe(sample, pods,
                             {.tick_duration_s = static_cast<double>(SystemClock().now() - begun) * 1e-9,
                              .policy_epoch = policy_.epoch(),
@@ -98,7 +94,7 @@ void Loop::tick(const sample::Sample& sample) {
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
                              .troubles = {{"identity", !doors_.identity->trouble().empty()},
-                                          {"sink", !doors_.sink->trouble().empty() || refused},
+                                          {"sink", !doors_.sink->trouble().empty() || handover_.refused()},
                                           {"fleet", !doors_.fleet->trouble().empty()},
                                           {"telemetry", !disbelieved_.empty()}},
                              .disbelieved = {{"cpu", observer_.disbelief().cpu},
@@ -112,7 +108,7 @@ void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost
   if (doors_.metrics != nullptr) {
     doors_.metrics->set_spans(counts, lost);
     if (routes != nullptr) {
-      doors_.metrics->set_routes(routes->services());
+      doors_.metrics->set_users(routes->users());
     }
   }
 }
@@ -174,7 +170,7 @@ void Loop::learn(Service& service, const turn::Decision& decision, const spec::L
 }
 
 void Loop::hand_over(turn::Decision& decision) {
-  complain(kPublishing + text(decision.weights.service()), handover_.take(decision));
+  complain("publishing weights of " + text(decision.weights.service()), handover_.take(decision));
   if (doors_.metrics != nullptr) {
     doors_.metrics->set_decision(decision);
   }

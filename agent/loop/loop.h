@@ -12,6 +12,7 @@
 #include "agent/actuate/sink.h"
 #include "agent/decide/rollout.h"
 #include "agent/export/prometheus_exporter.h"
+#include "agent/export/route_stats.h"
 #include "agent/export/state_writer.h"
 #include "agent/fleet/fleet.h"
 #include "agent/guard/guard.h"

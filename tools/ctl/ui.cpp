@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/ctl/ui.h"
 
-#include <civetweb.h>
 #include <fmt/format.h>
 #include <signal.h>
 
@@ -14,6 +13,7 @@
 
 #include "core/base/file.h"
 #include "core/base/listen_address.h"
+#include "core/http/http_server.h"
 #include "tools/ctl/top.h"
 #include "tools/ctl/verbs.h"
 #include "tools/page/page.h"
@@ -108,43 +108,25 @@ class History {
   std::uint64_t seq_ = 0;
 };
 
-int answer(mg_connection* connection, void* self) {
-  const auto& history = *static_cast<const History*>(self);
-  const mg_request_info* const request = mg_get_request_info(connection);
-  const std::string path = request->local_uri;
-  const std::string query = request->query_string == nullptr ? "" : request->query_string;
-  std::string body;
-  const char* type = "text/html; charset=utf-8";
+http::Response answer(const http::Request& request, const History& history) {
   // A page of elsewhere could name this address as its own (DNS rebinding); it would not say localhost.
-  const char* const host = mg_get_header(connection, "Host");
-  const std::string named = host == nullptr ? "" : std::string(host).substr(0, std::string(host).rfind(':'));
+  const std::string named = request.host.substr(0, request.host.rfind(':'));
   if (named != "127.0.0.1" && named != "localhost" && named != "[::1]") {
-    mg_send_http_error(connection, 403, "by 127.0.0.1 or localhost alone");
-    return 403;
+    return {.status = 403, .body = "by 127.0.0.1 or localhost alone\n"};
   }
-  if (path == "/data") {
-    type = "application/json";
-    body = history.after(std::strtoull(query.c_str() + std::min<std::size_t>(query.size(), 6), nullptr, 10))
-               .dump(-1, ' ', false, Json::error_handler_t::replace);
-  } else if (path == "/explain") {
-    type = "text/plain; charset=utf-8";
-    std::string target(query.size() + 1, '\0');
-    target.resize(static_cast<std::size_t>(
-        std::max(0, mg_url_decode(query.c_str(), static_cast<int>(query.size()), target.data(),
-                                  static_cast<int>(target.size()), 0))));
-    body = history.explained(target);
-  } else if (path == "/") {
-    body = page::html(nullptr);
-  } else {
-    mg_send_http_error(connection, 404, "there are /, /data and /explain");
-    return 404;
+  if (request.path == "/data") {
+    const std::size_t number = request.query.find('=') + 1;
+    return {.type = "application/json",
+            .body = history.after(std::strtoull(request.query.c_str() + number, nullptr, 10))
+                        .dump(-1, ' ', false, Json::error_handler_t::replace)};
   }
-  mg_printf(connection,
-            "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
-            "Connection: close\r\n\r\n",
-            type, body.size());
-  mg_write(connection, body.data(), body.size());
-  return 200;
+  if (request.path == "/explain") {
+    return {.body = history.explained(request.query)};
+  }
+  if (request.path == "/") {
+    return {.type = "text/html; charset=utf-8", .body = page::html(nullptr)};
+  }
+  return {.status = 404, .body = "there are /, /data and /explain\n"};
 }
 
 Status write_report(History& history, const UiOptions& options) {
@@ -182,27 +164,18 @@ Status ui(const UiOptions& options) {
   if (!address) {
     return address.error();
   }
-  if (!address->unix_path.empty()) {
-    return Error::usage("--listen: a browser needs IP:PORT, not " + options.listen);
-  }
-  if (Status free = check_listen_address(*address); !free) {
-    return free;
-  }
   sigset_t ends;
   sigemptyset(&ends);
   sigaddset(&ends, SIGINT);
   sigaddset(&ends, SIGTERM);
   ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);
-  const std::string port = address->text();
-  const char* settings[] = {"listening_ports", port.c_str(), "num_threads", "4", nullptr};
-  mg_context* const server = mg_start(nullptr, nullptr, settings);
-  mg_server_port bound{};
-  if (server == nullptr || mg_get_server_ports(server, 1, &bound) != 1) {
-    return Error::failed("cannot listen on " + port);
+  const auto server = http::Server::start(
+      *address, {}, [&history](const http::Request& request) { return answer(request, history); });
+  if (!server) {
+    return server.error().in("--listen");
   }
-  mg_set_request_handler(server, "/", answer, &history);
-  fmt::print("http://{}:{}/ (a browser on another machine: ssh -L {}:127.0.0.1:{})\n",
-             address->ipv6 ? "[::1]" : address->host, bound.port, bound.port, bound.port);
+  const ListenAddress& at = (*server)->address();
+  fmt::print("http://{}/ (a browser on another machine: ssh -L {}:{})\n", at.text(), at.port, at.text());
   std::fflush(stdout);
   const timespec wait{.tv_sec = kEvery.count(), .tv_nsec = 0};
   std::string complaint;
@@ -214,7 +187,6 @@ Status ui(const UiOptions& options) {
     }
     complaint = wrong;
   }
-  mg_stop(server);
   return ok();
 }
 

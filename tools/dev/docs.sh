@@ -33,7 +33,7 @@ generated="Generated from the programs by \`tools/dev/docs.sh\`; do not edit."
   printf '# Metrics\n\n%s\n\n' "$generated"
   printf '## ballastd\n\n`metrics: IP:PORT` in the configuration serves them at `/metrics`. A pod that has gone keeps its last counters for five minutes; cgroups without a pod are not exported; a metric without series is left out. How many series, dashboards, alerts and OpenTelemetry: [seeing what Ballast does](observing.md).\n\n'
   "$bin/ballastd" --help-format metrics
-  printf '\n## ballast-global\n\n`--operations IP:PORT` serves them at `/metrics`.\n\n'
+  printf '\n## ballast-global\n\n`--operations IP:PORT` serves them at `/metrics`, `--metrics-otlp` sends them to a collector.\n\n'
   "$bin/ballast-global" --help-format metrics
 } >"$made/metrics.md"
 

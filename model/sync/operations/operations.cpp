@@ -1,58 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sync/operations/operations.h"
 
-#include <civetweb.h>
-#include <prometheus/text_serializer.h>
-
 #include <algorithm>
-#include <limits>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
 #include "core/base/listen_address.h"
-#include "core/base/metric.h"
+#include "core/metrics/otlp_metrics.h"
 
 namespace ballast::sync {
 
 namespace {
 
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
-using prometheus::MetricType;
+using metrics::Metric;
 
+constexpr auto kTauLimits = [] {
+  std::array<double, kTauBounds.size()> out{};
+  std::ranges::copy(kTauBounds, out.begin());
+  return out;
+}();
+constexpr std::chrono::milliseconds kPushEvery{15'000};
+
+/// Labels and help are literals.
 class Families {
  public:
-  void gauge(const std::string& name, const std::string& help, double value) {
-    ClientMetric metric;
-    metric.gauge.value = value;
-    add(name, help, MetricType::Gauge).push_back(metric);
+  Families() = default;
+  Families(Families&&) = default;  // what the families point at stays where it is
+  Families& operator=(Families&&) = default;
+  ~Families() = default;
+  void gauge(std::string name, std::string_view help, double value) {
+    add(std::move(name), {{}, Metric::Type::kGauge, "", help}).push_back({.value = value});
   }
-  void counter(const std::string& name, const std::string& help, std::uint64_t value) {
-    add(name, help, MetricType::Counter).push_back(count(value));
+  void counter(std::string name, std::string_view help, std::uint64_t value) {
+    add(std::move(name), {{}, Metric::Type::kCounter, "", help})
+        .push_back({.value = static_cast<double>(value)});
   }
   template <typename Counts, typename Name>
-  void counters(const std::string& name, const std::string& help, const Counts& counts, std::size_t from,
+  void counters(std::string name, std::string_view help, const Counts& counts, std::size_t from,
                 Name name_of) {
-    auto& metrics = add(name, help, MetricType::Counter);
+    auto& series = add(std::move(name), {{}, Metric::Type::kCounter, "reason", help});
     for (std::size_t i = from; i < counts.size(); ++i) {
-      ClientMetric metric = count(counts[i]);
-      metric.label = {{"reason", name_of(i)}};
-      metrics.push_back(metric);
+      series.push_back({.labels = {{"reason", name_of(i)}}, .value = static_cast<double>(counts[i])});
     }
   }
   void tau(const GlobalStats& stats) {
-    ClientMetric metric;
-    for (std::size_t i = 0; i < stats.tau.size(); ++i) {
-      metric.histogram.sample_count += stats.tau[i];
-      const double bound = i < kTauBounds.size() ? static_cast<double>(kTauBounds[i])
-                                                 : std::numeric_limits<double>::infinity();
-      metric.histogram.bucket.push_back({metric.histogram.sample_count, bound});
-    }
-    metric.histogram.sample_sum = static_cast<double>(stats.tau_sum);
-    add("ballast_global_staleness_versions", "Versions that accepted gradients lagged behind",
-        MetricType::Histogram)
-        .push_back(metric);
+    add("ballast_global_staleness_versions",
+        {{}, Metric::Type::kHistogram, "", "Versions that accepted gradients lagged behind"})
+        .push_back({.bounds = kTauLimits,
+                    .counts = {stats.tau.begin(), stats.tau.end()},
+                    .sum = static_cast<double>(stats.tau_sum)});
   }
   void promotion(const std::string& prefix, const PromotionStats& p) {
     gauge(prefix + "released_version", "Version that all may act with",
@@ -64,32 +62,20 @@ class Families {
     gauge(prefix + "rest_objective", "Mean reward of the others meanwhile", p.rest_objective);
     counter(prefix + "returns_total", "Trials after which parameters were given up", p.returned);
   }
+  const std::vector<metrics::Family>& families() const { return families_; }
   std::string definitions() const {
-    std::vector<Metric> metrics;
-    for (const MetricFamily& one : families_) {
-      const auto type = one.type == MetricType::Counter ? Metric::Type::kCounter
-                        : one.type == MetricType::Gauge ? Metric::Type::kGauge
-                                                        : Metric::Type::kHistogram;
-      const auto& label = one.metric.front().label;
-      metrics.push_back({one.name, type,
-                         label.empty() ? std::string_view() : std::string_view(label.front().name),
-                         one.help});
-    }
-    return metric_rows(metrics);
+    return metrics::metric_rows(std::vector<Metric>(metrics_.begin(), metrics_.end()));
   }
-  std::string text() const { return prometheus::TextSerializer().Serialize(families_); }
 
  private:
-  static ClientMetric count(std::uint64_t value) {
-    ClientMetric metric;
-    metric.counter.value = static_cast<double>(value);
-    return metric;
+  std::vector<metrics::Series>& add(std::string name, Metric metric) {
+    metric.name = names_.emplace_back(std::move(name));
+    families_.push_back({.metric = &metrics_.emplace_back(metric), .series = {}});
+    return families_.back().series;
   }
-  std::vector<ClientMetric>& add(const std::string& name, const std::string& help, MetricType type) {
-    families_.push_back({name, help, type, {}});
-    return families_.back().metric;
-  }
-  std::vector<MetricFamily> families_;
+  std::deque<std::string> names_;
+  std::deque<Metric> metrics_;
+  std::vector<metrics::Family> families_;
 };
 
 /// Over the nodes that told something: their mean squares, each node the same.
@@ -202,8 +188,8 @@ Families families(const GlobalStatus& s) {
 
 }  // namespace
 
-std::string metrics_text(const GlobalStatus& s) {
-  return families(s).text();
+http::Response metrics_answer(const GlobalStatus& s, const std::string& accept) {
+  return metrics::scraped(families(s).families(), accept);
 }
 
 std::string metric_definitions() {
@@ -285,80 +271,43 @@ std::string status_json(const GlobalStatus& s) {
   return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-struct OperationsServer::Impl {
-  std::function<GlobalStatus()> status;
-  std::string address;
-  mg_context* context = nullptr;
-
-  ~Impl() {
-    if (context != nullptr) {
-      mg_stop(context);
-    }
-  }
-  std::pair<int, std::string> respond(const std::string& path) const {
-    if (path == "/healthz") {
-      return {200, "alive\n"};
-    }
-    const GlobalStatus now = status();
-    if (path == "/metrics") {
-      return {200, metrics_text(now)};
-    }
-    if (path == "/status") {
-      return {200, status_json(now)};
-    }
-    if (path == "/readyz") {
-      return now.ready
-                 ? std::pair(200, "ready\n")
-                 : std::pair(503, now.leader ? "not ready: not listening\n" : "not ready: a follower\n");
-    }
-    return {404, "there are /metrics, /status, /healthz and /readyz\n"};
-  }
-  static int handle(mg_connection* connection, void* self) {
-    const auto* impl = static_cast<const Impl*>(self);
-    const std::string path = mg_get_request_info(connection)->local_uri;
-    const auto [code, body] = impl->respond(path);
-    const char* type = path == "/status" ? "application/json" : "text/plain; version=0.0.4";
-    mg_printf(connection,
-              "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", code,
-              mg_get_response_code_text(connection, code), type, body.size());
-    mg_write(connection, body.data(), body.size());
-    return code;
-  }
-};
-
-Result<std::unique_ptr<OperationsServer>> OperationsServer::start(const std::string& address,
-                                                                  bool beyond_loopback,
-                                                                  std::function<GlobalStatus()> status) {
-  auto parsed = parse_listen_address(address, beyond_loopback);
+Result<std::unique_ptr<http::Server>> serve_operations(const std::string& address, bool beyond_loopback,
+                                                       std::function<GlobalStatus()> status) {
+  const auto parsed = parse_listen_address(address, beyond_loopback);
   if (!parsed) {
     return parsed.error();
   }
-  if (!parsed->unix_path.empty()) {
-    return Error::usage("address " + address + ": operations are served over TCP only");
-  }
-  if (auto free = check_listen_address(*parsed); !free) {
-    return free.error();
-  }
-  auto impl = std::make_unique<Impl>();
-  impl->status = std::move(status);
-  const std::string port = parsed->text();
-  const char* options[] = {"listening_ports",  port.c_str(), "num_threads", "2", "request_timeout_ms", "5000",
-                           "max_request_size", "4096",       nullptr};
-  impl->context = mg_start(nullptr, nullptr, options);
-  mg_server_port bound{};
-  if (impl->context == nullptr || mg_get_server_ports(impl->context, 1, &bound) != 1) {
-    return Error::failed("cannot listen on " + port);
-  }
-  parsed->port = static_cast<std::uint16_t>(bound.port);
-  impl->address = parsed->text();
-  mg_set_request_handler(impl->context, "/", Impl::handle, impl.get());
-  return std::unique_ptr<OperationsServer>(new OperationsServer(std::move(impl)));
+  return http::Server::start(
+      *parsed, {}, [status = std::move(status)](const http::Request& request) -> http::Response {
+        if (request.path == "/healthz") {
+          return {.body = "alive\n"};
+        }
+        const GlobalStatus now = status();
+        if (request.path == "/metrics") {
+          return metrics_answer(now, request.accept);
+        }
+        if (request.path == "/status") {
+          return {.type = "application/json", .body = status_json(now)};
+        }
+        if (request.path == "/readyz") {
+          return now.ready ? http::Response{.body = "ready\n"}
+                           : http::Response{.status = 503,
+                                            .body = now.leader ? "not ready: not listening\n"
+                                                               : "not ready: a follower\n"};
+        }
+        return {.status = 404, .body = "there are /metrics, /status, /healthz and /readyz\n"};
+      });
 }
 
-OperationsServer::OperationsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-OperationsServer::~OperationsServer() = default;
-const std::string& OperationsServer::address() const {
-  return impl_->address;
+Result<std::unique_ptr<metrics::OtlpSender>> push_operations(const std::string& endpoint,
+                                                             std::function<GlobalStatus()> status) {
+  // The families point into what they came with.
+  auto held = std::make_shared<Families>();
+  return metrics::push_metrics(endpoint, kPushEvery, "ballast-global", "",
+                               [held, status = std::move(status)] {
+                                 *held = families(status());
+                                 return held->families();
+                               });
 }
 
 }  // namespace ballast::sync

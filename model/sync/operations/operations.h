@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/base/result.h"
+#include "core/http/http_server.h"
+#include "core/metrics/otlp_post.h"
 #include "model/sync/network/global_network.h"
 #include "model/sync/server/global_server.h"
 
@@ -26,30 +28,20 @@ struct GlobalStatus {
   std::vector<WorkerRecord> forecast_workers;
 };
 
-/// Prometheus text of the status.
-std::string metrics_text(const GlobalStatus& status);
+/// The answer to a scrape of the status.
+http::Response metrics_answer(const GlobalStatus& status, const std::string& accept);
 /// Rows of docs/metrics.md.
 std::string metric_definitions();
 /// The status as JSON, as `ballastctl global` shows it.
 std::string status_json(const GlobalStatus& status);
 
-/// HTTP for operators, in the clear: /metrics, /status, /healthz (200 while the process lives) and
-/// /readyz (200 while it leads and serves, 503 else).
-class OperationsServer {
- public:
-  /// `address`: IP:PORT, port 0 takes a free one; usage error beyond loopback unless told otherwise.
-  /// `status` is called from threads of the server.
-  static Result<std::unique_ptr<OperationsServer>> start(const std::string& address, bool beyond_loopback,
-                                                         std::function<GlobalStatus()> status);
-  ~OperationsServer();
-  OperationsServer(const OperationsServer&) = delete;
-  OperationsServer& operator=(const OperationsServer&) = delete;
-  const std::string& address() const;
-
- private:
-  struct Impl;
-  explicit OperationsServer(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
-};
+/// HTTP for operators: /metrics, /status, /healthz (200 while the process lives) and /readyz (200 while it
+/// leads and serves, 503 else), in the clear. `address`: IP:PORT, port 0 takes a free one; usage error beyond
+/// loopback unless told otherwise. `status` is called from threads of the server.
+Result<std::unique_ptr<http::Server>> serve_operations(const std::string& address, bool beyond_loopback,
+                                                       std::function<GlobalStatus()> status);
+/// The same metrics to a collector. `status` is called from a thread of the sender.
+Result<std::unique_ptr<metrics::OtlpSender>> push_operations(const std::string& endpoint,
+                                                             std::function<GlobalStatus()> status);
 
 }  // namespace ballast::sync

@@ -17,16 +17,20 @@
 #include "agent/export/latency_fold.h"
 #include "agent/export/prometheus_exporter.h"
 #include "agent/export/request_split.h"
-#include "agent/export/series.h"
 #include "core/base/listen_address.h"
-#include "core/base/metric.h"
 #include "core/base/unique_fd.h"
+#include "core/http/http_server.h"
+#include "core/metrics/metric.h"
+#include "core/metrics/series.h"
 #include "weigher.h"
 
 namespace ballast::telemetry {
 namespace {
 
 using ballast::testing::Weigher;
+using metrics::Exemplar;
+using metrics::Metric;
+using metrics::otel_name;
 
 using Series = std::map<std::string, double>;  ///< `name{labels}` -> value
 
@@ -334,7 +338,7 @@ TEST(PrometheusTls, ServesWithACertificateThatFollowsItsFiles) {
   };
   put(first);
   const auto exporter = PrometheusExporter::listen(
-      {.address = "127.0.0.1:0", .tls = {.certificate = used / "cert.pem", .key = used / "key.pem"}});
+      {.address = "127.0.0.1:0", .tls_certificate = used / "cert.pem", .tls_key = used / "key.pem"});
   ASSERT_TRUE(exporter.ok()) << exporter.error().message;
   const ListenAddress at = parse_listen_address((*exporter)->address(), true).value();
   const auto works_with = [&](const std::filesystem::path& authority) {
@@ -356,10 +360,11 @@ TEST(PrometheusTls, ServesWithACertificateThatFollowsItsFiles) {
 TEST(PrometheusTls, FilesThatCannotBeUsedAreNamed) {
   const auto first = certificate("first");
   const auto second = certificate("second");
-  for (const TlsFiles& files :
-       {TlsFiles{first / "cert.pem", second / "key.pem"}, TlsFiles{first / "key.pem", first / "key.pem"},
-        TlsFiles{"/nowhere/cert.pem", first / "key.pem"}}) {
-    const auto refused = PrometheusExporter::listen({.address = "127.0.0.1:0", .tls = files});
+  for (const http::TlsFiles& files : {http::TlsFiles{first / "cert.pem", second / "key.pem"},
+                                      http::TlsFiles{first / "key.pem", first / "key.pem"},
+                                      http::TlsFiles{"/nowhere/cert.pem", first / "key.pem"}}) {
+    const auto refused = PrometheusExporter::listen(
+        {.address = "127.0.0.1:0", .tls_certificate = files.certificate, .tls_key = files.key});
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().kind, Error::Kind::kUsage);
     EXPECT_THAT(refused.error().message, ::testing::AnyOf(::testing::HasSubstr(files.key.string()),

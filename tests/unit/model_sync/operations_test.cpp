@@ -3,11 +3,16 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <httplib.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <atomic>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "core/base/unique_fd.h"
 
@@ -68,7 +73,7 @@ TEST(Operations, ThePageTellsTypeUnitAndLabelOfAll) {
 }
 
 TEST(Operations, MetricsNameReasonsAndAreCumulative) {
-  const std::string text = metrics_text(example());
+  const std::string text = metrics_answer(example(), "").body;
   for (const char* line :
        {"ballast_global_version 34\n", "ballast_global_gradients_accepted_total 100\n",
         "ballast_global_gradients_rejected_total{reason=\"not_finite\"} 3\n",
@@ -100,9 +105,9 @@ TEST(Operations, StatusIsJsonWhateverAWorkerCallsItself) {
 
 TEST(Operations, ServesHealthReadinessMetricsAndStatus) {
   GlobalStatus status = example();
-  auto server = OperationsServer::start("127.0.0.1:0", false, [&] { return status; });
+  auto server = serve_operations("127.0.0.1:0", false, [&] { return status; });
   ASSERT_TRUE(server) << server.error().message;
-  const std::string& address = (*server)->address();
+  const std::string address = (*server)->address().text();
   EXPECT_TRUE(get(address, "/healthz").starts_with("HTTP/1.1 200"));
   EXPECT_TRUE(get(address, "/readyz").starts_with("HTTP/1.1 200"));
   EXPECT_NE(get(address, "/metrics").find("ballast_global_leader 1"), std::string::npos);
@@ -113,8 +118,36 @@ TEST(Operations, ServesHealthReadinessMetricsAndStatus) {
   EXPECT_TRUE(get(address, "/healthz").starts_with("HTTP/1.1 200"));
 }
 
+TEST(Operations, ACollectorGetsTheSameMetrics) {
+  httplib::Server collector;
+  std::promise<nlohmann::json> taken;
+  std::atomic<int> posts = 0;
+  collector.Post("/v1/metrics", [&](const httplib::Request& in, httplib::Response&) {
+    if (posts++ == 0) {
+      taken.set_value(nlohmann::json::parse(in.body));
+    }
+  });
+  const int port = collector.bind_to_any_port("127.0.0.1");
+  std::thread serving([&] { collector.listen_after_bind(); });
+  {
+    // The first points are sent at the end at the latest.
+    const auto push = push_operations("http://127.0.0.1:" + std::to_string(port), example);
+    ASSERT_TRUE(push) << push.error().message;
+  }
+  collector.stop();
+  serving.join();
+  ASSERT_EQ(posts, 1);
+  const auto resource = taken.get_future().get()["resourceMetrics"][0];
+  EXPECT_EQ(resource["resource"]["attributes"][0]["value"]["stringValue"], "ballast-global");
+  const auto& metrics = resource["scopeMetrics"][0]["metrics"];
+  const auto version =
+      std::ranges::find_if(metrics, [](const auto& one) { return one["name"] == "ballast.global_version"; });
+  ASSERT_NE(version, metrics.end()) << metrics.dump(1);
+  EXPECT_EQ((*version)["gauge"]["dataPoints"][0]["asDouble"], 34);
+}
+
 TEST(Operations, StaysOnThisHostUnlessToldOtherwise) {
-  const auto server = OperationsServer::start("0.0.0.0:0", false, [] { return GlobalStatus(); });
+  const auto server = serve_operations("0.0.0.0:0", false, [] { return GlobalStatus(); });
   ASSERT_FALSE(server);
   EXPECT_EQ(server.error().kind, Error::Kind::kUsage);
 }

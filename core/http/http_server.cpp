@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/export/metrics_server.h"
+#include "core/http/http_server.h"
 
 #include <httplib.h>
 #include <openssl/err.h>
@@ -15,7 +15,7 @@
 
 #include "core/base/log.h"
 
-namespace ballast::telemetry {
+namespace ballast::http {
 
 namespace {
 
@@ -56,9 +56,9 @@ class Certificate {
       auto read = read_tls(files_);
       if (read) {
         good_ = std::move(*read);
-        spdlog::info("metrics certificate=\"{}\" state=\"taken over\"", files_.certificate.string());
+        spdlog::info("http certificate=\"{}\" state=\"taken over\"", files_.certificate.string());
       } else {
-        spdlog::error("metrics certificate=\"{}\" state=\"the last good one stays\" reason=\"{}\"",
+        spdlog::error("http certificate=\"{}\" state=\"the last good one stays\" reason=\"{}\"",
                       files_.certificate.string(), read.error().message);
       }
     }
@@ -88,21 +88,25 @@ int give_certificate(SSL* connection, void* certificate) {
   return static_cast<Certificate*>(certificate)->give(connection);
 }
 
-void answer(const httplib::Request& request, httplib::Response& response,
-            const std::function<std::string(bool)>& text) {
-  const bool open_metrics =
-      request.get_header_value("Accept").find("application/openmetrics-text") != std::string::npos;
-  response.set_content(text(open_metrics), open_metrics
-                                               ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-                                               : "text/plain; version=0.0.4; charset=utf-8");
+void answer(const httplib::Request& in, httplib::Response& out, const Server::Handler& handler) {
+  std::string query;
+  if (!in.params.empty()) {
+    const auto& [key, value] = *in.params.begin();
+    query = value.empty() ? key : key + "=" + value;
+  }
+  Response said =
+      handler({in.path, std::move(query), in.get_header_value("Host"), in.get_header_value("Accept")});
+  out.status = said.status;
+  out.set_header("Cache-Control", "no-store");
+  out.set_content(std::move(said.body), said.type.c_str());
 }
 
 }  // namespace
 
-struct MetricsServer::State {
+struct Server::State {
   std::unique_ptr<Certificate> certificate;
   std::unique_ptr<httplib::Server> server;
-  int port = -1;
+  ListenAddress address;
   std::thread thread;
 };
 
@@ -114,9 +118,15 @@ Status check_tls(const TlsFiles& files) {
   return read ? ok() : Status(read.error());
 }
 
-Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const ListenAddress& address,
-                                                            const TlsFiles& files,
-                                                            std::function<std::string(bool)> text) {
+Result<std::unique_ptr<Server>> Server::start(const ListenAddress& address, const TlsFiles& files,
+                                              Handler handler) {
+  if (!address.unix_path.empty()) {
+    return Error::usage("address '" + address.text() + "': HTTP needs IP:PORT, not a unix socket");
+  }
+  // The library says only that it could not start.
+  if (Status free = check_listen_address(address); !free) {
+    return free.error();
+  }
   auto state = std::make_unique<State>();
   if (files.certificate.empty()) {
     state->server = std::make_unique<httplib::Server>();
@@ -144,32 +154,33 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const ListenAddress&
     const int on = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   });
-  server.Get("/metrics",
-             [text = std::move(text)](const httplib::Request& request, httplib::Response& response) {
-               answer(request, response, text);
-             });
-  state->port = address.port;
-  const bool bound = address.port == 0 ? (state->port = server.bind_to_any_port(address.host)) > 0
-                                       : server.bind_to_port(address.host, address.port);
-  if (!bound) {
+  server.Get(".*", [handler = std::move(handler)](const httplib::Request& in, httplib::Response& out) {
+    answer(in, out, handler);
+  });
+  state->address = address;
+  const int port = address.port == 0                                 ? server.bind_to_any_port(address.host)
+                   : server.bind_to_port(address.host, address.port) ? address.port
+                                                                     : -1;
+  if (port <= 0) {
     return Error::failed("cannot listen on " + address.text());
   }
+  state->address.port = static_cast<std::uint16_t>(port);
   state->thread = std::thread([&server] { server.listen_after_bind(); });
   while (!server.is_running()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(state)));
+  return std::unique_ptr<Server>(new Server(std::move(state)));
 }
 
-MetricsServer::MetricsServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-MetricsServer::~MetricsServer() {
+Server::~Server() {
   state_->server->stop();
   state_->thread.join();
 }
 
-int MetricsServer::port() const {
-  return state_->port;
+const ListenAddress& Server::address() const {
+  return state_->address;
 }
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::http

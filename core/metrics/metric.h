@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace ballast {
+namespace ballast::metrics {
 
 /// One metric as it is defined: the exporter and docs/metrics.md are made from it. Its unit is in its name,
 /// as Prometheus prescribes.
@@ -28,4 +28,4 @@ std::string otel_name(const Metric& metric);
 /// The rows of a Markdown table: name, type, unit, labels, help.
 std::string metric_rows(std::span<const Metric> metrics);
 
-}  // namespace ballast
+}  // namespace ballast::metrics

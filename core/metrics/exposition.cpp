@@ -4,9 +4,9 @@
 #include <iterator>
 #include <string_view>
 
-#include "agent/export/series.h"
+#include "core/metrics/series.h"
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 namespace {
 
@@ -73,4 +73,11 @@ std::string exposition(const std::vector<Family>& families, bool open_metrics) {
   return open_metrics ? out + "# EOF\n" : out;
 }
 
-}  // namespace ballast::telemetry
+http::Response scraped(const std::vector<Family>& families, const std::string& accept) {
+  const bool open_metrics = accept.find("application/openmetrics-text") != std::string::npos;
+  return {.type = open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                               : "text/plain; version=0.0.4; charset=utf-8",
+          .body = exposition(families, open_metrics)};
+}
+
+}  // namespace ballast::metrics

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/base/metric.h"
+#include "core/metrics/metric.h"
 
 #include <fmt/format.h>
 
-namespace ballast {
+namespace ballast::metrics {
 namespace {
 
 std::string_view without_total(std::string_view name) {
@@ -39,4 +39,4 @@ std::string metric_rows(std::span<const Metric> metrics) {
   return rows;
 }
 
-}  // namespace ballast
+}  // namespace ballast::metrics

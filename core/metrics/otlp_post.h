@@ -10,7 +10,7 @@
 
 #include "core/base/result.h"
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 /// `endpoint` with `path` behind it where it has none of its own. kUsage: it is no http:// or https:// URL.
 Result<std::string> otlp_url(const std::string& endpoint, const std::string& path);
@@ -41,4 +41,4 @@ class OtlpSender {
   std::thread thread_;
 };
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::metrics

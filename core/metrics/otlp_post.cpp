@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/export/otlp_post.h"
+#include "core/metrics/otlp_post.h"
 
 #include <curl/curl.h>
 
@@ -8,7 +8,7 @@
 
 #include "core/base/log.h"
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 namespace {
 
@@ -104,4 +104,4 @@ void OtlpSender::wake() {
   changed_.notify_all();
 }
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::metrics

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/export/otlp_metrics.h"
+#include "core/metrics/otlp_metrics.h"
 
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 namespace {
 
@@ -147,18 +147,25 @@ std::string otlp_metrics_json(const std::vector<Family>& families, const std::st
 }
 
 Result<std::unique_ptr<OtlpSender>> push_metrics(const std::string& endpoint, std::chrono::milliseconds every,
-                                                 std::function<std::string()> body) {
+                                                 std::string own, std::string node,
+                                                 std::function<std::vector<Family>()> collect) {
   auto url = otlp_url(endpoint, "/v1/metrics");
   if (!url) {
     return url.error();
   }
-  return std::make_unique<OtlpSender>([url = std::move(*url), every, body = std::move(body), begun = false,
+  const auto wall = [] {
+    return static_cast<std::uint64_t>(
+        std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+  };
+  return std::make_unique<OtlpSender>([url = std::move(*url), every, own = std::move(own),
+                                       node = std::move(node), collect = std::move(collect), wall,
+                                       start = wall(), begun = false,
                                        complaint = std::string()](bool) mutable {
     if (std::exchange(begun, true)) {
-      otlp_post(url, body(), kTimeout, "metrics", complaint);
+      otlp_post(url, otlp_metrics_json(collect(), own, node, start, wall()), kTimeout, "metrics", complaint);
     }
     return every;
   });
 }
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::metrics

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "agent/export/otlp_post.h"
-#include "agent/export/series.h"
 #include "core/base/result.h"
+#include "core/metrics/otlp_post.h"
+#include "core/metrics/series.h"
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 /// The body of an OTLP/HTTP export request in JSON of what Prometheus would scrape at `now` (the wall clock,
 /// as `start`, from which counters count). One resource a container, pod or Service (service.*, k8s.*), and
@@ -23,9 +23,11 @@ std::string otlp_metrics_json(const std::vector<Family>& families, const std::st
                               const std::string& node, std::uint64_t start_unix_ns,
                               std::uint64_t now_unix_ns);
 
-/// Sends `body()` every `every`, and once more at its end. A collector that is away costs the points of that
-/// time alone: totals come with the next. kUsage: the endpoint is no http:// or https:// URL.
+/// Sends otlp_metrics_json() of `collect()` every `every`, and once more at its end; counters count from now.
+/// A collector that is away costs the points of that time alone: totals come with the next. kUsage: the
+/// endpoint is no http:// or https:// URL.
 Result<std::unique_ptr<OtlpSender>> push_metrics(const std::string& endpoint, std::chrono::milliseconds every,
-                                                 std::function<std::string()> body);
+                                                 std::string own, std::string node,
+                                                 std::function<std::vector<Family>()> collect);
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::metrics

@@ -8,9 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/metric.h"
+#include "core/http/http_server.h"
+#include "core/metrics/metric.h"
 
-namespace ballast::telemetry {
+namespace ballast::metrics {
 
 /// One request that a bucket holds, by which its span is found.
 struct Exemplar {
@@ -37,5 +38,7 @@ struct Family {
 
 /// Prometheus's text format 0.0.4, or OpenMetrics 1.0, which alone can carry exemplars.
 std::string exposition(const std::vector<Family>& families, bool open_metrics);
+/// The answer to a scraper that takes `accept`: OpenMetrics where it asks for it.
+http::Response scraped(const std::vector<Family>& families, const std::string& accept);
 
-}  // namespace ballast::telemetry
+}  // namespace ballast::metrics
