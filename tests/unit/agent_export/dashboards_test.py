@@ -297,7 +297,7 @@ again = ExportMetricsServiceRequest.FromString(request.SerializeToString())
 assert again == request and len(again.resource_metrics) == int(sys.argv[1])
 """
     python = SOURCE / "build/venv/bin/python"
-    if subprocess.run([python, "-c", "import opentelemetry.proto"], capture_output=True).returncode != 0:
+    if not python.exists() or subprocess.run([python, "-c", "import opentelemetry.proto"], capture_output=True).returncode != 0:
         MISSING.append("opentelemetry-proto")
         return
     done = subprocess.run([python, "-c", schema, str(len(export["resourceMetrics"]))], input=body, capture_output=True)
