@@ -159,7 +159,7 @@ sys.exit(not (rows.keys() == limits.keys() and all(abs(r["measured"]["cpu_limit_
               and rows["web-1"]["in_force"] > rows["web-2"]["in_force"] > max(rows["web-3"]["in_force"], rows["web-4"]["in_force"])))'
 }
 unequal_pairs() {
-  local pairs=${BALLAST_CLUSTER_PAIRS:-5} seconds=${BALLAST_CLUSTER_SECONDS:-20} pair arm arms
+  local pairs=${BALLAST_CLUSTER_PAIRS:-5} seconds=${BALLAST_CLUSTER_SECONDS:-16} pair arm arms
   : >"$run/pairs"
   for ((pair = 1; pair <= pairs; pair++)); do
     arms=(plain web)
