@@ -75,7 +75,7 @@ class PaidWorker {
 
 class Canaries : public Replicas {
  protected:
-  void serve(std::function<double(bool)> pay) {
+  void serve(const std::function<double(bool)>& pay) {
     start_global();
     for (int i = 0; i < 5; ++i) {
       workers_.push_back(
