@@ -36,7 +36,7 @@ same_version() {
 
 learn() {
   check "helm install: the forecast is learned, and tried by half of the nodes first" learn_installed
-  in_node a h2load --h1 -D 400 -c 4 --rps=15 "http://$(service_ip shop web)/" >/dev/null 2>&1 &
+  in_node a h2load --h1 -D 400 -c 16 --rps=4 "http://$(service_ip shop web)/" >/dev/null 2>&1 &
   local load=$!
   check "one node of the two is the canary" told 60 'p["trial"] and len(p["canary_nodes"]) == 1 and p["canary_nodes"][0] in ("node-a", "node-b")'
   check "the learners of both nodes push gradients, and the version rises" told 150 'f["version"] > 3 and len(f["nodes"]) == 2 and all(n["accepted"] > 0 for n in f["nodes"])'
