@@ -5,7 +5,6 @@
 #include <signal.h>
 
 #include <chrono>
-#include <ctime>
 #include <deque>
 #include <mutex>
 #include <optional>
@@ -59,6 +58,8 @@ class History {
     if (before_) {
       const auto top = top_report(*view, *before_, *now, "", 0);
       const auto seen = calls(*view, "");
+      const double unix_s =
+          std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
       const auto said = status(*view, "");
       if (!top || !seen || !said) {
         return !top ? top.error() : !seen ? seen.error() : said.error();
@@ -68,7 +69,7 @@ class History {
       const std::lock_guard lock(mutex_);
       snapshots_.push_back(
           {{"seq", ++seq_},
-           {"t", std::time(nullptr)},
+           {"t", unix_s},
            {"status",
             fmt::format("ballastd {}, mode {}, policy {}{}", s["alive"] == true ? "lives" : "IS DEAD",
                         s["mode"].get<std::string>(), s["policy"].get<std::string>(),

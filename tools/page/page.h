@@ -11,8 +11,8 @@ namespace ballast::page {
 ///   {"title", "table": [[heading...], [cell...]...], "wide": columns that a phone leaves out, "snapshots":
 ///   [...], "explain":
 ///   {"NAMESPACE/SERVICE/POD": text}}
-/// A snapshot: {"seq","t" (Unix seconds),"status","arm" (of a lab's run),"top": rows of `ballastctl top -o
-/// json`,
+/// A snapshot: {"seq","t" (Unix seconds, with fractions),"status","arm" (of a lab's run),"top": rows of
+/// `ballastctl top -o json`,
 ///   "calls": [{"from","to","from_service","to_service","responses","errors","sum_ns" (waited)}]}
 std::string html(const nlohmann::ordered_json& data);
 

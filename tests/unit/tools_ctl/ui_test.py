@@ -61,6 +61,7 @@ with tempfile.TemporaryDirectory() as folder:
         else:
             sys.exit(f"FAIL: our own calls are on no map: {snapshots}")
         assert [s["seq"] for s in snapshots] == list(range(1, len(snapshots) + 1))
+        assert any(s["t"] % 1 for s in snapshots), "whole seconds: rates of arrows would be wrong by half"
         assert {"t", "status", "top", "calls"} <= snapshots[-1].keys() and "lives" in snapshots[-1]["status"]
         later = json.loads(get(f"/data?after={snapshots[-1]['seq']}")[1])
         assert all(s["seq"] > snapshots[-1]["seq"] for s in later)
