@@ -85,17 +85,24 @@ std::vector<Target> equalled(std::vector<Target> targets) {
   return targets;
 }
 
-/// With `stale_after` the proxy drops the endpoints when nothing follows for so long.
-std::string assignment(const std::string& name, const std::vector<Target>& targets,
-                       std::chrono::milliseconds stale_after = {}) {
-  google::protobuf::Arena arena;
-  auto* resource = google::protobuf::Arena::CreateMessage<ClusterLoadAssignment>(&arena);
-  resource->set_cluster_name(name);
+/// `assignment` under another name, which the proxy drops when nothing follows for so long. Two messages
+/// behind each other are one in which the later name counts, so its endpoints are not written again.
+std::string lapsing(const std::string& assignment, const std::string& name,
+                    std::chrono::milliseconds stale_after) {
+  ClusterLoadAssignment rest;
+  rest.set_cluster_name(name);
   if (stale_after.count() > 0) {
-    auto* duration = resource->mutable_policy()->mutable_endpoint_stale_after();
+    auto* duration = rest.mutable_policy()->mutable_endpoint_stale_after();
     duration->set_seconds(stale_after.count() / 1000);
     duration->set_nanos(static_cast<std::int32_t>(stale_after.count() % 1000 * 1'000'000));
   }
+  return assignment + rest.SerializeAsString();
+}
+
+std::string assignment(const std::string& name, const std::vector<Target>& targets) {
+  google::protobuf::Arena arena;
+  auto* resource = google::protobuf::Arena::CreateMessage<ClusterLoadAssignment>(&arena);
+  resource->set_cluster_name(name);
   auto* locality = resource->add_endpoints();
   locality->mutable_lb_endpoints()->Reserve(static_cast<int>(targets.size()));
   for (const Target& target : targets) {
@@ -130,6 +137,7 @@ std::unique_ptr<grpc::Server> start(const std::string& target, grpc::Service& ed
 struct XdsSink::State {
   struct Published {
     std::vector<Target> targets;
+    std::string bytes;                              ///< as under the plain name
     std::chrono::steady_clock::time_point renewed;  ///< when they came last under the lapsing name
   };
 
@@ -145,8 +153,8 @@ struct XdsSink::State {
   /// REQUIRES: mutex is held. Equal weights are what a proxy would have without us: they do not lapse.
   void publish_lapsing(const spec::ServiceId& service, Published& its) {
     const std::string name = lapsing_name(service);
-    registry->publish(
-        name, assignment(name, its.targets, weighted(its.targets) ? stale_after : stale_after.zero()));
+    registry->publish(name,
+                      lapsing(its.bytes, name, weighted(its.targets) ? stale_after : stale_after.zero()));
     its.renewed = std::chrono::steady_clock::now();
   }
 
@@ -213,13 +221,14 @@ Status XdsSink::publish(const guard::GuardedWeights& weights) {
   if (state_->stopped) {
     return Error::failed("sink " + this->name() + " has stopped: weights of " + name + " were not published");
   }
-  state_->registry->publish(name, std::move(bytes));
   State::Published& published = state_->published[weights.service()];
   if (!std::ranges::equal(published.targets, targets, same_endpoint)) {
     const std::string equal = equal_name(weights.service());
     state_->registry->publish(equal, assignment(equal, equalled(targets)));
   }
   published.targets = std::move(targets);
+  published.bytes = std::move(bytes);
+  state_->registry->publish(name, published.bytes);
   state_->publish_lapsing(weights.service(), published);
   return ok();
 }
@@ -247,7 +256,8 @@ Status XdsSink::withdraw(const spec::ServiceId& service) {
   State::Published& published = found->second;
   if (weighted(published.targets)) {
     published.targets = equalled(std::move(published.targets));
-    state_->registry->publish(name, assignment(name, published.targets));
+    published.bytes = assignment(name, published.targets);
+    state_->registry->publish(name, published.bytes);
     state_->publish_lapsing(service, published);
   }
   for (const std::string& each : {name, lapsing_name(service), equal_name(service)}) {

@@ -21,6 +21,8 @@ constexpr double kSlowLoopDelayS = 0.3;
 constexpr double kLastingS = 90;
 constexpr double kLastingTicks = 80;  ///< or so many ticks, if that is longer
 constexpr double kOverMoving = 2;     ///< what lasts over what moves
+constexpr double kSwinging = 2.5;     ///< of what moves in the queues: what a mean over kRecentS leaves out
+constexpr double kRecentS = 5;        ///< what queues ask for now, without the noise of a sample
 constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
 constexpr double kSlower = 8;         ///< the slow part's time constant over H, at least
 constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
@@ -392,6 +394,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const bool seen = age > kLeastTicks * tick;
   state.open = seen && memory >= (state.open ? leave - options.memory_band : leave);
   std::vector<double> wanted;
+  double swinging = 0;  // mean square of what an endpoint's queue asks for around what it asks for on average
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;
     if (telemetry.known) {
@@ -401,13 +404,20 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       // What is known before the first tick counts as much as so many.
       const double gain = std::max(1 / (track.ticks + kLeastTicks), 1 - std::exp(-dt / lasting_s));
       track.error += gain * (error - track.error);
+      track.recent += (1 - std::exp(-dt / kRecentS)) * (error - track.recent);
+      const double off = track.recent - track.error;
+      track.swing += gain * (off * off - track.swing);
+      swinging += track.swing / known;
       wanted.push_back(track.slow - track.error);
     }
   }
   const double lasting = deviation_of(wanted);
   // What comes and goes too fast for the gate, and is greater, is P2C's.
-  state.lasting = seen && age > kRunningS && lasting > kOverMoving * std::sqrt(moving) &&
-                  lasting >= (state.lasting ? options.return_lasting : options.leave_lasting);
+  // So it is where it shows in the queues alone, in a loop that is too slow for it.
+  state.lasting =
+      seen && age > kRunningS &&
+      lasting > kOverMoving * std::sqrt(moving + (delay > kSlowLoopS ? kSwinging * swinging : 0)) &&
+      lasting >= (state.lasting ? options.return_lasting : options.leave_lasting);
   state.cold = cold;
   state.queue += (1 - std::exp(-dt / kMemoryS)) * (mean_queue - state.queue);
   state.uneven = state.memory.power() > (state.queue + 1) * (state.uneven ? options.even : options.uneven);

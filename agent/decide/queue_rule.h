@@ -105,6 +105,8 @@ class QueueRule final : public Policy {
   struct Track {
     double slow = 0;
     double error = 0;     ///< mean log of its queue over the target, over kLastingS
+    double recent = 0;    ///< the same over kRecentS
+    double swing = 0;     ///< mean square of what `recent` is off `error`, over kLastingS
     double capacity = 0;  ///< mean log capacity, over kLastingS, and its variance
     double variance = 0;
     double ticks = 0;

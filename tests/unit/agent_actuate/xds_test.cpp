@@ -235,7 +235,7 @@ TEST_F(Xds, RestartOnTheSameAddressServesAgain) {
 }
 
 TEST_F(Xds, SlowProxyBlocksNobodyAndEndsAtTheLatest) {
-  auto sink = listen();
+  auto sink = listen("127.0.0.1:0", 60s);  // longer than all of this takes
   Proxy slow(sink->address());
   Proxy quick(sink->address());
   slow.subscribe({"shop/web"});

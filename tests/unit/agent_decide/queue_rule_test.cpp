@@ -284,6 +284,31 @@ TEST(QueueRule, QueuesThatLastAreNoReasonWhereCapacityMovesMore) {
   EXPECT_TRUE(neutral(2)) << "each is at an eighth of itself for two seconds of eight";
 }
 
+TEST(QueueRule, QueuesThatMoveAreNoReasonInALoopThatIsTooSlowForThem) {
+  const auto weighted_ticks = [](bool move) {
+    constexpr double kTickS = 1.1;
+    QueueRule rule;
+    Loop loop;
+    loop.context.tick_s = kTickS;
+    loop.context.loop_delay_s = kTickS + 0.12;
+    std::mt19937 random(1);
+    int weighted = 0;
+    for (int i = 0; i < 400; ++i) {
+      const auto slow = move ? static_cast<std::size_t>(i * kTickS / 11.3) % 5 : 0;
+      std::vector<double> queues;
+      for (std::size_t pod = 0; pod < 10; ++pod) {
+        queues.push_back(std::poisson_distribution<>(pod / 2 == slow ? 12 : 3)(random));
+      }
+      loop.context.now += static_cast<MonotonicNs>((kTickS - 0.25) * 1e9);
+      weighted +=
+          rule.decide(service(std::vector<double>(10, 100.0), queues, 0), loop.next()).neutral ? 0 : 1;
+    }
+    return weighted;
+  };
+  EXPECT_GT(weighted_ticks(false), 300) << "two of ten are slow for ever";
+  EXPECT_EQ(weighted_ticks(true), 0) << "two others are every 11.3 s";
+}
+
 TEST(QueueRule, IsTotal) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
