@@ -34,6 +34,11 @@ writer() {
   k -n ballast-system exec "$(k -n ballast-system get lease ballast-leader -o jsonpath='{.spec.holderIdentity}' | sed 's/_.*//')" \
     -c ballastd -- ballastctl "$@"
 }
+# The source of the Istio that was built: its charts and Envoy's bootstrap. Fetched where only the programs are cached.
+istio_source() {
+  (cd "$root/tests/mesh/modules/istiod" && GOFLAGS=-mod=readonly GOWORK=off go mod download -json istio.io/istio) |
+    sed -n 's/^.*"Dir": "\(.*\)".*$/\1/p' | grep .
+}
 # eventually SECONDS COMMAND...: until it succeeds.
 eventually() {
   local end=$((SECONDS + $1))

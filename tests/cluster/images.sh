@@ -70,7 +70,7 @@ if [ "${1:-}" = --mesh ]; then
   mkdir -p "$out/mesh"
   out=$out/mesh
   envoy=$(readlink -f "$root/build/venv/bin/envoy-binary")
-  istio=$(cd "$root/tests/mesh/modules/istiod" && GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)
+  istio=$(istio_source)
   if [ ! -s "$out/pilot.tar" ]; then
     files=$work/pilot/root
     mkdir -p "$files"/{usr/local/bin,etc/ssl/certs,var/run}

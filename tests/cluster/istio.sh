@@ -5,7 +5,7 @@
 # the tree pins, which has none of Istio's own filters: what would configure them is off).
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
-charts=$(cd "$root/tests/mesh/modules/istiod" && GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' istio.io/istio)/manifests/charts
+charts=$(istio_source)/manifests/charts
 k create namespace istio-system --dry-run=client -o yaml | k apply -f - >/dev/null
 cat >"$run/istio-values.yaml" <<'V'
 autoscaleEnabled: false
