@@ -20,6 +20,7 @@
 #include "model/learn/a3c_worker.h"
 #include "model/learn/forecast_worker.h"
 #include "model/learn/twin_session.h"
+#include "model/learn/twin_worker.h"
 #include "model/net/forecast_net.h"
 #include "model/policy/forecast_file.h"
 #include "model/policy/gains_file.h"
@@ -74,14 +75,21 @@ class ForecastHalf {
     options.network = ballast::sync::Network::kForecast;
     global_ = ballast::sync::WorkerClient::start(options);
   }
-  void turn(ballast::sync::AgentClient& agent) {
+  void turn(ballast::sync::AgentClient& agent, ballast::learn::TwinWorker& twin) {
     const double now = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
     if (const auto received = global_->take_parameters(); received && worker_.stopped().empty()) {
       worker_.hold(received->parameters);
+      twin.hold(received->parameters.theta);
       agent.offer_forecast(received->bytes, {received->parameters.epoch, received->parameters.version});
     }
     worker_.take(agent.take_samples(), now);
     if (auto gradient = worker_.learn(now)) {
+      const auto said = twin.summary();
+      auto& from = gradient->learned_from;
+      from.twin_s = static_cast<float>(said.busiest.recorded_s);
+      from.foreseen_p99_ms = static_cast<float>(said.busiest.foreseen_p99_ms);
+      from.came_p99_ms = static_cast<float>(said.busiest.came_p99_ms);
+      from.gains = static_cast<std::uint32_t>(said.gains);
       global_->push(std::move(*gradient));
     }
     if (!worker_.stopped().empty() && !std::exchange(told_, true)) {
@@ -111,18 +119,24 @@ class ForecastHalf {
 };
 
 void run(const std::string& agent_address, const ballast::sync::WorkerOptions& options,
-         const ballast::net::Hyperparameters& hyper, const ballast::learn::ForecastSettings& forecasting) {
+         const ballast::net::Hyperparameters& hyper, const ballast::learn::ForecastSettings& forecasting,
+         const ballast::learn::TwinSettings& twins) {
   ballast::learn::A3cWorker worker(hyper);
   const auto agent = ballast::sync::AgentClient::start(agent_address);
   const auto global = ballast::sync::WorkerClient::start(options);
   ForecastHalf forecast(options, forecasting);
+  ballast::learn::TwinWorker twin(twins);
   auto logged = std::chrono::steady_clock::now();
   while (!stopping) {
     if (const auto received = global->take_parameters()) {
       worker.hold(received->parameters);
       agent->offer_parameters(received->bytes);
     }
-    forecast.turn(*agent);
+    forecast.turn(*agent, twin);
+    twin.take(agent->take_recording());
+    if (auto gains = twin.take_gains()) {
+      agent->offer_gains(std::move(*gains));
+    }
     // Short, because new parameters are looked for in between.
     for (auto& gradient : worker.learn(agent->take_rollouts(20ms))) {
       global->push(std::move(gradient));
@@ -175,20 +189,19 @@ ballast::Status learn_twin(const std::string& recording_file, const std::string&
   if (!theta) {
     return theta.error().in(before_file);
   }
-  options.say = [](const std::string& line) { spdlog::info("{}", line); };
   const auto learned =
       ballast::learn::learn_in_twin(ballast::policy::parse_recording(*text), std::move(*theta), options);
-  if (!learned) {
-    return learned.error().in(recording_file);
+  if (!learned.nothing.empty()) {
+    return ballast::Error::failed(learned.nothing).in(recording_file);
   }
   if (const auto wrote =
-          ballast::write_file_atomic(gains_out, ballast::policy::serialize_gains(learned->gains));
+          ballast::write_file_atomic(gains_out, ballast::policy::serialize_gains(learned.file));
       !wrote) {
     return wrote;
   }
   return forecast_out.empty() ? ballast::ok()
                               : ballast::write_file_atomic(
-                                    forecast_out, ballast::policy::serialize_forecast(learned->forecast));
+                                    forecast_out, ballast::policy::serialize_forecast(learned.forecast));
 }
 
 const ballast::cli::About kAbout = {
@@ -229,7 +242,9 @@ int main(int argc, char** argv) {
   std::string recording;
   std::string gains_out;
   std::string twin_before;
-  ballast::learn::TwinOptions twin;
+  ballast::learn::TwinSettings twins;
+  ballast::learn::TwinOptions& twin = twins.learning;
+  twin.say = [](const std::string& line) { spdlog::info("{}", line); };
   app.add_option("--twin", recording,
                  "learn in a twin of this recording's services (ballast-bench record), write --gains-out and "
                  "--fit-out, and end");
@@ -241,6 +256,14 @@ int main(int argc, char** argv) {
   app.add_option("--twin-seconds", twin.most_s, "most of computing them, a service; 0: all updates")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1e6));
+  app.add_option("--twin-span", twins.span_s,
+                 "beside an agent: seconds of the past that twins are built from")
+      ->capture_default_str()
+      ->check(CLI::Range(1.0, 86'400.0));
+  app.add_option("--twin-every", twins.every_s,
+                 "beside an agent: seconds between two times of learning in twins")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 86'400.0));
   app.add_option("--worker-id", options.worker_id,
                  "name of this worker; with TLS its certificate's, alone or followed by /...")
       ->default_str("HOST/PID")
@@ -287,13 +310,13 @@ int main(int argc, char** argv) {
     }
     return program.finish(fit(fit_samples, fit_out, fitting));
   }
+  twin.seed = fitting.seed;
+  twin.gains = twin.updates > 0;
   if (!recording.empty()) {
     if (gains_out.empty()) {
       spdlog::error("--twin wants --gains-out");
       return 2;
     }
-    twin.seed = fitting.seed;
-    twin.gains = twin.updates > 0;
     return program.finish(learn_twin(recording, twin_before, fit_out, gains_out, twin));
   }
   if (agent.empty() || options.address.empty()) {
@@ -315,7 +338,11 @@ int main(int argc, char** argv) {
   }
   spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f} forecast_span_s={:.0f}",
                options.worker_id, agent, options.address, hyper.entropy_bonus, forecasting.span_s);
-  run(agent, options, hyper, forecasting);
+  if (app.get_option("--twin-seconds")->empty()) {
+    twin.most_s = 30;
+  }
+  twin.services = 8;
+  run(agent, options, hyper, forecasting, twins);
   spdlog::info("stopped");
   return 0;
 }

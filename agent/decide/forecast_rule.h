@@ -38,8 +38,8 @@ class ForecastRule final : public Policy {
   void set_parameters(std::shared_ptr<const std::vector<float>> theta) { theta_ = std::move(theta); }
   /// Why there are no parameters, for people: told with each decision until there are.
   void explain_absence(std::string why) { absent_ = std::move(why); }
-  /// Learned gains of the rule, as QueueRule's.
-  void set_gains(std::map<spec::ServiceId, spec::Gains> gains) { rule_.set_gains(std::move(gains)); }
+  /// For the gains that are learned.
+  QueueRule& rule() { return rule_; }
   /// Of the service that was decided last.
   const ForecastRecord& record() const { return record_; }
   /// Pairs to learn from of all services since the call before, at most kSamples; kept from the first call

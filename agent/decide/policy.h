@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/spec/gains.h"
 #include "core/spec/loop_timing.h"
 #include "core/spec/telemetry.h"
 
@@ -44,6 +45,7 @@ struct ServiceProposal {
   std::string why;  ///< one sentence for people
   std::vector<Proposal> endpoints;
   std::optional<ForecastRecord> forecast = {};  ///< of a policy that forecasts
+  std::optional<spec::TwinWord> twin = {};      ///< of a service that a learner has a twin of
 };
 
 using LoopContext = spec::LoopTiming;

@@ -199,6 +199,16 @@ double usable_delay(const LoopContext& loop) {
   return std::isfinite(loop.loop_delay_s) && loop.loop_delay_s > tick ? loop.loop_delay_s : tick;
 }
 
+std::string sentence_of(const spec::TwinWord& word) {
+  if (word.foreseen_p99_ms <= 0) {
+    return "twin: none yet; ";
+  }
+  const std::string gains = word.in_force ? fmt::format("learned gains, p99 {:.2f}", word.ratio)
+                                          : std::string("the rule's own gains");
+  return fmt::format("twin: {}; foresaw {:.3g} ms, came {:.3g}; ", gains, word.foreseen_p99_ms,
+                     word.came_p99_ms);
+}
+
 }  // namespace
 
 QueueRuleOptions with_gains(QueueRuleOptions options, const spec::Gains& gains) {
@@ -434,6 +444,10 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
                        : state.lasting                     ? "weighted as queues last; by capacity "
                                                            : "weighted for a cold pod; by capacity ";
   proposal.why = fmt::format("{}{}; {:.2f} of a queue outlives the delay", reason, state.gate.why(), memory);
+  if (const auto word = words_.find(proposal.service); word != words_.end()) {
+    proposal.twin = word->second;
+    proposal.why.insert(0, sentence_of(word->second));
+  }
 
   for (std::size_t i = 0; i < n; ++i) {
     const auto& telemetry = endpoints[i].telemetry;

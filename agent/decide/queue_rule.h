@@ -92,8 +92,13 @@ class QueueRule final : public Policy {
   /// empty: nothing, and the rule as it is. With it weights are in force while capacities differ.
   ServiceProposal decide(const spec::ServiceObservation& observation, const LoopContext& loop,
                          const std::vector<double>& foreseen);
-  /// Learned gains of services, from the next decision on; those not named have none.
-  void set_gains(std::map<spec::ServiceId, spec::Gains> gains) { gains_ = std::move(gains); }
+  /// Learned gains of services, from the next decision on; those not named have none. `words`: what their
+  /// twins say, told with each decision.
+  void set_gains(std::map<spec::ServiceId, spec::Gains> gains,
+                 std::map<spec::ServiceId, spec::TwinWord> words = {}) {
+    gains_ = std::move(gains);
+    words_ = std::move(words);
+  }
 
  private:
   /// Of an endpoint over kAnswerS: its log weight beside the others', what came and what was in flight.
@@ -142,6 +147,7 @@ class QueueRule final : public Policy {
 
   QueueRuleOptions options_;
   std::map<spec::ServiceId, spec::Gains> gains_;
+  std::map<spec::ServiceId, spec::TwinWord> words_;
   ServiceMemory<ServiceState> services_;
 };
 

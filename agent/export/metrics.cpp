@@ -84,6 +84,15 @@ constexpr auto kMetrics = std::to_array<Metric>({
      "Pairs of what was seen and what came, which are learned from."},
     {"ballast_forecast_period_seconds", Metric::Type::kGauge, "namespace,service",
      "Of the habit that the service's pods share best; 0: none."},
+    {"ballast_twin_recorded_seconds", Metric::Type::kGauge, "namespace,service",
+     "Recording that the service's twin was last built from."},
+    {"ballast_twin_foreseen_p99_seconds", Metric::Type::kGauge, "namespace,service",
+     "What the twin foresaw of the part that nothing was learned from."},
+    {"ballast_twin_came_p99_seconds", Metric::Type::kGauge, "namespace,service", "What came in that part."},
+    {"ballast_twin_gains_ratio", Metric::Type::kGauge, "namespace,service",
+     "p99 of the learned gains over that of the rule's own, in the twin of that part."},
+    {"ballast_twin_gains_in_force", Metric::Type::kGauge, "namespace,service",
+     "1 while learned gains act; else the rule's own."},
     {"ballast_decision_outcome", Metric::Type::kGauge, "namespace,service,outcome",
      "1: what became of the decided weights."},
     {"process_cpu_seconds_total", Metric::Type::kCounter, "", "CPU time of the agent itself.",
@@ -288,8 +297,9 @@ void Metrics::learn(std::span<const ExportSpan> spans, bool exported) {
 
 void Metrics::set_decision(const turn::Decision& decision) {
   const auto& endpoints = decision.weights.endpoints();
-  ServiceWeights service{
-      decision.weights.neutral(), false, decision.answer.outcome, {}, decision.proposal.forecast};
+  ServiceWeights service{decision.weights.neutral(), false,
+                         decision.answer.outcome,    {},
+                         decision.proposal.forecast, decision.proposal.twin};
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     service.tripped = service.tripped || (endpoints[i].reasons & guard::kTripped) != 0;
@@ -390,6 +400,11 @@ void Metrics::collect_weights(std::vector<Family>& families) const {
   Collected in_use(families, "ballast_forecast_in_use");
   Collected pairs(families, "ballast_forecast_pairs_total");
   Collected period(families, "ballast_forecast_period_seconds");
+  Collected recorded(families, "ballast_twin_recorded_seconds");
+  Collected foreseen(families, "ballast_twin_foreseen_p99_seconds");
+  Collected came(families, "ballast_twin_came_p99_seconds");
+  Collected ratio(families, "ballast_twin_gains_ratio");
+  Collected gains(families, "ballast_twin_gains_in_force");
   for (const auto& [service, weights] : weights_) {
     neutral.add({service.ns, service.name}, weights.neutral ? 1 : 0);
     tripped.add({service.ns, service.name}, weights.tripped ? 1 : 0);
@@ -400,6 +415,13 @@ void Metrics::collect_weights(std::vector<Family>& families) const {
       in_use.add({service.ns, service.name}, forecast->in_use ? 1 : 0);
       pairs.add({service.ns, service.name}, static_cast<double>(forecast->pairs));
       period.add({service.ns, service.name}, forecast->period_s);
+    }
+    if (const auto& twin = weights.twin) {
+      recorded.add({service.ns, service.name}, twin->recorded_s);
+      foreseen.add({service.ns, service.name}, 1e-3 * twin->foreseen_p99_ms);
+      came.add({service.ns, service.name}, 1e-3 * twin->came_p99_ms);
+      ratio.add({service.ns, service.name}, twin->ratio);
+      gains.add({service.ns, service.name}, twin->in_force ? 1 : 0);
     }
     for (const EndpointWeight& endpoint : weights.endpoints) {
       decided.add({service.ns, service.name, endpoint.pod}, endpoint.decided);

@@ -66,6 +66,7 @@ class Metrics {
     guard::Outcome outcome = guard::Outcome::kNone;
     std::vector<EndpointWeight> endpoints;
     std::optional<decide::ForecastRecord> forecast;
+    std::optional<spec::TwinWord> twin;
   };
 
   void add_loss(const std::array<ballast_loss_value, BALLAST_LOSS_REASONS>& totals);

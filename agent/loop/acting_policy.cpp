@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "model/policy/forecast_file.h"
 #include "model/policy/forward.h"
+#include "model/policy/gains_file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 
@@ -40,12 +41,15 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
       rule.gate = options.prior.gate;
       rule.filter = options.prior.filter;
       if (kind == PolicyKind::kQueueRule) {
-        acting.policy_ = std::make_unique<decide::QueueRule>(rule);
+        auto own = std::make_unique<decide::QueueRule>(rule);
+        acting.rule_ = own.get();
+        acting.policy_ = std::move(own);
         return acting;
       }
       const std::string_view bytes = parameters ? *parameters : policy::shipped_forecast();
       auto forecast = std::make_unique<decide::ForecastRule>(nullptr, rule);
       acting.forecast_ = forecast.get();
+      acting.rule_ = &forecast->rule();
       acting.policy_ = std::move(forecast);
       const Status status = acting.install_forecast(bytes);
       const auto version = policy::forecast_version_of(bytes);
@@ -108,6 +112,18 @@ Status ActingPolicy::replace_forecast(std::string_view bytes, std::uint64_t epoc
     version_ = version;
   }
   return status;
+}
+
+Status ActingPolicy::replace_gains(std::string_view bytes) {
+  if (rule_ == nullptr) {
+    return count(Error::failed(std::string("policy ") + name() + " has no gains"));
+  }
+  auto file = policy::parse_gains(bytes);
+  if (!file) {
+    return count(file.error());
+  }
+  rule_->set_gains(std::move(file->gains), std::move(file->twins));
+  return count(ok());
 }
 
 Status ActingPolicy::install_forecast(std::string_view bytes) {

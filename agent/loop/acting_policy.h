@@ -31,6 +31,10 @@ class ActingPolicy {
   bool learns() const { return learned_ != nullptr; }
   /// policy(), where it forecasts; else null.
   decide::ForecastRule* forecast() const { return forecast_; }
+  /// Whether it is the strong rule, alone or under a forecast, so that gains can be learned for it.
+  bool has_gains() const { return rule_ != nullptr; }
+  /// Acts with these bytes of a file of gains from the next decision on; refused as parameters are.
+  Status replace_gains(std::string_view bytes);
 
   /// Acts with these bytes of a parameters file from the next decision on. Refused, with the
   /// reason and a count, where they are not such a file or no policy learns; what acts then stays.
@@ -58,6 +62,7 @@ class ActingPolicy {
   std::unique_ptr<decide::Policy> policy_;
   decide::LearnedPolicy* learned_ = nullptr;  ///< policy_, where it is one
   decide::ForecastRule* forecast_ = nullptr;  ///< the same
+  decide::QueueRule* rule_ = nullptr;         ///< policy_ or within it
   std::uint64_t epoch_ = 0;
   std::uint64_t version_ = 0;
   std::uint32_t crc32_ = 0;

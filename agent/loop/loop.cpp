@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "agent/decide/recorder.h"
 #include "agent/fleet/local.h"
 #include "agent/loop/membership.h"
 #include "core/base/clock.h"
@@ -85,6 +86,13 @@ void Loop::tick(const sample::Sample& sample) {
     if (decide::ForecastRule* const forecast = policy_.forecast(); forecast != nullptr) {
       doors_.learner->offer_samples(forecast->take_samples());
     }
+    if (policy_.has_gains()) {
+      std::vector<spec::RecordedTick> ticks;
+      for (const turn::Decision& decision : decisions) {
+        ticks.push_back(decide::Recorder::recorded(decision.observation, now));
+      }
+      doors_.learner->offer_recording(policy_.name(), ticks);
+    }
   }
   if (doors_.metrics != nullptr) {
     doors_.metrics->observe(sample, pods,
@@ -116,6 +124,11 @@ void Loop::observe_spans(const telemetry::OtlpCounts& counts, std::uint64_t lost
 void Loop::take_parameters() {
   if (doors_.learner == nullptr) {
     return;
+  }
+  if (const auto gains = policy_.has_gains() ? doors_.learner->take_gains() : std::nullopt) {
+    const Status status = policy_.replace_gains(*gains);
+    spdlog::log(status ? spdlog::level::info : spdlog::level::warn, "gains from=learner {}",
+                status ? "in force" : "refused reason=\"" + status.error().message + "\"");
   }
   std::optional<Status> taken;
   if (policy_.forecast() != nullptr) {

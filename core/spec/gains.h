@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 /// The gains of the strong rule (agent/decide/queue_rule.h) that are learned a service, in the twin of it.
@@ -34,5 +35,17 @@ inline double gain_factor(const Gains& gains, Gain gain) {
   const double value = std::isfinite(gains[gain]) ? std::clamp(gains[gain], -1.0, 1.0) : 0;
   return std::exp2(kGainOctaves[gain] * value);
 }
+
+/// What the twin of a service says of itself: what it was built from, how near it came to what happened, and
+/// what its gains are worth. All of the part of the recording that nothing was learned from.
+struct TwinWord {
+  double recorded_s = 0;  ///< learned from and judged on
+  std::size_t gaps = 0;
+  double foreseen_p99_ms = 0;  ///< under what acted; 0: there is no twin
+  double came_p99_ms = 0;
+  double ratio = 1, low = 1, high = 1;  ///< p99 of the gains over that of the rule's own, with 95 % bounds
+  bool in_force = false;                ///< the gains act; else the rule's own
+  std::string note;                     ///< what could not be used, for people; may be empty
+};
 
 }  // namespace ballast::spec

@@ -15,15 +15,28 @@ namespace {
 
 constexpr std::size_t kBatch = 64;
 constexpr double kFitRate = 5e-4;
-constexpr std::uint64_t kJudged = 900'001;  ///< seeds of traces that nothing is learned from
+constexpr std::uint64_t kJudged = 900'001;  ///< first of the seeds that are judged by
 constexpr std::size_t kPairs = 8;
 
 twin::Theta shared(std::vector<float> theta) {
-  return std::make_shared<const std::vector<float>>(std::move(theta));
+  return theta.empty() ? nullptr : std::make_shared<const std::vector<float>>(std::move(theta));
 }
 
-/// Goes on fitting; nullopt, and said, where that is no improvement in the twin.
-std::vector<float> fit(const twin::Twin& of_busiest, const std::vector<spec::ForecastSample>& samples,
+twin::Judgement judged(const twin::Twin& in, const twin::Acting& before, const twin::Acting& after,
+                       const TwinOptions& options) {
+  return twin::judge(twin::compare(in, before, after, kJudged, kPairs, options.stopping));
+}
+
+std::string words_of(const spec::Gains& gains) {
+  std::string out;
+  for (std::size_t i = 0; i < spec::kGains; ++i) {
+    out += fmt::format(" {} {:+.2f}", spec::kGainNames[i], gains[i]);
+  }
+  return out;
+}
+
+/// Goes on fitting; empty, and said, where that is no improvement in the twin.
+std::vector<float> fit(const twin::Twin& held_out, const std::vector<spec::ForecastSample>& samples,
                        const std::vector<float>& before, const TwinOptions& options) {
   net::FitOptions fitting;
   fitting.seed = options.seed;
@@ -40,86 +53,123 @@ std::vector<float> fit(const twin::Twin& of_busiest, const std::vector<spec::For
     const auto gradient = net::forecast_gradient(parameters, samples);
     return gradient ? gradient->loss.loss : 0.0;
   };
-  std::string why;
-  const bool better = twin::improved(
-      twin::compare(of_busiest, twin::Acting{shared(before)}, twin::Acting{shared(*theta)}, kJudged, kPairs),
-      &why);
+  const auto judgement =
+      judged(held_out, twin::Acting{shared(before)}, twin::Acting{shared(*theta)}, options);
   options.say(fmt::format("forecast: error over its {} samples {:.4f}, before {:.4f}; {}: {}", samples.size(),
-                          error(*theta), error(before), why, better ? "taken" : "as before"));
-  return better ? *theta : std::vector<float>{};
+                          error(*theta), error(before), judgement.why,
+                          judgement.improved ? "taken" : "as before"));
+  return judgement.improved ? *theta : std::vector<float>{};
+}
+
+/// The gains that act from now on; zeros: the rule's own. Writes its judgement into `word`.
+spec::Gains learn_gains(const std::string& name, const twin::Twin& learned_from, const twin::Twin& held_out,
+                        const twin::Theta& theta, const spec::Gains& in_force, const TwinOptions& options,
+                        spec::TwinWord* word) {
+  twin::GainOptions learning;
+  learning.seed = options.seed;
+  learning.updates = options.updates;
+  learning.most_s = options.most_s;
+  learning.stopping = options.stopping;
+  const spec::Gains own{};
+  spec::Gains acting = in_force;
+  if (const auto learned = twin::learn_gains(learned_from, theta, learning)) {
+    options.say(
+        fmt::format("{}: {} updates over {:.0f} s of the twin in {:.0f} s; return {:+.3f} to {:+.3f};{}",
+                    name, learned->updates, learned->simulated_s, learned->computing_s, learned->first_return,
+                    learned->last_return, words_of(learned->gains)));
+    if (in_force == own || judged(held_out, {theta, in_force}, {theta, learned->gains}, options).improved) {
+      acting = learned->gains;
+    }
+  } else {
+    word->note = learned.error().message;
+    options.say(name + ": " + word->note);
+  }
+  if (acting == own) {
+    return own;
+  }
+  const auto judgement = judged(held_out, {theta, own}, {theta, acting}, options);
+  word->ratio = judgement.p99.mean;
+  word->low = judgement.p99.low;
+  word->high = judgement.p99.high;
+  word->in_force = judgement.improved;
+  options.say(fmt::format("{}: {}, by what nothing was learned from: {}", name, judgement.why,
+                          judgement.improved ? "taken" : "the rule's own gains"));
+  return judgement.improved ? acting : own;
 }
 
 }  // namespace
 
-Result<TwinResult> learn_in_twin(const policy::Recording& recording, std::vector<float> forecast,
-                                 const TwinOptions& options) {
+TwinResult learn_in_twin(const policy::Recording& recording, std::vector<float> forecast,
+                         const TwinOptions& options) {
   for (const auto& note : recording.notes) {
     options.say("recording: " + note);
   }
-  TwinResult result{.forecast = std::move(forecast), .gains = {}, .forecast_learned = false};
-  std::string last = "the recording holds no service";
-  bool busiest = true;
+  TwinResult result;
+  result.forecast = std::move(forecast);
+  result.nothing = "the recording holds no service";
   bool any = false;
+  std::size_t left = options.services;
   for (const auto& service : twin::services_of(recording.ticks)) {
+    if (options.stopping() || left-- == 0) {
+      break;
+    }
     const std::string name = service.ns + "/" + service.name;
-    const auto built = twin::build(recording.ticks, service, twin::Acting{shared(result.forecast)});
-    if (!built) {
-      last = built.error().message;
-      options.say(last);
+    const auto known = options.in_force.find(service);
+    const spec::Gains in_force = known != options.in_force.end() ? known->second : spec::Gains{};
+    const twin::Acting acted{shared(result.forecast), in_force};
+    const auto parts = twin::parts_of(recording.ticks, service);
+    const auto learned_from = twin::build(parts.learned, service, acted);
+    const auto held_out =
+        learned_from ? twin::build(parts.held_out, service, acted, &*learned_from) : learned_from.error();
+    spec::TwinWord& word = result.file.twins[service];
+    if (!recording.notes.empty()) {
+      word.note = recording.notes.front();
+    }
+    if (!held_out) {
+      word.note = learned_from ? "to judge by: " + held_out.error().message : held_out.error().message;
+      result.nothing = any ? "" : word.note;
+      options.say(word.note);
       continue;
     }
-    any = true;
-    for (const auto& note : built->notes) {
-      options.say(name + ": " + note);
+    const bool busiest = !std::exchange(any, true);
+    result.nothing.clear();
+    result.busiest = busiest ? service : result.busiest;
+    word.recorded_s = learned_from->recorded_s + held_out->recorded_s;
+    word.gaps = learned_from->gaps + held_out->gaps;
+    word.foreseen_p99_ms = held_out->predicted_p99_ms;
+    word.came_p99_ms = held_out->happened_p99_ms;
+    for (const auto* part : {&*learned_from, &*held_out}) {
+      for (const auto& note : part->notes) {
+        word.note = note;
+        options.say(name + ": " + note);
+      }
     }
-    options.say(
-        fmt::format("{}: twin of {:.0f} s: p50 predicted {:.1f} ms, happened {:.1f}; p99 predicted {:.1f} "
-                    "ms, happened {:.1f}",
-                    name, built->recorded_s, built->predicted_p50_ms, built->happened_p50_ms,
-                    built->predicted_p99_ms, built->happened_p99_ms));
+    options.say(fmt::format(
+        "{}: twin of {:.0f} s: of the last {:.0f} s p50 predicted {:.1f} ms, happened {:.1f}; p99 "
+        "predicted {:.1f} ms, happened {:.1f}",
+        name, word.recorded_s, held_out->recorded_s, held_out->predicted_p50_ms, held_out->happened_p50_ms,
+        held_out->predicted_p99_ms, held_out->happened_p99_ms));
     if (busiest && options.forecast) {
       std::vector<spec::ForecastSample> samples;
       for (const auto& each : twin::services_of(recording.ticks)) {
-        const auto more = twin::samples_of(recording.ticks, each);
+        const auto more = twin::samples_of(twin::parts_of(recording.ticks, each).learned, each);
         samples.insert(samples.end(), more.begin(), more.end());
       }
-      if (auto theta = fit(*built, samples, result.forecast, options); !theta.empty()) {
+      if (auto theta = fit(*held_out, samples, result.forecast, options); !theta.empty()) {
         result.forecast = std::move(theta);
         result.forecast_learned = true;
       }
     }
-    busiest = false;
     if (!options.gains) {
       continue;
     }
-    twin::GainOptions learning;
-    learning.seed = options.seed;
-    learning.updates = options.updates;
-    learning.most_s = options.most_s;
-    const twin::Theta theta = shared(result.forecast);
-    const auto learned = twin::learn_gains(*built, theta, learning);
-    if (!learned) {
-      options.say(name + ": " + learned.error().message);
-      continue;
-    }
-    std::string why;
-    const bool better = twin::improved(
-        twin::compare(*built, twin::Acting{theta}, twin::Acting{theta, learned->gains}, kJudged, kPairs),
-        &why);
-    std::string gains;
-    for (std::size_t i = 0; i < spec::kGains; ++i) {
-      gains += fmt::format(" {} {:+.2f}", spec::kGainNames[i], learned->gains[i]);
-    }
-    options.say(
-        fmt::format("{}: {} updates over {:.0f} s of the twin in {:.0f} s; return {:+.3f} to {:+.3f};{}; "
-                    "{}: {}",
-                    name, learned->updates, learned->simulated_s, learned->computing_s, learned->first_return,
-                    learned->last_return, gains, why, better ? "taken" : "as before"));
-    if (better) {
-      result.gains[service] = learned->gains;
+    if (const auto gains =
+            learn_gains(name, *learned_from, *held_out, shared(result.forecast), in_force, options, &word);
+        word.in_force) {
+      result.file.gains[service] = gains;
     }
   }
-  return any ? Result<TwinResult>(std::move(result)) : Result<TwinResult>(Error::failed(last));
+  return result;
 }
 
 }  // namespace ballast::learn

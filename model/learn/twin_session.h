@@ -17,23 +17,31 @@ struct TwinOptions {
   std::size_t updates = 40;      ///< of the gains
   std::size_t fit_steps = 2000;  ///< of the forecast
   double most_s = 0;             ///< of computing the gains of a service; 0: all updates
+  std::size_t services = 1000;   ///< the busiest so many
   bool gains = true;             ///< ablations
   bool forecast = true;
+  policy::GainsByService in_force;  ///< gains that acted while it was recorded
   std::function<void(const std::string&)> say = [](const std::string&) {};
+  std::function<bool()> stopping = [] {
+    return false;
+  };  ///< asked between simulations: ends with what there is
 };
 
-/// What is better than before in the twins; what is not is as it was.
+/// What is better than the rule's own in the twins; what is not is not there.
 struct TwinResult {
   std::vector<float> forecast;
-  policy::GainsByService gains;
+  policy::GainsFile file;
+  spec::ServiceId busiest;  ///< of those that have a twin
   bool forecast_learned = false;
+  std::string nothing;  ///< why no twin could be built; empty: there is one
 };
 
-/// Builds the twin of each service of the recording, says what it predicts beside what happened, goes on
-/// fitting the forecast to what came, and learns the gains. Each is kept only where the twin's own door says
-/// so (twin::improved, on traces that nothing was learned from): the forecast by the busiest service's twin.
-/// Fails when no service was recorded for long enough; other lacks are said and worked around.
-Result<TwinResult> learn_in_twin(const policy::Recording& recording, std::vector<float> forecast,
-                                 const TwinOptions& options);
+/// Builds a twin of the first two thirds of what is recorded of each service, goes on fitting the forecast to
+/// what came in them, and learns the gains. All is judged in a twin of the last third (twin::judge): the
+/// forecast of the busiest service; gains that are learned have to be better there than those in force to
+/// take their place, and what acts then better than the rule's own, or these act. A recording is used as far
+/// as it goes, and what it lacks is said.
+TwinResult learn_in_twin(const policy::Recording& recording, std::vector<float> forecast,
+                         const TwinOptions& options);
 
 }  // namespace ballast::learn

@@ -4,24 +4,51 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace ballast::policy {
 
 using nlohmann::ordered_json;
 
-std::string serialize_gains(const GainsByService& gains) {
+namespace {
+
+std::string text(const spec::ServiceId& service) {
+  return service.ns + "/" + service.name;
+}
+
+double number(const ordered_json& entry, const char* name) {
+  const double value = entry.value(name, 0.0);
+  return std::isfinite(value) ? std::clamp(value, 0.0, 1e9) : 0;
+}
+
+}  // namespace
+
+std::string serialize_gains(const GainsFile& file) {
   ordered_json services = ordered_json::object();
-  for (const auto& [service, values] : gains) {
-    ordered_json& entry = services[service.ns + "/" + service.name];
+  for (const auto& [service, values] : file.gains) {
+    ordered_json& entry = services[text(service)];
     for (std::size_t i = 0; i < spec::kGains; ++i) {
       entry[std::string(spec::kGainNames[i])] = values[i];
     }
   }
-  return ordered_json{{"gains", spec::kGainsVersion}, {"services", services}}.dump(1) + "\n";
+  ordered_json twins = ordered_json::object();
+  for (const auto& [service, word] : file.twins) {
+    twins[text(service)] = {{"recorded_s", word.recorded_s},
+                            {"gaps", word.gaps},
+                            {"foreseen_p99_ms", word.foreseen_p99_ms},
+                            {"came_p99_ms", word.came_p99_ms},
+                            {"ratio", word.ratio},
+                            {"low", word.low},
+                            {"high", word.high},
+                            {"note", word.note}};
+  }
+  return ordered_json{{"gains", spec::kGainsVersion}, {"services", services}, {"twins", twins}}.dump(
+             1, ' ', false, ordered_json::error_handler_t::replace) +
+         "\n";
 }
 
-Result<GainsByService> parse_gains(std::string_view text) {
+Result<GainsFile> parse_gains(std::string_view text) {
   const auto json = ordered_json::parse(text, nullptr, false);
   if (!json.is_object() || !json.contains("gains") || !json.contains("services") ||
       !json["services"].is_object()) {
@@ -31,13 +58,13 @@ Result<GainsByService> parse_gains(std::string_view text) {
     return Error::usage(fmt::format("gains of version {}, this program has {}: learn them anew",
                                     json["gains"].dump(), spec::kGainsVersion));
   }
-  GainsByService all;
+  GainsFile all;
   for (const auto& [service, entry] : json["services"].items()) {
     const auto slash = service.find('/');
     if (slash == std::string::npos || !entry.is_object()) {
       return Error::usage("gains of '" + service + "': NAMESPACE/NAME and an object of gains are wanted");
     }
-    spec::Gains& gains = all[{service.substr(0, slash), service.substr(slash + 1)}];
+    spec::Gains& gains = all.gains[{service.substr(0, slash), service.substr(slash + 1)}];
     gains.fill(0);
     for (const auto& [name, value] : entry.items()) {
       const auto at = std::find(spec::kGainNames.begin(), spec::kGainNames.end(), name);
@@ -47,6 +74,25 @@ Result<GainsByService> parse_gains(std::string_view text) {
       }
       gains[static_cast<std::size_t>(at - spec::kGainNames.begin())] = value;
     }
+  }
+  try {
+    const auto twins = json.value("twins", ordered_json::object());
+    for (const auto& [service, entry] : twins.items()) {
+      const auto slash = service.find('/');
+      const spec::ServiceId id{service.substr(0, slash),
+                               slash == std::string::npos ? "" : service.substr(slash + 1)};
+      all.twins[id] = {number(entry, "recorded_s"),
+                       static_cast<std::size_t>(number(entry, "gaps")),
+                       number(entry, "foreseen_p99_ms"),
+                       number(entry, "came_p99_ms"),
+                       number(entry, "ratio"),
+                       number(entry, "low"),
+                       number(entry, "high"),
+                       all.gains.contains(id),
+                       entry.value("note", "")};
+    }
+  } catch (const ordered_json::exception& e) {
+    return Error::usage(std::string("what is said of the twins is not understood: ") + e.what());
   }
   return all;
 }

@@ -50,8 +50,8 @@ std::optional<spec::RecordedTick> tick_of(std::string_view line) {
 
 }  // namespace
 
-std::string recording_header() {
-  return fmt::format("{{\"recording\": {}}}\n", spec::kRecordingVersion);
+std::string recording_header(std::string_view policy) {
+  return fmt::format("{{\"recording\": {}, \"policy\": \"{}\"}}\n", spec::kRecordingVersion, policy);
 }
 
 std::string recording_line(const spec::RecordedTick& tick) {
@@ -78,6 +78,8 @@ Recording parse_recording(std::string_view text) {
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (const json top = json::parse(line, nullptr, false); top.is_object() && top.contains("recording")) {
       header = true;
+      recording.policy =
+          top.contains("policy") && top["policy"].is_string() ? top["policy"].get<std::string>() : "";
       if (top["recording"] != spec::kRecordingVersion) {
         recording.notes.push_back(
             fmt::format("made by version {}, this program knows {}: used where a line reads the same",

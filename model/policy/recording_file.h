@@ -10,13 +10,14 @@
 namespace ballast::policy {
 
 /// A recording is text, a JSON list a line, so that it can be appended to and a broken end costs one line:
-///   {"recording": spec::kRecordingVersion}
+///   {"recording": spec::kRecordingVersion, "policy": "NAME"}
 ///   [at_s, "NAMESPACE/NAME", tick_s, delay_s, proxies, p50_ms, p99_ms, [["POD", requests, ...], ...]]
-std::string recording_header();
+std::string recording_header(std::string_view policy);
 std::string recording_line(const spec::RecordedTick& tick);
 
 struct Recording {
   std::vector<spec::RecordedTick> ticks;
+  std::string policy;              ///< that acted; empty: not told
   std::vector<std::string> notes;  ///< what could not be used, in words
 };
 

@@ -190,7 +190,7 @@ Technique forecast_technique(std::shared_ptr<const std::vector<float>> theta, bo
           (trusting ? ", whether forecasts came true or not" : ""),
       [theta = std::move(theta), trusting, gains = std::move(gains)] {
         auto rule = std::make_unique<decide::ForecastRule>(theta, decide::QueueRuleOptions{}, trusting);
-        rule->set_gains(gains);
+        rule->rule().set_gains(gains);
         return rule;
       });
 }

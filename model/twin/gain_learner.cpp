@@ -70,7 +70,7 @@ Run replay(const Twin& twin, std::uint64_t seed, const Theta& theta, const GainO
     std::copy(gains.begin(), gains.end(), state.begin() + 3);
     block = {.state = state};
     gains = act(block);
-    policy.set_gains({{sim::kSimulated, gains}});
+    policy.rule().set_gains({{sim::kSimulated, gains}});
     latencies.clear();
     outcome = {};
     errors = slowed = load = ticks = 0;
@@ -140,7 +140,7 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
   std::normal_distribution<double> normal;
   std::vector<double> returns_seen;
   for (std::size_t update = 0; update < options.updates; ++update) {
-    if (options.most_s > 0 && computing() > options.most_s) {
+    if (options.stopping() || (options.most_s > 0 && computing() > options.most_s)) {
       break;
     }
     const double left = 1 - static_cast<double>(update) / static_cast<double>(options.updates);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct GainOptions {
   double rate = 0.6;        ///< of the mean, in deviations; falls to 0
   double deviation = 0.35;  ///< of exploration, in gains; falls to a third
   double critic_rate = 0.05;
-  double most_s = 0;  ///< of computing; 0: all updates
+  double most_s = 0;                                      ///< of computing; 0: all updates
+  std::function<bool()> stopping = [] { return false; };  ///< asked before each replay: ends as most_s does
   /// As of the simulator's queue environment: churn is per tick there, too.
   spec::RewardWeights reward = {.p50 = 1, .p99 = 0.5F, .errors = 10, .imbalance = 0.1F, .churn = 0.005F};
 };

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 
 #include "agent/decide/forecast_rule.h"
 #include "agent/decide/recorder.h"
-#include "core/spec/verdict.h"
 #include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
 
@@ -65,7 +65,7 @@ Latencies mean_of(const std::vector<spec::RecordedTick>& ticks) {
 
 std::unique_ptr<decide::Policy> rule_of(const Acting& acting) {
   auto rule = std::make_unique<decide::ForecastRule>(acting.theta);
-  rule->set_gains({{sim::kSimulated, acting.gains}});
+  rule->rule().set_gains({{sim::kSimulated, acting.gains}});
   return rule;
 }
 
@@ -128,7 +128,7 @@ std::vector<spec::ServiceId> services_of(const std::vector<spec::RecordedTick>& 
 }
 
 Result<Twin> build(const std::vector<spec::RecordedTick>& all, const spec::ServiceId& service,
-                   const Acting& acted) {
+                   const Acting& acted, const Twin* like) {
   const auto ticks = of_service(all, service);
   Twin twin;
   twin.service = service;
@@ -219,7 +219,8 @@ Result<Twin> build(const std::vector<spec::RecordedTick>& all, const spec::Servi
   twin.happened_p99_ms = happened.p99;
   double least = std::numeric_limits<double>::infinity();
   double best = 1;
-  for (const double spread : kSpreads) {
+  for (const double spread : like != nullptr ? std::vector<double>{like->scenario.service.cv}
+                                             : std::vector<double>(kSpreads.begin(), kSpreads.end())) {
     world.service.cv = spread;
     const Latencies said = recorded_in(twin, acted, 1);
     const double off = std::abs(std::log(std::max(said.p99, 1e-6) / std::max(happened.p99, 1e-6)));
@@ -232,6 +233,16 @@ Result<Twin> build(const std::vector<spec::RecordedTick>& all, const spec::Servi
   }
   world.service.cv = best;
   return twin;
+}
+
+Parts parts_of(const std::vector<spec::RecordedTick>& all, const spec::ServiceId& service) {
+  auto ticks = of_service(all, service);
+  const auto rest = ticks.begin() + static_cast<std::ptrdiff_t>(ticks.size() - ticks.size() / 3);
+  Parts parts;
+  parts.held_out.assign(std::make_move_iterator(rest), std::make_move_iterator(ticks.end()));
+  ticks.erase(rest, ticks.end());
+  parts.learned = std::move(ticks);
+  return parts;
 }
 
 std::vector<spec::ForecastSample> samples_of(const std::vector<spec::RecordedTick>& all,
@@ -271,9 +282,9 @@ std::vector<spec::ForecastSample> samples_of(const std::vector<spec::RecordedTic
 }
 
 Comparison compare(const Twin& twin, const Acting& before, const Acting& after, std::uint64_t first_seed,
-                   std::size_t seeds) {
+                   std::size_t seeds, const std::function<bool()>& stopping) {
   Comparison comparison;
-  for (std::uint64_t seed = first_seed; seed < first_seed + seeds; ++seed) {
+  for (std::uint64_t seed = first_seed; seed < first_seed + seeds && !stopping(); ++seed) {
     const auto run = [&](const Acting& acting) {
       return sim::Simulation(twin.scenario,
                              sim::forecast_technique(acting.theta, false, {{sim::kSimulated, acting.gains}}),
@@ -302,7 +313,7 @@ spec::Interval bounds_of(const std::vector<double>& values) {
     squares += (each - mean) * (each - mean);
   }
   if (values.size() < 2) {
-    return {mean, -1e9, 1e9};
+    return {mean, -20, 20};
   }
   const double wide =
       kStudent[std::min(values.size() - 2, kStudent.size() - 1)] * std::sqrt(squares / (n - 1) / n);
@@ -311,15 +322,19 @@ spec::Interval bounds_of(const std::vector<double>& values) {
 
 }  // namespace
 
-bool improved(const Comparison& comparison, std::string* why) {
+Judgement judge(const Comparison& comparison) {
   constexpr double kMostMedian = 1.05;
-  const spec::Interval p99 = bounds_of(comparison.p99);
-  const spec::Interval p50 = bounds_of(comparison.p50);
-  const spec::Interval median = {std::exp(-p50.mean), std::exp(-p50.high), std::exp(-p50.low)};
-  *why = fmt::format("in the twin p99 {:.3f} [{:.3f}, {:.3f}] and p50 {:.3f} [{:.3f}, {:.3f}] of before",
-                     std::exp(-p99.mean), std::exp(-p99.high), std::exp(-p99.low), median.mean, median.low,
-                     median.high);
-  return spec::standing(p99) == spec::Standing::kBetter && spec::not_worse(median, kMostMedian);
+  const auto ratio = [](const spec::Interval& gain) {
+    return spec::Interval{std::exp(-gain.mean), std::exp(-gain.high), std::exp(-gain.low)};
+  };
+  const spec::Interval gain = bounds_of(comparison.p99);
+  Judgement judgement{.p99 = ratio(gain), .p50 = ratio(bounds_of(comparison.p50))};
+  judgement.why = fmt::format(
+      "in the twin p99 {:.3f} [{:.3f}, {:.3f}] and p50 {:.3f} [{:.3f}, {:.3f}] of before", judgement.p99.mean,
+      judgement.p99.low, judgement.p99.high, judgement.p50.mean, judgement.p50.low, judgement.p50.high);
+  judgement.improved =
+      spec::standing(gain) == spec::Standing::kBetter && spec::not_worse(judgement.p50, kMostMedian);
+  return judgement;
 }
 
 }  // namespace ballast::twin

@@ -58,7 +58,7 @@ Status run_record(const RecordOptions& options) {
   }
   scenario->duration_s = options.seconds;
   scenario->requests = 0;
-  std::string text = policy::recording_header();
+  std::string text = policy::recording_header("forecast_rule");
   const auto shipped = std::make_shared<const std::vector<float>>(std::move(*theta));
   const auto recorded = sim::agent_technique("recorded", "", [&] {
     return std::make_unique<decide::Recorder>(

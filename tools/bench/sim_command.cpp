@@ -72,7 +72,7 @@ Result<sim::Technique> technique_named(const std::string& name, const std::strin
     if (!parsed) {
       return parsed.error().in(gains);
     }
-    learned = std::move(*parsed);
+    learned = std::move(parsed->gains);
   }
   if (name == "queue_rule" && !learned.empty()) {
     return sim::queue_rule_technique(learned);

@@ -170,10 +170,15 @@ Result<Report> global_report(const std::string& status) {
                    {"SPAN", Table::Align::kRight},
                    {"ERROR", Table::Align::kRight},
                    {"AS NOW", Table::Align::kRight},
+                   {"TWIN", Table::Align::kRight},
+                   {"FORESAW", Table::Align::kRight},
+                   {"CAME", Table::Align::kRight},
+                   {"GAINS", Table::Align::kRight},
                    {"SHUT OUT", Table::Align::kRight},
                    {"LAST BAD"}});
       for (const auto& w : forecast->at("nodes")) {
         const double left = w.at("quarantined_s").get<double>();
+        const double twin = w.value("twin_s", 0.0);  // a server of the version before tells none
         nodes.row({w.at("worker").get<std::string>(), std::to_string(w.at("version").get<std::uint64_t>()),
                    std::to_string(w.at("accepted").get<std::uint64_t>()),
                    std::to_string(w.at("rejected").get<std::uint64_t>()),
@@ -181,6 +186,10 @@ Result<Report> global_report(const std::string& status) {
                    human_duration_ns(1e9 * w.at("span_s").get<double>()),
                    fmt::format("{:.5f}", w.at("error").get<double>()),
                    fmt::format("{:.5f}", w.at("error_as_now").get<double>()),
+                   twin > 0 ? human_duration_ns(1e9 * twin) : "",
+                   twin > 0 ? human_duration_ns(1e6 * w.at("twin_foreseen_p99_ms").get<double>()) : "",
+                   twin > 0 ? human_duration_ns(1e6 * w.at("twin_came_p99_ms").get<double>()) : "",
+                   twin > 0 ? std::to_string(w.at("twin_gains").get<std::uint64_t>()) : "",
                    left > 0 ? human_duration_ns(1e9 * left) : "", w.at("last_bad").get<std::string>()});
       }
       text += nodes.empty() ? "" : "\n" + nodes.text();

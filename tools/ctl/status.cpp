@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -36,17 +37,25 @@ bool is_gone(const ballast_meta& meta, MonotonicNs now) {
          ::kill(static_cast<pid_t>(meta.pid), 0) != 0 && errno == ESRCH;
 }
 
-/// What the decisions say of forecasts, one a service.
-Json forecasts(const View& view) {
+std::size_t end_of(const std::string& why, std::size_t at, int sentences) {
+  for (; sentences > 1 && at != std::string::npos; --sentences) {
+    at = why.find(';', at);
+    at = at == std::string::npos ? at : at + 1;
+  }
+  return at == std::string::npos ? at : why.find(';', at);
+}
+
+/// What the decisions say that begins with one of `begins`, one a service, `sentences` of it.
+Json said_of(const View& view, std::initializer_list<const char*> begins, int sentences) {
   std::map<std::string, std::string> said;
   if (const auto rows = decisions(view, ""); rows) {
     for (const sample::DecisionRow& row : *rows) {
       const std::string why = field(row.value.why);
-      for (const char* begin : {"forecast ", "no forecast: "}) {
+      for (const char* begin : begins) {
         const std::size_t at = why.find(begin);
-        if (at == 0 || (at != std::string::npos && why.substr(at - 2, 2) == "; ")) {
+        if (at == 0 || (at != std::string::npos && at >= 2 && why.substr(at - 2, 2) == "; ")) {
           said[fmt::format("{}/{}", field(row.key.ns), field(row.key.service))] =
-              why.substr(at, why.find(';', at) - at);
+              why.substr(at, end_of(why, at, sentences) - at);
         }
       }
     }
@@ -112,7 +121,8 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"subscribers", meta.subscribers},
                  {"tick_ms", meta.tick_ms},
                  {"features", feature_list}};
-  report.json["forecast"] = forecasts(view);
+  report.json["forecast"] = said_of(view, {"forecast ", "no forecast: "}, 1);
+  report.json["twin"] = said_of(view, {"twin: "}, 2);
   const auto gaps = coverage_json(view);
   if (!gaps) {
     return gaps.error();
@@ -139,6 +149,9 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                                    meta.policy_epoch, meta.policy_version, meta.policy_crc32)});
   for (const Json& one : report.json["forecast"]) {
     table.row({"forecast of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
+  }
+  for (const Json& one : report.json["twin"]) {
+    table.row({"twin of " + one["service"].get<std::string>(), one["says"].get<std::string>().substr(6)});
   }
   table.row({"sink", sink});
   if (!profile.empty()) {

@@ -144,9 +144,13 @@ Verdict GlobalNetwork::judge(const std::string& worker, const Gradient& gradient
   if (!options_.robust) {
     return Verdict::kAccepted;
   }
-  if (norms_.count() >= kEnough && look.norm > kRefuseMedians * norms_.median() &&
-      look.norm > 1000 * options_.clip_norm) {
-    return refuse(Verdict::kNorm, fmt::format("norm {} where the median is {}", look.norm, norms_.median()));
+  // Before there is a median the clip norm stands in for it: a network that has just begun is not moved
+  // either.
+  const bool enough = norms_.count() >= kEnough;
+  const double median = enough ? norms_.median() : options_.clip_norm;
+  if (look.norm > kRefuseMedians * median && look.norm > 1000 * options_.clip_norm) {
+    return refuse(Verdict::kNorm, fmt::format("norm {} where {} {}", look.norm,
+                                              enough ? "the median is" : "gradients are clipped at", median));
   }
   if (!worker.empty() && workers_.replayed(worker, look.fingerprint, gradient.acted.version, now)) {
     return refuse(Verdict::kReplay, "the very same numbers as at another version");

@@ -30,6 +30,9 @@ struct LearnedFrom {
   float span_s = 0;
   /// Mean squares over the last minutes, of what was not learned from yet.
   float error = 0, as_now = 0;
+  /// Of the twin of the node's busiest service; 0: there is none.
+  float twin_s = 0, foreseen_p99_ms = 0, came_p99_ms = 0;
+  std::uint32_t gains = 0;  ///< services in which learned gains act
 };
 
 /// What the server knows of one worker.

@@ -217,6 +217,10 @@ std::string status_json(const GlobalStatus& s) {
     node["span_s"] = w.learned_from.span_s;
     node["error"] = w.learned_from.error;
     node["error_as_now"] = w.learned_from.as_now;
+    node["twin_s"] = w.learned_from.twin_s;
+    node["twin_foreseen_p99_ms"] = w.learned_from.foreseen_p99_ms;
+    node["twin_came_p99_ms"] = w.learned_from.came_p99_ms;
+    node["twin_gains"] = w.learned_from.gains;
     nodes.push_back(std::move(node));
   }
   const auto [error, as_now] = forecast_errors(s);

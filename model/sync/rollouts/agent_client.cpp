@@ -44,6 +44,10 @@ struct AgentClient::Impl {
   std::string forecast;                    // newest
   Version forecast_version;
   std::uint64_t forecast_generation = 0;
+  std::string gains;  // newest
+  std::uint64_t gains_generation = 0;
+  std::vector<std::string> recording;
+  std::size_t recording_bytes = 0;
   std::vector<spec::ForecastSample> samples;
   std::deque<spec::Rollout> rollouts;
   std::uint64_t dropped = 0;
@@ -55,12 +59,14 @@ struct AgentClient::Impl {
 void AgentClient::Impl::write_all(LearnStream& stream) {
   std::uint64_t sent = 0;
   std::uint64_t forecast_sent = 0;
+  std::uint64_t gains_sent = 0;
   while (true) {
     v1::LearnerMessage message;
     {
       std::unique_lock lock(mutex);
       parameters_changed.wait(lock, [&] {
-        return stopping || closed || generation != sent || forecast_generation != forecast_sent;
+        return stopping || closed || generation != sent || forecast_generation != forecast_sent ||
+               gains_generation != gains_sent;
       });
       if (stopping || closed) {
         return;
@@ -71,6 +77,9 @@ void AgentClient::Impl::write_all(LearnStream& stream) {
       if (forecast_generation != std::exchange(forecast_sent, forecast_generation)) {
         message.set_forecast(forecast);
         *message.mutable_forecast_version() = to_wire(forecast_version);
+      }
+      if (gains_generation != std::exchange(gains_sent, gains_generation)) {
+        message.set_gains(gains);
       }
     }
     if (!stream.Write(message)) {
@@ -98,6 +107,15 @@ void AgentClient::Impl::read_all(LearnStream& stream) {
   while (stream.Read(&message)) {
     if (!message.forecast_samples().empty()) {
       take_in(message.forecast_samples());
+    }
+    if (!message.recording().empty()) {
+      const std::lock_guard lock(mutex);
+      recording_bytes += message.recording().size();
+      if (recording_bytes > kRecording) {
+        recording.clear();
+        recording_bytes = 0;
+      }
+      recording.push_back(std::move(*message.mutable_recording()));
     }
     if (!message.has_rollout()) {
       continue;
@@ -199,6 +217,21 @@ void AgentClient::offer_forecast(std::string bytes, Version version) {
     ++impl_->forecast_generation;
   }
   impl_->parameters_changed.notify_all();
+}
+
+void AgentClient::offer_gains(std::string bytes) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->gains = std::move(bytes);
+    ++impl_->gains_generation;
+  }
+  impl_->parameters_changed.notify_all();
+}
+
+std::vector<std::string> AgentClient::take_recording() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->recording_bytes = 0;
+  return std::exchange(impl_->recording, {});
 }
 
 std::vector<spec::ForecastSample> AgentClient::take_samples() {

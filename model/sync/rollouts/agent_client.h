@@ -36,6 +36,12 @@ class AgentClient {
   /// Pairs to learn the forecast from that came since the call before, at most kSamples; the newest stay.
   static constexpr std::size_t kSamples = 65'536;
   std::vector<spec::ForecastSample> take_samples();
+  /// Bytes of a file of gains; as parameters are.
+  void offer_gains(std::string bytes);
+  /// What was recorded since the call before, as text whose headers are its messages'; of more than
+  /// kRecording bytes nothing, which is a gap.
+  static constexpr std::size_t kRecording = 64 << 20;
+  std::vector<std::string> take_recording();
   std::uint64_t dropped() const;  ///< the queue was full
   std::uint64_t refused() const;  ///< rollouts and samples of another spec or shape
 

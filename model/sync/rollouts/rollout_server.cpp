@@ -12,6 +12,7 @@
 
 #include "ballast_sync.grpc.pb.h"
 #include "model/policy/forecast_file.h"
+#include "model/policy/recording_file.h"
 #include "model/sync/transport/listen.h"
 #include "model/sync/wire/wire.h"
 
@@ -31,6 +32,7 @@ struct Shared {
   std::deque<v1::AgentMessage> queue;
   std::optional<std::string> parameters;
   std::optional<ForecastFile> forecast;
+  std::optional<std::string> gains;
   std::uint64_t sent = 0;
   std::uint64_t dropped = 0;
   void offer(std::vector<v1::AgentMessage> messages);
@@ -69,12 +71,13 @@ class Stream final : public grpc::ServerBidiReactor<v1::LearnerMessage, v1::Agen
       return;
     }
     if (shared_.learner == this) {
-      if (message_.forecast().empty()) {
+      if (!message_.gains().empty()) {
+        shared_.gains = std::move(*message_.mutable_gains());
+      }
+      if (!message_.parameters().empty()) {
         shared_.parameters = std::move(*message_.mutable_parameters());
-      } else {
-        if (!message_.parameters().empty()) {
-          shared_.parameters = std::move(*message_.mutable_parameters());
-        }
+      }
+      if (!message_.forecast().empty()) {
         shared_.forecast = {std::move(*message_.mutable_forecast()), message_.forecast_version().epoch(),
                             message_.forecast_version().version()};
       }
@@ -199,6 +202,25 @@ void RolloutServer::offer_samples(const std::vector<spec::ForecastSample>& sampl
     messages[0].set_forecast_samples(policy::serialize_samples(samples));
     impl_->shared.offer(std::move(messages));
   }
+}
+
+void RolloutServer::offer_recording(std::string_view policy, const std::vector<spec::RecordedTick>& ticks) {
+  if (ticks.empty() || !learner_connected()) {
+    return;
+  }
+  std::vector<v1::AgentMessage> messages;
+  for (const auto& tick : ticks) {
+    if (messages.empty() || messages.back().recording().size() > kMostBytes / 2) {
+      messages.emplace_back().set_recording(policy::recording_header(policy));
+    }
+    messages.back().mutable_recording()->append(policy::recording_line(tick));
+  }
+  impl_->shared.offer(std::move(messages));
+}
+
+std::optional<std::string> RolloutServer::take_gains() {
+  const std::lock_guard lock(impl_->shared.mutex);
+  return std::exchange(impl_->shared.gains, std::nullopt);
 }
 
 std::optional<ForecastFile> RolloutServer::take_forecast() {

@@ -6,10 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/result.h"
 #include "core/spec/forecast.h"
+#include "core/spec/recording.h"
 #include "core/spec/rollout.h"
 
 namespace ballast::sync {
@@ -41,10 +43,14 @@ class RolloutServer {
   void offer(const std::vector<spec::Rollout>& rollouts);
   /// The same of pairs to learn the forecast from: one message.
   void offer_samples(const std::vector<spec::ForecastSample>& samples);
+  /// The same of what was recorded while `policy` acted, of all services in a tick.
+  void offer_recording(std::string_view policy, const std::vector<spec::RecordedTick>& ticks);
   /// Bytes of the newest parameters file since the last call, as they came: parse() judges them.
   std::optional<std::string> take_parameters();
   /// The newest forecast's file since the last call: parse_forecast() judges it.
   std::optional<ForecastFile> take_forecast();
+  /// The newest file of gains since the last call: parse_gains() judges it.
+  std::optional<std::string> take_gains();
   bool learner_connected() const;
   std::uint64_t sent() const;
   std::uint64_t dropped() const;

@@ -57,6 +57,10 @@ v1::Gradient to_wire(const Gradient& gradient) {
     to->set_span_s(from.span_s);
     to->set_error(from.error);
     to->set_as_now(from.as_now);
+    to->set_twin_s(from.twin_s);
+    to->set_foreseen_p99_ms(from.foreseen_p99_ms);
+    to->set_came_p99_ms(from.came_p99_ms);
+    to->set_gains(from.gains);
   }
   return out;
 }
@@ -73,7 +77,8 @@ Gradient from_wire(const v1::Gradient& gradient) {
   }
   if (gradient.has_learned_from()) {
     const auto& from = gradient.learned_from();
-    out.learned_from = {from.samples(), from.span_s(), from.error(), from.as_now()};
+    out.learned_from = {from.samples(), from.span_s(),          from.error(),       from.as_now(),
+                        from.twin_s(),  from.foreseen_p99_ms(), from.came_p99_ms(), from.gains()};
   }
   return out;
 }

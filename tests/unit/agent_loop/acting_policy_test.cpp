@@ -6,6 +6,7 @@
 
 #include "core/base/file.h"
 #include "model/policy/forecast_file.h"
+#include "model/policy/gains_file.h"
 #include "model/policy/parameters.h"
 #include "model/policy/shipped.h"
 
@@ -72,6 +73,37 @@ TEST(ActingPolicy, AForecastsParametersOfAFormerVersionAreRefusedAndTheStrongRul
   const auto wrong = ActingPolicy::create(PolicyKind::kForecastRule, {}, "short");
   ASSERT_FALSE(wrong.ok());
   EXPECT_EQ(wrong.error().exit_code(), 2);
+}
+
+TEST(ActingPolicy, TakesGainsForTheStrongRuleAloneAndUnderAForecastAndSaysWhatTheirTwinsSay) {
+  const spec::ServiceId web{"shop", "web"};
+  const std::string learned = policy::serialize_gains(
+      {{{web, {0, 0, 0.5, 0, 0, 1}}}, {{web, {600, 0, 41.5, 43, 0.8, 0.75, 0.86, true, ""}}}});
+  spec::ServiceObservation observation;
+  observation.aggregate.service = web;
+  for (const PolicyKind kind : {PolicyKind::kQueueRule, PolicyKind::kForecastRule}) {
+    auto acting = ActingPolicy::create(kind, {}, std::nullopt);
+    ASSERT_TRUE(acting.ok() && acting->has_gains());
+    EXPECT_FALSE(acting->policy().decide(observation, {}).twin);
+    ASSERT_TRUE(acting->replace_gains(learned).ok());
+    const auto proposal = acting->policy().decide(observation, {});
+    EXPECT_THAT(proposal.why,
+                ::testing::HasSubstr("twin: learned gains, p99 0.80; foresaw 41.5 ms, came 43; "));
+    ASSERT_TRUE(proposal.twin);
+    EXPECT_TRUE(proposal.twin->in_force);
+    // What is no file of gains changes nothing; one without gains gives the rule its own back.
+    EXPECT_FALSE(acting->replace_gains("{}").ok());
+    EXPECT_TRUE(acting->policy().decide(observation, {}).twin->in_force);
+    ASSERT_TRUE(acting->replace_gains(policy::serialize_gains({{}, {{web, {600, 0, 41.5, 43}}}})).ok());
+    EXPECT_THAT(acting->policy().decide(observation, {}).why,
+                ::testing::HasSubstr("twin: the rule's own gains"));
+    ASSERT_TRUE(acting->replace_gains(policy::serialize_gains({})).ok());
+    EXPECT_FALSE(acting->policy().decide(observation, {}).twin);
+  }
+  auto other = ActingPolicy::create(PolicyKind::kPrior, {}, std::nullopt);
+  ASSERT_TRUE(other.ok());
+  EXPECT_FALSE(other->has_gains());
+  EXPECT_FALSE(other->replace_gains(learned).ok());
 }
 
 TEST(ActingPolicy, ABadFileAtTheStartIsWrongUse) {

@@ -8,8 +8,14 @@
 #include <set>
 
 #include "agent/fleet/remote.h"
+#include "core/base/file.h"
+#include "eventually.h"
+#include "model/policy/gains_file.h"
 #include "model/policy/parameters.h"
+#include "model/policy/recording_file.h"
 #include "model/sync/fleet/fleet_registry.h"
+#include "model/sync/rollouts/agent_client.h"
+#include "model/sync/rollouts/rollout_server.h"
 
 namespace ballast::loop {
 namespace {
@@ -93,7 +99,8 @@ class LoopTest : public ::testing::Test {
   }
 
   Loop make(PolicyKind kind, guard::Mode mode = guard::Mode::kActive,
-            const std::optional<std::string>& parameters = std::nullopt) {
+            const std::optional<std::string>& parameters = std::nullopt,
+            std::unique_ptr<sync::RolloutServer> learner = nullptr) {
     LoopOptions options;
     options.mode = mode;
     options.guard.mode = mode;
@@ -101,6 +108,7 @@ class LoopTest : public ::testing::Test {
     LoopDoors doors;
     doors.identity = std::make_unique<FakeIdentity>(pods_);
     doors.sink = std::make_unique<FakeSink>(proxies_);
+    doors.learner = std::move(learner);
     return Loop(options, std::move(ActingPolicy::create(kind, {}, parameters)).value(), std::move(doors));
   }
 
@@ -135,6 +143,46 @@ class LoopTest : public ::testing::Test {
   Proxies proxies_;
   MonotonicNs now_ = 1'000'000'000;
 };
+
+TEST_F(LoopTest, HandsWhatItSawToTheLearnerAndActsWithTheGainsThatComeBack) {
+  auto folder = TempDir::create(std::filesystem::temp_directory_path(), "ballast-loop-");
+  ASSERT_TRUE(folder);
+  const std::string path = (folder->path() / "learner.sock").string();
+  auto server = sync::RolloutServer::start(path);
+  ASSERT_TRUE(server) << server.error().message;
+  sync::RolloutServer& door = **server;
+  Loop loop = make(PolicyKind::kQueueRule, guard::Mode::kActive, std::nullopt, std::move(*server));
+  const auto learner = sync::AgentClient::start("unix:" + path);
+  ASSERT_TRUE(eventually([&] { return door.learner_connected(); }));
+  std::vector<spec::RecordedTick> ticks;
+  ASSERT_TRUE(eventually([&] {
+    loop.tick(busy());
+    for (const std::string& text : learner->take_recording()) {
+      const auto recording = policy::parse_recording(text);
+      EXPECT_EQ(recording.policy, "queue_rule");
+      EXPECT_TRUE(recording.notes.empty());
+      ticks.insert(ticks.end(), recording.ticks.begin(), recording.ticks.end());
+    }
+    return ticks.size() > 5;
+  }));
+  EXPECT_EQ(ticks.back().service, (spec::ServiceId{"shop", "web"}));
+  ASSERT_EQ(ticks.back().pods.size(), 4U);
+  EXPECT_NEAR(ticks.back().pods[0].requests, 35, 1);
+  EXPECT_NEAR(ticks.back().pods[0].limit_cores, 0.4, 1e-6);
+
+  // Gains that trust no measured capacity change what is published.
+  std::vector<double> before;
+  for (const auto& endpoint : weights()) {
+    before.push_back(endpoint.weight);
+  }
+  policy::GainsFile file;
+  file.gains[{"shop", "web"}][spec::kTrustGain] = -1;
+  learner->offer_gains(policy::serialize_gains(file));
+  ASSERT_TRUE(eventually([&] {
+    loop.tick(busy());
+    return std::abs(weights()[0].weight - before[0]) > 0.1 * before[0];
+  }));
+}
 
 TEST_F(LoopTest, BeginsWithEqualWeightsForAllEndpoints) {
   Loop loop = make(PolicyKind::kPrior);

@@ -97,6 +97,34 @@ struct Node {
   policy::Parameters held;
 };
 
+TEST_F(ForecastProcess, AForeignWorkerThatExplodesMovesNothing) {
+  auto global = start_global();
+  auto foreign = sync::WorkerClient::start({.address = global_,
+                                            .worker_id = "exploding",
+                                            .network = sync::Network::kForecast,
+                                            .pull_interval = 5ms});
+  std::shared_ptr<const sync::Received> released;
+  ASSERT_TRUE(eventually([&] { return (released = foreign->take_parameters()) != nullptr; }))
+      << log("global");
+  const sync::Version acted{released->parameters.epoch, released->parameters.version};
+  for (int i = 0; i < 6; ++i) {  // finite, enormous, the first that are pushed at all
+    const float big = 1e30F * static_cast<float>(i + 1);
+    const double norm = static_cast<double>(big) * std::sqrt(static_cast<double>(spec::kForecastParameters));
+    foreign->push({acted, 1, norm, std::vector<float>(spec::kForecastParameters, big)});
+  }
+  ASSERT_TRUE(eventually([&] { return foreign->counters().rejected >= 6; })) << log("global");
+  EXPECT_EQ(foreign->counters().accepted, 0U);
+  EXPECT_THAT(log("global"), ::testing::HasSubstr("worker quarantined worker=\"exploding\" last=\"norm"));
+  auto witness = sync::WorkerClient::start({.address = global_,
+                                            .worker_id = "witness",
+                                            .network = sync::Network::kForecast,
+                                            .pull_interval = 5ms});
+  std::shared_ptr<const sync::Received> now;
+  ASSERT_TRUE(eventually([&] { return (now = witness->take_parameters()) != nullptr; })) << log("global");
+  EXPECT_EQ(now->bytes, released->bytes);
+  EXPECT_EQ(now->parameters.version, acted.version);
+}
+
 TEST_F(ForecastProcess, NodesLearnTogetherAndAMadOneIsRefusedAndNamed) {
   auto global = start_global();
   std::vector<std::unique_ptr<Node>> nodes;

@@ -12,6 +12,7 @@
 
 #include "core/base/file.h"
 #include "core/base/unique_fd.h"
+#include "model/policy/recording_file.h"
 #include "model/sync/rollouts/agent_client.h"
 #include "model/sync/rollouts/rollout_server.h"
 #include "served.h"
@@ -93,6 +94,36 @@ TEST_F(AgentStream, ParametersArriveByteForByteAndTheNewestWins) {
     client_->offer_parameters(std::to_string(i));
   }
   EXPECT_TRUE(eventually([&] { return server_->take_parameters() == "49"; }));
+}
+
+TEST_F(AgentStream, RecordingsArriveWholeAndGainsLeaveParametersAlone) {
+  serve();
+  server_->offer_recording("queue_rule", {{.service = {"shop", "web"}}});
+  EXPECT_EQ(server_->dropped(), 0U) << "without a learner nothing is even written";
+  learn();
+  std::vector<spec::RecordedTick> ticks(20'000, {.service = {"shop", "web"}, .tick_s = 1});
+  for (auto& tick : ticks) {
+    tick.pods.resize(3);
+  }
+  server_->offer_recording("queue_rule", ticks);  // more than one message may hold
+  std::size_t got = 0;
+  EXPECT_TRUE(eventually([&] {
+    for (const std::string& text : client_->take_recording()) {
+      EXPECT_LT(text.size(), std::size_t{1} << 20);
+      const auto recording = policy::parse_recording(text);
+      EXPECT_TRUE(recording.notes.empty());
+      got += recording.ticks.size();
+    }
+    return got == ticks.size();
+  })) << got;
+  client_->offer_gains("gains");
+  std::optional<std::string> gains;
+  ASSERT_TRUE(eventually([&] { return (gains = server_->take_gains()).has_value(); }));
+  EXPECT_EQ(*gains, "gains");
+  EXPECT_EQ(server_->take_parameters(), std::nullopt);
+  EXPECT_FALSE(server_->take_forecast());
+  serve();  // an agent that returns is handed them again
+  EXPECT_TRUE(eventually([&] { return server_->take_gains() == "gains"; }));
 }
 
 TEST_F(AgentStream, WithoutALearnerRolloutsAreDroppedAndCounted) {

@@ -63,11 +63,15 @@ TEST(Compatibility, AWorkerOfTheForecastSaysSo) {
   ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion + "\x20\x01"s));
   EXPECT_EQ(message.network(), v1::WorkerMessage::FORECAST);
   Gradient gradient{{5, 8}, 20, 1.0, {1.0F}};
-  gradient.learned_from = {900, 120, 0.5F, 1};
+  gradient.learned_from = {900, 120, 0.5F, 1, 600, 41.5F, 43, 2};
   const Gradient back = from_wire(to_wire(gradient));
   EXPECT_EQ(back.learned_from.samples, 900U);
   EXPECT_EQ(back.learned_from.span_s, 120);
   EXPECT_EQ(back.learned_from.error, 0.5F);
+  EXPECT_EQ(back.learned_from.twin_s, 600);
+  EXPECT_EQ(back.learned_from.foreseen_p99_ms, 41.5F);
+  EXPECT_EQ(back.learned_from.came_p99_ms, 43);
+  EXPECT_EQ(back.learned_from.gains, 2U);
 }
 
 TEST(Compatibility, AServerOneVersionBehindIsUnderstood) {

@@ -106,10 +106,14 @@ TEST(GlobalNetwork, RefusalsChangeNothingAndAreCounted) {
 }
 
 TEST(GlobalNetwork, HugeButFiniteGradientsLeaveFiniteParameters) {
-  auto network = make();
   auto gradient = spike(std::numeric_limits<float>::max());
-  ASSERT_EQ(network->push(gradient), Verdict::kAccepted);
-  EXPECT_TRUE(policy::check(network->state().parameters));
+  auto believing = make({.robust = false});
+  ASSERT_EQ(believing->push(gradient), Verdict::kAccepted);
+  EXPECT_TRUE(policy::check(believing->state().parameters));
+  auto network = make();
+  const GlobalState before = network->state();
+  EXPECT_EQ(network->push(gradient), Verdict::kNorm);
+  EXPECT_EQ(network->state(), before);
 }
 
 TEST(GlobalNetwork, ServesTheParametersFileOfItsVersion) {

@@ -156,6 +156,24 @@ TEST(GlobalRules, OutliersAreShortenedToFourMediansAndMonstersRefused) {
   EXPECT_NE(why.find("median"), std::string::npos) << why;
 }
 
+TEST(GlobalRules, AnExplodingWorkerMovesNothingBeforeThereIsAMedianEither) {
+  auto network = make({});
+  const auto released = network->snapshot();
+  const GlobalState before = network->state();
+  for (int i = 0; i < 8; ++i) {  // finite, enormous, never the same
+    const float big = 1e30F * static_cast<float>(i + 1);
+    std::string why;
+    const Verdict verdict = network->push("foreign", gradient({big, -big, big, big}), &why);
+    EXPECT_TRUE(verdict == Verdict::kNorm || verdict == Verdict::kQuarantined) << why;
+  }
+  network->flush();
+  EXPECT_EQ(network->snapshot()->bytes, released->bytes);
+  EXPECT_EQ(network->version(), released->version);
+  EXPECT_EQ(network->state().mean_square, before.mean_square) << "later steps would be too short";
+  EXPECT_EQ(network->stats().quarantines, 1U);
+  EXPECT_EQ(network->push("honest", gradient({1, 0, 0, 0})), Verdict::kAccepted);
+}
+
 TEST(GlobalRules, TheLaterTheLighterAndFarBeyondTheMedianNotAtAll) {
   auto network =
       make({.rms_prop = {.learning_rate = 1e-3, .alpha = 0, .epsilon = 1}, .staleness_limit = 1000});

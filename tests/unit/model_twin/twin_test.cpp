@@ -6,42 +6,15 @@
 #include <cmath>
 #include <utility>
 
-#include "agent/decide/queue_rule.h"
-#include "agent/decide/recorder.h"
 #include "model/policy/gains_file.h"
 #include "model/policy/recording_file.h"
 #include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
 #include "model/twin/gain_learner.h"
+#include "recorded_service.h"
 
 namespace ballast::twin {
 namespace {
-
-constexpr sim::LoopOptions kIstio{1.1, 0.12};
-
-/// Pods that lose their CPU for six ticks at random times: level and neutral to the strong rule.
-sim::Scenario bouts(double seconds) {
-  sim::Scenario world;
-  world.clients = 10;
-  world.service = {.mean_s = 0.02, .cv = 1};
-  world.servers.assign(6, {.speed = 1});
-  world.arrivals.rho = 0.6;
-  world.slowness.push_back(
-      {.kind = sim::Slowness::Kind::kPause, .factor = 0.3, .every_s = 26, .duration_s = 6.6});
-  world.duration_s = seconds;
-  world.overload = true;
-  return world;
-}
-
-std::vector<spec::RecordedTick> recording(const sim::Scenario& world, std::uint64_t seed) {
-  std::vector<spec::RecordedTick> ticks;
-  const auto recorded = sim::agent_technique("recorded", "", [&ticks] {
-    return std::make_unique<decide::Recorder>(std::make_unique<decide::QueueRule>(),
-                                              [&ticks](const auto& tick) { ticks.push_back(tick); });
-  });
-  sim::Simulation(world, recorded, seed, kIstio).run();
-  return ticks;
-}
 
 TEST(Twin, IsTheServiceThatWasRecorded) {
   const auto twin = build(recording(bouts(300), 1), sim::kSimulated, {});
@@ -74,12 +47,13 @@ TEST(Twin, GapsAreCutOutAndSaidAndTooLittleIsRefused) {
 
 TEST(Recording, SurvivesAFileAndSaysWhatItCouldNotUse) {
   const auto ticks = recording(bouts(20), 3);
-  std::string text = policy::recording_header();
+  std::string text = policy::recording_header("queue_rule");
   for (const auto& tick : ticks) {
     text += policy::recording_line(tick);
   }
   const auto whole = policy::parse_recording(text);
   EXPECT_TRUE(whole.notes.empty());
+  EXPECT_EQ(whole.policy, "queue_rule");
   ASSERT_EQ(whole.ticks.size(), ticks.size());
   EXPECT_EQ(whole.ticks[5].service, ticks[5].service);
   EXPECT_EQ(whole.ticks[5].pods[3].pod, ticks[5].pods[3].pod);
@@ -96,14 +70,25 @@ TEST(Recording, SurvivesAFileAndSaysWhatItCouldNotUse) {
 }
 
 TEST(GainsFile, ComesBackAndRefusesWhatIsNone) {
-  policy::GainsByService gains;
-  gains[{"shop", "web"}] = {0.5, 0, 0, 0, 0, -1};
-  const auto back = policy::parse_gains(policy::serialize_gains(gains));
+  policy::GainsFile file;
+  file.gains[{"shop", "web"}] = {0.5, 0, 0, 0, 0, -1};
+  file.twins[{"shop", "web"}] = {600, 2, 41.5, 43, 0.8, 0.75, 0.86, true, "2 gaps"};
+  file.twins[{"shop", "db"}].note = "too short";
+  const auto back = policy::parse_gains(policy::serialize_gains(file));
   ASSERT_TRUE(back.ok());
-  EXPECT_EQ(*back, gains);
+  EXPECT_EQ(back->gains, file.gains);
+  ASSERT_EQ(back->twins.size(), 2U);
+  const spec::TwinWord& web = back->twins.at({"shop", "web"});
+  EXPECT_EQ(web.gaps, 2U);
+  EXPECT_EQ(web.foreseen_p99_ms, 41.5);
+  EXPECT_EQ(web.high, 0.86);
+  EXPECT_TRUE(web.in_force);
+  EXPECT_FALSE(back->twins.at({"shop", "db"}).in_force);
+  EXPECT_EQ(back->twins.at({"shop", "db"}).note, "too short");
   for (const char* wrong : {"", "[]", "{\"gains\": 9, \"services\": {}}",
                             "{\"gains\": 1, \"services\": {\"a/b\": {\"tilt\": 1.5}}}",
-                            "{\"gains\": 1, \"services\": {\"a/b\": {\"speed\": 0}}}"}) {
+                            "{\"gains\": 1, \"services\": {\"a/b\": {\"speed\": 0}}}",
+                            "{\"gains\": 1, \"services\": {}, \"twins\": {\"a/b\": {\"low\": []}}}"}) {
     EXPECT_FALSE(policy::parse_gains(wrong).ok()) << wrong;
   }
 }
@@ -115,13 +100,26 @@ TEST(Gains, OfZeroAreTheStrongRuleToTheLastBit) {
   EXPECT_EQ(p99({}), p99({{sim::kSimulated, spec::Gains{}}}));
 }
 
-TEST(Improved, ByBoundsBothWays) {
-  std::string why;
-  EXPECT_TRUE(improved({{.2, .25, .3, .22}, {0, 0, 0, 0}}, &why)) << why;
-  EXPECT_FALSE(improved({{0, 0, 0, 0}, {0, 0, 0, 0}}, &why)) << "a tie is no improvement";
-  EXPECT_FALSE(improved({{.9, -.5, .3, .1}, {0, 0, 0, 0}}, &why)) << "perhaps not";
-  EXPECT_FALSE(improved({{.2, .25, .3, .22}, {-.1, -.1, -.1, -.1}}, &why)) << "the median pays for it";
-  EXPECT_FALSE(improved({{.2}, {0}}, &why)) << "one pair has no bounds";
+TEST(Judge, ByBoundsBothWays) {
+  EXPECT_TRUE(judge({{.2, .25, .3, .22}, {0, 0, 0, 0}}).improved);
+  EXPECT_FALSE(judge({{0, 0, 0, 0}, {0, 0, 0, 0}}).improved) << "a tie is no improvement";
+  EXPECT_FALSE(judge({{.9, -.5, .3, .1}, {0, 0, 0, 0}}).improved) << "perhaps not";
+  EXPECT_FALSE(judge({{.2, .25, .3, .22}, {-.1, -.1, -.1, -.1}}).improved) << "the median pays for it";
+  EXPECT_FALSE(judge({{.2}, {0}}).improved) << "one pair has no bounds";
+}
+
+TEST(Parts, TheLastThirdIsForesaidByATwinThatNeverSawIt) {
+  const auto ticks = recording(bouts(400), 6);
+  const Parts parts = parts_of(ticks, sim::kSimulated);
+  EXPECT_EQ(parts.learned.size() + parts.held_out.size(), ticks.size());
+  EXPECT_EQ(parts.held_out.size(), ticks.size() / 3);
+  EXPECT_LT(parts.learned.back().at_s, parts.held_out.front().at_s);
+  const auto learned = build(parts.learned, sim::kSimulated, {});
+  ASSERT_TRUE(learned.ok());
+  const auto held_out = build(parts.held_out, sim::kSimulated, {}, &*learned);
+  ASSERT_TRUE(held_out.ok());
+  EXPECT_EQ(held_out->scenario.service.cv, learned->scenario.service.cv);
+  EXPECT_NEAR(std::log(held_out->predicted_p99_ms / held_out->happened_p99_ms), 0, 0.6);
 }
 
 TEST(GainLearner, LearnsWhatPaysInTheTwinTheSameTwice) {

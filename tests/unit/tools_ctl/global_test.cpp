@@ -32,12 +32,13 @@ TEST(Global, ShowsWhatEachNodeLearnsTheForecastFrom) {
       "rejected": {"norm": 2}, "staleness_median": 0, "workers_pushing": 1, "workers_quarantined": 0,
       "error": 0.01, "error_as_now": 0.04, "nodes": [{"worker": "node-1", "accepted": 7, "rejected": 2,
       "quarantines": 0, "quarantined_s": 0, "idle_s": 1, "last_bad": "", "version": 55, "samples": 900,
-      "span_s": 120, "error": 0.01, "error_as_now": 0.04}]}, )");
+      "span_s": 120, "error": 0.01, "error_as_now": 0.04, "twin_s": 600, "twin_foreseen_p99_ms": 41.5,
+      "twin_came_p99_ms": 43, "twin_gains": 3}]}, )");
   const auto report = global_report(status);
   ASSERT_TRUE(report) << report.error().message;
   for (const char* part :
        {"forecast  version 56 (50 released), 1 nodes push; error over that of \"as now\": 0.25",
-        "2 norm of the forecast", "node-1", "900", "0.01000"}) {
+        "2 norm of the forecast", "node-1", "900", "0.01000", "10.0 min", "41.5 ms", "43.0 ms"}) {
     EXPECT_NE(report->text.find(part), std::string::npos) << part << " in\n" << report->text;
   }
 }
