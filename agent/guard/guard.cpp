@@ -150,8 +150,13 @@ std::vector<ShareWatch::Verdict> Guard::State::held(const ServiceView& view, Ser
   std::vector<ShareWatch::Claim> claims;
   for (const EndpointView& e : view.endpoints) {
     const auto in_force = service.weights.find(key_of(e));
-    claims.push_back({key_of(e), e.known, e.requests, e.success,
-                      in_force == service.weights.end() ? 1.0 : in_force->second / kUnit});
+    claims.push_back({.key = key_of(e),
+                      .known = e.known,
+                      .requests = e.requests,
+                      .success = e.success,
+                      .in_flight = e.in_flight,
+                      .answered = e.answered,
+                      .weight = in_force == service.weights.end() ? 1.0 : in_force->second / kUnit});
   }
   return service.shares.update(claims, service.neutral, now);
 }

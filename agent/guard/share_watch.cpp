@@ -16,6 +16,9 @@ constexpr double kMostChance = 0.5;  // beyond it a count proves nothing
 constexpr double kLag = 0.3;         // of a change of weights, which proxies follow later
 constexpr double kForgiveS = 5;      // in which a factor grows back by e
 constexpr double kLeastSuccess = 0.02;
+constexpr double kTrouble = 0.95;  // success below it
+constexpr double kSilentS = 1;
+constexpr double kUnaskedS = 2;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
@@ -28,24 +31,28 @@ double median(std::vector<double> values) {
 /// What is left of each by its means over one memory; infinite: there was nothing to hold it against.
 std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_t memory, double alpha) {
   std::vector<double> factors(claims.size(), std::numeric_limits<double>::infinity());
-  std::vector<double> rates;  // requests that a fair share's weight brings
+  std::vector<double> rates;   // requests that a fair share's weight brings
+  std::vector<double> queues;  // the same, where whoever has many waiting is sent fewer
   for (const auto& [key, track] : tracks_) {
-    if (track.means[memory].requests > 0) {  // none at all: nobody sends it any
-      rates.push_back(track.means[memory].requests / track.means[memory].weight);
+    const Means& means = track.means[memory];
+    if (track.measures() && means.requests > 0) {
+      rates.push_back(means.requests / means.weight);
+      queues.push_back(rates.back() * (1 + track.waiting()));
     }
   }
-  if (rates.size() < 2) {
+  if (rates.empty()) {
     return factors;
   }
   const double rate = median(rates);
+  const double queue = median(queues);
   for (std::size_t i = 0; i < claims.size(); ++i) {
     const auto found = tracks_.find(claims[i].key);
-    if (found == tracks_.end()) {
+    if (found == tracks_.end() || (found->second.measures() && rates.size() < 2)) {
       continue;
     }
     const Track& track = found->second;
     const Means& means = track.means[memory];
-    const double due = rate * means.weight;
+    const double due = std::max(rate, queue / (1 + track.waiting())) * means.weight;
     const double chance = kSigmas / std::sqrt(std::max(due / alpha, 1.0));
     if (chance > kMostChance) {
       continue;
@@ -59,6 +66,24 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
     }
   }
   return factors;
+}
+
+void ShareWatch::learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha,
+                       double elapsed_s) {
+  const double in_flight = std::isfinite(claim.in_flight) ? std::max(claim.in_flight, 0.0) : 0;
+  for (std::size_t memory = 0; memory < alpha.size(); ++memory) {
+    Means& means = track.means[memory];
+    means.requests += alpha[memory] * (std::max(claim.requests, 0.0) - means.requests);
+    means.weight += alpha[memory] * (claim.weight - means.weight);
+    means.in_flight += alpha[memory] * (in_flight - means.in_flight);
+    means.known += alpha[memory] * (1 - means.known);
+  }
+  track.silent_s = claim.answered || in_flight < 1 ? 0 : track.silent_s + elapsed_s;
+  track.unasked_s = claim.requests > 0 ? 0 : track.unasked_s + elapsed_s;
+  const bool troubled =
+      claim.success < kTrouble || track.silent_s >= kSilentS || track.unasked_s >= kUnaskedS;
+  track.trouble_s = troubled ? kTroubleS : track.trouble_s - elapsed_s;
+  track.joined_s -= elapsed_s;
 }
 
 std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& claims, bool neutral,
@@ -75,18 +100,20 @@ std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& cl
   }
   neutral_ += alpha[1] * ((neutral ? 1.0 : 0.0) - neutral_);
   decltype(tracks_) next;
+  bool trouble = false;
   for (const Claim& claim : claims) {
     if (!claim.known || !std::isfinite(claim.requests) || !(claim.weight > 0)) {
       continue;
     }
-    Track track = tracks_[claim.key];
-    for (std::size_t memory = 0; memory < alpha.size(); ++memory) {
-      Means& means = track.means[memory];
-      means.requests += alpha[memory] * (std::max(claim.requests, 0.0) - means.requests);
-      means.weight += alpha[memory] * (claim.weight - means.weight);
-      means.known += alpha[memory] * (1 - means.known);
+    const auto before = tracks_.find(claim.key);
+    Track& track = next[claim.key];
+    if (before != tracks_.end()) {
+      track = before->second;
+    } else if (!tracks_.empty()) {
+      track.joined_s = kTroubleS;
     }
-    next[claim.key] = track;
+    learn(claim, track, alpha, elapsed_s);
+    trouble |= track.trouble_s > 0;
   }
   tracks_ = std::move(next);
   const std::vector<double> fast = cut(claims, 0, alpha[0]);
@@ -104,7 +131,7 @@ std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& cl
     } else if ((track.held_s -= elapsed_s) <= 0) {
       track.factor = std::min(factor, track.factor * std::exp(elapsed_s / kForgiveS));
     }
-    verdicts[i] = {track.factor, std::isfinite(slow[i])};
+    verdicts[i] = {track.factor, trouble || std::isfinite(slow[i])};
   }
   return verdicts;
 }

@@ -20,6 +20,13 @@ namespace ballast::guard {
 /// many: the endpoint in the middle says what a weight is worth, which holds while less than half of
 /// them lie.
 ///
+/// A peer's own trouble is no lie of the others. LEAST_REQUEST turns away from who has many waiting,
+/// and what somebody fails is asked again elsewhere: both bring all others more than their weights. So nobody
+/// is held against an endpoint that fails, that leaves what it has unanswered, that nobody asks any more or
+/// that has just joined, until kTroubleS after that; and one that has fewer in flight than its peers may
+/// count more than they in that proportion. In flight is what the kernel saw come and not be answered, so a
+/// liar can have less of it by answering alone.
+///
 /// How much more is believed: kMargin; what chance does to the numbers; what Envoy's choice of two does
 /// while weights are equal (kNeutralMargin); what a change of weights leaves behind for a while. Both sides
 /// are means, over kFastS, so that a lie is answered before it has filled anybody's window, and over kSlowS,
@@ -31,6 +38,7 @@ class ShareWatch {
   static constexpr double kFastS = 1;
   static constexpr double kSlowS = 4;
   static constexpr double kHoldS = 6;
+  static constexpr double kTroubleS = 12;
   static constexpr double kMargin = 0.05;
   static constexpr double kNeutralMargin = 0.45;
 
@@ -39,11 +47,13 @@ class ShareWatch {
     bool known = false;
     double requests = 0;  ///< that it counted in this tick
     double success = 1;   ///< part of its last requests that went well
-    double weight = 1;    ///< in force up to now, relative to fair share
+    double in_flight = 0;
+    bool answered = true;  ///< a request ended in this tick
+    double weight = 1;     ///< in force up to now, relative to fair share
   };
   struct Verdict {
     double factor = 1;  ///< what is left of its weight, in (0, 1]
-    bool held = false;  ///< there was something to hold its count against
+    bool held = false;  ///< there was something to hold its count against, or its peers are in trouble
   };
 
   /// One tick. A verdict for each claim, in order.
@@ -53,13 +63,21 @@ class ShareWatch {
   struct Means {  // that began at 0; `known` is that of ones
     double requests = 0;
     double weight = 0;
+    double in_flight = 0;
     double known = 0;
   };
   struct Track {
     std::array<Means, 2> means;  // over kFastS and kSlowS
     double factor = 1;           // the last
     double held_s = 0;           // for which it stays at least
+    double silent_s = 0;         // since it answered, while something was in flight
+    double unasked_s = 0;
+    double trouble_s = 0;  // for which nobody is held against it
+    double joined_s = 0;   // the same, as it has just joined
+    bool measures() const { return trouble_s <= 0 && joined_s <= 0; }
+    double waiting() const { return means[1].known > 0 ? means[1].in_flight / means[1].known : 0; }
   };
+  static void learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double elapsed_s);
   std::vector<double> cut(const std::vector<Claim>& claims, std::size_t memory, double alpha);
 
   std::map<decltype(Claim::key), Track> tracks_;

@@ -41,6 +41,8 @@ guard::ServiceView join(const fleet::Service& service, const decide::ServiceProp
                               .age_s = now > t.taken ? static_cast<double>(now - t.taken) * 1e-9 : 0,
                               .requests = t.tick_requests,
                               .success = t.success,
+                              .in_flight = t.in_flight,
+                              .answered = t.tick_p50_ns > 0,
                               .offset = offset,
                               .p99_ns = t.known ? t.p99_ns : 0});
   }
