@@ -33,7 +33,7 @@ class ConfigTest : public ::testing::Test {
 TEST_F(ConfigTest, NothingSaidMeasuresAndWritesNothing) {
   const auto config = load(std::nullopt, {});
   ASSERT_TRUE(config.ok()) << config.error().message;
-  EXPECT_FALSE(config->guard.hold_claims) << "it cuts the good pod where another hangs";
+  EXPECT_TRUE(config->guard.hold_claims) << "who counts more than its weight brought is not believed";
   EXPECT_EQ(config->sink, "dry-run");
   EXPECT_EQ(config->guard.mode, guard::Mode::kOff);
   EXPECT_EQ(config->identity, "none");
