@@ -104,6 +104,7 @@ class Bench:
 
     def __init__(self, binaries, work):
         self.bin = pathlib.Path(binaries).resolve()
+        self.agent_bin = self.bin  # whose ballastd and ballastctl run
         self.work = pathlib.Path(work)
         self.root = cgroup_root()
         self.mine = self.root / f"ballast-bench-{os.getpid()}"
@@ -152,7 +153,7 @@ class Bench:
 
     def start_agent(self, *options):
         log = self.work / "ballastd.log"
-        self.agent = Child([self.bin / "ballastd", "--bpffs", self.bpffs, "--log", "warn", *options], log=log)
+        self.agent = Child([self.agent_bin / "ballastd", "--bpffs", self.bpffs, "--log", "warn", *options], log=log)
         pinned = self.bpffs / "http_egress_link"
         wait_for(lambda: self.agent.process.poll() is not None or
                  (pinned.exists() and self.ctl("status").get("programs", {}).get("http")), "ballastd attaches")
@@ -165,12 +166,12 @@ class Bench:
             return
         self.agent.stop()
         self.agent = None
-        done = subprocess.run([self.bin / "ballastd", "--bpffs", self.bpffs, "--unload"], capture_output=True, text=True)
+        done = subprocess.run([self.agent_bin / "ballastd", "--bpffs", self.bpffs, "--unload"], capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(f"ballastd --unload: {done.stderr.strip()}")
 
     def ctl(self, verb, target=None):
-        argv = [self.bin / "ballastctl", "--bpffs", self.bpffs, "-o", "json", verb] + ([target] if target else [])
+        argv = [self.agent_bin / "ballastctl", "--bpffs", self.bpffs, "-o", "json", verb] + ([target] if target else [])
         done = subprocess.run(argv, capture_output=True, text=True)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 

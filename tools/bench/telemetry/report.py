@@ -55,7 +55,13 @@ def cost_line(row):
     return [row["case"], rate, what, target, verdict(row)]
 
 
-LINES = {"counted": counted_line, "lossy": lossy_line, "timed": timed_line, "cost": cost_line}
+def against_line(row):
+    return [row["case"], f"{row['rate']:,}/s",
+            f"ratio {row['ratio_against']:.3f} ({row['ns_this']:.0f} ns, the other build {row['ns_other']:.0f} ns; an empty "
+            f"pair {row['ns_empty']:.0f}); {row['pairs']} pairs", f"<= {row['target']}", verdict(row)]
+
+
+LINES = {"counted": counted_line, "lossy": lossy_line, "timed": timed_line, "cost": cost_line, "against": against_line}
 
 
 def line(part, row):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import against
 import cost
 import counted
 import lossy
@@ -20,6 +21,7 @@ import report
 import timed
 
 PARTS = ("counted", "lossy", "timed", "cost")
+AGAINST = "against"  # the part that needs another build
 # More than this and the figures are the neighbours' as well.
 QUIET_CPUS = 0.15
 
@@ -30,11 +32,15 @@ def arguments():
     parser.add_argument("--pairs", type=int, help="agent on and off, interleaved (10)")
     parser.add_argument("--seconds", type=float, help="of each run (4)")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, of counted,lossy,timed,cost")
+    parser.add_argument("--against", type=pathlib.Path, metavar="BIN",
+                        help="build/release/bin of another checkout: kernel time a request of both, alone")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench/telemetry"))
     parser.add_argument("--bin", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.parts = options.only.split(",")
-    if unknown := set(options.parts) - set(PARTS):
+    if options.against and not (options.against / "ballastd").exists():
+        parser.error(f"--against: no ballastd in {options.against}")
+    options.parts = [AGAINST] if options.against else options.only.split(",")
+    if unknown := set(options.parts) - {*PARTS, *([AGAINST] if options.against else [])}:
         parser.error(f"--only: unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
     options.pairs = options.pairs or (2 if options.quick else 10)
     options.seconds = options.seconds or (1 if options.quick else 4)
@@ -73,6 +79,9 @@ def measure(bench, options):
         if part == "cost":
             result[part] = cost.run(bench, options.pairs, options.seconds, say(part))
             continue
+        if part == AGAINST:
+            result[part] = against.run(bench, options.against.resolve(), options.pairs, options.seconds, say(part))
+            continue
         if bench.agent is None:
             bench.start_agent()
         result[part] = {"counted": counted, "lossy": lossy, "timed": timed}[part].run(bench, options.seconds, options.quick, say(part))
@@ -102,7 +111,7 @@ def main():
     if result.get("timed"):
         (options.out / "telemetry.svg").write_text(plot.svg(result["timed"], bool(result["preliminary"])))
     print(f"written to {options.out}/")
-    return 1 if any(row.get("pass") is False for part in PARTS for row in result.get(part, [])) else 0
+    return 1 if any(row.get("pass") is False for part in (*PARTS, AGAINST) for row in result.get(part, [])) else 0
 
 
 if __name__ == "__main__":
