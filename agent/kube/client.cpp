@@ -84,13 +84,37 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 
 }  // namespace
 
-/// One libcurl handle: its connection outlives a call.
+/// One libcurl handle, whose connection outlives a call, and a multi handle for it alone: the one way to wake
+/// a transfer that waits.
 struct Client::Handle {
-  Handle() : curl(curl_easy_init()) {}
-  ~Handle() { curl_easy_cleanup(curl); }
+  Handle() : curl(curl_easy_init()), multi(curl_multi_init()) {}
+  ~Handle() {
+    curl_easy_cleanup(curl);
+    curl_multi_cleanup(multi);
+  }
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
+  void wake() { curl_multi_wakeup(multi); }
+  /// Until it is done or `stopped`; looks at the progress once a second.
+  CURLcode perform(const std::atomic<bool>& stopped) {
+    CURLcode code = CURLE_ABORTED_BY_CALLBACK;
+    curl_multi_add_handle(multi, curl);
+    for (int running = 1; running > 0 && !stopped;) {
+      if (curl_multi_perform(multi, &running) != CURLM_OK ||
+          (running > 0 && curl_multi_poll(multi, nullptr, 0, 1000, nullptr) != CURLM_OK)) {
+        code = CURLE_FAILED_INIT;
+        break;
+      }
+    }
+    int left = 0;
+    if (const CURLMsg* done = curl_multi_info_read(multi, &left)) {
+      code = done->data.result;
+    }
+    curl_multi_remove_handle(multi, curl);
+    return code;
+  }
   CURL* curl;
+  CURLM* multi;
 };
 
 /// A handle out of the pool for the length of a call.
@@ -105,14 +129,17 @@ class Client::Lent {
       client.idle_.pop_back();
     }
     curl_easy_reset(handle_->curl);  // options go, the connection stays
+    client.lent_.insert(handle_.get());
   }
   ~Lent() {
     const std::lock_guard lock(client_.mutex_);
+    client_.lent_.erase(handle_.get());
     client_.idle_.push_back(std::move(handle_));
   }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
   CURL* get() const { return handle_->curl; }
+  CURLcode perform() { return handle_->perform(client_.stopped_); }
 
  private:
   Client& client_;
@@ -165,6 +192,9 @@ void Client::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
+    for (Handle* handle : lent_) {
+      handle->wake();
+    }
   }
   wake_.notify_all();
 }
@@ -211,7 +241,7 @@ std::string Client::token() {
 
 Result<Reply> Client::once(const Request& request, const std::function<bool(std::string_view)>* line,
                            Ms& retry_after) {
-  const Lent lent(*this);
+  Lent lent(*this);
   CURL* curl = lent.get();
   Transfer transfer{.line = line, .stopped = &stopped_, .curl = curl};
   char reason[CURL_ERROR_SIZE] = "";
@@ -254,7 +284,7 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &transfer);
-  const CURLcode code = curl_easy_perform(curl);
+  const CURLcode code = lent.perform();
   curl_slist_free_all(headers);
 
   Reply reply;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -107,7 +108,7 @@ class Client {
   /// Errors: as call(), and a line longer than 16 MiB. Never tries again.
   Result<Reply> stream(const Request& request, const std::function<bool(std::string_view)>& line);
 
-  /// Ends what is under way, in a second at most; every later call fails at once.
+  /// Ends what is under way, at once; every later call fails at once.
   void stop();
   bool stopped() const { return stopped_; }
   /// false when stop() was called meanwhile.
@@ -131,6 +132,7 @@ class Client {
   mutable std::mutex mutex_;  ///< guards what is below
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Handle>> idle_;
+  std::set<Handle*> lent_;  ///< those of calls under way
   std::string trouble_;
   std::string token_;
   std::filesystem::file_time_type token_time_{};

@@ -150,6 +150,43 @@ TEST_F(ChurnTest, ARollingUpdateWhoseWritesAreRefusedHalfWayLosesNoMoreThanPlain
       asked("BALLAST_MESH_PAIRS", 1));
 }
 
+/// While nobody can be told, what ends is sent to, by plain Istio too: its proxies know what istiod knew.
+/// Takes minutes, so tools/bench/mesh.sh names for how long it is away.
+TEST_F(ChurnTest, PodsThatEndWhileTheApiServerIsAwayLoseNoMoreThanPlainIstio) {
+  const int away_s = asked("BALLAST_MESH_PODS_END_S", 0);
+  if (away_s == 0) {
+    GTEST_SKIP() << "*** SKIPPED: tools/bench/mesh.sh --only pods_end runs it (BALLAST_MESH_PODS_END_S)";
+  }
+  beside_plain_istio(
+      "API server away while two end", 6,
+      [&] {
+        const std::uint64_t before = load_->failed_so_far();
+        plane()->api_server().signal(SIGKILL);
+        plane()->api_server().wait(seconds(5));
+        std::vector<std::string> ended = node_->pods();
+        ended.resize(2);
+        for (const std::string& pod : ended) {
+          std::this_thread::sleep_for(seconds(away_s) / 3);
+          node_->end_process(pod);
+        }
+        std::this_thread::sleep_for(seconds(away_s) / 3);
+        EXPECT_TRUE(plane()->start_api_server().ok());
+        for (const std::string& pod : ended) {
+          node_->remove_pod(pod);
+          node_->add_pod("web", {.cpus = 0});
+        }
+        EXPECT_TRUE(eventually([&] {
+          const auto weights = proxy_->weights(kWeb);
+          const auto pods = node_->pods();
+          return weights.size() == pods.size() &&
+                 std::all_of(pods.begin(), pods.end(),
+                             [&](const std::string& pod) { return weights.contains(node_->address(pod)); });
+        }));
+        return load_->failed_so_far() - before;
+      },
+      1);
+}
+
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {
   start_web(2);
   agent_ = start_agent();

@@ -202,10 +202,14 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
 }
 
 void Node::restart_in_place(const std::string& name) {
+  end_process(name);
+  start_container(name, pods_.at(name));
+}
+
+void Node::end_process(const std::string& name) {
   Pod& pod = pods_.at(name);
   pod.process.signal(SIGKILL);
   pod.process.wait(seconds(5));
-  start_container(name, pod);
 }
 
 void Node::set_quota(const std::string& name, double cpus) {

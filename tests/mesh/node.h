@@ -37,6 +37,8 @@ class Node {
   /// All of one Service: out of the slice at once, then their processes.
   /// `at_once`: their programs end on SIGTERM, while everybody is only being told.
   void remove_pods(const std::vector<std::string>& pods, bool at_once = false);
+  /// The container's process is killed, and nobody is told.
+  void end_process(const std::string& pod);
   /// The container's process is killed and a new container takes its place: new id, new cgroup.
   void restart_in_place(const std::string& pod);
   void set_quota(const std::string& pod, double cpus);

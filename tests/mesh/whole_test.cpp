@@ -19,6 +19,7 @@ using testing::HasSubstr;
 
 TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
   const int repeats = asked("BALLAST_MESH_REPEATS", 2);
+  constexpr double kWatchS = 6;  // four times what a split takes to answer
   if (const auto why = too_busy()) {
     GTEST_SKIP() << "*** SKIPPED, " << *why;
   }
@@ -54,10 +55,10 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
   for (int i = 0; i < repeats; ++i) {
     const double event_s = seconds_since(zero);
     node_->set_quota(biggest, 0.10);
-    watch_for(7);
+    watch_for(kWatchS);
     const auto reaction = lab::reaction_of(timeline, node_->address(biggest), event_s, seconds_since(zero));
     node_->set_quota(biggest, 0.20);
-    watch_for(8 + 0.17 * (i % 3));  // no two repeats at the same point of a tick
+    watch_for(kWatchS + 0.17 * (i % 3));  // no two repeats at the same point of a tick
     if (!reaction) {
       std::printf("quota halved: the pod's share ended within a tenth of where it was\n");
       continue;
@@ -68,7 +69,7 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
         "quota halved -> its weight in Envoy moves %.2f s, within 10 %% of its end %.2f s; share %.3f, "
         "%.3f after the first step, %.3f at the end\n",
         reaction->first_s, reaction->done_s, lab::share_at(timeline, address, event_s),
-        lab::share_at(timeline, address, after_s), lab::share_at(timeline, address, event_s + 7));
+        lab::share_at(timeline, address, after_s), lab::share_at(timeline, address, event_s + kWatchS));
     first.push_back(reaction->first_s);
     done.push_back(reaction->done_s);
   }

@@ -5,12 +5,14 @@
 # of tests/mesh, for longer; they have to pass. REQUIRES tests/mesh/run to have built everything, and root.
 #   tools/bench/mesh.sh [--quick] [--only PART] [-o FILE.json]
 # Parts: weights (200 changes), at_once (50 with an istiod that does not wait before EDS pushes), leaves (the way of 100
-# leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), loop (10 minutes of
-# quotas halved and given back), unequal (Ballast by the capacity prior against plain Istio), learned (the shipped
-# policy instead), scale (500 services), away (API server gone for two minutes). About 35 minutes; --quick takes a
-# fifth of it.
+# leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
+# update whose writes are refused half way, three pairs), loop (10 minutes of quotas halved and given back), unequal
+# (Ballast by the capacity prior against plain Istio), learned (the shipped policy instead), scale (500 services), size
+# (the writer's memory and reads at 5,000 nodes and 500 Services, 50 of them of 2,500 endpoints; --quick takes a tenth
+# each), away (API server gone for two minutes), pods_end (the same, while pods end, beside plain Istio). About an hour;
+# --quick takes a fifth of it.
 set -euo pipefail
-usage() { sed -n '4,13s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,15s/^# \{0,1\}//p' "$0"; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 quick=false
 only=""
@@ -44,13 +46,17 @@ part weights '*AWeightIsInEnvoy*:*TrafficSplits*' BALLAST_MESH_CHANGES="$(long 2
 part at_once '*AWeightIsInEnvoy*' BALLAST_MESH_CHANGES="$(long 50 20)" PILOT_ENABLE_EDS_DEBOUNCE=false
 part leaves '*ALeavingPod*' BALLAST_MESH_LEAVES="$(long 100 20)"
 part scale_down '*AScaleDown*' BALLAST_MESH_PAIRS="$(long 9 3)"
+part refused '*RefusedHalfWay*' BALLAST_MESH_PAIRS="$(long 3 1)"
 part loop '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 40 6)"
-part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 4 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
+part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
   BALLAST_MESH_POLICY=prior
 part learned 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 4 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
   BALLAST_MESH_POLICY=learned
 part scale '*ManyServices*' BALLAST_MESH_SERVICES="$(long 500 300)"
+part size 'ScaleTest.*' BALLAST_MESH_NODES="$(long 5000 500)" BALLAST_MESH_SMALL="$(long 450 45)" \
+  BALLAST_MESH_LARGE="$(long 50 5)" BALLAST_MESH_ENDPOINTS="$(long 2500 250)" BALLAST_MESH_SECONDS="$(long 20 10)"
 part away '*TheApiServerAway*' BALLAST_MESH_AWAY_S="$(long 120 20)"
+part pods_end '*PodsThatEnd*' BALLAST_MESH_PODS_END_S="$(long 120 20)"
 
 python3 - "$folder" "$out" <<'PY'
 import json, pathlib, sys
