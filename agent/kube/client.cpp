@@ -397,15 +397,15 @@ std::string encode(const std::string& text) {
 }
 
 const Json& at(const Json& object, std::initializer_list<const char*> path) {
-  static const Json kNull;
+  static const Json null;
   const Json* now = &object;
   for (const char* key : path) {
     if (!now->is_object()) {
-      return kNull;
+      return null;
     }
     const auto found = now->find(key);
     if (found == now->end()) {
-      return kNull;
+      return null;
     }
     now = &*found;
   }

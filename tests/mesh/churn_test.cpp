@@ -66,6 +66,17 @@ std::uint64_t scale_down(Node& node, Load& load) {
 
 class ChurnTest : public WholeTest {
  protected:
+  /// Pods end a second after they have left: where the writer has no core for so long, requests fail for
+  /// that.
+  void SetUp() override {
+    WholeTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) {
+      return;
+    }
+    if (const auto why = too_busy()) {
+      GTEST_SKIP() << "*** SKIPPED, " << *why;
+    }
+  }
   static constexpr double kPerSecond = 100;
   /// `churn`, which gives how many requests failed, with plain Istio and then with Ballast, in two
   /// pairs whatever the first gives.
@@ -151,7 +162,8 @@ TEST_F(ChurnTest, ARollingUpdateWhoseWritesAreRefusedHalfWayLosesNoMoreThanPlain
 }
 
 /// While nobody can be told, what ends is sent to, by plain Istio too: its proxies know what istiod knew.
-/// Takes minutes, so tools/bench/mesh.sh names for how long it is away.
+/// What is under way at a pod in the moment in which it ends is luck, in both arms: a tenth of a second's
+/// requests. Takes minutes, so tools/bench/mesh.sh names for how long it is away.
 TEST_F(ChurnTest, PodsThatEndWhileTheApiServerIsAwayLoseNoMoreThanPlainIstio) {
   const int away_s = asked("BALLAST_MESH_PODS_END_S", 0);
   if (away_s == 0) {
@@ -184,7 +196,7 @@ TEST_F(ChurnTest, PodsThatEndWhileTheApiServerIsAwayLoseNoMoreThanPlainIstio) {
         }));
         return load_->failed_so_far() - before;
       },
-      1);
+      1, kPerSecond / 10);
 }
 
 TEST_F(WholeTest, AContainerRestartedInPlaceIsMeasuredAnew) {

@@ -134,7 +134,8 @@ TEST_F(ScaleTest, MemoryAndReadsAreThoseOfTheManagedEndpoints) {
     const std::string name = fmt::format("scale-{}", i);
     services[name] = add(name, i < large ? endpoints : 2, nodes, i < large, i);
   }
-  const std::size_t all = static_cast<std::size_t>(large * endpoints + small * 2);
+  const std::size_t all = static_cast<std::size_t>(large) * static_cast<std::size_t>(endpoints) +
+                          2 * static_cast<std::size_t>(small);
   const int length_s = asked("BALLAST_MESH_SECONDS", 4);
   const double idle = per_second(length_s);
   const double before = resident_mb();
