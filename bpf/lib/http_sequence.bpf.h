@@ -60,7 +60,7 @@ __noinline int http_keep(struct __sk_buff *skb, u32 seq, u32 len)
 	u32 i;
 
 	piece = bpf_map_lookup_elem(&rx_window, &zero);
-	if (!piece || !c || c->early || c->mode != HTTP_MODE_2 ||
+	if (!piece || !c || c->early || c->mode == HTTP_MODE_1 ||
 	    len > HTTP_KEPT_PIECES * HTTP1_WINDOW)
 		return 0;
 	key.socket = bpf_get_socket_cookie(skb);
@@ -92,7 +92,7 @@ __noinline int http_take_kept(struct __sk_buff *skb)
 	u32 zero = 0;
 
 	piece = bpf_map_lookup_elem(&rx_window, &zero);
-	if (!c || !piece || c->mode != HTTP_MODE_2)
+	if (!c || !piece || c->mode == HTTP_MODE_1)
 		return 0;
 	key.socket = bpf_get_socket_cookie(skb);
 	key.seq = c->rx.next_seq;
