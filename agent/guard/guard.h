@@ -113,9 +113,9 @@ struct EndpointView {
   double success = 1;   ///< part of its last requests that went well
   double in_flight = 0;
   bool answered = true;  ///< a request ended in the last tick
-  double share = 0;     ///< wanted share of the service's traffic; the shares sum to 1
-  double offset = 0;    ///< the policy's part of the share's logarithm
-  double p99_ns = 0;    ///< of its requests in the longer window; 0: not known
+  double share = 0;      ///< wanted share of the service's traffic; the shares sum to 1
+  double offset = 0;     ///< the policy's part of the share's logarithm
+  double p99_ns = 0;     ///< of its requests in the longer window; 0: not known
 };
 
 struct ServiceView {
