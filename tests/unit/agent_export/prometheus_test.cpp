@@ -313,7 +313,7 @@ TEST_F(PrometheusTest, SpansTellMethodCodeAndRouteAndLeadToTheirTrace) {
 
 /// A folder with a self-signed certificate whose common name is given.
 std::filesystem::path certificate(const std::string& name) {
-  const auto folder =
+  auto folder =
       std::filesystem::path(::testing::TempDir()) / ("metrics-tls-" + std::to_string(::getpid()) + name);
   std::filesystem::create_directories(folder);
   const std::string made =
