@@ -128,10 +128,10 @@ struct http1_stream {
 };
 
 struct http1_window {
-	u32 pos; /* next byte; may lie behind `end` when a body was skipped */
-	u32 end; /* bytes that are filled, <= HTTP1_WINDOW */
-	u32 ate; /* bytes of this step so far, <= 48 */
-	u32 pad;
+	u32 pos;  /* next byte; may lie behind `end` when a body was skipped */
+	u32 end;  /* bytes that are filled, <= HTTP1_WINDOW */
+	u32 ate;  /* bytes of this step so far, <= 48 */
+	u32 left; /* from its first byte to the packet's end, where it was read from one */
 	u8 bytes[HTTP1_WINDOW + 64]; /* those behind `end` may be anything */
 };
 

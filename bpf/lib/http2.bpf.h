@@ -527,12 +527,13 @@ static __always_inline u32 http2_window(struct __sk_buff *skb, struct http_socke
 					bool ingress, u32 offset, u64 now)
 {
 	struct http2_direction *d = ingress ? &h->rx : &h->tx;
-	u32 left = http_window(skb, w, ingress, offset);
-	u32 begin = ingress && offset >= HTTP_KEPT ? HTTP_KEPT : offset;
+	u32 begin, left;
 	int event;
 
-	if (!left)
+	if (!http_window(skb, w, ingress, offset))
 		return skb->len;
+	begin = offset - w->pos;
+	left = w->left;
 	event = http2_run(d, w, left, now);
 	if (event == HTTP2_BAD) {
 		http2_lost(c, h, left);

@@ -222,19 +222,23 @@ static __always_inline bool http_load_window(struct __sk_buff *skb, struct http1
 	return true;
 }
 
-/* The window that begins at `offset`, or what was kept and is in it already. Gives the bytes from
- * its first one on, 0: it could not be read. */
-static __always_inline u32 http_window(struct __sk_buff *skb, struct http1_window *w, bool ingress,
-				       u32 offset)
+/* The window that begins at `offset`, or what was kept and is in it already, with `left` set. What
+ * it is goes through memory, so that the verifier looks at what follows once. */
+static __always_inline bool http_window(struct __sk_buff *skb, struct http1_window *w, bool ingress,
+					u32 offset)
 {
-	u32 left;
+	u32 left = skb->len - offset;
 
 	if (ingress && offset >= HTTP_KEPT) {
 		w->pos = offset - HTTP_KEPT;
-		return w->end;
+		w->left = w->end;
+	} else {
+		if (!http_load_window(skb, w, offset, left))
+			return false;
+		w->left = left;
 	}
-	left = skb->len - offset;
-	return http_load_window(skb, w, offset, left) ? left : 0;
+	http1_forget();
+	return true;
 }
 
 #endif
