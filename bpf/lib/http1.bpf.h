@@ -279,11 +279,12 @@ __noinline int http1_bodiless(struct __sk_buff *skb, u32 offset, u32 ingress)
 	struct http_direction *d;
 	u64 word;
 
-	if (!c || bpf_skb_load_bytes(skb, offset, &word, sizeof(word)) < 0)
+	if (!c)
 		return 0;
 	d = ingress ? &c->rx : &c->tx;
+	/* The packet decides, however short: by the next one the answer may have ended. */
 	d->stream.flags &= ~HTTP1_EXPECTS;
-	if (!http1_begins_answer(word))
+	if (bpf_skb_load_bytes(skb, offset, &word, sizeof(word)) < 0 || !http1_begins_answer(word))
 		return 0;
 	d->stream.state = HTTP1_START;
 	c->pipeline.answers++;

@@ -150,10 +150,15 @@ Result<fs::path> find_envoy() {
     }
     return fs::path(given);
   }
-  // <build>/<preset>/bin/ballast-lab and <build>/venv/bin/. envoy-binary is the program, envoy a
-  // launcher in Python that starts it.
-  const auto venv = (binary_dir() / "../../venv/bin").lexically_normal();
-  std::vector<fs::path> places{venv / "envoy-binary", venv / "envoy"};
+  // <build>/venv/bin/, of <build>/<preset>/bin/ballast-lab and of tests in a folder below. envoy-binary is
+  // the program, envoy a launcher in Python that starts it.
+  std::vector<fs::path> places;
+  for (const char* const up : {"../..", "../../.."}) {
+    const auto venv = (binary_dir() / up / "venv/bin").lexically_normal();
+    places.push_back(venv / "envoy-binary");
+    places.push_back(venv / "envoy");
+  }
+  const fs::path venv = places.front().parent_path();
   if (const char* path = std::getenv("PATH")) {
     std::istringstream in(path);
     for (std::string folder; std::getline(in, folder, ':');) {
