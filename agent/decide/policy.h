@@ -21,6 +21,7 @@ struct Proposal {
   std::size_t action = spec::kKeep;  ///< what was added to the offset in this tick
   float behaviour_probability = 1;   ///< with which the acting policy chose it
   std::string why;                   ///< what the policy believes of it, for people; may be empty
+  std::string answered;              ///< what followed when its weight last moved, for people; may be empty
 };
 
 /// How far forecasts were from what came, beside "as now", of one service over the last minutes, and what

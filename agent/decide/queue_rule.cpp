@@ -286,7 +286,7 @@ std::string QueueRule::answer_of(const Track& track, MonotonicNs now) {
   }
   const Means& before = track.before;
   const Means& after = track.after;
-  return fmt::format("; weight {:+.0f} %: rate {:.1f} to {:.1f}/s, in flight {:.1f} to {:.1f}, {:.0f} s ago",
+  return fmt::format("weight {:+.0f} %: rate {:.1f} to {:.1f}/s, in flight {:.1f} to {:.1f}, {:.0f} s ago",
                      100 * std::expm1(after.log_weight - before.log_weight), before.rate, after.rate,
                      before.queue, after.queue, seconds_between(track.moved, now));
 }
@@ -487,7 +487,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     if (telemetry.known) {
       const double beside = proposal.neutral ? 0 : endpoint.log_prior + endpoint.offset - middle;
       note(tracks[telemetry.id], {beside, rate_of(telemetry), queue_of(telemetry)}, dt, loop.now);
-      endpoint.why += answer_of(tracks[telemetry.id], loop.now);
+      endpoint.answered = answer_of(tracks[telemetry.id], loop.now);
     }
   }
   state.tracks = std::move(tracks);

@@ -130,6 +130,10 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   std::string why = weights.why();
   if (const decide::Proposal* proposed = proposal(index)) {
     why = proposed->why.empty() ? why : proposed->why + "; " + why;
+    // Last, and where there is room alone: `status` looks for the sentences before it.
+    if (!proposed->answered.empty() && why.size() + 2 + proposed->answered.size() < sizeof value.why) {
+      why += "; " + proposed->answered;
+    }
     value.log_prior_e6 = e6(proposed->log_prior);
     value.offset_e6 = e6(proposed->offset);
     value.action = static_cast<std::uint32_t>(proposed->action);

@@ -90,6 +90,13 @@ TEST_F(DecisionRowTest, WhatAPolicyBelievesOfAnEndpointComesFirst) {
   EXPECT_EQ(std::string(row(0).value.why), why.substr(0, sizeof row(0).value.why - 1));
 }
 
+TEST_F(DecisionRowTest, WhatAnsweredAWeightComesLastAndIsLeftOutWholeWhereThereIsNoRoom) {
+  proposal_.endpoints[0].answered = "weight -20 %";
+  EXPECT_EQ(std::string(row(0).value.why), weights_.why() + "; weight -20 %");
+  proposal_.endpoints[0].answered = std::string(sizeof row(0).value.why - 2 - weights_.why().size(), 'x');
+  EXPECT_EQ(std::string(row(0).value.why), weights_.why());
+}
+
 TEST_F(DecisionRowTest, EndpointsAreMatchedByPodNotByPlace) {
   std::reverse(observation_.endpoints.begin(), observation_.endpoints.end());
   std::reverse(proposal_.endpoints.begin(), proposal_.endpoints.end());
