@@ -103,6 +103,9 @@ std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c) {
   client.node_id = (c.role == "writer" ? "writer:" : "") + fleet_node(c);
   fleet::RemoteOptions options = c.fleet;
   options.adopt_members = c.identity == "kubernetes";
+  if (c.role == "writer") {
+    options.answer_wait = c.tick_in_force() / 2;
+  }
   return std::make_unique<fleet::RemoteFleet>(options, sync::FleetClient::start(client));
 }
 

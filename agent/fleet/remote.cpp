@@ -10,6 +10,8 @@ namespace ballast::fleet {
 
 namespace {
 
+constexpr MonotonicNs kSlack = 1'000'000;
+
 bool older(MonotonicNs then, MonotonicNs now, std::chrono::milliseconds than) {
   return now > then && now - then > static_cast<MonotonicNs>(std::chrono::nanoseconds(than).count());
 }
@@ -20,8 +22,9 @@ RemoteFleet::RemoteFleet(RemoteOptions options, std::unique_ptr<Exchange> exchan
     : options_(options), exchange_(std::move(exchange)) {}
 
 std::vector<Service> RemoteFleet::exchange(LocalReport report) {
-  send(report);
-  complete(report.endpoints, take_view(report.loop.now));
+  const bool sent = send(report);
+  complete(report.endpoints,
+           take_view(report.loop.now, sent ? options_.answer_wait : std::chrono::milliseconds(0)));
   std::vector<Service> services = local_.exchange(std::move(report));
   if (view_ == nullptr || view_->whole) {
     return services;  // aggregates made here, of all endpoints
@@ -40,10 +43,12 @@ std::vector<Service> RemoteFleet::exchange(LocalReport report) {
   return services;
 }
 
-void RemoteFleet::send(const LocalReport& local) {
+bool RemoteFleet::send(const LocalReport& local) {
   const MonotonicNs now = local.loop.now;
-  if (sent_ != 0 && !older(sent_, now, options_.interval - std::chrono::milliseconds(1))) {
-    return;
+  const std::chrono::nanoseconds interval =
+      options_.interval * static_cast<int>(std::min(nodes_, kLargeFleet)) / static_cast<int>(kLargeFleet);
+  if (sent_ != 0 && static_cast<MonotonicNs>(interval.count()) > now - sent_ + kSlack) {
+    return false;
   }
   sent_ = now;
   NodeReport report;
@@ -57,11 +62,13 @@ void RemoteFleet::send(const LocalReport& local) {
     }
   }
   exchange_->offer(std::move(report));
+  return true;
 }
 
-RemoteFleet::ById RemoteFleet::take_view(MonotonicNs now) {
+RemoteFleet::ById RemoteFleet::take_view(MonotonicNs now, std::chrono::milliseconds wait) {
   const bool was = joined();
-  view_ = exchange_->latest();
+  view_ = wait.count() > 0 ? exchange_->answered(wait) : exchange_->latest();
+  nodes_ = view_ != nullptr ? view_->nodes : kLargeFleet;
   if (view_ != nullptr && older(view_->received, now, options_.longest_age)) {
     view_ = nullptr;
   }

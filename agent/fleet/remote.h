@@ -12,19 +12,27 @@
 
 namespace ballast::fleet {
 
+inline constexpr std::size_t kLargeFleet = 1000;
+
 struct RemoteOptions {
-  std::chrono::milliseconds interval{500};  ///< between this node's reports
+  /// Between this node's reports, in a fleet of kLargeFleet nodes and more; in a smaller one they come
+  /// sooner by as much, with each tick at most, so that ballast-global has no more to do.
+  std::chrono::milliseconds interval{500};
   /// A view that came longer ago is not used: this node is then alone, as LocalFleet is. Telemetry that
   /// is older is as good as none: its endpoint has the median capacity.
   std::chrono::milliseconds longest_age{5'000};
   /// Endpoints that only other nodes know become members of their services; without, membership is
   /// this node's own and only what they measured is taken.
   bool adopt_members = false;
+  /// So long at most the exchange waits for the answer to its report: who writes weights decides on what
+  /// is known now, and not a tick later.
+  std::chrono::milliseconds answer_wait{0};
   bool operator==(const RemoteOptions&) const = default;
 
   void declare(options::Schema& s) {
     s.section("fleet");
-    s.milliseconds("interval_ms", interval, 100, 60'000, "between this node's reports");
+    s.milliseconds("interval_ms", interval, 100, 60'000,
+                   "between this node's reports, from 1,000 nodes on; with fewer sooner");
     s.seconds("max_age_s", longest_age, 0.5, 3600, "a view of the fleet that is older is not used");
     s.rule({"max_age_s", "interval_ms"}, [this]() -> options::Wrong {
       return longest_age >= 2 * interval
@@ -50,15 +58,16 @@ class RemoteFleet final : public Fleet {
 
  private:
   using ById = std::map<spec::EndpointId, const EndpointReport*>;
-  void send(const LocalReport& report);
-  ById take_view(MonotonicNs now);
+  bool send(const LocalReport& report);
+  ById take_view(MonotonicNs now, std::chrono::milliseconds wait);
   void complete(std::vector<Member>& endpoints, ById others) const;
 
   RemoteOptions options_;
   std::unique_ptr<Exchange> exchange_;
   LocalFleet local_;
   MonotonicNs sent_ = 0;
-  MonotonicNs began_ = 0;  ///< when a view was first asked for
+  std::size_t nodes_ = kLargeFleet;  ///< as last told
+  MonotonicNs began_ = 0;            ///< when a view was first asked for
   std::string trouble_;
   std::shared_ptr<const FleetView> view_;  ///< null: none that is young enough
 };

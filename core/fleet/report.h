@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -46,15 +47,19 @@ struct FleetView {
   std::vector<ServiceReport> services;
 };
 
-/// The way to the fleet of all nodes. Neither call waits for it.
+/// The way to the fleet of all nodes.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   /// Sends this, or the next one if the one before is still on its way: what is old is worth nothing.
-  /// Fills in node, session and sequence.
+  /// Fills in node, session and sequence. Waits for nobody.
   virtual void offer(NodeReport report) = 0;
   /// The newest view; null before the first.
   virtual std::shared_ptr<const FleetView> latest() const = 0;
+  /// The same, once what was offered last was answered; waits at most so long for that.
+  virtual std::shared_ptr<const FleetView> answered(std::chrono::milliseconds /*most*/) const {
+    return latest();
+  }
 };
 
 }  // namespace ballast::fleet

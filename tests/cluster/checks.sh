@@ -131,7 +131,7 @@ patches:
           bpffs: /sys/fs/bpf/ballast
           identity: kubernetes
           sink: istio
-          tick_ms: 250
+          tick_ms: 300
           metrics: 0.0.0.0:9464
           metrics_beyond_loopback: true
           policy: {name: learned}
@@ -233,7 +233,7 @@ helm_install() {
 helm_upgrade() {
   local first second
   first=$(system get ds ballastd -o jsonpath='{.metadata.generation}')
-  helm upgrade ballast "$chart" --namespace ballast-system --set config.tick_ms=250 --wait --timeout 4m || return 1
+  helm upgrade ballast "$chart" --namespace ballast-system --set config.tick_ms=300 --wait --timeout 4m || return 1
   second=$(system get ds ballastd -o jsonpath='{.metadata.generation}')
   helm rollback ballast 1 --namespace ballast-system --wait --timeout 4m || return 1
   echo "generations $first $second"

@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 
+#include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -45,6 +46,8 @@ struct FleetClient::Impl {
   Caller caller;
   std::mutex& mutex;
   std::optional<fleet::NodeReport> waiting;
+  bool asking = false;  // a report is on its way
+  std::condition_variable told;
   std::shared_ptr<const fleet::FleetView> view;
   FleetClientCounters counters;
 };
@@ -52,6 +55,7 @@ struct FleetClient::Impl {
 std::optional<fleet::NodeReport> FleetClient::Impl::next_report() {
   std::unique_lock lock(mutex);
   caller.changed().wait(lock, [&] { return caller.stopping() || waiting.has_value(); });
+  asking = !caller.stopping();
   return caller.stopping() ? std::nullopt : std::exchange(waiting, std::nullopt);
 }
 
@@ -61,11 +65,15 @@ void FleetClient::Impl::take(const v1::FleetAnswer& answer) {
     spdlog::warn("report refused reason=\"{}\"", answer.reason());
   }
   auto got = std::make_shared<const fleet::FleetView>(from_wire(answer, SystemClock().now()));
-  const std::lock_guard lock(mutex);
-  ++(accepted ? counters.accepted : counters.refused);
-  if (accepted) {
-    view = std::move(got);
+  {
+    const std::lock_guard lock(mutex);
+    ++(accepted ? counters.accepted : counters.refused);
+    if (accepted) {
+      view = std::move(got);
+    }
+    asking = false;
   }
+  told.notify_all();
 }
 
 void FleetClient::Impl::talk(ReportStream& stream) {
@@ -95,7 +103,10 @@ std::unique_ptr<FleetClient> FleetClient::start(const FleetClientOptions& option
         raw->talk(*stream);
         return stream->Finish();
       },
-      [raw = impl.get()] { raw->counters.broken += raw->caller.stopping() ? 0 : 1; });
+      [raw = impl.get()] {
+        raw->counters.broken += raw->caller.stopping() ? 0 : 1;
+        raw->asking = false;
+      });
   return std::unique_ptr<FleetClient>(new FleetClient(std::move(impl)));
 }
 
@@ -116,6 +127,12 @@ void FleetClient::offer(fleet::NodeReport report) {
 
 std::shared_ptr<const fleet::FleetView> FleetClient::latest() const {
   const std::lock_guard lock(impl_->mutex);
+  return impl_->view;
+}
+
+std::shared_ptr<const fleet::FleetView> FleetClient::answered(std::chrono::milliseconds most) const {
+  std::unique_lock lock(impl_->mutex);
+  impl_->told.wait_for(lock, most, [this] { return !impl_->asking && !impl_->waiting; });
   return impl_->view;
 }
 

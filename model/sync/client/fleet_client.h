@@ -42,7 +42,7 @@ struct FleetClientCounters {
   std::uint64_t broken = 0;    ///< streams that ended, or could not be opened
 };
 
-/// The node's end of Fleet.Report. One thread of its own talks; no call waits for it.
+/// The node's end of Fleet.Report. One thread of its own talks; answered() alone waits for it.
 class FleetClient final : public fleet::Exchange {
  public:
   static std::unique_ptr<FleetClient> start(const FleetClientOptions& options);
@@ -52,6 +52,7 @@ class FleetClient final : public fleet::Exchange {
 
   void offer(fleet::NodeReport report) override;
   std::shared_ptr<const fleet::FleetView> latest() const override;
+  std::shared_ptr<const fleet::FleetView> answered(std::chrono::milliseconds most) const override;
   FleetClientCounters counters() const;
 
  private:

@@ -25,10 +25,10 @@ MonotonicNs ns(std::chrono::milliseconds span) {
 
 bool finite(const EndpointReport& e) {
   const spec::EndpointTelemetry& t = e.telemetry;
-  const double all[] = {t.qps,          t.tick_requests, t.p50_ns,      t.p99_ns,       t.tick_p50_ns,
-                        t.in_flight,    t.error_rate,    t.success,     t.cpu_cores,    t.cpu_limit_cores,
-                        t.wait_share,   t.speed,         t.utilisation, t.memory_bytes, t.memory_share,
-                        t.capacity_qps, e.offset};
+  const double all[] = {t.qps,          t.tick_requests, t.p50_ns,       t.p99_ns,        t.tick_p50_ns,
+                        t.in_flight,    t.error_rate,    t.success,      t.cpu_cores,     t.cpu_limit_cores,
+                        t.wait_share,   t.speed,         t.utilisation,  t.running_share, t.usable_cores,
+                        t.cpu_evidence, t.memory_bytes,  t.memory_share, t.capacity_qps,  e.offset};
   return std::all_of(std::begin(all), std::end(all), [](double x) { return std::isfinite(x); });
 }
 

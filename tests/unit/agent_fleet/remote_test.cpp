@@ -104,6 +104,22 @@ TEST_F(Remote, WhoWritesKnowsEveryEndpointAndWhatItsNodeDecided) {
   EXPECT_DOUBLE_EQ(web.aggregate.mean_capacity_qps, 200);
 }
 
+TEST_F(Remote, WhetherTheCpuLimitsAServiceIsOneWordForAllItsNodes) {
+  const auto writer = node("w", true);
+  const auto of = [&](const std::string& pod, double evidence) {
+    Member m = member(pod, 100);
+    m.telemetry.cpu_evidence = evidence;
+    return m;
+  };
+  exchange(*node("a"), {of("web-0", 1), of("web-1", 1)});
+  exchange(*node("b"), {of("web-2", 0.4)});
+  const auto services = exchange(*writer, {}, true);
+  ASSERT_EQ(services.at(0).endpoints.size(), 3U);
+  for (const spec::EndpointTelemetry& endpoint : services[0].endpoints) {
+    EXPECT_DOUBLE_EQ(endpoint.cpu_evidence, 1) << endpoint.id.pod;
+  }
+}
+
 TEST_F(Remote, WhatIsMeasuredHereIsNotAnothers) {
   const auto a = node("a");
   const auto b = node("b");
@@ -151,6 +167,27 @@ TEST_F(Remote, WithoutTheServerTheNodeIsAloneAndComesBack) {
   exchange(*b, {member("web-1", 300)});
   EXPECT_EQ(exchange(*a, {member("web-0", 100)}).at(0).aggregate.endpoints, 2U);
   EXPECT_EQ(a->trouble(), "");
+}
+
+TEST_F(Remote, ASmallFleetReportsWithEachTickAndALargeOneByItsInterval) {
+  const auto a = node("a");
+  const auto b = node("b");
+  exchange(*b, {member("web-1", 300)});
+  exchange(*a, {member("web-0", 100)}, true);
+  const auto measured_by_b = [&] { return exchange(*a, {member("web-0", 100), member("web-1", 0)}, true); };
+  now_ += 100 * kMs;
+  exchange(*b, {member("web-1", 150)});
+  EXPECT_DOUBLE_EQ(measured_by_b().at(0).endpoints.at(1).capacity_qps, 150) << "in the very next tick";
+  std::vector<std::unique_ptr<RemoteFleet>> many;
+  for (int i = 0; i < 1000; ++i) {
+    many.push_back(node("n" + std::to_string(i)));
+    exchange(*many.back(), {});
+  }
+  now_ += 500 * kMs;
+  exchange(*b, {member("web-1", 150)});
+  now_ += 100 * kMs;
+  exchange(*b, {member("web-1", 70)});
+  EXPECT_DOUBLE_EQ(measured_by_b().at(0).endpoints.at(1).capacity_qps, 150) << "its interval is not over";
 }
 
 TEST_F(Remote, AServerThatNeverCameIsTold) {

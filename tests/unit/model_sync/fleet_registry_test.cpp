@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "telemetry.h"
+
 namespace ballast::fleet {
 namespace {
 
@@ -159,6 +161,14 @@ TEST(FleetRegistry, WhatIsNotFiniteIsNotUsedAndTheRestIs) {
   const auto aggregate = registry.view("a", false, now).services.at(0).aggregate;
   EXPECT_EQ(aggregate.known, 1U);
   EXPECT_DOUBLE_EQ(aggregate.mean_capacity_qps, 300);
+  NodeReport one = a.report(now, {{"web-0", 100}});
+  const std::size_t numbers = testing::numbers(one.endpoints.at(0).telemetry).size();
+  for (std::size_t i = 0; i < numbers; ++i) {
+    NodeReport wrong = a.report(now, {{"web-0", 100}});
+    *testing::numbers(wrong.endpoints[0].telemetry)[i] = nan;
+    ASSERT_EQ(registry.report(std::move(wrong), now), ReportVerdict::kAccepted);
+    EXPECT_EQ(registry.stats(now).not_finite, 2U + i) << "of testing::numbers, " << i;
+  }
 }
 
 TEST(FleetRegistry, ItsSizeIsBounded) {

@@ -50,6 +50,22 @@ class FleetStream : public Served {
   }
 };
 
+TEST_F(FleetStream, WhoWaitsForTheAnswerHasWhatIsKnownNow) {
+  const auto a = node("a");
+  const auto b = node("b");
+  for (const double capacity : {300.0, 150.0, 75.0}) {
+    b->offer(report("web-1", capacity));
+    ASSERT_NE(b->answered(10s), nullptr);
+    a->offer(report("web-0", 100, true));
+    const auto view = a->answered(10s);
+    ASSERT_NE(view, nullptr);
+    EXPECT_DOUBLE_EQ(view->services.at(0).others.at(0).telemetry.capacity_qps, capacity);
+  }
+  server_.reset();
+  a->offer(report("web-0", 100, true));
+  EXPECT_NE(a->answered(50ms), nullptr) << "nobody answers: what was known last";
+}
+
 TEST_F(FleetStream, ANodeGetsItsServicesJoinedOverAllNodes) {
   const auto a = node("a");
   const auto b = node("b");

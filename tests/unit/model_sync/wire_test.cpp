@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "core/base/backoff.h"
+#include "model/sync/wire/fleet_wire.h"
+#include "telemetry.h"
 
 namespace ballast::sync {
 namespace {
@@ -27,6 +29,32 @@ spec::Rollout example() {
   rollout.bootstrap_context.fill(0.8F);
   rollout.terminal = true;
   return rollout;
+}
+
+// A number that does not travel is 0 at who writes weights, which acts on it all the same.
+TEST(Wire, EveryNumberOfAnEndpointTravelsBothWays) {
+  fleet::NodeReport report;
+  report.node = "a";
+  report.endpoints.push_back({testing::endpoint("web-0"), 0.5});
+  const auto sent = testing::numbers(report.endpoints[0].telemetry);
+  for (std::size_t i = 0; i < sent.size(); ++i) {
+    *sent[i] = 1 + 0.25 * static_cast<double>(i);
+  }
+  v1::NodeReport there;
+  to_wire(report, &there);
+  auto got = from_wire(there);
+  ASSERT_TRUE(got);
+  fleet::FleetView view;
+  view.services.push_back({{.service = {"shop", "web"}}, got->endpoints});
+  v1::FleetAnswer back;
+  to_wire(view, 0, &back);
+  fleet::FleetView told = from_wire(back, 0);
+  const auto reported = testing::numbers(got->endpoints.at(0).telemetry);
+  const auto answered = testing::numbers(told.services.at(0).others.at(0).telemetry);
+  for (std::size_t i = 0; i < sent.size(); ++i) {
+    EXPECT_DOUBLE_EQ(*reported[i], *sent[i]) << "of testing::numbers, " << i;
+    EXPECT_DOUBLE_EQ(*answered[i], *sent[i]) << "of testing::numbers, " << i;
+  }
 }
 
 TEST(Wire, RolloutRoundTrips) {
