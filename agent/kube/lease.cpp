@@ -45,6 +45,7 @@ Status LeaderLease::write(const Json& lease, MonotonicNs now, bool& won) {
   if (won) {
     seen_ = options_.holder + text_at(lease, {"spec", "renewTime"});
     seen_at_ = now;
+    term_ += fresh || valid_until_ <= now ? 1 : 0;
     valid_until_ = now + static_cast<MonotonicNs>(options_.duration_s - 1) * kSecond;
   }
   return ok();
@@ -66,6 +67,7 @@ Result<LeaseView> LeaderLease::create(MonotonicNs now) {
     return written.error();
   }
   view.leading = view.took;
+  view.term = term_;
   return view;
 }
 
@@ -141,6 +143,7 @@ Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
     return written.error();
   }
   view.took = view.leading && !led;
+  view.term = term_;
   if (!view.leading) {
     valid_until_ = 0;
   }
@@ -148,7 +151,7 @@ Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
 }
 
 Status LeaderLease::give_up() {
-  if (std::exchange(valid_until_, 0) == 0) {
+  if (valid_until_.exchange(0) == 0) {
     return ok();
   }
   const Request read{.path = path() + "/" + options_.name};

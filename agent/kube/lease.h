@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <string>
 
 #include "agent/kube/client.h"
@@ -25,17 +27,18 @@ struct LeaseOptions {
 
 /// What one look at the Lease told.
 struct LeaseView {
-  bool leading = false;  ///< we hold it, and may write until valid_until()
-  bool took = false;     ///< by this very step
-  bool lapsed = false;   ///< somebody held it and has not renewed it for its duration
-  std::string holder;    ///< as found before this step
-  Json annotations;      ///< of the Lease; null when there are none
+  bool leading = false;    ///< we hold it, and may write until valid_until()
+  bool took = false;       ///< by this very step
+  bool lapsed = false;     ///< somebody held it and has not renewed it for its duration
+  std::uint64_t term = 0;  ///< of ours: rises each time that we took it
+  std::string holder;      ///< as found before this step
+  Json annotations;        ///< of the Lease; null when there are none
 };
 
 /// Leader election over one coordination.k8s.io/v1 Lease, as client-go's leaderelection does it: time
 /// is measured on our own monotonic clock from when a renewal was first seen, so that skewed clocks
 /// of other nodes do not matter, and every write carries the resourceVersion that it was decided on.
-/// Not thread-safe.
+/// One thread steps; valid_until() and term() may be asked from any.
 class LeaderLease {
  public:
   LeaderLease(Client& client, LeaseOptions options) : client_(client), options_(std::move(options)) {}
@@ -48,6 +51,8 @@ class LeaderLease {
   /// The last instant at which the leader may write; 0 when we do not lead. A second before others
   /// may take the Lease.
   MonotonicNs valid_until() const { return valid_until_; }
+  /// What was decided in an earlier term of ours may not be written in a later one: another led between them.
+  std::uint64_t term() const { return term_; }
 
  private:
   struct Seen {
@@ -64,7 +69,8 @@ class LeaderLease {
   const LeaseOptions options_;
   std::string seen_;  ///< holder and time of the last renewal seen
   MonotonicNs seen_at_ = 0;
-  MonotonicNs valid_until_ = 0;
+  std::atomic<MonotonicNs> valid_until_{0};
+  std::atomic<std::uint64_t> term_{0};
 };
 
 /// Now as the API writes it: 2026-11-21T11:00:00.000000Z.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -52,7 +53,7 @@ struct IstioSink::State {
             {.plan = {.domain = options.cluster_domain,
                       .lease = options.lease.ns + "." + options.lease.name,
                       .owner_name = options.owner_role},
-             .may_write = [this] { return lease.valid_until() > SystemClock().now(); },
+             .may_write = [this] { return leads_now(SystemClock().now()); },
              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
              .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
                               .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
@@ -77,6 +78,7 @@ struct IstioSink::State {
           [this](const Json& looked_at, istio::Takes takes) { looked(looked_at, takes); });
     }
     thread = std::thread([this] { run(); });
+    lease_thread = std::thread([this] { keep_lease(); });
   }
   ~State() {
     stop();
@@ -103,7 +105,10 @@ struct IstioSink::State {
   void wake(bool membership);
   void stop();
   void run();
-  MonotonicNs lease_step(MonotonicNs now);
+  void keep_lease();
+  Result<kube::LeaseView> step_lease();
+  void take_look(const Result<kube::LeaseView>& view, MonotonicNs now);
+  bool leads_now(MonotonicNs now) const { return lease.valid_until() > now && lease.term() == term; }
   bool ready() const;
   bool deaf(MonotonicNs now) const;
   MonotonicNs burst(MonotonicNs now);
@@ -121,7 +126,9 @@ struct IstioSink::State {
 
   mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
   std::condition_variable news;
+  std::condition_variable lease_news;
   bool stopping = false;
+  std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   bool weights_news = false;
   bool membership_news = false;
   std::map<std::string, istio::Weights> weights;
@@ -143,8 +150,11 @@ struct IstioSink::State {
   std::string sampled;   ///< the Service that it looked at last
   bool own_host = true;  ///< false: seen not to take
 
-  // The thread's own.
+  std::mutex lease_steps;  ///< one steps at a time
   kube::LeaderLease lease;
+
+  // The writing thread's own.
+  std::uint64_t term = 0;  ///< of the Lease, that it acts in
   istio::ServiceReconciler reconciler;
   bool swept = false;  ///< the overrides of the holder that lapsed are being removed, or were
   bool sweep_due = false;
@@ -156,6 +166,7 @@ struct IstioSink::State {
   std::atomic<std::uint64_t> bursts{0};
   std::atomic<double> write_s{0.01};
   std::thread thread;
+  std::thread lease_thread;
   std::unique_ptr<istio::IstiodProbe> probe;
 };
 
@@ -259,9 +270,12 @@ void IstioSink::State::stop() {
     const std::lock_guard lock(mutex);
     stopping = true;
   }
+  lease_news.notify_all();
   news.notify_all();
-  if (thread.joinable()) {
-    thread.join();
+  for (std::thread* each : {&thread, &lease_thread}) {
+    if (each->joinable()) {
+      each->join();
+    }
   }
 }
 
@@ -271,9 +285,31 @@ bool IstioSink::State::ready() const {
                      [](const auto& watch) { return watch->synced(); });
 }
 
-/// Looks at the Lease; returns when to look again.
-MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
-  const Result<kube::LeaseView> view = lease.step(now, options.active);
+Result<kube::LeaseView> IstioSink::State::step_lease() {
+  const std::lock_guard lock(lease_steps);
+  return lease.step(SystemClock().now(), options.active);
+}
+
+/// Looks at the Lease, and renews it, whatever the writing thread is busy with: a pass over Services of
+/// thousands of endpoints may outlast it.
+void IstioSink::State::keep_lease() {
+  const auto length = std::chrono::seconds(options.lease.duration_s);
+  std::unique_lock lock(mutex);
+  while (!stopping) {
+    lock.unlock();
+    Result<kube::LeaseView> view = step_lease();
+    // Who leads renews four times in a Lease; who does not looks twice.
+    milliseconds period = milliseconds(length) / (lease.valid_until() > SystemClock().now() ? 4 : 2);
+    period = view ? period : std::min(period, milliseconds(1000));
+    lock.lock();
+    looks.push_back(std::move(view));
+    news.notify_all();
+    lease_news.wait_for(lock, period, [this] { return stopping; });
+  }
+}
+
+/// What a look at the Lease told.
+void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicNs now) {
   complain(lease_trouble, view ? "" : view.error().message);
   refused = !view && view.error().kind == Error::Kind::kPrivilege;
   answered_at = view ? now : answered_at;
@@ -284,6 +320,7 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
       leader = view->leading ? options.lease.holder : view->lapsed ? "" : view->holder;
     }
     if (view->took) {
+      term = view->term;
       spdlog::info("leading holder={} before={}", options.lease.holder, view->holder);
       // Where nobody has held it since we did, what we know of the cluster still holds: an API server
       // that was away for longer than the Lease is no reason to take the weights out of traffic.
@@ -299,7 +336,7 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
       swept = view->lapsed;
     }
   }
-  const bool leading = lease.valid_until() > now;
+  const bool leading = leads_now(now);
   if (leads.exchange(leading) && !leading) {
     spdlog::warn("not leading any more holder={}", options.lease.holder);
     set_leader_watches(nullptr);
@@ -307,10 +344,6 @@ MonotonicNs IstioSink::State::lease_step(MonotonicNs now) {
   if (leading && leader_watches == nullptr) {
     look();
   }
-  // Who leads renews four times in a Lease; who does not looks twice.
-  const auto length = static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs;
-  const MonotonicNs period = length / (leading ? 4 : 2);
-  return now + (view ? period : std::min(period, 1000 * kMs));
 }
 
 /// How long weights have waited, for the other services' turn, for Envoy's merge window and for the write.
@@ -390,7 +423,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     return sweep_at;
   }
   if (sweep_due && !options.active) {
-    lease_step(now);
+    take_look(step_lease(), now);
   }
   if (sweep_due) {
     if (Status done = reconciler.sweep(now); !done) {
@@ -400,7 +433,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     }
     sweep_due = false;
   }
-  const bool leading = lease.valid_until() > now;
+  const bool leading = leads_now(now);
   const bool unable = leading ? deaf(now) : refused || !options.active;
   if (unable) {
     if (reconciler.managed() > 0) {
@@ -413,10 +446,10 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     if (!ready()) {
       return now + 100 * kMs;
     }
-    // The Lease has to be renewed between two bursts.
     const istio::Wanted given = wanted();
     keep_pace();
-    next = reconciler.reconcile(given, now, std::min(lease.valid_until(), now + kBurstTime), [this] {
+    // A bounded part of the work, so that who leaves elsewhere does not wait behind a large Service.
+    next = reconciler.reconcile(given, now, now + kBurstTime, [this] {
       const std::lock_guard lock(mutex);
       return membership_news;
     });
@@ -459,7 +492,6 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
 
 void IstioSink::State::run() {
   const SystemClock clock;
-  MonotonicNs lease_at = 0;
   MonotonicNs due = 0;
   MonotonicNs quiet_until = 0;
   const auto quiet = static_cast<MonotonicNs>(options.quiet.count()) * kMs;
@@ -467,21 +499,21 @@ void IstioSink::State::run() {
   while (!stopping) {
     MonotonicNs now = clock.now();
     const MonotonicNs own = due != 0 ? std::max(due, quiet_until) : 0;
-    const bool act = membership_news || (weights_news && now >= quiet_until) || (own != 0 && now >= own);
-    if (now < lease_at && !act) {
-      MonotonicNs until = own != 0 ? std::min(lease_at, own) : lease_at;
+    if (looks.empty() && !membership_news && !(weights_news && now >= quiet_until) &&
+        !(own != 0 && now >= own)) {
+      MonotonicNs until = own != 0 ? own : now + 1000 * kMs;
       until = weights_news ? std::min(until, quiet_until) : until;
       news.wait_for(lock, std::chrono::nanoseconds(until - now));
       continue;
     }
-    const bool look = now >= lease_at;
     membership_news = false;
     weights_news = false;
+    const auto told = std::exchange(looks, {});
     lock.unlock();
-    if (look) {
-      lease_at = lease_step(now);
-      now = clock.now();
+    for (const Result<kube::LeaseView>& view : told) {
+      take_look(view, now);
     }
+    now = clock.now();
     const auto before = writes.load();
     due = burst(now);
     if (writes != before) {

@@ -102,6 +102,7 @@ struct Facts {
   /// By uid; of endpoints that name no pod by address, and `gone` where no pod has it.
   std::map<std::string, PodFacts> pods;
   std::map<std::string, std::string> localities;  ///< by node, as istiod writes it: region/zone/subzone
+  std::map<std::string, std::string> pages;       ///< by Service whose pods are being listed: the next page
 };
 /// The key of an endpoint's pod in Facts::pods.
 inline const std::string& pod_key(const kube::Endpoint& endpoint) {

@@ -247,6 +247,7 @@ bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, Mo
       facts_.pods.erase(pod);
     }
   }
+  reading_ = false;
   const Status pods = noted("pods", writer_.read_pods(service, facts_));
   const Status nodes = noted("nodes", writer_.read_nodes(service, facts_));
   for (const Status& read : {pods, nodes}) {
@@ -255,9 +256,9 @@ bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, Mo
     }
   }
   const bool known = all_identified(service, facts_);
-  asked = known ? 0 : now;
+  asked = known || reading_ ? 0 : now;
   if (!known) {
-    due(now + kFactsPause);
+    due(reading_ ? now : now + kFactsPause);
   }
   return known;
 }
@@ -473,7 +474,8 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
   }
   if (!held_now) {
     if (!known) {
-      behind(service, held, true, entries, now);  // nothing is there to be handed back: said, and tried again
+      // Nothing is there to be handed back: said, and tried again. What is being read is not late.
+      behind(service, held, !reading_, entries, now);
       held_off_.erase(service.key());
       return true;
     }
@@ -679,12 +681,24 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     owner_known_ = noted("owner", uid ? ok() : Status(uid.error())).ok();
     options_.plan.owner_uid = uid ? *uid : "";
   }
+  const SystemClock clock;
+  writer_.may_read = [&] {
+    reading_ = clock.now() >= until || (news && news());
+    return !reading_;
+  };
   std::set<std::string> kept;
   std::set<std::string> there;
-  for (const kube::Service& service : wanted.services) {
+  std::string rest;
+  const std::size_t n = wanted.services.size();
+  const auto resumed = std::find_if(wanted.services.begin(), wanted.services.end(),
+                                    [&](const kube::Service& service) { return service.key() == resume_; });
+  const auto first = resumed == wanted.services.end() ? 0 : resumed - wanted.services.begin();
+  for (std::size_t i = 0; i < n; ++i) {
+    const kube::Service& service = wanted.services[(static_cast<std::size_t>(first) + i) % n];
     const std::string key = service.key();
     there.insert(key);
-    if (SystemClock().now() >= until) {
+    if (i > 0 && clock.now() >= until) {
+      rest = rest.empty() ? key : rest;
       kept.insert(key);
       due(now);
       continue;
@@ -733,6 +747,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
               " name no pods (targetRef), so that nobody measures them; it is not weighed");
     }
   }
+  resume_ = rest;
   write_late(now, news);
   for (auto held = held_.begin(); held != held_.end();) {
     held = !kept.contains(held->first) && leave(held->first, held->second, now) ? held_.erase(held)
@@ -744,8 +759,10 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   std::erase_if(taken_, [&](const auto& taken) { return !there.contains(taken.first); });
   std::erase_if(odd_, [&](const auto& odd) { return !there.contains(odd.first); });
   std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
+  std::erase_if(facts_.pages, [&](const auto& page) { return !there.contains(page.first); });
   std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
   forget_facts(wanted);
+  writer_.may_read = [] { return true; };
   return next_;
 }
 

@@ -80,8 +80,9 @@ class ServiceReconciler {
   ServiceReconciler(kube::Client& client, ReconcilerOptions options);
 
   /// One burst of writes. Returns the next instant at which there is something to do without any
-  /// news (a settling route, a retry); 0 for none. Begins no Service after `until` on the system's clock:
-  /// the rest is due at once. `news`: membership has changed meanwhile, weights can wait.
+  /// news (a settling route, a retry); 0 for none. Does a part of the work that ends soon after `until` on
+  /// the system's clock: the rest is due at once, and the next call begins with it. `news`: membership has
+  /// changed meanwhile; weights can wait, and so can reading of a Service that is to be taken.
   MonotonicNs reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until = ~0ULL,
                         const std::function<bool()>& news = {});
 
@@ -200,6 +201,8 @@ class ServiceReconciler {
   double tokens_ = 0;
   MonotonicNs tokens_at_ = 0;
   MonotonicNs next_ = 0;
+  std::string resume_;    ///< the Service that the next pass begins with
+  bool reading_ = false;  ///< what was to be read of a Service was ended by the pass's end
   bool owner_known_ = false;
   bool hurry_ = false;
 };

@@ -247,9 +247,11 @@ Status Writer::disarm(const std::string& kind, const std::string& ns, const std:
   return reply->ok() || reply->status == kNotFound ? ok() : Status(kube::api_error(request, *reply));
 }
 
+/// With a cursor, the page to begin with: it ends where may_read() says so, and the cursor is then not empty.
 Status Writer::pages(const std::string& path, const char* accept,
-                     const std::function<void(const Json&)>& each) {
-  std::string more;
+                     const std::function<void(const Json&)>& each, std::string* cursor) {
+  std::string own;
+  std::string& more = cursor == nullptr ? own : *cursor;
   do {
     const Request request{
         .path = fmt::format("{}{}limit={}{}", path, path.find('?') == std::string::npos ? "?" : "&", kPage,
@@ -260,6 +262,7 @@ Status Writer::pages(const std::string& path, const char* accept,
       return reply.error();
     }
     if (!reply->ok()) {
+      more.clear();  // one that is too old (410), above all: from the beginning
       return reply->status == kNotFound ? ok() : Status(kube::api_error(request, *reply));
     }
     const Json page = reply->json();
@@ -267,7 +270,7 @@ Status Writer::pages(const std::string& path, const char* accept,
       std::for_each(items.begin(), items.end(), each);
     }
     more = kube::text_at(page, {"metadata", "continue"});
-  } while (!more.empty());
+  } while (!more.empty() && (cursor == nullptr || may_read()));
   return ok();
 }
 
@@ -295,23 +298,30 @@ Status Writer::read_pods(const kube::Service& service, Facts& facts) {
     std::set<std::string> wanted;
     std::transform(missing.begin(), missing.end(), std::inserter(wanted, wanted.end()),
                    [](const kube::Endpoint* endpoint) { return pod_key(*endpoint); });
+    std::string& cursor = facts.pages[service.key()];
+    const auto take = [&](const Json& item) {
+      for (const std::string& key :
+           {kube::text_at(item, {"metadata", "uid"}), kube::text_at(item, {"status", "podIP"})}) {
+        if (wanted.contains(key)) {
+          take_pod(item, facts.pods[key]);
+        }
+      }
+    };
     const Status read =
-        pages(pods + "?labelSelector=" + kube::encode(selector), kube::kJsonBody, [&](const Json& item) {
-          for (const std::string& key :
-               {kube::text_at(item, {"metadata", "uid"}), kube::text_at(item, {"status", "podIP"})}) {
-            if (wanted.contains(key)) {
-              take_pod(item, facts.pods[key]);
-            }
-          }
-        });
-    if (!read) {
+        pages(pods + "?labelSelector=" + kube::encode(selector), kube::kJsonBody, take, &cursor);
+    if (!read || !cursor.empty()) {
       return read;
     }
+    facts.pages.erase(service.key());
   }
+  bool any = false;  // each call gets on by one at least
   for (const kube::Endpoint* endpoint : missing) {
     const std::string& key = pod_key(*endpoint);
     if (facts.pods.contains(key)) {
       continue;
+    }
+    if (std::exchange(any, true) && !may_read()) {
+      return ok();
     }
     PodFacts pod{.gone = true};
     if (endpoint->uid.empty()) {
@@ -359,9 +369,13 @@ Status Writer::refresh_labels(const kube::Service& service, Facts& facts) {
 }
 
 Status Writer::read_nodes(const kube::Service& service, Facts& facts) {
+  bool any = false;
   for (const kube::Endpoint& endpoint : service.endpoints) {
     if (!endpoint.ready || endpoint.node.empty() || facts.localities.contains(endpoint.node)) {
       continue;
+    }
+    if (std::exchange(any, true) && !may_read()) {
+      return ok();
     }
     const Request request{.path = "/api/v1/nodes/" + kube::encode(endpoint.node), .accept = kMetadata};
     const Result<Reply> reply = client_.call(request);

@@ -51,6 +51,8 @@ class Writer {
  public:
   Writer(kube::Client& client, std::string lease) : client_(client), lease_(std::move(lease)) {}
   std::function<bool()> may_write = [] { return true; };
+  /// Asked between the reads of one Service: false ends them, and the next call goes on where they ended.
+  std::function<bool()> may_read = [] { return true; };
 
   /// Makes the object what `wanted` says: posted when it is not there, else a merge patch of what of the spec
   /// is different. `have` becomes what the API server answers. `changed_by_others` is set when somebody else
@@ -70,7 +72,7 @@ class Writer {
   Result<std::vector<Owned>> list(const std::string& kind);
 
   /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or in pages
-  /// where they are many.
+  /// where they are many. Ok too where may_read() ended it.
   Status read_pods(const kube::Service& service, Facts& facts);
   /// The labels of the Service's pods as they are now.
   Status refresh_labels(const kube::Service& service, Facts& facts);
@@ -81,7 +83,8 @@ class Writer {
 
  private:
   Result<kube::Reply> write(const kube::Request& request);
-  Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each);
+  Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each,
+               std::string* cursor = nullptr);
 
   kube::Client& client_;
   const std::string lease_;

@@ -61,6 +61,10 @@ class ServiceReconcilerTest : public ::testing::Test {
       ++pod_reads_;
       return pods_answer_ == 200 ? read_pods(last) : answer(pods_answer_, "{}");
     }
+    if (path.find("/nodes/") != std::string::npos) {
+      ++node_reads_;
+      return answer(200, "{}");
+    }
     if (path.find("networking.istio.io") == std::string::npos) {
       return answer(path.find("/leases") != std::string::npos ? 200 : 404, "{}");
     }
@@ -178,6 +182,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::map<std::string, std::string> pods_;  ///< version by uid
   int pods_answer_ = 200;
   int pod_reads_ = 0;
+  int node_reads_ = 0;
   std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
   int refuse_ = 403;
   std::string created_ = "2026-11-28T10:00:01Z";
@@ -435,6 +440,55 @@ TEST_F(ServiceReconcilerTest, ManyPodsAreReadInPagesAndFewOneByOne) {
   reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_EQ(pod_reads_, 3);
   EXPECT_EQ(written().size(), 40U);
+}
+
+TEST_F(ServiceReconcilerTest, ALargeServiceIsReadInPartsAndOthersDoNotWaitForIt) {
+  kube::Service large = service_;
+  large.name = "large";
+  large.uid = "s2";
+  large.endpoints.clear();
+  constexpr int kNodes = 40;
+  for (int i = 1; i <= kNodes; ++i) {
+    large.endpoints.push_back(endpoint(i));
+    large.endpoints.back().node = "node-" + std::to_string(i);
+    pods_["u" + std::to_string(i)] = "v1";
+  }
+  Wanted both = wanted();
+  both.services.insert(both.services.begin(), large);
+  both.weights["shop/large"] = {{{"10.0.0.1", 8080}, 1000}};
+  const auto news = [] { return true; };  // membership changes all the time
+  MonotonicNs now = 100 * kSecond;
+  EXPECT_NE(reconciler_.reconcile(both, now, ~0ULL, news), 0U);
+  EXPECT_TRUE(objects_.contains(kEntry)) << "the small one is taken in the first pass";
+  EXPECT_EQ(node_reads_, 1);
+  for (int i = 0; i < kNodes; ++i) {
+    now += kSecond;
+    both.seen = wanted().seen;
+    reconciler_.reconcile(both, now, ~0ULL, news);
+  }
+  EXPECT_EQ(node_reads_, kNodes) << "each once";
+  EXPECT_EQ(objects_.size(), 2U);
+  EXPECT_THAT(events_, ElementsAre("Managed", "Managed")) << "nothing was late";
+}
+
+TEST_F(ServiceReconcilerTest, APassThatEndsEarlyIsGoneOnWith) {
+  Wanted many = wanted();
+  many.services.clear();
+  for (const char* name : {"a", "b", "c"}) {
+    service_.name = name;
+    many.services.push_back(service_);
+    many.weights["shop/" + service_.name] = {{{"10.0.0.1", 8080}, 1000}};
+  }
+  for (std::size_t i = 1; i <= 3; ++i) {
+    reconciler_.reconcile(many, 100 * kSecond, 0);
+    EXPECT_EQ(objects_.size(), i) << "one in each pass, whose time is up when it begins";
+  }
+  service_.endpoints = {endpoint(2)};
+  many.services[1].endpoints = service_.endpoints;
+  for (int i = 0; i < 3; ++i) {
+    reconciler_.reconcile(many, 101 * kSecond, 0);
+  }
+  EXPECT_EQ(log().size(), 4U) << "three made, and that of b, whose endpoint is another, written again";
 }
 
 TEST_F(ServiceReconcilerTest, TheRouteComesAfterTheShadowHasSettled) {

@@ -88,8 +88,12 @@ class IstioSinkTest : public ::testing::Test {
       }
       return over_ ? "" : kube::stream(told);
     }
+    if (path.find("/pods/p1") != std::string::npos) {
+      wait_for_renewals();
+    }
     const std::lock_guard lock(mutex_);
     const Json body = Json::parse(asked.body, nullptr, false);
+    renewals_ += path.ends_with("/ballast-leader") && asked.method == "PUT" ? 1 : 0;
     if (asked.method == "POST") {
       Json made = body;
       made["metadata"]["uid"] = "o" + std::to_string(++version_);
@@ -125,8 +129,21 @@ class IstioSinkTest : public ::testing::Test {
     }
     return answer(200, there->second.dump());
   }
+  /// The answer to a read comes once the Lease was renewed meanwhile; or it does not come in time.
+  void wait_for_renewals() {
+    const auto renewals = [&] {
+      const std::lock_guard lock(mutex_);
+      return renewals_;
+    };
+    const int before = renewals();
+    for (int i = 0; i < 500 && !over_ && slow_reads_ && renewals() < before + 1; ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    renewed_meanwhile_ = renewed_meanwhile_ || (slow_reads_ && renewals() > before);
+  }
   void start(bool active = true, bool fast = false) {
     IstioOptions options;
+    options.lease.duration_s = slow_reads_ ? 3 : options.lease.duration_s;
     options.api.server = server_.url();
     options.api.retry_budget = milliseconds(50);
     options.lease.holder = "me";
@@ -171,6 +188,9 @@ class IstioSinkTest : public ::testing::Test {
   std::map<std::string, Json> lists_;
   std::map<std::string, Json> objects_;
   int version_ = 1;
+  int renewals_ = 0;
+  std::atomic<bool> slow_reads_{false};
+  std::atomic<bool> renewed_meanwhile_{false};
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
   istio::Istiod istiod_;
@@ -218,6 +238,14 @@ TEST_F(IstioSinkTest, TheLeaderIsWhoHoldsTheLease) {
   }
   EXPECT_TRUE(eventually([&] { return sink_->leader() == "me" && sink_->in_charge(); }));
   EXPECT_TRUE(eventually([&] { return outcome() == Outcome::kWritten || outcome() == Outcome::kHeldBack; }));
+}
+
+TEST_F(IstioSinkTest, TheLeaseIsRenewedWhileAServiceIsRead) {
+  slow_reads_ = true;
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return !written().empty(); }));
+  EXPECT_TRUE(renewed_meanwhile_);
 }
 
 TEST_F(IstioSinkTest, WeightsAreAcknowledgedWhenIstiodWasSeenToGiveThem) {

@@ -69,6 +69,23 @@ TEST_F(LeaseTest, RenewingIsNotTakingAnew) {
   EXPECT_EQ(a.valid_until(), 111 * kSecond);
 }
 
+TEST_F(LeaseTest, ATermEndsWhenAnotherMayHaveLed) {
+  LeaderLease a = lease("a");
+  LeaderLease b = lease("b");
+  EXPECT_EQ(a.term(), 0U);
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  EXPECT_EQ(a.term(), 1U);
+  ASSERT_TRUE(a.step(105 * kSecond, true).ok());
+  EXPECT_EQ(a.term(), 1U) << "renewed";
+  ASSERT_TRUE(b.step(106 * kSecond, true).ok());
+  ASSERT_TRUE(b.step(120 * kSecond, true)->took);
+  ASSERT_FALSE(a.step(121 * kSecond, true)->leading);
+  const auto again = a.step(140 * kSecond, true);
+  ASSERT_TRUE(again->took);
+  EXPECT_EQ(a.term(), 2U);
+  EXPECT_EQ(again->term, 2U);
+}
+
 TEST_F(LeaseTest, ALapsedOneIsTakenByOurOwnClockWhateverTheHoldersSays) {
   LeaderLease a = lease("a");
   ASSERT_TRUE(a.step(100 * kSecond, true).ok());
