@@ -5,8 +5,9 @@
 # ballast-bench (deploy/kubeflow), from build/release/bin and the Debian packages that own the libraries they load.
 # buildah alone: no daemon, no container engine. Then starts the programs from what was built, and prints the sizes.
 # Results: build/image/NAME.tar, OCI archives, byte for byte the same for the same programs and packages, and beside each
-# what is in it (CycloneDX).
+# what is in it (CycloneDX; scan.py reads it). BALLAST_IMAGE_KEY=KEY.pem signs both (sign.sh).
 set -euo pipefail
+[ -z "${BALLAST_IMAGE_KEY:-}" ] || BALLAST_IMAGE_KEY=$(realpath -e "$BALLAST_IMAGE_KEY")
 cd "$(dirname "$0")/../.."
 tag=${1:-0.1.0}
 bin=$PWD/build/release/bin
@@ -185,6 +186,9 @@ image ballast-bench ballast-bench
 started ballast ballastd ballastctl ballast-global
 started ballast-learner ballast-learner
 started ballast-bench ballast-bench
+if [ -n "${BALLAST_IMAGE_KEY:-}" ]; then
+  deploy/image/sign.sh "$BALLAST_IMAGE_KEY" "$work"/*.tar "$work"/*.cdx.json
+fi
 for name in ballast ballast-learner ballast-bench; do
   printf '%s:%s: %s MB unpacked, %s MB as an OCI archive (build/image/%s.tar); its programs start\n' \
     "$name" "$tag" "$(du -sm "$work/$name/root" | cut -f1)" "$(du -sm "$work/$name.tar" | cut -f1)" "$name"
