@@ -6,6 +6,7 @@
 #   tools/demo.sh [--seconds N] [--report FILE] [--learner]
 #   tools/demo.sh --map
 #   tools/demo.sh --istio [--seconds N] [--pairs N]
+#   tools/demo.sh --cluster
 # N is the measured time of each of the arms, after 8 s of warm-up (default 20).
 # --learner: an arm more, the learned policy, which learns while it acts: ballast-learner (LibTorch) and ballast-global
 # run beside it. The arm "ballast" is ballastd as it comes, which needs neither.
@@ -13,12 +14,16 @@
 # (examples/shop/run); of all this the soonest to be seen.
 # --istio: the same pods through a real kube-apiserver, istiod and Envoy, Ballast installed by its manifests,
 # against plain Istio; builds those from Go modules once (ten minutes and more; needs Go 1.26 and etcd).
+# --cluster: a real Kubernetes of two nodes with Istio, Ballast installed by its manifests, and Jaeger's HotROD behind
+# sidecars under load: who serves what on each node, and why its route is weighed as it is, until Ctrl-C
+# (tests/cluster/run show; what it needs is built once, as for --istio).
 set -euo pipefail
 
-usage() { sed -n '4,15s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,20s/^# \{0,1\}//p' "$0"; }
 seconds=20
 report=""
 istio=false
+cluster=false
 map=false
 learner=false
 pairs=1
@@ -26,6 +31,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=${2:?demo: --seconds needs a number}; shift 2 ;;
     --istio) istio=true; shift ;;
+    --cluster) cluster=true; shift ;;
     --map) map=true; shift ;;
     --learner) learner=true; shift ;;
     --pairs) pairs=${2:?demo: --pairs needs a number}; shift 2 ;;
@@ -45,6 +51,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 cd "$(dirname "$0")/.."
+! $cluster || exec tests/cluster/run show
 if $istio; then
   tools/deps.sh
   code=0

@@ -3,7 +3,7 @@
 #
 # tests/cluster/images.sh [--mesh]: what the nodes import, into build/cluster/images: Ballast's images
 # (deploy/image/build.sh), the sandbox's, and Debian's nginx, which counts its requests itself. --mesh: into
-# build/cluster/images/mesh as well Istio's (pilot, and proxyv2 with the Envoy that the tree pins), podinfo, and
+# build/cluster/images/mesh as well Istio's (pilot, and proxyv2 with the Envoy that the tree pins), podinfo, HotROD, and
 # ballast-lab, whose pods burn what CPU time a request asks for.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -101,16 +101,21 @@ if [ "${1:-}" = --mesh ]; then
     users "$files"
     image proxyv2 '["/usr/local/bin/pilot-agent"]'
   fi
-  if [ ! -s "$out/podinfo.tar" ]; then
-    mkdir -p "$work/podinfo/root/usr/bin"
-    version=$(sed -n 's/^VERSION = "\(.*\)"/\1/p' "$root/examples/podinfo/run")
-    program=$(cd "$root/examples" && python3 -B -c 'import sys; import example; print(example.go_program(*sys.argv[1:]))' \
-      podinfo github.com/stefanprodan/podinfo/cmd/podinfo "$version" | tail -n 1)
-    cp "$program" "$work/podinfo/root/usr/bin/podinfo"
-    libraries "$work/podinfo/root" "$work/podinfo/root/usr/bin/podinfo"
-    users "$work/podinfo/root"
-    image podinfo '["/usr/bin/podinfo"]'
-  fi
+  # foreign NAME PACKAGE WHICH: a program of the examples, from its Go module; WHICH is more Python for go_program().
+  foreign() {
+    local files=$work/$1/root program
+    [ ! -s "$out/$1.tar" ] || return 0
+    mkdir -p "$files/usr/bin"
+    program=$(cd "$root/examples" && python3 -B -c "import pathlib, sys; import example; print(example.go_program(*sys.argv[1:], $3))" \
+      "$1" "$2" | tail -n 1)
+    cp "$program" "$files/usr/bin/$1"
+    libraries "$files" "$files/usr/bin/$1"
+    users "$files"
+    image "$1" "[\"/usr/bin/$1\"]"
+  }
+  foreign podinfo github.com/stefanprodan/podinfo/cmd/podinfo \
+    "version='$(sed -n 's/^VERSION = "\(.*\)"/\1/p' "$root/examples/podinfo/run")'"
+  foreign hotrod github.com/jaegertracing/jaeger/examples/hotrod "source=pathlib.Path('hotrod').resolve()"
   lab=$root/build/release/bin/ballast-lab
   if [ ! -s "$out/lab.tar" ] || [ "$lab" -nt "$out/lab.tar" ]; then
     mkdir -p "$work/lab/root/usr/bin"

@@ -17,7 +17,7 @@ global:
   hub: localhost
   tag: "1"
   imagePullPolicy: Never
-  proxy: {resources: {requests: {cpu: 10m, memory: 40Mi}, limits: {cpu: 2000m, memory: 512Mi}}}
+  proxy: {resources: {requests: {cpu: 50m, memory: 40Mi}, limits: {cpu: 2000m, memory: 512Mi}}}
   proxy_init: {resources: {requests: {cpu: 10m, memory: 10Mi}, limits: {cpu: 2000m, memory: 512Mi}}}
 V
 helm template istiod "$charts/istio-control/istio-discovery" --kube-version 1.36.1 --namespace istio-system \

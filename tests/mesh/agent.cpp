@@ -48,6 +48,7 @@ std::string configuration(ControlPlane& plane, const AgentOptions& options, cons
       fmt::format("kubernetes:\n  server: {}\n  ca_file: {}\n  token_file: {}\n  node: {}\n  istiod: {}:{}\n",
                   plane.server(), (options.ca.empty() ? plane.ca() : options.ca).string(), token.string(),
                   options.node, kHost, kIstiodPort);
+  text += options.fast ? "  istio_fast: true\n" : "";
   text += options.lease_s == 0 ? "" : fmt::format("  lease_duration_s: {}\n", options.lease_s);
   return text;
 }

@@ -17,6 +17,7 @@ struct AgentOptions {
   fs::path ca;         ///< empty: of the plane
   int metrics = 0;     ///< port of /metrics on 127.0.0.1; 0: none
   int lease_s = 0;     ///< 0: the default
+  bool fast = false;   ///< kubernetes.istio_fast, whose rights the overlay istio-fast has
 };
 
 /// A real ballastd as the DaemonSet runs it: the ConfigMap's own configuration, its service account and its

@@ -15,13 +15,13 @@ namespace ballast::mesh {
 class Load {
  public:
   /// `rate` a second of requests of `mean_ms` CPU time.
-  static std::unique_ptr<Load> start(double rate, double seconds, double mean_ms = 2,
-                                     std::uint64_t seed = 1) {
+  static std::unique_ptr<Load> start(double rate, double seconds, double mean_ms = 2, std::uint64_t seed = 1,
+                                     std::uint16_t port = 80) {
     auto arrivals = lab::make_arrivals(
         {.rate = rate, .seconds = seconds, .demand_mean_ms = mean_ms, .sessions = 16, .seed = seed});
     std::unique_ptr<Load> load(new Load);
     load->arrivals_ = arrivals;
-    auto generator = lab::Generator::start({.target = {"127.0.0.1", 80},
+    auto generator = lab::Generator::start({.target = {"127.0.0.1", port},
                                             .arrivals = std::move(arrivals),
                                             .seconds = seconds,
                                             .drain_s = 5,

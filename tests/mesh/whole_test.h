@@ -19,7 +19,9 @@ class WholeTest : public MeshTest {
   /// For what comes in seconds on an idle machine.
   static constexpr std::chrono::seconds kPatience{120};
 
-  virtual const char* overlay() const { return "active"; }
+  /// BALLAST_MESH_FAST: without Envoy's merge window.
+  static bool fast() { return std::getenv("BALLAST_MESH_FAST") != nullptr; }
+  virtual const char* overlay() const { return fast() ? "istio-fast" : "active"; }
   void SetUp() override {
     MeshTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) {
@@ -35,7 +37,8 @@ class WholeTest : public MeshTest {
     MeshTest::TearDown();
   }
 
-  std::unique_ptr<Agent> start_agent(const AgentOptions& options = {}) {
+  std::unique_ptr<Agent> start_agent(AgentOptions options = {}) {
+    options.fast = options.fast || fast();
     auto agent = Agent::start(*plane(), options);
     EXPECT_TRUE(agent.ok()) << agent.error().message;
     return agent ? std::move(*agent) : nullptr;

@@ -7,12 +7,13 @@
 # Parts: weights (200 changes), at_once (50 with an istiod that does not wait before EDS pushes), leaves (the way of 100
 # leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
 # update whose writes are refused half way, three pairs), loop (10 minutes of quotas halved and given back), unequal
-# (Ballast by the capacity prior against plain Istio), learned (the shipped policy instead), scale (500 services), size
+# (Ballast against plain Istio, five pairs at the sidecar and five at an ingress gateway, and with istio_fast quotas halved
+# eight times: twelve minutes), learned (the shipped policy instead, at the sidecar), scale (500 services), size
 # (the writer's memory and reads at 5,000 nodes and 500 Services, 50 of them of 2,500 endpoints; --quick takes a tenth
 # each), away (API server gone for two minutes), pods_end (the same, while pods end, beside plain Istio). About an hour;
 # --quick takes a fifth of it.
 set -euo pipefail
-usage() { sed -n '4,15s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,16s/^# \{0,1\}//p' "$0"; }
 root=$(cd "$(dirname "$0")/../.." && pwd)
 quick=false
 only=""
@@ -35,7 +36,7 @@ code=0
 part() {
   local name=$1 filter=$2
   shift 2
-  if [ -n "$only" ] && [ "$only" != "$name" ]; then return; fi
+  if [ -n "$only" ] && [ "$only" != "$name" ] && [[ "$only $name" != "unequal unequal_"* ]]; then return; fi
   echo "== $name"
   env "$@" "$test" --gtest_filter="$filter" --gtest_output="json:$folder/$name.json" >"$folder/$name.log" 2>&1 ||
     { code=1; echo "mesh: $name FAILED" >&2; }
@@ -48,8 +49,11 @@ part leaves '*ALeavingPod*' BALLAST_MESH_LEAVES="$(long 100 20)"
 part scale_down '*AScaleDown*' BALLAST_MESH_PAIRS="$(long 9 3)"
 part refused '*RefusedHalfWay*' BALLAST_MESH_PAIRS="$(long 3 1)"
 part loop '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 40 6)"
-part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
-  BALLAST_MESH_POLICY=prior
+part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 14 8)" \
+  BALLAST_MESH_POLICY=queue_rule
+part unequal_gateway 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 14 8)" \
+  BALLAST_MESH_POLICY=queue_rule BALLAST_MESH_GATEWAY=1
+part unequal_fast '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 8 3)" BALLAST_MESH_FAST=1
 part learned 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 4 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
   BALLAST_MESH_POLICY=learned
 part scale '*ManyServices*' BALLAST_MESH_SERVICES="$(long 500 300)"
