@@ -17,13 +17,13 @@ demo=(
   clang llvm bpftool libbpf-dev libelf-dev linux-libc-dev
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libcurl4-openssl-dev libyaml-cpp-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev
-  libcpp-httplib-dev libcap-ng-dev libmnl-dev zlib1g-dev libnghttp2-dev
+  libboost-dev libcap-ng-dev libmnl-dev zlib1g-dev libnghttp2-dev
   python3 python3-venv
 )
 build=(libtorch-dev libopenblas0-serial)
 test=(
   git ccache clang-format clang-tidy
-  libgtest-dev libgmock-dev libbenchmark-dev libpcap-dev libclang-rt-14-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libcpp-httplib-dev libpcap-dev libclang-rt-14-dev
   curl wrk nginx-light nghttp2-client nghttp2-server libcap2-bin util-linux iproute2
   procps tmux libfaketime openssl etcd-server
   python3-yaml

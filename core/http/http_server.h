@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -33,16 +35,24 @@ struct Response {
   std::string body;
 };
 
+/// What peers may hold, whoever they are; a head has 16 KB at most. Where there are too many connections the
+/// oldest is closed, because each is here for one answer: who holds them open keeps nobody out.
+struct Limits {
+  std::size_t connections = 64;
+  std::chrono::milliseconds time{10'000};  ///< of a connection, from its first byte to its last
+};
+
 /// GET over HTTP or, with a certificate, HTTPS alone (TLS 1.2 and later): one request a connection, for
 /// operators and what scrapes. Files that change are taken over with the next connection; those that cannot
 /// be used are logged once, and the last good ones stay.
 class Server {
  public:
   using Handler = std::function<Response(const Request&)>;
-  /// `handler` is called from threads of the server. Errors: kUsage for a unix socket, an address that is
+  /// `handler` is called from the one thread of the server; what it throws is logged and answered by 500.
+  /// Errors: kUsage for a unix socket, an address that is
   /// taken and TLS files; kFailed when it cannot be listened on.
   static Result<std::unique_ptr<Server>> start(const ListenAddress& address, const TlsFiles& files,
-                                               Handler handler);
+                                               Handler handler, const Limits& limits = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
