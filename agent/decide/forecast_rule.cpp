@@ -53,7 +53,7 @@ void ForecastRule::judge(ServiceState& state) {
 
 std::string ForecastRule::sentence() const {
   if (theta_ == nullptr) {
-    return absent_.empty() ? "" : "no forecast: " + absent_ + "; ";
+    return absent_.empty() ? "" : "no forecast: " + absent_;
   }
   std::string says;
   if (!record_.finite) {
@@ -68,7 +68,7 @@ std::string ForecastRule::sentence() const {
   }
   const std::string period =
       record_.period_s > 0 ? fmt::format(", period {:.1f} s", record_.period_s) : std::string();
-  return fmt::format("{}, from {} pairs in {:.0f} s{}; ", says, record_.pairs, record_.span_s, period);
+  return fmt::format("{}, from {} pairs in {:.0f} s{}", says, record_.pairs, record_.span_s, period);
 }
 
 ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation, const LoopContext& loop) {
@@ -77,7 +77,7 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
   if ((theta_ == nullptr && !keep_samples_) || too_fast) {
     record_ = {};
     ServiceProposal proposal = rule_.decide(observation, loop);
-    proposal.why.insert(0, too_fast && theta_ != nullptr ? "no forecast: ticks are too short; " : sentence());
+    proposal.forecast_says = too_fast && theta_ != nullptr ? "no forecast: ticks are too short" : sentence();
     return proposal;
   }
   ServiceState& state = services_.of(observation.aggregate.service, loop.now);
@@ -113,7 +113,7 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
   }
   ServiceProposal proposal =
       rule_.decide(observation, loop, record_.in_use ? foreseen : std::vector<double>{});
-  proposal.why.insert(0, sentence());
+  proposal.forecast_says = sentence();
   proposal.forecast = record_;
   return proposal;
 }

@@ -44,6 +44,9 @@ struct ServiceProposal {
   /// Not neutral, yet no differences worth a weight: equal shares that the least tilt keeps off P2C.
   bool level = false;
   std::string why;  ///< one sentence for people
+  std::string forecast_says =
+      {};                      ///< how far its forecast is from what came; empty: no policy that forecasts
+  std::string twin_says = {};  ///< what its twin foresaw and what came; empty: no learner has one
   std::vector<Proposal> endpoints;
   std::optional<ForecastRecord> forecast = {};  ///< of a policy that forecasts
   std::optional<spec::TwinWord> twin = {};      ///< of a service that a learner has a twin of

@@ -201,12 +201,11 @@ double usable_delay(const LoopContext& loop) {
 
 std::string sentence_of(const spec::TwinWord& word) {
   if (word.foreseen_p99_ms <= 0) {
-    return "twin: none yet; ";
+    return "none yet";
   }
   const std::string gains = word.in_force ? fmt::format("learned gains, p99 {:.2f}", word.ratio)
                                           : std::string("the rule's own gains");
-  return fmt::format("twin: {}; foresaw {:.3g} ms, came {:.3g}; ", gains, word.foreseen_p99_ms,
-                     word.came_p99_ms);
+  return fmt::format("{}; foresaw {:.3g} ms, came {:.3g}", gains, word.foreseen_p99_ms, word.came_p99_ms);
 }
 
 }  // namespace
@@ -446,7 +445,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   proposal.why = fmt::format("{}{}; {:.2f} of a queue outlives the delay", reason, state.gate.why(), memory);
   if (const auto word = words_.find(proposal.service); word != words_.end()) {
     proposal.twin = word->second;
-    proposal.why.insert(0, sentence_of(word->second));
+    proposal.twin_says = sentence_of(word->second);
   }
 
   for (std::size_t i = 0; i < n; ++i) {

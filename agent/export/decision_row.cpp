@@ -130,7 +130,6 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   std::string why = weights.why();
   if (const decide::Proposal* proposed = proposal(index)) {
     why = proposed->why.empty() ? why : proposed->why + "; " + why;
-    // Last, and where there is room alone: `status` looks for the sentences before it.
     if (!proposed->answered.empty() && why.size() + 2 + proposed->answered.size() < sizeof value.why) {
       why += "; " + proposed->answered;
     }
@@ -142,6 +141,8 @@ sample::DecisionRow DecisionRows::row(std::size_t index) const {
   value.policy_version = tick_.policy_version;
   copy_text(value.policy, tick_.policy);
   copy_sentence(value.why, why);
+  copy_sentence(value.forecast, service_.proposal.forecast_says);
+  copy_sentence(value.twin, service_.proposal.twin_says);
   copy_sentence(value.outcome_detail, service_.answer.detail);
   const bool ipv6 = endpoint.address.find(':') != std::string::npos;
   copy_text(value.address,

@@ -170,6 +170,7 @@ Status StateWriter::heartbeat(const TickState& tick) {
   meta->policy_crc32 = tick.policy_crc32;
   copy_text(meta->policy, tick.policy);
   copy_text(meta->sink, tick.sink);
+  copy_text(meta->loop, tick.loop);
   copy_text(meta->leader, tick.leader);
   copy_sentence(meta->trouble, tick.trouble);
   return maps_.put_meta(*meta);

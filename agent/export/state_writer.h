@@ -27,6 +27,7 @@ struct TickState {
   std::uint64_t policy_version = 0;
   std::uint32_t policy_crc32 = 0;
   std::string sink;
+  std::string loop;     ///< profile of the loop through the sink; empty: none is known
   std::string leader;   ///< WeightSink::leader()
   std::string trouble;  ///< what is in the way now; empty when nothing is
 };

@@ -205,7 +205,6 @@ void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector
   if (!doors_.state) {
     return;
   }
-  const std::string profile = doors_.sink->loop_profile();
   const telemetry::TickState state{.now = now.now,
                                    .tick_ms = static_cast<std::uint32_t>(options_.tick.count()),
                                    .mode = options_.mode,
@@ -214,7 +213,8 @@ void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector
                                    .policy_epoch = policy_.epoch(),
                                    .policy_version = policy_.version(),
                                    .policy_crc32 = policy_.crc32(),
-                                   .sink = doors_.sink->name() + (profile.empty() ? "" : "; loop " + profile),
+                                   .sink = doors_.sink->name(),
+                                   .loop = doors_.sink->loop_profile(),
                                    .leader = doors_.sink->leader(),
                                    .trouble = trouble()};
   complain("writing identities to their map", doors_.state->write_identity(pods));

@@ -33,7 +33,7 @@ typedef long long __ballast_s64;
 
 #include "bpf/wire/histogram.h"
 
-#define BALLAST_WIRE_VERSION 6u
+#define BALLAST_WIRE_VERSION 7u
 #define BALLAST_WIRE_MAGIC   0x42414c4cu /* "BALL" */
 
 /* Map names = pin names under the bpffs folder. The kernel keeps 15 characters. */
@@ -355,6 +355,8 @@ struct ballast_decision_value {
 	__ballast_u64 policy_version;
 	char policy[32]; /* neutral, prior, learned */
 	char why[160];   /* one sentence for people */
+	char forecast[128]; /* of the service, how far its forecast is from what came; empty: none is told */
+	char twin[128];     /* of the service, what its twin foresaw and what came; empty: none is told */
 	char outcome_detail[160];
 	char address[64]; /* ip:port */
 	double raw[12];   /* measured quantities, see BALLAST_RAW_* */
@@ -400,12 +402,13 @@ struct ballast_meta {
 	char build[64];
 	char policy[32];
 	char sink[64];
+	char loop[64];     /* profile of the loop through the sink, as measured; empty: none is known */
 	char leader[64];   /* who writes, where one of many does; empty where there is no choice */
 	char trouble[256]; /* what is in the way now: the API server's own words; empty: nothing */
 };
 #define BALLAST_META_HTTP 1u
 #define BALLAST_META_TCP  2u
 #define BALLAST_META_CPU  4u
-BALLAST_ASSERT(sizeof(struct ballast_meta) == 552, "meta layout");
+BALLAST_ASSERT(sizeof(struct ballast_meta) == 616, "meta layout");
 
 #endif

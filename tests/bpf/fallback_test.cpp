@@ -12,6 +12,7 @@
 
 #include "agent/sample/sampler.h"
 #include "live.h"
+#include "program.h"
 #include "refusing_kernel.h"
 
 namespace ballast::testing {
@@ -51,8 +52,7 @@ class Fallback : public LiveTest {
     const auto output = folder_->path() / (verb + "." + format);
     std::filesystem::remove(output);
     ProcessOptions options;
-    options.argv = {
-        (binary_dir().parent_path() / "ballastctl").string(), "--bpffs", bpffs_.string(), verb, "-o", format};
+    options.argv = {testing::program("ballastctl"), "--bpffs", bpffs_.string(), verb, "-o", format};
     options.output = output;
     auto child = ChildProcess::spawn(options);
     const auto ended = child ? child->wait(std::chrono::seconds(20)) : std::nullopt;

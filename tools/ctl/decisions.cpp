@@ -97,7 +97,9 @@ Json decision_json(const sample::DecisionRow& row, MonotonicNs now) {
           {"policy_epoch", v.policy_epoch},
           {"policy_version", v.policy_version},
           {"age_s", age_s},
-          {"why", field(v.why)}};
+          {"why", field(v.why)},
+          {"forecast", field(v.forecast)},
+          {"twin", field(v.twin)}};
 }
 
 Result<Report> weights(View& view, const std::string& target) {

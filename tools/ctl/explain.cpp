@@ -158,6 +158,12 @@ std::string decision_sentences(const ballast_decision_value& v) {
   if (const std::string why = field(v.why); !why.empty()) {
     out += "  Why: " + why + "\n";
   }
+  if (v.forecast[0] != 0) {
+    out += "  Forecast: " + field(v.forecast) + "\n";
+  }
+  if (v.twin[0] != 0) {
+    out += "  Twin: " + field(v.twin) + "\n";
+  }
   return out + outcome_sentence(v);
 }
 

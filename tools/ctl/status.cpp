@@ -37,26 +37,14 @@ bool is_gone(const ballast_meta& meta, MonotonicNs now) {
          ::kill(static_cast<pid_t>(meta.pid), 0) != 0 && errno == ESRCH;
 }
 
-std::size_t end_of(const std::string& why, std::size_t at, int sentences) {
-  for (; sentences > 1 && at != std::string::npos; --sentences) {
-    at = why.find(';', at);
-    at = at == std::string::npos ? at : at + 1;
-  }
-  return at == std::string::npos ? at : why.find(';', at);
-}
-
-/// What the decisions say that begins with one of `begins`, one a service, `sentences` of it.
-Json said_of(const View& view, std::initializer_list<const char*> begins, int sentences) {
+/// What is said of each service in `text` of its decisions.
+template <typename Text>
+Json said_of(const View& view, Text text) {
   std::map<std::string, std::string> said;
   if (const auto rows = decisions(view, ""); rows) {
     for (const sample::DecisionRow& row : *rows) {
-      const std::string why = field(row.value.why);
-      for (const char* begin : begins) {
-        const std::size_t at = why.find(begin);
-        if (at == 0 || (at != std::string::npos && at >= 2 && why.substr(at - 2, 2) == "; ")) {
-          said[fmt::format("{}/{}", field(row.key.ns), field(row.key.service))] =
-              why.substr(at, end_of(why, at, sentences) - at);
-        }
+      if (std::string says = text(row.value); !says.empty()) {
+        said[fmt::format("{}/{}", field(row.key.ns), field(row.key.service))] = std::move(says);
       }
     }
   }
@@ -93,12 +81,7 @@ Result<Report> status(View& view, const std::string& /*target*/) {
     feature_list.push_back(
         {{"name", feature.name}, {"available", feature.available}, {"fallback", feature.fallback}});
   }
-  std::string sink = field(meta.sink);
-  std::string profile;
-  if (constexpr std::string_view kLoop = "; loop "; sink.find(kLoop) != std::string::npos) {
-    profile = sink.substr(sink.find(kLoop) + kLoop.size());
-    sink.resize(sink.find(kLoop));
-  }
+  const std::string profile = field(meta.loop);
   Report report;
   report.json = {{"alive", alive},
                  {"pid", meta.pid},
@@ -114,15 +97,15 @@ Result<Report> status(View& view, const std::string& /*target*/) {
                  {"policy_epoch", meta.policy_epoch},
                  {"policy_version", meta.policy_version},
                  {"policy_crc32", fmt::format("{:08x}", meta.policy_crc32)},
-                 {"sink", sink},
+                 {"sink", field(meta.sink)},
                  {"loop", profile},
                  {"leader", field(meta.leader)},
                  {"trouble", field(meta.trouble)},
                  {"subscribers", meta.subscribers},
                  {"tick_ms", meta.tick_ms},
                  {"features", feature_list}};
-  report.json["forecast"] = said_of(view, {"forecast ", "no forecast: "}, 1);
-  report.json["twin"] = said_of(view, {"twin: "}, 2);
+  report.json["forecast"] = said_of(view, [](const ballast_decision_value& v) { return field(v.forecast); });
+  report.json["twin"] = said_of(view, [](const ballast_decision_value& v) { return field(v.twin); });
   const auto gaps = coverage_json(view);
   if (!gaps) {
     return gaps.error();
@@ -151,9 +134,9 @@ Result<Report> status(View& view, const std::string& /*target*/) {
     table.row({"forecast of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
   }
   for (const Json& one : report.json["twin"]) {
-    table.row({"twin of " + one["service"].get<std::string>(), one["says"].get<std::string>().substr(6)});
+    table.row({"twin of " + one["service"].get<std::string>(), one["says"].get<std::string>()});
   }
-  table.row({"sink", sink});
+  table.row({"sink", field(meta.sink)});
   if (!profile.empty()) {
     table.row({"loop", profile});
   }

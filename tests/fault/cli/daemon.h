@@ -17,6 +17,7 @@
 #include "core/base/file.h"
 #include "core/base/process.h"
 #include "eventually.h"
+#include "program.h"
 
 namespace ballast {
 
@@ -98,7 +99,7 @@ class DaemonTest : public ::testing::Test {
 
   std::optional<TempDir> dir_;
   fs::path bin_;
-  std::string daemon_ = (binary_dir().parent_path() / "ballastd").string();
+  std::string daemon_ = testing::program("ballastd");
   std::string bpffs_;
   int runs_ = 0;
 };

@@ -91,9 +91,7 @@ class Canaries : public Replicas {
   }
   /// As people ask.
   std::string ballastctl(std::vector<std::string> flags) {
-    const char* bin = std::getenv("BALLAST_BIN_DIR");
-    const auto folder = bin != nullptr ? std::filesystem::path(bin) : binary_dir().parent_path();
-    flags.insert(flags.begin(), {(folder / "ballastctl").string(), "global", operations_});
+    flags.insert(flags.begin(), {testing::program("ballastctl"), "global", operations_});
     const std::string said = path("said-" + std::to_string(count_++));
     auto asked = ChildProcess::spawn({.argv = flags, .output = said});
     EXPECT_TRUE(asked && asked->wait(30s));

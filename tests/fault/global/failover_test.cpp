@@ -143,10 +143,8 @@ TEST_F(Failover, AFullDiskStopsNoLearning) {
 }
 
 TEST_F(Failover, TheBenchmarksWriterSeesAllEndpointsOfAllNodes) {
-  const char* bin = std::getenv("BALLAST_BIN_DIR");
-  const auto folder = bin != nullptr ? fs::path(bin) : binary_dir().parent_path();
   auto bench = ChildProcess::spawn(
-      {.argv = {(folder / "ballast-bench").string(), "fleet", "--nodes", "50", "--pods", "7", "--writer",
+      {.argv = {testing::program("ballast-bench"), "fleet", "--nodes", "50", "--pods", "7", "--writer",
                 "--seconds", "2", "--interval", "0.5", "-o", path("fleet.json")},
        .output = path("bench.log")});
   ASSERT_TRUE(bench);
@@ -161,10 +159,8 @@ TEST_F(Failover, TheBenchmarksWriterSeesAllEndpointsOfAllNodes) {
 
 TEST_F(Failover, AThousandWorkersReturnAtOnceToARestartedServer) {
   // The benchmark's workers come all within one interval; the server is new and empty.
-  const char* bin = std::getenv("BALLAST_BIN_DIR");
-  const auto folder = bin != nullptr ? fs::path(bin) : binary_dir().parent_path();
   auto bench = ChildProcess::spawn(
-      {.argv = {(folder / "ballast-bench").string(), "sync", "--workers", "1000", "--params", "1000",
+      {.argv = {testing::program("ballast-bench"), "sync", "--workers", "1000", "--params", "1000",
                 "--seconds", "2", "--interval", "2", "-o", path("sync.json")},
        .output = path("bench.log")});
   ASSERT_TRUE(bench);

@@ -17,16 +17,12 @@ class Fleet : public Replicas {
  protected:
   void TearDown() override {
     for (const std::string& bpffs : loaded_) {
-      auto child = ChildProcess::spawn(
-          {.argv = {program("ballastd"), "--unload", "--bpffs", bpffs}, .output = path("unload.log")});
+      auto child = ChildProcess::spawn({.argv = {testing::program("ballastd"), "--unload", "--bpffs", bpffs},
+                                        .output = path("unload.log")});
       ASSERT_TRUE(child);
       child->wait(30s);
       EXPECT_FALSE(fs::exists(bpffs)) << *read_file(path("unload.log"));
     }
-  }
-  static std::string program(const std::string& name) {
-    const char* bin = std::getenv("BALLAST_BIN_DIR");
-    return ((bin != nullptr ? fs::path(bin) : binary_dir().parent_path()) / name).string();
   }
   Replica serve() {
     return start(
@@ -42,7 +38,7 @@ class Fleet : public Replicas {
                                                             "\n  interval_ms: 100\n  max_age_s: 0.5\n"));
     Replica out{path(name + ".log"), {}};
     auto child = ChildProcess::spawn(
-        {.argv = {program("ballastd"), "--config", path(name + ".yaml")}, .output = out.log});
+        {.argv = {testing::program("ballastd"), "--config", path(name + ".yaml")}, .output = out.log});
     EXPECT_TRUE(child) << child.error().message;
     if (child) {
       out.process = std::move(*child);
@@ -52,7 +48,7 @@ class Fleet : public Replicas {
   nlohmann::json fleet_of(const Replica& server) {
     const std::string answer = path("ctl-" + std::to_string(++asked_) + ".json");
     auto child = ChildProcess::spawn(
-        {.argv = {program("ballastctl"), "global", server.said("operations address="), "-o", "json"},
+        {.argv = {testing::program("ballastctl"), "global", server.said("operations address="), "-o", "json"},
          .output = answer});
     if (!child || !child->wait(10s)) {
       return nlohmann::json::object();

@@ -18,6 +18,7 @@
 #include "core/base/process.h"
 #include "eventually.h"
 #include "model/sync/client/worker_client.h"
+#include "program.h"
 
 namespace ballast::sync {
 
@@ -58,9 +59,7 @@ class Replicas : public ::testing::Test {
   }
   /// `env`: KEY=VALUE for this process alone.
   Replica start(std::vector<std::string> flags, std::vector<std::string> env = {}) {
-    const char* bin = std::getenv("BALLAST_BIN_DIR");
-    const auto folder = bin != nullptr ? std::filesystem::path(bin) : binary_dir().parent_path();
-    flags.insert(flags.begin(), (folder / "ballast-global").string());
+    flags.insert(flags.begin(), testing::program("ballast-global"));
     Replica out{folder_->path() / ("log-" + std::to_string(count_++)), {}};
     auto child = ChildProcess::spawn({.argv = flags, .env = std::move(env), .output = out.log});
     EXPECT_TRUE(child) << child.error().message;

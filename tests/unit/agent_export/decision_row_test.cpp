@@ -97,6 +97,15 @@ TEST_F(DecisionRowTest, WhatAnsweredAWeightComesLastAndIsLeftOutWholeWhereThereI
   EXPECT_EQ(std::string(row(0).value.why), weights_.why());
 }
 
+TEST_F(DecisionRowTest, ForecastAndTwinStandBesideAFullSentence) {
+  proposal_.endpoints[0].why = std::string(sizeof row(0).value.why, 'x');
+  proposal_.forecast_says =
+      "forecast not used: error 10000.00 of \"as now\", from 12345678 pairs in 86400 s, period 86400.0 s";
+  proposal_.twin_says = "learned gains, p99 0.80; foresaw 1.23e+03 ms, came 1.23e+03";
+  EXPECT_EQ(row(0).value.forecast, proposal_.forecast_says);
+  EXPECT_EQ(row(0).value.twin, proposal_.twin_says);
+}
+
 TEST_F(DecisionRowTest, EndpointsAreMatchedByPodNotByPlace) {
   std::reverse(observation_.endpoints.begin(), observation_.endpoints.end());
   std::reverse(proposal_.endpoints.begin(), proposal_.endpoints.end());

@@ -274,6 +274,7 @@ TEST_F(StateWriterTest, HeartbeatKeepsWhatTheLoaderWrote) {
   tick_.subscribers = 5;
   tick_.policy_crc32 = 0xabcd;
   tick_.sink = "xds:127.0.0.1:15010";
+  tick_.loop = "eds";
   tick_.leader = "node-1";
   tick_.trouble = std::string(400, 'x');
   ASSERT_TRUE(writer_->heartbeat(tick_).ok());
@@ -287,6 +288,7 @@ TEST_F(StateWriterTest, HeartbeatKeepsWhatTheLoaderWrote) {
   EXPECT_EQ(meta->policy_crc32, 0xabcdU);
   EXPECT_STREQ(meta->policy, "prior");
   EXPECT_STREQ(meta->sink, "xds:127.0.0.1:15010");
+  EXPECT_STREQ(meta->loop, "eds");
   EXPECT_STREQ(meta->leader, "node-1");
   EXPECT_EQ(meta->loaded_ns, 42U);
   EXPECT_EQ(meta->flags, BALLAST_META_HTTP);

@@ -58,7 +58,7 @@ TEST(ActingPolicy, AForecastsParametersOfAFormerVersionAreRefusedAndTheStrongRul
   ASSERT_TRUE(acting.ok()) << acting.error().message;
   EXPECT_EQ(acting->crc32(), 0U);
   const auto proposal = acting->policy().decide({}, {});
-  EXPECT_THAT(proposal.why, ::testing::StartsWith("no forecast: parameters of version 0 refused; "));
+  EXPECT_EQ(proposal.forecast_says, "no forecast: parameters of version 0 refused");
   EXPECT_FALSE(acting->replace_forecast(former, 3, 1).ok());
   EXPECT_EQ(acting->refused(), 1U);
   // What a learner of this version hands over acts; a deposed leader's does not.
@@ -87,16 +87,15 @@ TEST(ActingPolicy, TakesGainsForTheStrongRuleAloneAndUnderAForecastAndSaysWhatTh
     EXPECT_FALSE(acting->policy().decide(observation, {}).twin);
     ASSERT_TRUE(acting->replace_gains(learned).ok());
     const auto proposal = acting->policy().decide(observation, {});
-    EXPECT_THAT(proposal.why,
-                ::testing::HasSubstr("twin: learned gains, p99 0.80; foresaw 41.5 ms, came 43; "));
+    EXPECT_EQ(proposal.twin_says, "learned gains, p99 0.80; foresaw 41.5 ms, came 43");
     ASSERT_TRUE(proposal.twin);
     EXPECT_TRUE(proposal.twin->in_force);
     // What is no file of gains changes nothing; one without gains gives the rule its own back.
     EXPECT_FALSE(acting->replace_gains("{}").ok());
     EXPECT_TRUE(acting->policy().decide(observation, {}).twin->in_force);
     ASSERT_TRUE(acting->replace_gains(policy::serialize_gains({{}, {{web, {600, 0, 41.5, 43}}}})).ok());
-    EXPECT_THAT(acting->policy().decide(observation, {}).why,
-                ::testing::HasSubstr("twin: the rule's own gains"));
+    EXPECT_THAT(acting->policy().decide(observation, {}).twin_says,
+                ::testing::StartsWith("the rule's own gains"));
     ASSERT_TRUE(acting->replace_gains(policy::serialize_gains({})).ok());
     EXPECT_FALSE(acting->policy().decide(observation, {}).twin);
   }

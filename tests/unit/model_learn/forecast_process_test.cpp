@@ -18,17 +18,13 @@
 #include "model/policy/forecast_file.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/rollouts/rollout_server.h"
+#include "program.h"
 
 namespace ballast {
 namespace {
 
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
-
-std::string binary(const std::string& name) {
-  const char* bin = std::getenv("BALLAST_BIN_DIR");
-  return ((bin != nullptr ? fs::path(bin) : binary_dir().parent_path()) / name).string();
-}
 
 /// Mean square of forecast - came over that of "as now", of pairs that nobody learned from.
 double error_of(const std::vector<float>& theta) {
@@ -56,8 +52,8 @@ class ForecastProcess : public ::testing::Test {
   }
   ChildProcess start_global() const {
     return spawn(
-        {binary("ballast-global"), "--listen", global_, "--state", (folder_->path() / "state").string(),
-         "--checkpoint-seconds", "0.1", "--forecast-seed", "1"},
+        {testing::program("ballast-global"), "--listen", global_, "--state",
+         (folder_->path() / "state").string(), "--checkpoint-seconds", "0.1", "--forecast-seed", "1"},
         "global");
   }
   std::string log(const std::string& of) const {
@@ -77,8 +73,8 @@ struct Node {
     EXPECT_TRUE(started);
     server = std::move(*started);
     auto child =
-        ChildProcess::spawn({.argv = {binary("ballast-learner"), "--agent", "unix:" + path, "--global",
-                                      global, "--worker-id", name, "--forecast-rate", "50"},
+        ChildProcess::spawn({.argv = {testing::program("ballast-learner"), "--agent", "unix:" + path,
+                                      "--global", global, "--worker-id", name, "--forecast-rate", "50"},
                              .output = folder / name});
     EXPECT_TRUE(child);
     learner = std::move(*child);
@@ -187,7 +183,7 @@ class Fit : public ForecastProcess {
   int fit(const std::string& bytes, const std::string& out) {
     const fs::path file = folder_->path() / "samples.bin";
     EXPECT_TRUE(write_file_atomic(file, bytes));
-    auto child = spawn({binary("ballast-learner"), "--fit", file.string(), "--fit-out",
+    auto child = spawn({testing::program("ballast-learner"), "--fit", file.string(), "--fit-out",
                         (folder_->path() / out).string(), "--fit-steps", "300", "--fit-seed", "2"},
                        "log");
     const auto ended = child.wait(60s);

@@ -19,6 +19,7 @@
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/rollouts/rollout_server.h"
+#include "program.h"
 
 namespace ballast {
 namespace {
@@ -27,11 +28,6 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 constexpr std::size_t kPaid = 3;
-
-fs::path binary(const std::string& name) {
-  const char* bin = std::getenv("BALLAST_BIN_DIR");
-  return (bin != nullptr ? fs::path(bin) : binary_dir().parent_path()) / name;
-}
 
 // Acts with the last good parameters that the learner handed over.
 class Agent {
@@ -124,11 +120,11 @@ class LearnerProcess : public ::testing::Test {
     return child ? std::move(*child) : ChildProcess();
   }
   ChildProcess start_global() const {
-    return spawn({binary("ballast-global").string(), "--listen", global_, "--state",
+    return spawn({testing::program("ballast-global"), "--listen", global_, "--state",
                   (folder_->path() / "state").string(), "--checkpoint-seconds", "0.1", "--seed", "1"});
   }
   ChildProcess start_learner() const {
-    return spawn({binary("ballast-learner").string(), "--agent", "unix:" + agent_path_, "--global", global_,
+    return spawn({testing::program("ballast-learner"), "--agent", "unix:" + agent_path_, "--global", global_,
                   "--worker-id", "test"});
   }
   std::string log() const {
@@ -239,7 +235,7 @@ TEST_F(LearnerProcess, WrongUseIsExitTwo) {
         {"--agent", "tcp", "--global", global_},
         {"--agent", "unix:/nowhere", "--global", global_, "--gamma", "2"}}) {
     auto argv = flags;
-    argv.insert(argv.begin(), binary("ballast-learner").string());
+    argv.insert(argv.begin(), testing::program("ballast-learner"));
     auto child = spawn(argv);
     const auto ended = child.wait(20s);
     ASSERT_TRUE(ended);

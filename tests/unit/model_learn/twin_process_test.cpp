@@ -16,6 +16,7 @@
 #include "eventually.h"
 #include "model/policy/gains_file.h"
 #include "model/sync/rollouts/rollout_server.h"
+#include "program.h"
 #include "recorded_service.h"
 
 namespace ballast {
@@ -23,11 +24,6 @@ namespace {
 
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
-
-std::string binary(const std::string& name) {
-  const char* bin = std::getenv("BALLAST_BIN_DIR");
-  return ((bin != nullptr ? fs::path(bin) : binary_dir().parent_path()) / name).string();
-}
 
 double p99_under(const policy::GainsByService& gains, std::uint64_t seed) {
   return sim::Simulation(twin::bouts(300), sim::queue_rule_technique(gains), seed, twin::kIstio).run().p99_ms;
@@ -42,9 +38,9 @@ TEST(TwinProcess, GainsAreLearnedFromWhatTheNodeRecordedAndAreBetterWhereTheyAct
   ASSERT_TRUE(server);
   // No global network: what a node learns in its twin is its own.
   auto learner =
-      ChildProcess::spawn({.argv = {binary("ballast-learner"), "--agent", "unix:" + path, "--global",
-                                    "unix:" + (folder / "nobody.sock").string(), "--worker-id", "node-1",
-                                    "--twin-every", "1", "--twin-updates", "8"},
+      ChildProcess::spawn({.argv = {testing::program("ballast-learner"), "--agent", "unix:" + path,
+                                    "--global", "unix:" + (folder / "nobody.sock").string(), "--worker-id",
+                                    "node-1", "--twin-every", "1", "--twin-updates", "8"},
                            .output = folder / "log"});
   ASSERT_TRUE(learner);
   const auto log = [&] {

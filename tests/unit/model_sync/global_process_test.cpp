@@ -16,6 +16,7 @@
 #include "model/sync/checkpoint/checkpoint.h"
 #include "model/sync/client/worker_client.h"
 #include "model/sync/server/global_server.h"
+#include "program.h"
 
 namespace ballast::sync {
 namespace {
@@ -40,9 +41,7 @@ class GlobalProcess : public ::testing::Test {
     log_ = folder_->path() / "log";
   }
   ChildProcess run(std::vector<std::string> flags) const {
-    const char* bin = std::getenv("BALLAST_BIN_DIR");
-    const fs::path folder = bin != nullptr ? fs::path(bin) : binary_dir().parent_path();
-    flags.insert(flags.begin(), (folder / "ballast-global").string());
+    flags.insert(flags.begin(), testing::program("ballast-global"));
     auto child = ChildProcess::spawn({.argv = flags, .output = log_});
     EXPECT_TRUE(child) << child.error().message;
     return child ? std::move(*child) : ChildProcess();

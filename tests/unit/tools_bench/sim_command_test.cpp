@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/process.h"
 #include "model/policy/parameters.h"
+#include "program.h"
 
 namespace ballast::bench {
 namespace {
@@ -37,7 +38,7 @@ class SimCommand : public ::testing::Test {
 
   /// Exit code and output of the program itself.
   std::pair<int, std::string> program(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), std::string(std::getenv("BALLAST_BIN_DIR")) + "/ballast-bench");
+    arguments.insert(arguments.begin(), testing::program("ballast-bench"));
     ProcessOptions process;
     process.argv = std::move(arguments);
     process.output = file("log");
