@@ -12,6 +12,7 @@
 #include "agent/actuate/stream_registry.h"
 #include "core/base/listen_address.h"
 #include "core/base/log.h"
+#include "core/spec/service_name.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/service/endpoint/v3/eds.grpc.pb.h"
 
@@ -51,7 +52,7 @@ class AggregatedService final : public AggregatedDiscoveryService::CallbackServi
 };
 
 std::string resource_name(const spec::ServiceId& service) {
-  return service.ns + "/" + service.name;
+  return to_string(service);
 }
 
 std::string lapsing_name(const spec::ServiceId& service) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "core/spec/service_name.h"
+
 namespace ballast::decide {
 
 namespace {
@@ -13,7 +15,7 @@ namespace {
 constexpr MonotonicNs kMaxPause = 10'000'000'000ULL;
 
 std::string path_of(const spec::EndpointId& id) {
-  return id.service.ns + "/" + id.service.name + "/" + id.pod;
+  return to_string(id.service) + "/" + id.pod;
 }
 
 bool finite(const spec::Observation& observation) {

@@ -13,13 +13,10 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/observe/observation.h"
+#include "core/spec/service_name.h"
 
 namespace ballast::loop {
 namespace {
-
-std::string text(const spec::ServiceId& id) {
-  return id.ns + "/" + id.name;
-}
 
 /// Sum of |delta log w| between what was in force and what is now; `before` becomes the latter.
 double churn_of(std::map<spec::EndpointId, double>& before, const guard::GuardedWeights& weights) {
@@ -183,21 +180,21 @@ void Loop::learn(Service& service, const turn::Decision& decision, const spec::L
 }
 
 void Loop::hand_over(turn::Decision& decision) {
-  complain("publishing weights of " + text(decision.weights.service()), handover_.take(decision));
+  complain("publishing weights of " + to_string(decision.weights.service()), handover_.take(decision));
   if (doors_.metrics != nullptr) {
     doors_.metrics->set_decision(decision);
   }
 }
 
 void Loop::withdraw(const spec::ServiceId& id) {
-  complain("withdrawing " + text(id), doors_.sink->withdraw(id));
+  complain("withdrawing " + to_string(id), doors_.sink->withdraw(id));
   recorder_.forget(id);
   services_.erase(id);
   handover_.forget(id);
   if (doors_.metrics != nullptr) {
     doors_.metrics->withdraw(id);
   }
-  spdlog::info("service withdrawn service={}", text(id));
+  spdlog::info("service withdrawn service={}", to_string(id));
 }
 
 void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,

@@ -7,15 +7,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/spec/service_name.h"
+
 namespace ballast::policy {
 
 using nlohmann::ordered_json;
 
 namespace {
-
-std::string text(const spec::ServiceId& service) {
-  return service.ns + "/" + service.name;
-}
 
 double number(const ordered_json& entry, const char* name) {
   const double value = entry.value(name, 0.0);
@@ -27,21 +25,21 @@ double number(const ordered_json& entry, const char* name) {
 std::string serialize_gains(const GainsFile& file) {
   ordered_json services = ordered_json::object();
   for (const auto& [service, values] : file.gains) {
-    ordered_json& entry = services[text(service)];
+    ordered_json& entry = services[to_string(service)];
     for (std::size_t i = 0; i < spec::kGains; ++i) {
       entry[std::string(spec::kGainNames[i])] = values[i];
     }
   }
   ordered_json twins = ordered_json::object();
   for (const auto& [service, word] : file.twins) {
-    twins[text(service)] = {{"recorded_s", word.recorded_s},
-                            {"gaps", word.gaps},
-                            {"foreseen_p99_ms", word.foreseen_p99_ms},
-                            {"came_p99_ms", word.came_p99_ms},
-                            {"ratio", word.ratio},
-                            {"low", word.low},
-                            {"high", word.high},
-                            {"note", word.note}};
+    twins[to_string(service)] = {{"recorded_s", word.recorded_s},
+                                 {"gaps", word.gaps},
+                                 {"foreseen_p99_ms", word.foreseen_p99_ms},
+                                 {"came_p99_ms", word.came_p99_ms},
+                                 {"ratio", word.ratio},
+                                 {"low", word.low},
+                                 {"high", word.high},
+                                 {"note", word.note}};
   }
   return ordered_json{{"gains", spec::kGainsVersion}, {"services", services}, {"twins", twins}}.dump(
              1, ' ', false, ordered_json::error_handler_t::replace) +
@@ -60,11 +58,11 @@ Result<GainsFile> parse_gains(std::string_view text) {
   }
   GainsFile all;
   for (const auto& [service, entry] : json["services"].items()) {
-    const auto slash = service.find('/');
-    if (slash == std::string::npos || !entry.is_object()) {
+    const auto id = spec::parse_service(service);
+    if (!id || !entry.is_object()) {
       return Error::usage("gains of '" + service + "': NAMESPACE/NAME and an object of gains are wanted");
     }
-    spec::Gains& gains = all.gains[{service.substr(0, slash), service.substr(slash + 1)}];
+    spec::Gains& gains = all.gains[*id];
     gains.fill(0);
     for (const auto& [name, value] : entry.items()) {
       const auto at = std::find(spec::kGainNames.begin(), spec::kGainNames.end(), name);
@@ -78,18 +76,19 @@ Result<GainsFile> parse_gains(std::string_view text) {
   try {
     const auto twins = json.value("twins", ordered_json::object());
     for (const auto& [service, entry] : twins.items()) {
-      const auto slash = service.find('/');
-      const spec::ServiceId id{service.substr(0, slash),
-                               slash == std::string::npos ? "" : service.substr(slash + 1)};
-      all.twins[id] = {number(entry, "recorded_s"),
-                       static_cast<std::size_t>(number(entry, "gaps")),
-                       number(entry, "foreseen_p99_ms"),
-                       number(entry, "came_p99_ms"),
-                       number(entry, "ratio"),
-                       number(entry, "low"),
-                       number(entry, "high"),
-                       all.gains.contains(id),
-                       entry.value("note", "")};
+      const auto id = spec::parse_service(service);
+      if (!id) {
+        return Error::usage("a twin of '" + service + "': NAMESPACE/NAME is wanted");
+      }
+      all.twins[*id] = {number(entry, "recorded_s"),
+                        static_cast<std::size_t>(number(entry, "gaps")),
+                        number(entry, "foreseen_p99_ms"),
+                        number(entry, "came_p99_ms"),
+                        number(entry, "ratio"),
+                        number(entry, "low"),
+                        number(entry, "high"),
+                        all.gains.contains(*id),
+                        entry.value("note", "")};
     }
   } catch (const ordered_json::exception& e) {
     return Error::usage(std::string("what is said of the twins is not understood: ") + e.what());

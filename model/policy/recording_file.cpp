@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/spec/service_name.h"
+
 namespace ballast::policy {
 namespace {
 
@@ -29,9 +31,11 @@ std::optional<spec::RecordedTick> tick_of(std::string_view line) {
   try {
     spec::RecordedTick tick;
     tick.at_s = number(row.at(0));
-    const auto service = row.at(1).get<std::string>();
-    const auto slash = service.find('/');
-    tick.service = {service.substr(0, slash), slash == std::string::npos ? "" : service.substr(slash + 1)};
+    const auto service = spec::parse_service(row.at(1).get<std::string>());
+    if (!service) {
+      return std::nullopt;
+    }
+    tick.service = *service;
     tick.tick_s = number(row.at(2));
     tick.delay_s = number(row.at(3));
     tick.proxies = row.at(4);
@@ -60,7 +64,7 @@ std::string recording_line(const spec::RecordedTick& tick) {
     pods.push_back({pod.pod, pod.requests, pod.in_flight, pod.qps, pod.cpu_cores, pod.limit_cores, pod.speed,
                     pod.running_share, pod.p50_ms});
   }
-  return json{tick.at_s,    tick.service.ns + "/" + tick.service.name,
+  return json{tick.at_s,    to_string(tick.service),
               tick.tick_s,  tick.delay_s,
               tick.proxies, tick.p50_ms,
               tick.p99_ms,  pods}

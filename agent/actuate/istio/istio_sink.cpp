@@ -19,6 +19,7 @@
 #include "agent/actuate/istio/service_reconciler.h"
 #include "agent/actuate/istio/writer.h"
 #include "core/base/log.h"
+#include "core/spec/service_name.h"
 
 namespace ballast::actuate {
 namespace {
@@ -555,7 +556,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
     by_address[{endpoint.address, endpoint.port}] = endpoint.weight;
     tripped = tripped || (endpoint.reasons & guard::kTripped) != 0;
   }
-  const std::string key = weights.service().ns + "/" + weights.service().name;
+  const std::string key = to_string(weights.service());
   {
     const std::lock_guard lock(state_->mutex);
     state_->weights[key] = std::move(by_address);
@@ -572,8 +573,8 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
 Status IstioSink::withdraw(const spec::ServiceId& service) {
   {
     const std::lock_guard lock(state_->mutex);
-    state_->weights.erase(service.ns + "/" + service.name);
-    state_->tripped.erase(service.ns + "/" + service.name);
+    state_->weights.erase(to_string(service));
+    state_->tripped.erase(to_string(service));
   }
   state_->wake(false);
   return ok();
@@ -602,7 +603,7 @@ void IstioSink::flush() {
 }
 
 guard::Word IstioSink::word(const spec::ServiceId& id) const {
-  const std::string key = id.ns + "/" + id.name;
+  const std::string key = to_string(id);
   guard::Word word{.mode = guard::Mode::kOff,
                    .why = state_->labels->synced() ? std::string("no label ") + kube::kModeLabel
                                                    : "Services are not read yet"};
@@ -621,7 +622,7 @@ guard::Word IstioSink::word(const spec::ServiceId& id) const {
 }
 
 guard::Answer IstioSink::answer(const spec::ServiceId& id) const {
-  const std::string key = id.ns + "/" + id.name;
+  const std::string key = to_string(id);
   const std::lock_guard lock(state_->mutex);
   if (!state_->options.active) {
     return {guard::Outcome::kHeldBack, "this agent's mode writes nothing"};
