@@ -68,8 +68,10 @@ Simulation::Simulation(const Scenario& scenario, const Technique& technique, std
 
 Simulation::~Simulation() = default;
 
-Metrics Simulation::run() {
-  run_until(kNever);
+Metrics Simulation::run(double every_s, const std::function<void(double now_s)>& look) {
+  for (double until = every_s; run_until(until); until += every_s) {
+    look(until);
+  }
   return metrics();
 }
 

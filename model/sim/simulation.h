@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <queue>
 #include <vector>
@@ -33,7 +35,10 @@ class Simulation final : public World {
   Simulation(const Simulation&) = delete;
   Simulation& operator=(const Simulation&) = delete;
 
-  Metrics run();
+  Metrics run() { return run(std::numeric_limits<double>::infinity(), nullptr); }
+  /// The same, and `look` is called with the time every `every_s` seconds of it; what it does may change
+  /// nothing.
+  Metrics run(double every_s, const std::function<void(double now_s)>& look);
 
   /// Handles every event up to and at `until`. False when the run is over: the last request has
   /// been answered or given up.

@@ -223,5 +223,23 @@ TEST(Pairing, InStepsIsTheSameAsAtOnce) {
   EXPECT_EQ(stepped.metrics().mean_ms, whole.mean_ms);
 }
 
+TEST(Pairing, LookedAtIsTheSameAsAtOnce) {
+  const auto policy = **find_technique("queue_rule");  // its controller ticks between the looks
+  const Metrics whole = Simulation(busy(), policy, 9).run();
+  Simulation looked_at(busy(), policy, 9);
+  looked_at.take_outcome();
+  std::vector<double> times;
+  std::size_t seen = 0;
+  const Metrics same = looked_at.run(0.5, [&](double now) {
+    times.push_back(now);
+    seen += looked_at.take_outcome().latencies.size();
+  });
+  EXPECT_EQ(same.mean_ms, whole.mean_ms);
+  ASSERT_GT(times.size(), 3U);
+  EXPECT_EQ(times[0], 0.5);
+  EXPECT_EQ(times[2], 1.5);
+  EXPECT_GT(seen, whole.requests / 2);
+}
+
 }  // namespace
 }  // namespace ballast::sim
