@@ -136,13 +136,20 @@ void Queue::reset(std::uint64_t seed) {
   if (world.telemetry.tick_s > 0) {
     loop_.tick_s = world.telemetry.tick_s;
   }
-  const sim::Technique steered = sim::steered_technique();
+  const sim::Technique* by =
+      options_.steered_by.empty() ? nullptr : *sim::find_technique(options_.steered_by);
+  sim::Technique own = by != nullptr ? *by : sim::steered_technique();
+  own.make_controller = nullptr;  // stepped here
   for (Side* side : {&own_, &twin_}) {
     *side = {};
-    side->simulation = std::make_unique<sim::Simulation>(world, steered, seed, loop_);
+    side->simulation =
+        std::make_unique<sim::Simulation>(world, side == &own_ ? own : sim::steered_technique(), seed, loop_);
     side->simulation->take_outcome();
   }
-  twin_.prior = sim::make_agent_controller(std::make_unique<decide::PriorPolicy>(), loop_, world.clients);
+  own_.controller = by != nullptr ? by->make_controller(world, loop_) : nullptr;
+  steered_offsets_.clear();
+  twin_.controller =
+      sim::make_agent_controller(std::make_unique<decide::PriorPolicy>(), loop_, world.clients);
   loop_rooms_ = std::make_unique<sim::AgentLoop>(loop_, world.clients);
   prior_ = std::make_unique<decide::PriorPolicy>();
   clock_ = 0;
@@ -175,7 +182,7 @@ bool Queue::tick() {
   absorb(twin_);
   if (twin_goes_on) {
     const auto members = twin_.simulation->members();
-    if (const auto weights = twin_.prior->tick(clock_, members, twin_.simulation->take_telemetry())) {
+    if (const auto weights = twin_.controller->tick(clock_, members, twin_.simulation->take_telemetry())) {
       twin_.simulation->push_weights(members, *weights);
     }
   }
@@ -186,7 +193,9 @@ bool Queue::tick() {
 bool Queue::look() {
   acting_.clear();
   servers_ = own_.simulation->members();
-  seen_ = loop_rooms_->observe(clock_, servers_, own_.simulation->take_telemetry());
+  const auto telemetry = own_.simulation->take_telemetry();
+  seen_ = loop_rooms_->observe(clock_, servers_, telemetry);
+  steered_ = own_.controller ? own_.controller->tick(clock_, servers_, telemetry) : std::nullopt;
   if (!seen_) {
     return false;
   }
@@ -252,9 +261,33 @@ void Queue::advise() {
   }
 }
 
+void Queue::steer() {
+  if (!steered_) {
+    return;
+  }
+  std::vector<double> offsets;
+  double mean = 0;
+  for (std::size_t i = 0; i < steered_->size(); ++i) {
+    const double prior = i < proposal_.endpoints.size() ? proposal_.endpoints[i].log_prior : 0;
+    offsets.push_back(std::log(std::max((*steered_)[i], 1e-3)) - prior);
+    mean += offsets.back() / static_cast<double>(steered_->size());
+  }
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    offsets[i] -= mean;
+    moved_ += i < steered_offsets_.size() ? std::abs(offsets[i] - steered_offsets_[i]) : 0;
+  }
+  steered_offsets_ = offsets;
+  own_.simulation->push_weights(servers_, *steered_);
+}
+
 void Queue::propose_and_push(std::span<const std::size_t> actions) {
   constexpr double kBound = spec::kMaxOffset;
   moved_ = 0;
+  if (own_.controller) {
+    loop_rooms_->act(proposal_, servers_);  // ends its tick
+    steer();
+    return;
+  }
   for (std::size_t i = 0; i < proposal_.endpoints.size() && !proposal_.level; ++i) {
     proposal_.endpoints[i].offset = seen_->endpoints[i].offset;
   }

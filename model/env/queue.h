@@ -35,6 +35,9 @@ struct QueueOptions {
   // Ablations: what the learner goes without.
   bool prior = true;           ///< false: the offsets are added to equal shares
   bool pooled_context = true;  ///< false: mean, max and number of the service's endpoints read zero
+  /// Weights come from this technique's controller and actions are passed over: what learners are compared
+  /// with, paid by the same reward. Empty: the actions act.
+  std::string steered_by;
 };
 
 /// A service of the simulator with one agent an endpoint: the agent's own rooms measure, observe and
@@ -77,8 +80,8 @@ class Queue final : public Environment {
   /// One of the two worlds of an episode.
   struct Side {
     std::unique_ptr<sim::Simulation> simulation;
-    std::unique_ptr<sim::Controller> prior;  // the twin
-    std::deque<std::vector<float>> window;   // latencies of the last ticks
+    std::unique_ptr<sim::Controller> controller;  // the twin's prior; own: steered_by, or null
+    std::deque<std::vector<float>> window;        // latencies of the last ticks
     std::deque<std::uint64_t> errors;
   };
   void absorb(Side& side) const;
@@ -89,6 +92,7 @@ class Queue final : public Environment {
   void ablate();
   void advise();
   void propose_and_push(std::span<const std::size_t> actions);
+  void steer();
   void skip_to_agents();
 
   Spec spec_;
@@ -103,8 +107,10 @@ class Queue final : public Environment {
   decide::ServiceProposal proposal_;
   std::vector<double> measured_;  // the log priors, ablated or not; one an endpoint
   std::vector<std::uint32_t> servers_;
-  std::vector<std::size_t> acting_;  // indices into seen_->endpoints
-  std::vector<std::size_t> advice_;  // one an agent
+  std::optional<std::vector<double>> steered_;  // by steered_by, of the last look
+  std::vector<double> steered_offsets_;         // beside the prior
+  std::vector<std::size_t> acting_;             // indices into seen_->endpoints
+  std::vector<std::size_t> advice_;             // one an agent
   spec::Observation context_{};
   double clock_ = 0;
   double moved_ = 0;  // sum of |delta offset| in the last step

@@ -5,6 +5,7 @@
 #include "model/env/cart_pole.h"
 #include "model/env/queue.h"
 #include "model/env/two_servers.h"
+#include "model/sim/technique.h"
 
 namespace ballast::env {
 
@@ -21,6 +22,16 @@ std::string listed(const std::vector<std::string>& names) {
 Result<QueueOptions> queue_options(const EnvironmentOptions& asked) {
   QueueOptions options;
   options.reward.p50 = asked.p50_weight > 0 ? asked.p50_weight : options.reward.p50;
+  if (!asked.steered_by.empty()) {
+    const auto technique = sim::find_technique(asked.steered_by);
+    if (!technique) {
+      return technique.error();
+    }
+    if (!(*technique)->make_controller) {
+      return Error::usage("technique " + asked.steered_by + " pushes no weights");
+    }
+    options.steered_by = asked.steered_by;
+  }
   for (const auto& each : asked.without) {
     if (each == "prior") {
       options.prior = false;

@@ -19,6 +19,8 @@ struct EnvironmentOptions {
   std::vector<std::string> without;
   /// Of the queue environment: the median's part of the reward, in place of QueueReward's; 0: as it is there.
   double p50_weight = 0;
+  /// Of the queue environment: the technique whose controller acts instead; empty: the actions act.
+  std::string steered_by = {};
 };
 
 /// cartpole, acrobot, queue, two_servers.

@@ -64,6 +64,7 @@ class Run {
       job.hyper.final_learning_rate *= options.learning_rate / job.hyper.learning_rate;
       job.hyper.learning_rate = options.learning_rate;
     }
+    job.hyper.gamma = options.gamma > 0 ? options.gamma : job.hyper.gamma;
     job.hyper.one_exploration = job.hyper.one_exploration || options.one_exploration;
     learner_ = make_learner(name_, job);
   }
@@ -276,8 +277,10 @@ class Run {
 
 }  // namespace
 
-double evaluate(const Learner& learner, env::Environment& environment, std::size_t episodes,
-                std::uint64_t seed) {
+namespace {
+
+template <typename Act>
+double mean_return(const Act& act, env::Environment& environment, std::size_t episodes, std::uint64_t seed) {
   double sum = 0;
   std::vector<std::size_t> actions;
   for (std::size_t episode = 0; episode < episodes; ++episode) {
@@ -285,7 +288,7 @@ double evaluate(const Learner& learner, env::Environment& environment, std::size
     for (bool done = environment.agents() == 0; !done;) {
       actions.clear();
       for (std::size_t agent = 0; agent < environment.agents(); ++agent) {
-        actions.push_back(learner.act(environment.observation(agent)));
+        actions.push_back(act(environment.observation(agent)));
       }
       const env::Outcome outcome = environment.step(actions);
       sum += outcome.reward;
@@ -293,6 +296,28 @@ double evaluate(const Learner& learner, env::Environment& environment, std::size
     }
   }
   return episodes > 0 ? sum / static_cast<double>(episodes) : 0;
+}
+
+}  // namespace
+
+double evaluate(const Learner& learner, env::Environment& environment, std::size_t episodes,
+                std::uint64_t seed) {
+  const auto act = [&](std::span<const float> observation) { return learner.act(observation); };
+  return mean_return(act, environment, episodes, seed);
+}
+
+Result<double> evaluate_technique(const std::string& technique, const std::vector<std::string>& scenarios,
+                                  std::size_t episodes) {
+  env::EnvironmentOptions options;
+  options.scenarios = scenarios;
+  options.steered_by = technique;
+  const auto make = env::find_environment("queue", options);
+  if (!make) {
+    return make.error();
+  }
+  const auto environment = (*make)();
+  const auto passed_over = [](std::span<const float>) { return spec::kKeep; };
+  return mean_return(passed_over, *environment, episodes, kEvaluationSeed);
 }
 
 Result<TrainResult> run(const TrainOptions& options, const std::function<void(const CurvePoint&)>& report) {

@@ -29,6 +29,7 @@ struct TrainOptions {
   std::vector<std::string> without;  ///< of env::ablation_names() (queue environment)
   double p50_weight = 0;             ///< of the reward (queue environment); 0: env::QueueReward's
   double learning_rate = 0;          ///< at the start; 0: as tuned
+  double gamma = 0;                  ///< discount a step; 0: as tuned
   bool resume = false;               ///< go on from the checkpoint in `out`, if there is one
   bool one_exploration = false;      ///< ablation: all of a3c's workers explore alike
   std::filesystem::path initial;     ///< parameters to begin with (queue environment); empty: untrained
@@ -70,5 +71,9 @@ Result<TrainResult> run(const TrainOptions& options,
 /// Mean undiscounted return of `episodes` episodes of greedy actions; episode k is the same each time.
 double evaluate(const Learner& learner, env::Environment& environment, std::size_t episodes,
                 std::uint64_t seed);
+
+/// What `technique` returns in the queue environment, in the episodes by which run() looks at learners.
+Result<double> evaluate_technique(const std::string& technique, const std::vector<std::string>& scenarios,
+                                  std::size_t episodes);
 
 }  // namespace ballast::train

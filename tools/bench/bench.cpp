@@ -79,6 +79,7 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
                     "queue: steps of imitating the square-root rule before learning begins");
   train->add_option("--learning-rate", options.learning_rate, "at the start (0: as tuned)")
       ->check(CLI::Range(0.0, 1.0));
+  train->add_option("--gamma", options.gamma, "discount a step (0: as tuned)")->check(CLI::Range(0.0, 1.0));
   train->add_option("--p50-weight", options.p50_weight, "queue: of the reward (0: as documented)")
       ->check(CLI::Range(0.0, 100.0));
   train->add_option("--without", options.without, "queue: ablations of prior, context, churn")
@@ -298,6 +299,9 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
   figures->add_flag_callback(
       "--without-learning", [&options] { options.learners.clear(); }, "figure 4 and the matrix alone");
   figures->add_option("--live", options.live, "folder of tools/jmeter/run: figure 4 live on the same page");
+  figures->add_option("--world", options.worlds, "that learners learn in: NAME|FILE[:VARIANT][,...]")
+      ->delimiter(',')
+      ->capture_default_str();
   figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
 }
 

@@ -17,6 +17,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "model/train/train.h"
 #include "tools/bench/sim_command.h"
 
 namespace ballast::bench {
@@ -77,9 +78,14 @@ Progress to_stderr() {
   };
 }
 
+// Of a look; the same ones for learners and lines.
+constexpr std::size_t kEpisodes = 4;
+
+const std::vector<std::string> kLines = {"queue_rule", "prior", "oracle_foresight"};
+
 struct Training {
   std::string learner;
-  std::string traffic;
+  std::string world;
   std::uint64_t seed;
   std::filesystem::path folder;
 };
@@ -137,11 +143,11 @@ std::string train(const FiguresOptions& o, const Training& t) {
   std::filesystem::create_directories(t.folder, error);
   // Evaluations at the same steps in every run, so that curves can be averaged point by point.
   ProcessOptions process;
-  process.argv = {o.program, "train", "--learner", t.learner, "--env", "queue", "--scenario", t.traffic,
+  process.argv = {o.program, "train", "--learner", t.learner, "--env", "queue", "--scenario", t.world,
                   "--seed", std::to_string(t.seed), "--steps", std::to_string(o.steps), "--out", t.folder,
                   "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / 10, 1)),
                   // A point of the figure is of all seeds, so few episodes of each are enough.
-                  "--episodes", "2", "--final-episodes", "2"};
+                  "--episodes", std::to_string(kEpisodes), "--final-episodes", "2"};
   if (!o.quick) {
     process.argv.emplace_back("--resume");
   }
@@ -157,9 +163,8 @@ std::string train(const FiguresOptions& o, const Training& t) {
   return ended->code == 0 ? "" : fmt::format("exit code {}, see {}", ended->code, process.output.string());
 }
 
-LearningCurve merged(const std::string& learner, const std::string& traffic,
-                     const std::vector<Curve>& curves) {
-  LearningCurve out{.learner = learner, .traffic = traffic, .seeds = curves.size()};
+LearningCurve merged(const std::string& learner, const std::string& world, const std::vector<Curve>& curves) {
+  LearningCurve out{.learner = learner, .world = world, .seeds = curves.size()};
   std::map<double, std::vector<double>> by_step;
   for (const auto& curve : curves) {
     for (const auto& [steps, value] : curve) {
@@ -206,10 +211,10 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
   }
   std::vector<Training> trainings;
   for (const auto& learner : o.learners) {
-    for (const auto& traffic : kTraffics) {
+    for (const auto& world : o.worlds) {
       for (std::uint64_t seed = o.matrix.cells.first_seed; seed <= o.matrix.cells.last_seed; ++seed) {
         trainings.push_back(
-            {learner, traffic, seed, folder / fmt::format("{}-{}-{}-{}", learner, traffic, o.steps, seed)});
+            {learner, world, seed, folder / fmt::format("{}-{}-{}-{}", learner, world, o.steps, seed)});
       }
     }
   }
@@ -220,11 +225,11 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
     for (std::size_t i = next++; i < trainings.size(); i = next++) {
       const std::string failed = train(o, trainings[i]);
       const std::lock_guard lock(mutex);
-      std::cerr << fmt::format("{}/{} trainings, {} on {} traffic, seed {}{}\n", ++done, trainings.size(),
-                               trainings[i].learner, trainings[i].traffic, trainings[i].seed,
+      std::cerr << fmt::format("{}/{} trainings, {} in {}, seed {}{}\n", ++done, trainings.size(),
+                               trainings[i].learner, trainings[i].world, trainings[i].seed,
                                failed.empty() ? "" : ": " + failed);
       if (!failed.empty()) {
-        note += fmt::format("{} on {} traffic, seed {}: {}. ", trainings[i].learner, trainings[i].traffic,
+        note += fmt::format("{} in {}, seed {}: {}. ", trainings[i].learner, trainings[i].world,
                             trainings[i].seed, failed);
       }
     }
@@ -240,20 +245,34 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
   for (const auto& t : trainings) {
     if (std::filesystem::exists(t.folder / "summary.json")) {
       if (auto curve = read_curve(t.folder / "curve.csv")) {
-        curves[{t.learner, t.traffic}].push_back(std::move(*curve));
+        curves[{t.learner, t.world}].push_back(std::move(*curve));
       }
     }
   }
   std::vector<LearningCurve> out;
   for (const auto& learner : o.learners) {
-    for (const auto& traffic : kTraffics) {
-      if (const auto found = curves.find({learner, traffic}); found != curves.end()) {
-        out.push_back(merged(learner, traffic, found->second));
+    for (const auto& world : o.worlds) {
+      if (const auto found = curves.find({learner, world}); found != curves.end()) {
+        out.push_back(merged(learner, world, found->second));
       }
     }
   }
-  note +=
-      fmt::format("{} environment steps a learner and seed, each learner with its tuned settings.", o.steps);
+  for (const auto& line : kLines) {
+    for (const auto& world : o.worlds) {
+      if (const auto value = train::evaluate_technique(line, {world}, kEpisodes)) {
+        const Estimate same{*value, *value, *value};
+        const double every = static_cast<double>(o.steps) / 10;
+        out.push_back({line, world, 1, {every, static_cast<double>(o.steps)}, {same, same}});
+      } else {
+        note += fmt::format("{} in {}: {}. ", line, world, value.error().message);
+      }
+    }
+  }
+  note += fmt::format(
+      "{} environment steps a learner and seed, from nothing, each learner with its tuned settings. Lines: "
+      "what "
+      "queue_rule (the strong rule), the prior and oracle_foresight return in the same episodes.",
+      o.steps);
   return out;
 }
 

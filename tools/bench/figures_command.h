@@ -17,8 +17,11 @@ struct FiguresOptions {
   bool quick = false;       ///< a look within two minutes: few scenarios, seeds and steps
   MatrixOptions matrix;     ///< what is set here beats the defaults
   std::string seeds;        ///< A..B; empty: 1..10, quick 1..3
-  std::uint64_t steps = 0;  ///< of a learner; 0: 200,000, quick 4,000
-  std::vector<std::string> learners = {"q", "dqn", "pg", "a2c", "ppo", "a3c"};
+  std::uint64_t steps = 0;  ///< of a learner; 0: 20,000, quick 4,000
+  /// That figure 3's learners learn in: unequal pods, whose best split the prior does not know, and pods
+  /// whose CPU limit is not what they can do.
+  std::vector<std::string> worlds = {"static", "io_limits"};
+  std::vector<std::string> learners = {"q_learning", "dqn", "pg", "a2c", "ppo", "a3c"};
   std::filesystem::path live;     ///< reports of tools/jmeter/run; empty: no figure 4 live
   std::filesystem::path program;  ///< that trains (`PROGRAM train`); empty: no figure 3
 };
@@ -31,8 +34,9 @@ Status run_matrix(FiguresOptions options);
 /// page, never drawn.
 Status run_figures(FiguresOptions options);
 
-/// Figure 3's curves: six learners, normal and stressful traffic, by running `program train` once a
-/// learner, traffic and seed, into OUT/train/. `note` says what is missing and why.
+/// Figure 3's curves: six learners from nothing, by running `program train` once a learner, world and seed,
+/// into OUT/train/; and as lines what the strong rule, the prior and foresight return in the same episodes.
+/// `note` says what is missing and why.
 std::vector<LearningCurve> learning_curves(const FiguresOptions& options, std::string& note);
 
 /// Figure 4's: the paper's techniques, in bins of 5 s.

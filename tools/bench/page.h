@@ -13,11 +13,11 @@
 
 namespace ballast::bench {
 
-/// Learning curves of one learner on one traffic: at each step the interquartile mean over the
-/// seeds with its 95 % interval.
+/// Learning curves of one learner in one world: at each step the interquartile mean over the seeds with its
+/// 95 % interval. A line of something that does not learn is one too.
 struct LearningCurve {
   std::string learner;
-  std::string traffic;
+  std::string world;
   std::size_t seeds = 0;
   std::vector<double> steps;
   std::vector<Estimate> returns;

@@ -134,6 +134,18 @@ Checkpoint sample_checkpoint() {
   return checkpoint;
 }
 
+TEST(Techniques, AreLookedAtAsLearnersAreAndThePriorIsTheZeroOfTheReward) {
+  const auto prior = evaluate_technique("prior", {"io_limits"}, 1);
+  ASSERT_TRUE(prior.ok());
+  EXPECT_NEAR(*prior, 0, 0.05);
+  const auto rule = evaluate_technique("queue_rule", {"io_limits"}, 1);
+  ASSERT_TRUE(rule.ok());
+  EXPECT_GT(*rule, 10) << "its limits are not what these pods can do";
+  const auto pushes_nothing = evaluate_technique("random", {"io_limits"}, 1);
+  ASSERT_FALSE(pushes_nothing.ok());
+  EXPECT_EQ(pushes_nothing.error().exit_code(), 2);
+}
+
 TEST(Checkpoints, AreReadAsTheyWereWritten) {
   const auto parsed = parse_checkpoint(serialize(sample_checkpoint()));
   ASSERT_TRUE(parsed.ok()) << parsed.error().message;

@@ -11,6 +11,7 @@
 #include "core/base/process.h"
 #include "tools/bench/charts.h"
 #include "tools/bench/figures_command.h"
+#include "tools/bench/life_command.h"
 #include "tools/bench/speed_command.h"
 
 namespace ballast::bench {
@@ -141,11 +142,15 @@ TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
                             "least response time", "a3c", "ppo", "Beside the paper"}) {
     EXPECT_THAT(page, HasSubstr(there));
   }
-  EXPECT_THAT(page, HasSubstr("pg on normal traffic, seed 1: exit code 1"));
+  EXPECT_THAT(page, HasSubstr("pg in static, seed 1: exit code 1"));
   const std::string curves = text("figure3.csv");
-  EXPECT_THAT(curves, HasSubstr("a3c,normal,2,100,-1.5,"));
-  EXPECT_THAT(curves, HasSubstr("ppo,stressful,2,200,1.5,"));
+  EXPECT_THAT(curves, HasSubstr("a3c,static,2,100,-1.5,"));
+  EXPECT_THAT(curves, HasSubstr("ppo,io_limits,2,200,1.5,"));
   EXPECT_THAT(curves, Not(HasSubstr("pg,")));
+  for (const char* line :
+       {"queue_rule,static,1,4000,", "prior,static,1,4000,", "oracle_foresight,io_limits,1,4000,"}) {
+    EXPECT_THAT(curves, HasSubstr(line));
+  }
   EXPECT_THAT(text("figure4.csv"), HasSubstr("round robin,round_robin,stressful,12.5,"));
   for (const char* csv : {"matrix.csv", "comparisons.csv", "verdicts.csv"}) {
     EXPECT_GT(text(csv).size(), 100U) << csv;
@@ -157,6 +162,18 @@ TEST_F(FiguresCommand, WithoutATrainerThePageSaysSo) {
   std::string note;
   EXPECT_TRUE(learning_curves(options_, note).empty());
   EXPECT_THAT(note, HasSubstr("Not available"));
+}
+
+TEST_F(FiguresCommand, ALifeIsOneRowAStretch) {
+  LifeOptions life;
+  life.scenario = "io_limits";
+  life.policies = {"queue_rule"};
+  life.every_s = 10;
+  life.output = folder_.path() / "life.csv";
+  ASSERT_TRUE(run_life(life).ok());
+  const std::string table = text("life.csv");
+  EXPECT_THAT(table, HasSubstr("policy,minute,requests,p50_ms,p99_ms\nqueue_rule,0,"));
+  EXPECT_GT(std::count(table.begin(), table.end(), '\n'), 5);
 }
 
 TEST(Differences, LastAsTheScenarioSays) {
