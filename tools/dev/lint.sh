@@ -4,14 +4,15 @@
 # tools/dev/lint.sh [--format | --tidy] [--all | --staged | --since COMMIT] [PRESET]
 # Holds the C and C++ that changed against .clang-format and .clang-tidy; both, or one of them.
 # What changed is what differs from the commit that tools/dev/base.sh names, and new files. --all takes the whole
-# tree: seconds for the format, an hour for clang-tidy on two cores. --staged takes what is about to be committed.
+# tree: seconds for the format, hours for clang-tidy on two cores, but for what was right before. --staged takes what
+# is about to be committed.
 # clang-tidy reads build/PRESET/compile_commands.json (default release) and passes over sources that are not in it.
 # Exit code 1 with the places; 77, "skipped", where a tool or the build folder is missing and nothing else was wrong.
 # `clang-format -i FILE` mends the format.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-usage() { sed -n '4,10s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '4,11s/^# \{0,1\}//p' "$0"; }
 format=true
 tidy=true
 scope=changed
@@ -61,18 +62,8 @@ if $tidy; then
     echo "lint: skipped: no clang-tidy (tools/deps.sh), or no $database (tools/build.sh)"
     skipped=true
   else
-    mapfile -t units < <(
-      for source in "${sources[@]}"; do
-        grep -qF "\"file\": \"$PWD/$source\"" "$database" && echo "$source"
-      done)
-    if [ "${#units[@]}" -gt 0 ]; then
-      # Warnings are errors (.clang-tidy), and what cannot be parsed is one too.
-      found=$(printf '%s\n' "${units[@]}" | xargs -P "$(nproc)" -n 1 nice -n 10 clang-tidy --quiet \
-        -p "build/$preset" --extra-arg=-Wno-unknown-warning-option 2>/dev/null || true)
-      if grep -E ': error: ' <<<"$found" | sed "s|^$PWD/|lint: |" | sort -u | grep .; then
-        code=1
-      fi
-    fi
+    # Warnings are errors (.clang-tidy), and what cannot be parsed is one too.
+    [ "${#sources[@]}" -eq 0 ] || tools/dev/tidy.py "$database" "${sources[@]}" || code=1
   fi
 fi
 [ "$code" -ne 0 ] || ! $skipped || code=77
