@@ -127,10 +127,12 @@ class CheckpointWriter {
 class Replica {
  public:
   void lead(const ballast::sync::GlobalNetwork* network, const ballast::sync::GlobalNetwork* forecast,
-            const ballast::sync::GlobalServer* server, const CheckpointWriter* checkpoint_writer) {
+            const ballast::sync::GainsNetworks* gains, const ballast::sync::GlobalServer* server,
+            const CheckpointWriter* checkpoint_writer) {
     const std::lock_guard lock(mutex_);
     network_ = network;
     forecast_ = forecast;
+    gains_ = gains;
     server_ = server;
     checkpoint_writer_ = checkpoint_writer;
   }
@@ -143,6 +145,7 @@ class Replica {
       out.workers = network_->worst_workers(20);
       out.forecast = forecast_->stats();
       out.forecast_workers = forecast_->worst_workers(20);
+      out.gains = gains_->stats();
       out.checkpoint_age_s = checkpoint_writer_->age_s();
       out.checkpoint_failures = checkpoint_writer_->failures();
     }
@@ -158,6 +161,7 @@ class Replica {
   mutable std::mutex mutex_;
   const ballast::sync::GlobalNetwork* network_ = nullptr;
   const ballast::sync::GlobalNetwork* forecast_ = nullptr;
+  const ballast::sync::GainsNetworks* gains_ = nullptr;
   const ballast::sync::GlobalServer* server_ = nullptr;
   const CheckpointWriter* checkpoint_writer_ = nullptr;
 };
@@ -233,7 +237,8 @@ Result<std::optional<CheckpointStore>> become_leader(const Flags& flags) {
 /// Until told to stop, or deposed.
 Status serve(const StateStore& store, ballast::sync::GlobalNetwork& network,
              ballast::sync::GlobalNetwork& forecast, const ballast::sync::GlobalServer& server,
-             CheckpointWriter& checkpoint_writer, CheckpointWriter& forecast_writer) {
+             CheckpointWriter& checkpoint_writer, CheckpointWriter& forecast_writer,
+             ballast::sync::GainsNetworks& gains) {
   auto told = network.verdicts();
   auto forecast_told = forecast.verdicts();
   auto looked = std::chrono::steady_clock::now();
@@ -243,6 +248,7 @@ Status serve(const StateStore& store, ballast::sync::GlobalNetwork& network,
     checkpoint_writer.tick();
     forecast.tick();
     forecast_writer.tick();
+    gains.tick();
     const auto now = std::chrono::steady_clock::now();
     if (now - looked < 1s) {
       continue;
@@ -294,20 +300,22 @@ Status lead(Flags flags, const Beginning& acting, const Beginning& forecasting, 
   CheckpointWriter checkpoint_writer(flags, *acting.store, **network);
   CheckpointWriter forecast_writer(flags, *forecasting.store, **forecast);
   flags.server.forecast = forecast->get();
+  ballast::sync::GainsNetworks gains((*network)->version().epoch, flags.network);
+  flags.server.gains = &gains;
   auto server = ballast::sync::GlobalServer::start(flags.listen, **network, flags.server);
   if (!server) {
     return server.error();
   }
-  replica.lead(network->get(), forecast->get(), server->get(), &checkpoint_writer);
+  replica.lead(network->get(), forecast->get(), &gains, server->get(), &checkpoint_writer);
   const auto version = (*network)->version();
   spdlog::info("listening address={} epoch={} version={} forecast_version={} tls={}", (*server)->address(),
                version.epoch, version.version, (*forecast)->version().version, !flags.server.tls.empty());
 
   const Status served =
-      serve(*acting.store, **network, **forecast, **server, checkpoint_writer, forecast_writer);
-  replica.lead(network->get(), forecast->get(), nullptr, &checkpoint_writer);
+      serve(*acting.store, **network, **forecast, **server, checkpoint_writer, forecast_writer, gains);
+  replica.lead(network->get(), forecast->get(), &gains, nullptr, &checkpoint_writer);
   server->reset();  // no gradient may be accepted after the last checkpoint
-  replica.lead(nullptr, nullptr, nullptr, nullptr);
+  replica.lead(nullptr, nullptr, nullptr, nullptr, nullptr);
   if (!served) {
     return served;  // the folder is another's: nothing more is written
   }

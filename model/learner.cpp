@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "core/base/file.h"
@@ -31,6 +33,8 @@
 namespace {
 
 using namespace std::chrono_literals;
+
+constexpr auto kAnswer = 2s;  ///< that the global network is waited for, an update in the twin
 
 const std::atomic<bool>& stopping = ballast::stop_on_signals();
 
@@ -117,6 +121,51 @@ class ForecastHalf {
   double logged_ = 0;
   bool told_ = false;
 };
+
+/// The gains of one service, of the global network: a stream for as long as they are learned. Where it does
+/// not answer the twin learns alone, and the next update asks again.
+ballast::twin::Sharing share_gains(ballast::sync::WorkerOptions options,
+                                   const ballast::spec::ServiceId& service) {
+  struct End {
+    std::unique_ptr<ballast::sync::WorkerClient> client;
+    std::optional<ballast::twin::SharedGains> held;
+    std::uint64_t pushed = 0;
+    bool settled() const {
+      const auto counts = client->counters();
+      return client->connected() &&
+             counts.accepted + counts.rejected + counts.dropped + counts.lost >= pushed;
+    }
+  };
+  options.network = ballast::sync::Network::kGains;
+  options.service = service.ns + "/" + service.name;
+  auto end = std::make_shared<End>();
+  end->client = ballast::sync::WorkerClient::start(options);
+  const auto newest = [end]() -> std::optional<ballast::twin::SharedGains> {
+    const auto began = std::chrono::steady_clock::now();
+    while (!end->settled() && !stopping && std::chrono::steady_clock::now() - began < kAnswer) {
+      std::this_thread::sleep_for(5ms);
+    }
+    if (const auto received = end->client->take_parameters()) {
+      auto& held = end->held.emplace();
+      held.epoch = received->parameters.epoch;
+      held.version = received->parameters.version;
+      std::ranges::copy(received->parameters.theta, held.gains.begin());
+    }
+    return end->client->connected() ? end->held : std::nullopt;
+  };
+  const auto push = [end](const ballast::twin::SharedGains& at, const ballast::spec::Gains& gradient,
+                          double mean_return) {
+    ballast::sync::Gradient message{{at.epoch, at.version}, 1, 0, {gradient.begin(), gradient.end()}};
+    for (const float each : message.values) {
+      message.norm += static_cast<double>(each) * static_cast<double>(each);
+    }
+    message.norm = std::sqrt(message.norm);
+    message.objective = mean_return;
+    ++end->pushed;
+    end->client->push(std::move(message));
+  };
+  return {newest, push};
+}
 
 void run(const std::string& agent_address, const ballast::sync::WorkerOptions& options,
          const ballast::net::Hyperparameters& hyper, const ballast::learn::ForecastSettings& forecasting,
@@ -284,9 +333,10 @@ int main(int argc, char** argv) {
   app.add_option("--entropy-bonus", hyper.entropy_bonus, "beta")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 10.0));
-  app.add_flag(
-      "--same-exploration", same_exploration,
-      "take beta and --forecast-span as they are, not times a factor in [1/2, 2] of this worker's own");
+  app.add_flag("--same-exploration", same_exploration,
+               "take beta, --forecast-span and the twin's deviation as they are, not times a factor in [1/2, "
+               "2] of this "
+               "worker's own");
   app.add_option("--t-max", hyper.t_max, "steps until a return bootstraps")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{10'000}));
@@ -333,15 +383,22 @@ int main(int argc, char** argv) {
   }
   if (!same_exploration) {
     hyper.entropy_bonus *= exploration_of(options.worker_id);
+    twin.exploration = exploration_of(options.worker_id);
+    twin.seed = ballast::crc32(options.worker_id.substr(0, options.worker_id.rfind('/')));
     forecasting = ballast::learn::ForecastWorker::settings_of(
         forecasting, options.worker_id.substr(0, options.worker_id.rfind('/')));
   }
-  spdlog::info("started worker_id={} agent={} global={} entropy_bonus={:.4f} forecast_span_s={:.0f}",
-               options.worker_id, agent, options.address, hyper.entropy_bonus, forecasting.span_s);
+  spdlog::info(
+      "started worker_id={} agent={} global={} entropy_bonus={:.4f} forecast_span_s={:.0f} "
+      "twin_exploration={:.3f}",
+      options.worker_id, agent, options.address, hyper.entropy_bonus, forecasting.span_s, twin.exploration);
   if (app.get_option("--twin-seconds")->empty()) {
     twin.most_s = 30;
   }
   twin.services = 8;
+  twin.sharing = [&options](const ballast::spec::ServiceId& service) {
+    return share_gains(options, service);
+  };
   run(agent, options, hyper, forecasting, twins);
   spdlog::info("stopped");
   return 0;

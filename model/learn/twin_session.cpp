@@ -62,14 +62,18 @@ std::vector<float> fit(const twin::Twin& held_out, const std::vector<spec::Forec
 }
 
 /// The gains that act from now on; zeros: the rule's own. Writes its judgement into `word`.
-spec::Gains learn_gains(const std::string& name, const twin::Twin& learned_from, const twin::Twin& held_out,
-                        const twin::Theta& theta, const spec::Gains& in_force, const TwinOptions& options,
-                        spec::TwinWord* word) {
+spec::Gains learn_gains(const std::string& name, const spec::ServiceId& service,
+                        const twin::Twin& learned_from, const twin::Twin& held_out, const twin::Theta& theta,
+                        const spec::Gains& in_force, const TwinOptions& options, spec::TwinWord* word) {
   twin::GainOptions learning;
   learning.seed = options.seed;
   learning.updates = options.updates;
   learning.most_s = options.most_s;
   learning.stopping = options.stopping;
+  learning.deviation *= options.exploration;
+  if (options.sharing) {
+    learning.sharing = options.sharing(service);
+  }
   const spec::Gains own{};
   spec::Gains acting = in_force;
   if (const auto learned = twin::learn_gains(learned_from, theta, learning)) {
@@ -77,6 +81,10 @@ spec::Gains learn_gains(const std::string& name, const twin::Twin& learned_from,
         fmt::format("{}: {} updates over {:.0f} s of the twin in {:.0f} s; return {:+.3f} to {:+.3f};{}",
                     name, learned->updates, learned->simulated_s, learned->computing_s, learned->first_return,
                     learned->last_return, words_of(learned->gains)));
+    if (learned->epoch > 0) {
+      options.say(fmt::format("{}: these are version {} of epoch {} of the global network's", name,
+                              learned->version, learned->epoch));
+    }
     if (in_force == own || judged(held_out, {theta, in_force}, {theta, learned->gains}, options).improved) {
       acting = learned->gains;
     }
@@ -163,8 +171,8 @@ TwinResult learn_in_twin(const policy::Recording& recording, std::vector<float> 
     if (!options.gains) {
       continue;
     }
-    if (const auto gains =
-            learn_gains(name, *learned_from, *held_out, shared(result.forecast), in_force, options, &word);
+    if (const auto gains = learn_gains(name, service, *learned_from, *held_out, shared(result.forecast),
+                                       in_force, options, &word);
         word.in_force) {
       result.file.gains[service] = gains;
     }

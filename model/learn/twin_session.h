@@ -9,6 +9,7 @@
 #include "core/base/result.h"
 #include "model/policy/gains_file.h"
 #include "model/policy/recording_file.h"
+#include "model/twin/sharing.h"
 
 namespace ballast::learn {
 
@@ -21,6 +22,9 @@ struct TwinOptions {
   bool gains = true;             ///< ablations
   bool forecast = true;
   policy::GainsByService in_force;  ///< gains that acted while it was recorded
+  double exploration = 1;           ///< times the learner's own deviation
+  /// Of a service, for as long as its gains are learned; not set: nothing is shared.
+  std::function<twin::Sharing(const spec::ServiceId&)> sharing;
   std::function<void(const std::string&)> say = [](const std::string&) {};
   std::function<bool()> stopping = [] {
     return false;

@@ -20,6 +20,12 @@ namespace ballast::policy {
 /// parameters also another count.
 inline constexpr std::string_view kForecastMagic = "BLSTFCT\n";
 inline constexpr std::string_view kSamplesMagic = "BLSTFCS\n";
+/// Of the gains of one service (core/spec/gains.h), as the global network gives them: the same with
+/// spec::kGainsVersion; refused beside that: a gain outside [-1, 1].
+inline constexpr std::string_view kGainsMagic = "BLSTGNS\n";
+
+std::string serialize_shared_gains(std::span<const float> gains);
+Result<std::vector<float>> parse_shared_gains(std::string_view bytes);
 
 std::string serialize_forecast(std::span<const float> theta);
 Result<std::vector<float>> parse_forecast(std::string_view bytes);
@@ -38,8 +44,8 @@ struct SamplesRead {
 /// the whole rows are read.
 Result<SamplesRead> read_samples(std::string_view bytes);
 
-/// The file of whichever network has as many numbers as these: the forecast's, which tells neither epoch nor
-/// version, or the actor-critic's.
+/// The file of whichever network has as many numbers as these: the forecast's or that of gains, which tell
+/// neither epoch nor version, or the actor-critic's.
 std::string file_of(const Parameters& parameters);
 
 /// The bytes of model/policy/forecast.bin, compiled in: parameters of the forecast. docs/learning.md says how

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <random>
 
 #include "agent/decide/forecast_rule.h"
@@ -139,10 +140,25 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
   std::mt19937_64 random(options.seed);
   std::normal_distribution<double> normal;
   std::vector<double> returns_seen;
+  std::optional<SharedGains> shared;
+  const auto take_shared = [&] {
+    if (options.sharing.newest == nullptr) {
+      return;
+    }
+    // Where nobody answers any more the steps go on from what there is.
+    if (shared = options.sharing.newest(); shared) {
+      mean = shared->gains;
+      report.epoch = shared->epoch;
+      report.version = shared->version;
+    } else {
+      report.epoch = report.version = 0;
+    }
+  };
   for (std::size_t update = 0; update < options.updates; ++update) {
     if (options.stopping() || (options.most_s > 0 && computing() > options.most_s)) {
       break;
     }
+    take_shared();
     const double left = 1 - static_cast<double>(update) / static_cast<double>(options.updates);
     const double deviation = options.deviation * (1 + 2 * left) / 3;
     const std::uint64_t trace = options.seed * 100'003 + update;
@@ -194,12 +210,12 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
     double squares = 0;
     std::array<double, spec::kGains> gradient{};
     for (std::size_t b = 1; b < blocks; ++b) {
-      double shared = 0;
+      double together = 0;
       for (const auto& of_run : advantage) {
-        shared += of_run[b];
+        together += of_run[b];
       }
       for (std::size_t k = 0; k < runs.size(); ++k) {
-        const double others = (shared - advantage[k][b]) / static_cast<double>(runs.size() - 1);
+        const double others = (together - advantage[k][b]) / static_cast<double>(runs.size() - 1);
         const double own = runs.size() > 1 ? advantage[k][b] - others : advantage[k][b];
         squares += own * own;
         for (std::size_t i = 0; i < spec::kGains; ++i) {
@@ -212,7 +228,14 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
       return Error::failed(
           fmt::format("a return is not finite in update {}: gains stay as they are", update));
     }
-    for (std::size_t i = 0; i < spec::kGains && scale > 0; ++i) {
+    if (shared && scale > 0) {
+      spec::Gains loss{};
+      for (std::size_t i = 0; i < spec::kGains; ++i) {
+        loss[i] = -gradient[i] / count / scale;
+      }
+      options.sharing.push(*shared, loss, all / count);
+    }
+    for (std::size_t i = 0; i < spec::kGains && scale > 0 && !shared; ++i) {
       mean[i] =
           std::clamp(mean[i] + options.rate * left * deviation * gradient[i] / count / scale, -1.0, 1.0);
     }
@@ -225,8 +248,9 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
       ++summed;
     }
   }
+  take_shared();
   for (std::size_t i = 0; i < spec::kGains; ++i) {
-    report.gains[i] = summed > 0 ? sum[i] / summed : mean[i];
+    report.gains[i] = summed > 0 && !shared ? sum[i] / summed : mean[i];
   }
   const std::size_t part = std::max<std::size_t>(1, returns_seen.size() / 10);
   for (std::size_t i = 0; i < part && !returns_seen.empty(); ++i) {

@@ -9,11 +9,13 @@
 #include "core/base/result.h"
 #include "core/spec/gains.h"
 #include "core/spec/spec.h"
+#include "model/twin/sharing.h"
 #include "model/twin/twin.h"
 
 namespace ballast::twin {
 
 struct GainOptions {
+  Sharing sharing = {};
   std::uint64_t seed = 1;
   std::size_t updates = 40;
   std::size_t replays = 4;  ///< of one trace, each with gains of its own: the input-dependent baseline
@@ -31,6 +33,7 @@ struct GainOptions {
 
 struct GainReport {
   spec::Gains gains{};
+  std::uint64_t epoch = 0, version = 0;  ///< of the shared gains that these are; 0: the twin's own
   std::size_t updates = 0;
   double simulated_s = 0;  ///< over all replays
   double computing_s = 0;
@@ -42,8 +45,10 @@ struct GainReport {
 /// gains, kept within [-1, 1]; an action is drawn a block. A = R - V: R the n-step return of the reward
 /// beside that of the strong rule on the same trace, V a linear critic of the block's load, slowed pods and
 /// the gains in force. What both leave of the trace's own noise is the mean of the other replays' A in that
-/// block (Mao et al. 2019), which is taken off. Ends with an error that says the update where a number is not
-/// finite, with nothing learned. The same twin and options give the same gains, unless most_s ends it.
+/// block (Mao et al. 2019), which is taken off. While gains are shared each update is taken at the newest of
+/// them and pushed, and they are what is learned; else the steps are the twin's own. Ends with an error that
+/// says the update where a number is not finite, with nothing learned. The same twin and options give the
+/// same gains, unless most_s ends it.
 Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainOptions& options);
 
 }  // namespace ballast::twin

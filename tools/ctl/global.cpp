@@ -127,6 +127,23 @@ std::string summary(const nlohmann::ordered_json& s) {
       }
     }
   }
+  if (const auto gains = s.find("gains");
+      gains != s.end() && gains->at("services").get<std::uint64_t>() > 0) {
+    out +=
+        fmt::format("gains     of {} services, {} gradients accepted",
+                    gains->at("services").get<std::uint64_t>(), gains->at("accepted").get<std::uint64_t>());
+    for (const auto& one : gains->at("of")) {
+      out +=
+          fmt::format("\ngains     {} version {}, {} nodes push", one.at("service").get<std::string>(),
+                      one.at("version").get<std::uint64_t>(), one.at("workers_pushing").get<std::uint64_t>());
+    }
+    out += "\n";
+    for (const auto& [reason, count] : gains->at("rejected").items()) {
+      if (count.get<std::uint64_t>() > 0) {
+        out += fmt::format("rejected  {} {} of gains\n", count.get<std::uint64_t>(), reason);
+      }
+    }
+  }
   out += trial("", s.value("promotion", nlohmann::ordered_json()));
   if (s.contains("forecast")) {
     out += trial(" of the forecast", s.at("forecast").value("promotion", nlohmann::ordered_json()));

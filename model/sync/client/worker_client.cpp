@@ -47,8 +47,8 @@ struct WorkerClient::Impl {
 v1::WorkerMessage WorkerClient::Impl::next_message() {
   v1::WorkerMessage message;
   message.set_worker_id(options.worker_id);
-  message.set_network(options.network == Network::kForecast ? v1::WorkerMessage::FORECAST
-                                                            : v1::WorkerMessage::ACTOR_CRITIC);
+  message.set_network(to_wire(options.network));
+  message.set_service(options.service);
   std::optional<Gradient> gradient;
   {
     const std::lock_guard lock(mutex);
@@ -77,9 +77,13 @@ void WorkerClient::Impl::take_verdict(const v1::ServerMessage& answer) {
   }
 }
 
-// The file tells neither epoch nor version; the answer does.
-Result<policy::Parameters> forecast_of(const v1::ServerMessage& answer) {
-  auto theta = policy::parse_forecast(answer.parameters());
+Result<policy::Parameters> parameters_of(Network network, const v1::ServerMessage& answer) {
+  if (network == Network::kActorCritic) {
+    return policy::parse(answer.parameters());
+  }
+  // These files tell neither epoch nor version; the answer does.
+  auto theta = network == Network::kForecast ? policy::parse_forecast(answer.parameters())
+                                             : policy::parse_shared_gains(answer.parameters());
   return theta ? Result<policy::Parameters>(
                      {answer.current().epoch(), answer.current().version(), std::move(*theta)})
                : theta.error();
@@ -90,8 +94,7 @@ void WorkerClient::Impl::take(const v1::ServerMessage& answer) {
   if (answer.parameters().empty()) {
     return;
   }
-  auto parsed =
-      options.network == Network::kForecast ? forecast_of(answer) : policy::parse(answer.parameters());
+  auto parsed = parameters_of(options.network, answer);
   const std::lock_guard lock(mutex);
   if (!parsed) {
     ++counters.refused_parameters;

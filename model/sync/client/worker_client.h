@@ -19,6 +19,7 @@ struct WorkerOptions {
   std::string address;
   std::string worker_id;                          ///< for people and for the server's log
   Network network = Network::kActorCritic;        ///< whose parameters and gradients these are
+  std::string service = {};                       ///< of gains: NAMESPACE/NAME
   std::chrono::milliseconds pull_interval{1000};  ///< while there is nothing to push
   std::chrono::milliseconds first_wait{100};      ///< before the first reconnect, jittered
   std::chrono::milliseconds longest_wait{10'000};

@@ -273,6 +273,14 @@ FleetView FleetRegistry::view(const std::string& name, bool whole, MonotonicNs n
   return out;
 }
 
+bool FleetRegistry::reports(const std::string& node, const spec::ServiceId& service) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(node);
+  return found != nodes_.end() && std::ranges::any_of(found->second->rows, [&](const auto& row) {
+           return row->service->id == service;
+         });
+}
+
 FleetRegistryStats FleetRegistry::stats(MonotonicNs now) const {
   const std::lock_guard lock(mutex_);
   FleetRegistryStats out = counts_;

@@ -67,6 +67,8 @@ class FleetRegistry {
   /// The services of a node that reported before; with `whole` all there are, with the endpoints of the
   /// others.
   FleetView view(const std::string& node, bool whole, MonotonicNs now);
+  /// Whether the node's last report has endpoints of the service.
+  bool reports(const std::string& node, const spec::ServiceId& service) const;
   FleetRegistryStats stats(MonotonicNs now) const;
   std::size_t most_endpoints() const { return options_.most_endpoints; }
 

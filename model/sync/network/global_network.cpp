@@ -248,7 +248,9 @@ void GlobalNetwork::apply(Batch batch) {
     const auto g = static_cast<double>(step[i]);
     const double mean_square = alpha * static_cast<double>(state_.mean_square[i]) + (1 - alpha) * g * g;
     state_.mean_square[i] = static_cast<float>(mean_square);
-    state_.parameters.theta[i] -= static_cast<float>(learning_rate * g / std::sqrt(mean_square + epsilon));
+    const double moved = static_cast<double>(state_.parameters.theta[i]) -
+                         learning_rate * g / std::sqrt(mean_square + epsilon);
+    state_.parameters.theta[i] = static_cast<float>(std::clamp(moved, -options_.bound, options_.bound));
   }
   ++state_.parameters.version;
   snapshot_.reset();

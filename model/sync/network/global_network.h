@@ -29,7 +29,7 @@ struct Version {
 };
 
 /// The global networks, in the order of the protocol's enum.
-enum class Network { kActorCritic, kForecast };
+enum class Network { kActorCritic, kForecast, kGains };
 
 /// What a worker pushes.
 struct Gradient {
@@ -82,6 +82,8 @@ struct GlobalOptions {
   std::chrono::milliseconds batch_age{2000};  ///< a batch that waits longer is applied as it is
   /// Numbers in the network. Another count than this build's is for measuring the server alone.
   std::size_t parameters = spec::kParameters;
+  /// That no parameter goes beyond.
+  double bound = std::numeric_limits<double>::infinity();
   WorkerRules workers;
 };
 

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
 #include "core/base/listen_address.h"
 #include "core/metrics/otlp_metrics.h"
+#include "core/spec/gains.h"
 
 namespace ballast::sync {
 
@@ -22,6 +24,7 @@ constexpr auto kTauLimits = [] {
   return out;
 }();
 constexpr std::chrono::milliseconds kPushEvery{15'000};
+constexpr std::size_t kNamedServices = 20;
 
 /// Labels and help are literals.
 class Families {
@@ -91,12 +94,52 @@ std::pair<double, double> forecast_errors(const GlobalStatus& s) {
   return {error / std::max(nodes, 1.0), as_now / std::max(nodes, 1.0)};
 }
 
+/// Over all services.
+GlobalStats gains_counts(const GlobalStatus& s) {
+  GlobalStats sum;
+  for (const auto& one : s.gains) {
+    for (std::size_t i = 0; i < kVerdicts; ++i) {
+      sum.verdicts[i] += one.stats.verdicts[i];
+    }
+    sum.quarantined += one.stats.quarantined;
+  }
+  return sum;
+}
+
 nlohmann::ordered_json rejected_json(const GlobalStats& stats) {
   nlohmann::ordered_json rejected;
   for (std::size_t i = 1; i < kVerdicts; ++i) {
     rejected[to_string(static_cast<Verdict>(i))] = stats.verdicts[i];
   }
   return rejected;
+}
+
+/// The gains of the services that most workers learn; the counts are over all.
+nlohmann::ordered_json gains_json(const GlobalStatus& s) {
+  std::vector<const GainsNetworks::One*> order;
+  for (const auto& one : s.gains) {
+    order.push_back(&one);
+  }
+  std::ranges::stable_sort(order, std::greater(), [](const auto* one) { return one->stats.workers; });
+  order.resize(std::min<std::size_t>(order.size(), kNamedServices));
+  nlohmann::ordered_json services = nlohmann::ordered_json::array();
+  for (const auto* one : order) {
+    nlohmann::ordered_json gains;
+    for (std::size_t i = 0; i < one->gains.size() && i < spec::kGains; ++i) {
+      gains[std::string(spec::kGainNames[i])] = one->gains[i];
+    }
+    services.push_back({{"service", one->service},
+                        {"epoch", one->stats.version.epoch},
+                        {"version", one->stats.version.version},
+                        {"workers_pushing", one->stats.workers},
+                        {"gains", gains}});
+  }
+  const GlobalStats counts = gains_counts(s);
+  return {{"services", s.gains.size()},
+          {"accepted", counts.verdicts[0]},
+          {"rejected", rejected_json(counts)},
+          {"workers_quarantined", counts.quarantined},
+          {"of", services}};
 }
 
 nlohmann::ordered_json worker_json(const WorkerRecord& w) {
@@ -165,6 +208,13 @@ Families families(const GlobalStatus& s) {
   out.gauge("ballast_global_forecast_error",
             "Mean square of the forecast - came, of what was not learned from yet, over the nodes", error);
   out.gauge("ballast_global_forecast_error_as_now", "The same of \"as it is now\"", as_now);
+  out.gauge("ballast_global_gains_services", "Services whose gains are learned together",
+            static_cast<double>(s.gains.size()));
+  const GlobalStats gains = gains_counts(s);
+  out.counter("ballast_global_gains_gradients_accepted_total", "Gradients of gains taken in",
+              gains.verdicts[0]);
+  out.counters("ballast_global_gains_gradients_rejected_total", "Gradients of gains refused, by reason",
+               gains.verdicts, 1, [](std::size_t i) { return to_string(static_cast<Verdict>(i)); });
   const fleet::FleetRegistryStats& f = s.server.fleet;
   out.counter("ballast_fleet_reports_accepted_total", "Nodes' reports taken in", f.verdicts[0]);
   out.counters("ballast_fleet_reports_refused_total", "Nodes' reports refused, by reason", f.verdicts, 1,
@@ -258,6 +308,7 @@ std::string status_json(const GlobalStatus& s) {
       {"checkpoint_age_s", s.checkpoint_age_s},
       {"checkpoint_failures", s.checkpoint_failures},
       {"workers", workers},
+      {"gains", gains_json(s)},
       {"forecast",
        {{"epoch", s.forecast.version.epoch},
         {"version", s.forecast.version.version},

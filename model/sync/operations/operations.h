@@ -26,6 +26,7 @@ struct GlobalStatus {
   std::vector<WorkerRecord> workers;  ///< the worst
   GlobalStats forecast;               ///< of the network of the forecast
   std::vector<WorkerRecord> forecast_workers;
+  std::vector<GainsNetworks::One> gains;  ///< of each service
 };
 
 /// The answer to a scrape of the status.

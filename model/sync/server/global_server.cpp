@@ -168,6 +168,9 @@ const std::string& GlobalServer::address() const {
 std::size_t GlobalServer::workers() const {
   return impl_->state.stats().workers;
 }
+std::optional<Version> GlobalServer::released_gains(const std::string& service) const {
+  return impl_->state.released_gains(service);
+}
 ServerStats GlobalServer::stats() const {
   return impl_->state.stats();
 }

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/base/result.h"
 #include "model/sync/fleet/fleet_registry.h"
+#include "model/sync/network/gains_networks.h"
 #include "model/sync/network/global_network.h"
 #include "model/sync/network/promotion.h"
 #include "model/sync/server/proof.h"
@@ -30,6 +32,8 @@ struct ServerOptions {
   PromotionOptions promotion;
   /// The forecast's; null: none is served. Has to outlive the server.
   GlobalNetwork* forecast = nullptr;
+  /// Those of the gains, by the same rules; null: none are served. Have to outlive the server.
+  GainsNetworks* gains = nullptr;
   /// With TLS: what a worker's identity (SPIFFE id, else DNS name) has to begin with. Its worker id
   /// has to be that identity, alone or followed by "/..."; what is counted, is counted of the identity.
   std::string identity_prefix;
@@ -41,6 +45,9 @@ struct ServerOptions {
   /// Whether a node may speak for an endpoint; null: any may, and the first that did keeps it.
   std::function<bool(const std::string& node, const spec::EndpointTelemetry& endpoint)> owns;
 };
+
+/// A learner learns in its twins a tenth of its time: trials of gains take so many times as long.
+inline constexpr int kGainsWindows = 10;
 
 /// Why streams were ended by the server.
 enum class Ended { kMalformed, kIdentity, kTooLarge, kTooMany, kSilent, kNeverReads, kDraining };
@@ -77,6 +84,8 @@ class GlobalServer {
   /// Where it listens, with the port taken.
   const std::string& address() const;
   std::size_t workers() const;  ///< open streams
+  /// Version of a service's gains that all may act with; nullopt: nobody asked for them yet.
+  std::optional<Version> released_gains(const std::string& service) const;
   ServerStats stats() const;
 
  private:

@@ -238,18 +238,63 @@ ServerStats ServerState::stats() const {
   }
   out.fleet = registry.stats(SystemClock().now());
   for (const auto& plane : planes_) {
-    const std::lock_guard promotion(plane->mutex);
-    (plane == planes_.front() ? out.promotion : out.forecast_promotion) = plane->promotion.stats();
+    (plane == planes_.front() ? out.promotion : out.forecast_promotion) = plane->stats();
   }
   return out;
 }
 
-grpc::Slice ServerState::parameters(Network which, const std::string& worker, Version* current) {
-  Plane& plane = *planes_[static_cast<std::size_t>(which)];
-  const auto latest = plane.network.snapshot();
-  const std::lock_guard lock(plane.mutex);
-  const auto given = plane.promotion.parameters_for(worker, latest, Clock::now());
-  Piece& piece = given == latest ? plane.newest : plane.released;
+Plane* ServerState::plane(Network which, const std::string& service, const std::string& worker,
+                          grpc::Status* why) {
+  if (which != Network::kGains) {
+    const auto at = static_cast<std::size_t>(which);
+    if (at < planes_.size() && service.empty()) {
+      return planes_[at].get();
+    }
+    *why = {grpc::INVALID_ARGUMENT, "network: not one that is served, or not one of a service"};
+    return nullptr;
+  }
+  const auto slash = std::min(service.find('/'), service.size());
+  const spec::ServiceId id{service.substr(0, slash), service.substr(std::min(slash + 1, service.size()))};
+  if (options.owns != nullptr && !registry.reports(worker, id)) {
+    *why = {grpc::PERMISSION_DENIED, "service: '" + service + "' has no endpoint that this node reports"};
+    return nullptr;
+  }
+  const std::lock_guard lock(gains_mutex_);
+  if (const auto known = gains_.find(service); known != gains_.end()) {
+    return known->second.get();
+  }
+  GlobalNetwork* network = options.gains == nullptr ? nullptr : options.gains->open(service);
+  if (network == nullptr) {
+    *why = {grpc::INVALID_ARGUMENT, "service: gains are not served here, '" + service +
+                                        "' is no NAMESPACE/NAME, or it is one too many"};
+    return nullptr;
+  }
+  PromotionOptions promotion = options.promotion;
+  promotion.window *= kGainsWindows;
+  return (gains_[service] = std::make_unique<Plane>(*network, promotion)).get();
+}
+
+std::optional<Version> ServerState::released_gains(const std::string& service) const {
+  const std::lock_guard lock(gains_mutex_);
+  const auto known = gains_.find(service);
+  return known == gains_.end() ? std::nullopt : std::optional(known->second->stats().released);
+}
+
+void ServerState::promote() {
+  for (const auto& plane : planes_) {
+    plane->promote();
+  }
+  const std::lock_guard lock(gains_mutex_);
+  for (const auto& [service, plane] : gains_) {
+    plane->promote();
+  }
+}
+
+grpc::Slice Plane::parameters(const std::string& worker, Version* current) {
+  const auto latest = network.snapshot();
+  const std::lock_guard lock(mutex_);
+  const auto given = promotion_.parameters_for(worker, latest, Clock::now());
+  Piece& piece = given == latest ? newest_ : released_;
   if (piece.snapshot != given) {
     piece = {given, grpc::Slice(given->bytes)};
   }
@@ -257,40 +302,43 @@ grpc::Slice ServerState::parameters(Network which, const std::string& worker, Ve
   return piece.slice;
 }
 
-void ServerState::report(Network which, const std::string& worker, Version acted, double objective) {
-  Plane& plane = *planes_[static_cast<std::size_t>(which)];
-  const std::lock_guard lock(plane.mutex);
-  plane.promotion.report(worker, acted, objective, Clock::now());
+void Plane::report(const std::string& worker, Version acted, double objective) {
+  const std::lock_guard lock(mutex_);
+  promotion_.report(worker, acted, objective, Clock::now());
 }
 
-void ServerState::promote() {
-  for (const auto& plane : planes_) {
-    if (plane->promotion.on()) {
-      promote(*plane);
-    }
+PromotionStats Plane::stats() const {
+  const std::lock_guard lock(mutex_);
+  PromotionStats out = promotion_.stats();
+  if (!out.on) {
+    out.released = network.version();
   }
+  return out;
 }
 
-void ServerState::promote(Plane& plane) {
-  const auto latest = plane.network.snapshot();
-  const std::lock_guard lock(plane.mutex);
-  switch (plane.promotion.tick(latest, Clock::now())) {
+void Plane::promote() {
+  if (!promotion_.on()) {
+    return;
+  }
+  const auto latest = network.snapshot();
+  const std::lock_guard lock(mutex_);
+  switch (promotion_.tick(latest, Clock::now())) {
     case Promotion::Step::kNone:
       return;
     case Promotion::Step::kPromoted:
-      plane.network.keep(plane.promotion.released());
+      network.keep(promotion_.released());
       spdlog::info("parameters promoted version={}", latest->version.version);
       return;
     case Promotion::Step::kReturned:
       break;
   }
-  const Status given = plane.network.give_back(plane.promotion.released()->theta);
+  const Status given = network.give_back(promotion_.released()->theta);
   if (given) {
-    plane.promotion.given_back(plane.network.snapshot());
-    plane.network.keep(plane.promotion.released());
+    promotion_.given_back(network.snapshot());
+    network.keep(promotion_.released());
   }
   spdlog::warn("parameters given up: canaries were paid worse version={} back_to={} error=\"{}\"",
-               latest->version.version, plane.promotion.released()->version.version,
+               latest->version.version, promotion_.released()->version.version,
                given ? "" : given.error().message);
 }
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +25,33 @@ class StreamHandler;
 
 /// The node that the caller's token proved, in gRPC's context of the call.
 inline constexpr const char* kNodeProperty = "ballast_node";
+
+/// One global network, and which of its versions act. Thread-safe.
+class Plane {
+ public:
+  Plane(GlobalNetwork& of, const PromotionOptions& given) : network(of), promotion_(given, of.snapshot()) {
+    if (promotion_.on()) {
+      network.keep(promotion_.released());  // the next leader begins with what all act with
+    }
+  }
+  /// What the worker shall act with, in one piece that all answers share.
+  grpc::Slice parameters(const std::string& worker, Version* current);
+  void report(const std::string& worker, Version acted, double objective);
+  /// Promotes parameters, or gives them up; to be called often.
+  void promote();
+  PromotionStats stats() const;
+
+  GlobalNetwork& network;
+
+ private:
+  struct Piece {
+    std::shared_ptr<const Snapshot> snapshot;  // what the slice was made of
+    grpc::Slice slice;
+  };
+  mutable std::mutex mutex_;  // with these:
+  Promotion promotion_;
+  Piece newest_, released_;
+};
 
 /// What all streams of a server share.
 class ServerState {
@@ -48,8 +76,10 @@ class ServerState {
     }
     return most * sizeof(float) + 4096;
   }
-  bool serves(Network which) const { return static_cast<std::size_t>(which) < planes_.size(); }
-  GlobalNetwork& network(Network which) { return planes_[static_cast<std::size_t>(which)]->network; }
+  /// Of the actor-critic, the forecast or a service's gains, for as long as the server lives; or why `worker`
+  /// has none.
+  Plane* plane(Network which, const std::string& service, const std::string& worker, grpc::Status* why);
+  std::optional<Version> released_gains(const std::string& service) const;
   /// False when there are too many already, or the server drains.
   bool join(StreamHandler* stream, Ended* why);
   void leave(StreamHandler* stream);
@@ -62,10 +92,7 @@ class ServerState {
   void drain();
   bool draining() const;
   ServerStats stats() const;
-  /// What the worker shall act with, in one piece that all answers share.
-  grpc::Slice parameters(Network which, const std::string& worker, Version* current);
-  void report(Network which, const std::string& worker, Version acted, double objective);
-  /// Promotes parameters, or gives them up; to be called often.
+  /// Of all planes.
   void promote();
 
  private:
@@ -75,24 +102,9 @@ class ServerState {
   std::atomic<std::uint64_t> foreign_{0};
   ServerStats stats_;                                       // but for `ended`:
   std::array<std::atomic<std::uint64_t>, kEnded> ended_{};  // counted with the mutex held, and without
-  struct Piece {
-    std::shared_ptr<const Snapshot> snapshot;  // what the slice was made of
-    grpc::Slice slice;
-  };
-  /// One global network, and which of its versions act.
-  struct Plane {
-    Plane(GlobalNetwork& of, const PromotionOptions& given) : network(of), promotion(given, of.snapshot()) {
-      if (promotion.on()) {
-        network.keep(promotion.released());  // the next leader begins with what all act with
-      }
-    }
-    GlobalNetwork& network;
-    std::mutex mutex = {};  // with these:
-    Promotion promotion;
-    Piece newest = {}, released = {};
-  };
-  void promote(Plane& plane);
-  std::vector<std::unique_ptr<Plane>> planes_;  ///< by Network
+  std::vector<std::unique_ptr<Plane>> planes_;           ///< of the actor-critic and the forecast, by Network
+  mutable std::mutex gains_mutex_;                       // with these:
+  std::map<std::string, std::unique_ptr<Plane>> gains_;  ///< by service
 };
 
 /// One stream: strictly one message read, one answer written. No two reactions of one stream run at the

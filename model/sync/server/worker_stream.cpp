@@ -4,7 +4,6 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <array>
-#include <optional>
 #include <utility>
 
 #include "model/sync/wire/wire.h"
@@ -52,13 +51,17 @@ class WorkerStream final : public StreamHandler {
 
  private:
   grpc::Status answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) override;
+  grpc::Status check_plane(const v1::WorkerMessage& message);
   Verdict push(const v1::Gradient& gradient, std::string* why);
 
-  std::optional<Network> network_;  ///< of all messages of the stream
+  // Of all messages of the stream.
+  Network network_{};
+  std::string service_;
+  Plane* plane_ = nullptr;
 };
 
 Verdict WorkerStream::push(const v1::Gradient& message, std::string* why) {
-  GlobalNetwork& network = state().network(*network_);
+  GlobalNetwork& network = plane_->network;
   Verdict refused = Verdict::kAccepted;
   if (message.type() != v1::Gradient::FLOAT32) {
     refused = Verdict::kType;
@@ -78,9 +81,27 @@ Verdict WorkerStream::push(const v1::Gradient& message, std::string* why) {
   const Verdict verdict = network.push(id(), std::move(gradient), why);
   // While a trial runs the others' gradients are too stale; what they were paid counts all the same.
   if (verdict == Verdict::kAccepted || verdict == Verdict::kStale) {
-    state().report(*network_, id(), acted, objective);
+    plane_->report(id(), acted, objective);
   }
   return verdict;
+}
+
+/// Which network it is about: told in the first message, never changed after.
+grpc::Status WorkerStream::check_plane(const v1::WorkerMessage& message) {
+  if (!v1::WorkerMessage::Network_IsValid(message.network())) {
+    return {grpc::INVALID_ARGUMENT, "network: this build does not know it"};
+  }
+  const auto network = static_cast<Network>(message.network());
+  if (plane_ != nullptr) {
+    return network == network_ && message.service() == service_
+               ? grpc::Status::OK
+               : grpc::Status(grpc::INVALID_ARGUMENT, "network or service changed within the stream");
+  }
+  grpc::Status why;
+  plane_ = state().plane(network, message.service(), id(), &why);
+  network_ = network;
+  service_ = message.service();
+  return why;
 }
 
 grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
@@ -101,13 +122,9 @@ grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
   if (auto status = check_identity(message.worker_id(), "worker_id"); !status.ok()) {
     return status;
   }
-  const auto network =
-      message.network() == v1::WorkerMessage::FORECAST ? Network::kForecast : Network::kActorCritic;
-  if (network != network_.value_or(network) || !state().serves(network) ||
-      !v1::WorkerMessage::Network_IsValid(message.network())) {
-    return {grpc::INVALID_ARGUMENT, "network: not one that is served, or changed within the stream"};
+  if (const auto status = check_plane(message); !status.ok()) {
+    return status;
   }
-  network_ = network;
   v1::ServerMessage head;
   if (message.has_gradient()) {
     std::string why;
@@ -117,7 +134,7 @@ grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
     head.set_status(static_cast<std::uint32_t>(status_of(verdict)));
   }
   Version current;
-  const grpc::Slice parameters = state().parameters(network, id(), &current);
+  const grpc::Slice parameters = plane_->parameters(id(), &current);
   *head.mutable_current() = to_wire(current);
   const bool unchanged = message.has_held() && from_wire(message.held()) == current;
   std::string bytes = head.SerializeAsString();

@@ -83,6 +83,12 @@ Gradient from_wire(const v1::Gradient& gradient) {
   return out;
 }
 
+v1::WorkerMessage::Network to_wire(Network network) {
+  static_assert(static_cast<int>(Network::kForecast) == v1::WorkerMessage::FORECAST);
+  static_assert(static_cast<int>(Network::kGains) == v1::WorkerMessage::GAINS);
+  return static_cast<v1::WorkerMessage::Network>(network);
+}
+
 v1::ServerMessage::Verdict to_wire(Verdict verdict) {
   static_assert(static_cast<int>(Verdict::kAccepted) + 1 == v1::ServerMessage::ACCEPTED);
   static_assert(static_cast<int>(Verdict::kStale) + 1 == v1::ServerMessage::REJECTED_STALE);

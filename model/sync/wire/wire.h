@@ -18,6 +18,7 @@ v1::Gradient to_wire(const Gradient& gradient);
 Gradient from_wire(const v1::Gradient& gradient);
 
 v1::ServerMessage::Verdict to_wire(Verdict verdict);
+v1::WorkerMessage::Network to_wire(Network network);
 
 v1::Rollout to_wire(const spec::Rollout& rollout);
 /// Refuses another spec version, observations of another length and an action that does not fit.

@@ -74,6 +74,16 @@ TEST(Compatibility, AWorkerOfTheForecastSaysSo) {
   EXPECT_EQ(back.learned_from.gains, 2U);
 }
 
+TEST(Compatibility, AWorkerOfAServicesGainsSaysWhose) {
+  v1::WorkerMessage message;
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion));
+  EXPECT_EQ(message.service(), "") << "unset means what it meant";
+  ASSERT_TRUE(message.ParseFromString(kWorkerOfFirstVersion + "\x20\x02\x2a\x03"
+                                                              "a/b"s));
+  EXPECT_EQ(message.network(), v1::WorkerMessage::GAINS);
+  EXPECT_EQ(message.service(), "a/b");
+}
+
 TEST(Compatibility, AServerOneVersionBehindIsUnderstood) {
   v1::ServerMessage message;
   ASSERT_TRUE(message.ParseFromString(kServerOfFirstVersion));

@@ -3,6 +3,8 @@
 // The worker's client and the global network's server over a real socket in one process.
 #include <cmath>
 
+#include "core/spec/gains.h"
+#include "model/sync/client/fleet_client.h"
 #include "model/sync/client/worker_client.h"
 #include "served.h"
 
@@ -141,6 +143,138 @@ TEST_F(GlobalStream, AnAddressInUseIsNamed) {
   ASSERT_FALSE(tcp_again);
   EXPECT_NE(tcp_again.error().message.find(taken + ": Address already in use"), std::string::npos)
       << tcp_again.error().message;
+}
+
+/// The gains: a network a service.
+class GainsStream : public Served {
+ protected:
+  void SetUp() override {
+    Served::SetUp();
+    options_.gains = &gains_;
+  }
+  std::unique_ptr<WorkerClient> work(const std::string& worker, const std::string& service) const {
+    return WorkerClient::start({.address = address_,
+                                .worker_id = worker,
+                                .network = Network::kGains,
+                                .service = service,
+                                .pull_interval = 20ms,
+                                .first_wait = 5ms,
+                                .longest_wait = 50ms});
+  }
+  static std::shared_ptr<const Received> next(WorkerClient& client) {
+    std::shared_ptr<const Received> received;
+    eventually([&] { return (received = client.take_parameters()) != nullptr; });
+    return received;
+  }
+  static Gradient gradient_at(Version acted, float first) {
+    Gradient gradient{acted, 1, std::abs(first), std::vector<float>(spec::kGains, 0.0F)};
+    gradient.values[0] = first;
+    return gradient;
+  }
+
+  GainsNetworks gains_{3, {}, 3};
+  ServerOptions options_;
+};
+
+TEST_F(GainsStream, EachServiceHasItsOwnAndTheyStayWithinTheirBounds) {
+  serve(options_);
+  const auto web = work("node-1", "shop/web");
+  const auto cart = work("node-1", "shop/cart");
+  auto held = next(*web);
+  ASSERT_NE(held, nullptr);
+  ASSERT_NE(next(*cart), nullptr);
+  EXPECT_EQ(held->parameters.theta, std::vector<float>(spec::kGains));
+  EXPECT_EQ(held->parameters.epoch, 3U);
+  for (int i = 0; i < 40; ++i) {  // downhill, and beyond the end of it
+    ASSERT_TRUE(web->push(gradient_at({3, held->parameters.version}, -0.5F - 0.01F * static_cast<float>(i))));
+    ASSERT_TRUE(held = next(*web));
+  }
+  EXPECT_EQ(held->parameters.version, 40U);
+  EXPECT_EQ(held->parameters.theta[0], 1.0F);
+  EXPECT_EQ(held->parameters.theta[1], 0.0F);
+  EXPECT_EQ(cart->take_parameters(), nullptr) << "another service's";
+  ASSERT_TRUE(cart->push(gradient_at({3, 7}, 1)));
+  EXPECT_TRUE(eventually([&] { return cart->counters().rejected == 1; }))
+      << "a version that it does not have";
+}
+
+TEST_F(GainsStream, WhatExplodesIsRefusedAndWhoPushesItShutOut) {
+  serve(options_);
+  const auto mad = work("mad", "shop/web");
+  ASSERT_NE(next(*mad), nullptr);
+  for (int i = 0; i < 7; ++i) {
+    ASSERT_TRUE(mad->push(gradient_at({3, 0}, i % 2 == 0 ? 1e20F : std::nanf(""))));
+  }
+  ASSERT_TRUE(eventually([&] { return mad->counters().rejected == 7; }));
+  const auto all = gains_.stats();
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(all[0].service, "shop/web");
+  EXPECT_EQ(all[0].stats.version, (Version{3, 0}));
+  EXPECT_EQ(all[0].stats.quarantined, 1U);
+}
+
+TEST_F(GainsStream, AreOfServicesAloneAndNotOfTooMany) {
+  serve(options_);
+  for (const char* name : {"", "web", "/web", "shop/", "shop/a b"}) {
+    const auto nobody = work("node-1", name);
+    ASSERT_TRUE(eventually([&] { return ended(Ended::kMalformed) > 0; })) << name;
+    EXPECT_EQ(nobody->take_parameters(), nullptr);
+    serve(options_);
+  }
+  std::vector<std::unique_ptr<WorkerClient>> three;
+  for (const char* name : {"a/a", "a/b", "a/c"}) {
+    three.push_back(work("node-1", name));
+    ASSERT_NE(next(*three.back()), nullptr);
+  }
+  const auto fourth = work("node-1", "a/d");
+  ASSERT_TRUE(eventually([&] { return ended(Ended::kMalformed) > 0; }));
+  EXPECT_EQ(fourth->take_parameters(), nullptr);
+}
+
+TEST_F(GainsStream, ANodeLearnsThoseOfServicesAloneThatItHasEndpointsOf) {
+  options_.owns = [](const std::string&, const spec::EndpointTelemetry&) { return true; };
+  serve(options_);
+  const auto worker = work("node-1", "shop/web");
+  ASSERT_TRUE(eventually([&] { return ended(Ended::kIdentity) > 0; }));
+  EXPECT_EQ(worker->take_parameters(), nullptr);
+  const auto agent = FleetClient::start({.address = address_, .node_id = "node-1"});
+  fleet::NodeReport report{.node = "node-1", .tick_s = 0.25, .endpoints = {{}}};
+  report.endpoints[0].telemetry.id = {{"shop", "web"}, "web-0"};
+  std::shared_ptr<const Received> received;
+  ASSERT_TRUE(eventually([&] {
+    agent->offer(report);
+    return (received = worker->take_parameters()) != nullptr;
+  }));
+  EXPECT_EQ(received->parameters.theta.size(), spec::kGains);
+}
+
+TEST_F(GainsStream, ANewVersionIsTriedBySomeAndReleasedWhereTheyArePaidBetter) {
+  options_.promotion = {.share = 0.5, .window = 1s, .reports = 5};
+  serve(options_);
+  struct One {
+    std::unique_ptr<WorkerClient> client;
+    std::shared_ptr<const Received> held = {};
+  };
+  std::vector<One> nodes;
+  for (const char* name : {"node-1", "node-2"}) {
+    nodes.push_back({.client = work(name, "shop/web")});
+    ASSERT_NE(nodes.back().held = next(*nodes.back().client), nullptr);
+  }
+  float more = 0;
+  ASSERT_TRUE(eventually([&] {
+    for (One& node : nodes) {
+      if (const auto newer = node.client->take_parameters()) {
+        node.held = newer;
+      }
+      const float gain = node.held->parameters.theta[0];
+      Gradient gradient = gradient_at({3, node.held->parameters.version}, -0.5F - (more += 1e-4F));
+      gradient.objective = static_cast<double>(gain + 0.01F * std::sin(1000 * more));  // more gain pays
+      node.client->push(gradient);
+    }
+    std::this_thread::sleep_for(50ms);
+    return server_->released_gains("shop/web")->version > 0;
+  })) << nodes[0].held->parameters.version
+      << ' ' << nodes[1].held->parameters.version;
 }
 
 }  // namespace

@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "model/policy/forecast_file.h"
 #include "model/policy/gains_file.h"
 #include "model/policy/recording_file.h"
 #include "model/sim/agent_controller.h"
@@ -136,6 +140,62 @@ TEST(GainLearner, LearnsWhatPaysInTheTwinTheSameTwice) {
   const auto again = learn_gains(*twin, nullptr, {.updates = 6});
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->gains, learned->gains);
+}
+
+TEST(Gains, AreLearnedTogetherWithWhoeverElseLearnsThem) {
+  const auto twin = build(recording(bouts(240), 4), sim::kSimulated, {});
+  ASSERT_TRUE(twin.ok());
+  GainOptions options{.updates = 3};
+  const auto alone = learn_gains(*twin, nullptr, options);
+  ASSERT_TRUE(alone.ok());
+  // Nobody answers: alone, to the last bit.
+  std::size_t pushes = 0;
+  options.sharing = {.newest = [] { return std::nullopt; },
+                     .push = [&](const SharedGains&, const spec::Gains&, double) { ++pushes; }};
+  const auto unanswered = learn_gains(*twin, nullptr, options);
+  ASSERT_TRUE(unanswered.ok());
+  EXPECT_EQ(unanswered->gains, alone->gains);
+  EXPECT_EQ(unanswered->version, 0U);
+  EXPECT_EQ(pushes, 0U);
+  // A global network, in which another worker moves the first gain with each push of ours.
+  SharedGains global{.epoch = 5, .version = 10};
+  options.sharing = {.newest = [&] { return std::optional(global); },
+                     .push =
+                         [&](const SharedGains& at, const spec::Gains& gradient, double mean_return) {
+                           ++pushes;
+                           EXPECT_EQ(at.version, global.version) << "taken at what acted";
+                           EXPECT_EQ(at.gains, global.gains);
+                           EXPECT_TRUE(std::isfinite(mean_return));
+                           for (std::size_t i = 0; i < spec::kGains; ++i) {
+                             EXPECT_LT(std::abs(gradient[i]), 10);
+                             global.gains[i] -= 0.1 * gradient[i];
+                           }
+                           global.gains[0] = 0.125 * static_cast<double>(pushes);
+                           global.version += 2;
+                         }};
+  const auto together = learn_gains(*twin, nullptr, options);
+  ASSERT_TRUE(together.ok());
+  EXPECT_EQ(pushes, 3U);
+  EXPECT_EQ(together->epoch, 5U);
+  EXPECT_EQ(together->version, 16U);
+  EXPECT_EQ(together->gains, global.gains) << "what was learned is what all have";
+  EXPECT_EQ(together->gains[0], 0.375);
+}
+
+TEST(Gains, OfTheGlobalNetworkSurviveAFileAndAreRefusedByVersion) {
+  const std::vector<float> gains = {0.5F, -1, 0, 1, 0.25F, -0.125F};
+  std::string bytes = policy::serialize_shared_gains(gains);
+  const auto back = policy::parse_shared_gains(bytes);
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, gains);
+  EXPECT_FALSE(policy::parse_shared_gains(policy::serialize_shared_gains(std::vector<float>(6, 1.5F))));
+  EXPECT_FALSE(policy::parse_shared_gains(bytes.substr(0, bytes.size() - 1)));
+  EXPECT_FALSE(policy::parse_forecast(bytes));
+  bytes[8] = 7;  // of another version
+  const auto other = policy::parse_shared_gains(bytes);
+  ASSERT_FALSE(other);
+  EXPECT_NE(other.error().message.find("version 7, this build's is 1"), std::string::npos)
+      << other.error().message;
 }
 
 }  // namespace
