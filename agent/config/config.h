@@ -74,7 +74,7 @@ struct Config {
   int rollout_steps = 20;
   /// Exploration: its steps add up; at 0.05 they walked a weight by a quarter in a minute.
   decide::LearnedOptions learned{.epsilon = 0.01};
-  guard::GuardOptions guard{.mode = guard::Mode::kOff, .hold_claims = true};
+  guard::GuardOptions guard{.mode = guard::Mode::kOff};
   spec::RewardWeights reward;
   bool operator==(const Config&) const = default;
 

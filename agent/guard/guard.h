@@ -68,7 +68,7 @@ struct GuardOptions {
   double trip_ratio = 1.5;
   int trip_windows = 3;
   double window_s = 5.0;
-  bool hold_claims = false;  ///< see ShareWatch
+  bool hold_claims = true;  ///< see ShareWatch
   bool operator==(const GuardOptions&) const = default;
 
   /// All but the mode, which is the whole agent's.

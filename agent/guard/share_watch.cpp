@@ -26,6 +26,19 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+double waiting(const ShareWatch::Claim& claim) {
+  return std::isfinite(claim.in_flight) ? std::max(claim.in_flight, 0.0) : 0;
+}
+
+/// As LEAST_REQUEST weighs who has requests waiting.
+double draws(const ShareWatch::Claim& claim) {
+  return claim.weight / (1 + waiting(claim));
+}
+
+bool usable(const ShareWatch::Claim& claim) {
+  return claim.known && std::isfinite(claim.requests) && claim.weight > 0;
+}
+
 }  // namespace
 
 /// What is left of each by its means over one memory; infinite: there was nothing to hold it against.
@@ -37,7 +50,7 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
     const Means& means = track.means[memory];
     if (track.measures() && means.requests > 0) {
       rates.push_back(means.requests / means.weight);
-      queues.push_back(rates.back() * (1 + track.waiting()));
+      queues.push_back(means.requests / means.drawn);
     }
   }
   if (rates.empty()) {
@@ -52,7 +65,7 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
     }
     const Track& track = found->second;
     const Means& means = track.means[memory];
-    const double due = std::max(rate, queue / (1 + track.waiting())) * means.weight;
+    const double due = std::max(rate * means.weight, queue * means.drawn);
     const double chance = kSigmas / std::sqrt(std::max(due / alpha, 1.0));
     if (chance > kMostChance) {
       continue;
@@ -68,14 +81,14 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
   return factors;
 }
 
-void ShareWatch::learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha,
+void ShareWatch::learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double drawn,
                        double elapsed_s) {
-  const double in_flight = std::isfinite(claim.in_flight) ? std::max(claim.in_flight, 0.0) : 0;
+  const double in_flight = waiting(claim);
   for (std::size_t memory = 0; memory < alpha.size(); ++memory) {
     Means& means = track.means[memory];
     means.requests += alpha[memory] * (std::max(claim.requests, 0.0) - means.requests);
     means.weight += alpha[memory] * (claim.weight - means.weight);
-    means.in_flight += alpha[memory] * (in_flight - means.in_flight);
+    means.drawn += alpha[memory] * (drawn - means.drawn);
     means.known += alpha[memory] * (1 - means.known);
   }
   track.silent_s = claim.answered || in_flight < 1 ? 0 : track.silent_s + elapsed_s;
@@ -101,8 +114,14 @@ std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& cl
   neutral_ += alpha[1] * ((neutral ? 1.0 : 0.0) - neutral_);
   decltype(tracks_) next;
   bool trouble = false;
+  double requests = 0;
+  double drawing = 0;
   for (const Claim& claim : claims) {
-    if (!claim.known || !std::isfinite(claim.requests) || !(claim.weight > 0)) {
+    requests += usable(claim) ? std::max(claim.requests, 0.0) : 0;
+    drawing += usable(claim) ? draws(claim) : 0;
+  }
+  for (const Claim& claim : claims) {
+    if (!usable(claim)) {
       continue;
     }
     const auto before = tracks_.find(claim.key);
@@ -112,7 +131,7 @@ std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& cl
     } else if (!tracks_.empty()) {
       track.joined_s = kTroubleS;
     }
-    learn(claim, track, alpha, elapsed_s);
+    learn(claim, track, alpha, requests * draws(claim) / drawing, elapsed_s);
     trouble |= track.trouble_s > 0;
   }
   tracks_ = std::move(next);

@@ -63,7 +63,7 @@ class ShareWatch {
   struct Means {  // that began at 0; `known` is that of ones
     double requests = 0;
     double weight = 0;
-    double in_flight = 0;
+    double drawn = 0;  ///< its part of all that came, by weight over what waits + 1, as LEAST_REQUEST picks
     double known = 0;
   };
   struct Track {
@@ -75,9 +75,9 @@ class ShareWatch {
     double trouble_s = 0;  // for which nobody is held against it
     double joined_s = 0;   // the same, as it has just joined
     bool measures() const { return trouble_s <= 0 && joined_s <= 0; }
-    double waiting() const { return means[1].known > 0 ? means[1].in_flight / means[1].known : 0; }
   };
-  static void learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double elapsed_s);
+  static void learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double drawn,
+                    double elapsed_s);
   std::vector<double> cut(const std::vector<Claim>& claims, std::size_t memory, double alpha);
 
   std::map<decltype(Claim::key), Track> tracks_;

@@ -135,6 +135,18 @@ TEST(Claims, APeerComesBackAfterIt) {
   });
 }
 
+// Long requests now and then: who has none of them at a moment is sent far more than its mean queue tells.
+TEST(Claims, AQueueComesAndGoes) {
+  for (const int pods : {3, 6}) {
+    expect_not_cut(pods, [pods](int i, double t, double weight) {
+      const double mine = std::fmod(t, 3) < 2 ? 12 : 0;
+      const double all = 1 / (1 + mine) + (pods - 1) / 4.0;
+      return Pod{.requests = 100 * pods * weight / (i == 0 ? 1 + mine : 4.0) / all,
+                 .in_flight = i == 0 ? mine : 3.0};
+    });
+  }
+}
+
 // The proxy asks somebody else again what it failed or reset.
 TEST(Claims, APeerFails) {
   for (const int pods : {2, 3}) {
