@@ -129,9 +129,10 @@ struct IstioSink::State {
   std::condition_variable news;
   std::condition_variable lease_news;
   bool stopping = false;
-  std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   bool weights_news = false;
   bool membership_news = false;
+  bool own_host = true;                       ///< false: seen not to take
+  std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   std::map<std::string, istio::Weights> weights;
   std::map<std::string, std::string> tripped;
   struct Taken {
@@ -147,9 +148,8 @@ struct IstioSink::State {
   std::string leader;
   std::string lease_trouble;
   std::string write_trouble;
-  Json sample;           ///< for the probe
-  std::string sampled;   ///< the Service that it looked at last
-  bool own_host = true;  ///< false: seen not to take
+  Json sample;          ///< for the probe
+  std::string sampled;  ///< the Service that it looked at last
 
   std::mutex lease_steps;  ///< one steps at a time
   kube::LeaderLease lease;
@@ -159,8 +159,8 @@ struct IstioSink::State {
   istio::ServiceReconciler reconciler;
   bool swept = false;  ///< the overrides of the holder that lapsed are being removed, or were
   bool sweep_due = false;
+  bool refused = false;  ///< the Lease was, by the API server
   MonotonicNs sweep_at = 0;
-  bool refused = false;         ///< the Lease was, by the API server
   MonotonicNs answered_at = 0;  ///< the last look at the Lease that was answered
   std::atomic<bool> leads{false};
   std::atomic<std::uint64_t> writes{0};
