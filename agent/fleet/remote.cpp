@@ -68,13 +68,16 @@ bool RemoteFleet::send(const LocalReport& local) {
 RemoteFleet::ById RemoteFleet::take_view(MonotonicNs now, std::chrono::milliseconds wait) {
   const bool was = joined();
   view_ = wait.count() > 0 ? exchange_->answered(wait) : exchange_->latest();
-  nodes_ = view_ != nullptr ? view_->nodes : kLargeFleet;
-  if (view_ != nullptr && older(view_->received, now, options_.longest_age)) {
-    view_ = nullptr;
+  nodes_ = kLargeFleet;
+  if (view_ != nullptr) {
+    nodes_ = view_->nodes;
+    if (older(view_->received, now, options_.longest_age)) {
+      view_ = nullptr;
+    }
   }
   if (joined() != was) {
     spdlog::log(was ? spdlog::level::warn : spdlog::level::info, "fleet state=\"{}\" nodes={}",
-                was ? "away: this node's own view" : "joined", was ? 1 : view_->nodes);
+                was ? "away: this node's own view" : "joined", was ? 1 : nodes_);
   }
   began_ = began_ == 0 ? now : began_;
   trouble_ =

@@ -105,7 +105,7 @@ void take_pod(const Json& object, PodFacts& pod) {
 std::string selector_of(const kube::Service& service) {
   std::string selector;
   for (const auto& [key, value] : service.selector) {
-    selector += (selector.empty() ? "" : ",") + key + "=" + value;
+    selector.append(selector.empty() ? "" : ",").append(key).append("=").append(value);
   }
   return selector;
 }
@@ -307,8 +307,7 @@ Status Writer::read_pods(const kube::Service& service, Facts& facts) {
         }
       }
     };
-    const Status read =
-        pages(pods + "?labelSelector=" + kube::encode(selector), kube::kJsonBody, take, &cursor);
+    Status read = pages(pods + "?labelSelector=" + kube::encode(selector), kube::kJsonBody, take, &cursor);
     if (!read || !cursor.empty()) {
       return read;
     }
@@ -326,9 +325,8 @@ Status Writer::read_pods(const kube::Service& service, Facts& facts) {
     PodFacts pod{.gone = true};
     if (endpoint->uid.empty()) {
       // An endpoint of somebody's own making; istiod asks who has its address.
-      const Status read =
-          pages("/api/v1/pods?fieldSelector=" + kube::encode("status.podIP=" + endpoint->address),
-                kube::kJsonBody, [&](const Json& item) { take_pod(item, pod); });
+      Status read = pages("/api/v1/pods?fieldSelector=" + kube::encode("status.podIP=" + endpoint->address),
+                          kube::kJsonBody, [&](const Json& item) { take_pod(item, pod); });
       if (!read) {
         return read;
       }
