@@ -19,6 +19,7 @@
 #include "core/base/log.h"
 #include "core/base/process.h"
 #include "core/cli/program.h"
+#include "core/spec/service_name.h"
 #include "model/learn/a3c_worker.h"
 #include "model/learn/forecast_worker.h"
 #include "model/learn/twin_session.h"
@@ -137,7 +138,7 @@ ballast::twin::Sharing share_gains(ballast::sync::WorkerOptions options,
     }
   };
   options.network = ballast::sync::Network::kGains;
-  options.service = service.ns + "/" + service.name;
+  options.service = ballast::spec::to_string(service);
   auto end = std::make_shared<End>();
   end->client = ballast::sync::WorkerClient::start(options);
   const auto newest = [end]() -> std::optional<ballast::twin::SharedGains> {
@@ -238,8 +239,13 @@ ballast::Status learn_twin(const std::string& recording_file, const std::string&
   if (!theta) {
     return theta.error().in(before_file);
   }
-  const auto learned =
-      ballast::learn::learn_in_twin(ballast::policy::parse_recording(*text), std::move(*theta), options);
+  const auto recording = ballast::policy::parse_recording(*text);
+  // As on a node: a forecast takes part only where it acts.
+  if (recording.policy == "queue_rule") {
+    theta->clear();
+  }
+  options.forecast = !forecast_out.empty() && !theta->empty();
+  const auto learned = ballast::learn::learn_in_twin(recording, std::move(*theta), options);
   if (!learned.nothing.empty()) {
     return ballast::Error::failed(learned.nothing).in(recording_file);
   }
@@ -248,9 +254,10 @@ ballast::Status learn_twin(const std::string& recording_file, const std::string&
       !wrote) {
     return wrote;
   }
-  return forecast_out.empty() ? ballast::ok()
-                              : ballast::write_file_atomic(
-                                    forecast_out, ballast::policy::serialize_forecast(learned.forecast));
+  return forecast_out.empty() || learned.forecast.empty()
+             ? ballast::ok()
+             : ballast::write_file_atomic(forecast_out,
+                                          ballast::policy::serialize_forecast(learned.forecast));
 }
 
 const ballast::cli::About kAbout = {
@@ -294,9 +301,11 @@ int main(int argc, char** argv) {
   ballast::learn::TwinSettings twins;
   ballast::learn::TwinOptions& twin = twins.learning;
   twin.say = [](const std::string& line) { spdlog::info("{}", line); };
-  app.add_option("--twin", recording,
-                 "learn in a twin of this recording's services (ballast-bench record), write --gains-out and "
-                 "--fit-out, and end");
+  app.add_option(
+      "--twin", recording,
+      "learn in a twin of this recording's services (ballast-bench record), write --gains-out and end; "
+      "with --fit-out the forecast goes on being fitted too, which a node's twin leaves to the "
+      "workers of the forecast");
   app.add_option("--gains-out", gains_out, "gains that were better in the twin");
   app.add_option("--twin-before", twin_before, "the forecast in force (none: the shipped one)");
   app.add_option("--twin-updates", twin.updates, "of the actor-critic over the gains; 0: the forecast alone")

@@ -44,8 +44,8 @@ void ForecastRule::judge(ServiceState& state) {
     record.as_now = (record.as_now * before + as_now / n) / record.judged;
     record.as_mean = (record.as_mean * before + as_mean / n) / record.judged;
   }
-  // Where nothing comes back, the mean alone beats "as now", and no weight is worth having for it.
-  const double bound = (record.in_use ? kLeave : kUse) * std::min(record.as_now, record.as_mean);
+  const double bound = std::min((record.in_use ? kLeave : kUse) * record.as_now,
+                                (record.in_use ? kLeaveOfMean : kUseOfMean) * record.as_mean);
   record.in_use =
       record.finite && (trusting_ || (record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
                                       std::isfinite(record.error) && record.error < bound));

@@ -15,12 +15,16 @@ namespace ballast::decide {
 
 /// queue_rule over the capacities that a learned forecast expects while the weights are in force: each pod's
 /// log capacity is changed by forecast - now, centred over the service. A forecast is used only while those
-/// of the last minutes came true: kUse of the lesser error of "as now" and of the mean. Otherwise, and
-/// without parameters, this is queue_rule to the last bit.
+/// of the last minutes came true: their mean square at most kUse of that of "as now", and kUseOfMean of that
+/// of the mean (where nothing comes back and nothing lasts, the mean beats "as now", and no weight is worth
+/// having for it). They are left where they were worse than "as now", or no better than the mean. Otherwise,
+/// and without parameters, this is queue_rule to the last bit.
 class ForecastRule final : public Policy {
  public:
-  static constexpr double kUse = 0.6;     ///< of the lesser of the two: used from there on
-  static constexpr double kLeave = 0.85;  ///< and not any more from there
+  static constexpr double kUse = 0.9;        ///< of "as now": used from there on
+  static constexpr double kLeave = 1;        ///< and not any more from there
+  static constexpr double kUseOfMean = 0.8;  ///< the same of the mean
+  static constexpr double kLeaveOfMean = 0.95;
   static constexpr double kLeastGain =
       0.002;                                 ///< mean square of "as now" below which nothing is to be gained
   static constexpr double kDecay = 0.985;    ///< of the record, a bin of SlownessMemory

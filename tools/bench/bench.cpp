@@ -258,6 +258,9 @@ void add_life(CLI::App& app, ballast::bench::LifeOptions& options) {
 void add_record(CLI::App& app, ballast::bench::RecordOptions& options) {
   auto* record = app.add_subcommand("record", "what an agent records of a service (ballast-learner --twin)");
   record->add_option("--scenario", options.scenario, "NAME|FILE[:VARIANT]")->required();
+  record->add_option("--policy", options.policy, "what acts: forecast_rule, as shipped, or queue_rule")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"forecast_rule", "queue_rule"}));
   record->add_option("--loop", options.loop_name, "eds, istio_fast or istio")->capture_default_str();
   record->add_option("--seconds", options.seconds, "of the service's life")
       ->check(CLI::Range(1.0, 1e6))

@@ -58,11 +58,14 @@ Status run_record(const RecordOptions& options) {
   }
   scenario->duration_s = options.seconds;
   scenario->requests = 0;
-  std::string text = policy::recording_header("forecast_rule");
-  const auto shipped = std::make_shared<const std::vector<float>>(std::move(*theta));
+  std::string text = policy::recording_header(options.policy);
+  // Without parameters forecast_rule is queue_rule to the last bit.
+  const auto acting = options.policy == "queue_rule"
+                          ? nullptr
+                          : std::make_shared<const std::vector<float>>(std::move(*theta));
   const auto recorded = sim::agent_technique("recorded", "", [&] {
     return std::make_unique<decide::Recorder>(
-        std::make_unique<decide::ForecastRule>(shipped),
+        std::make_unique<decide::ForecastRule>(acting),
         [&text](const spec::RecordedTick& tick) { text += policy::recording_line(tick); });
   });
   sim::Simulation(*scenario, recorded, options.seed, *loop).run();

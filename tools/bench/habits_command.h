@@ -21,13 +21,13 @@ Status run_habits(const HabitsOptions& options);
 /// `ballast-bench record`: what an agent would record of a scenario's service, for `ballast-learner --twin`.
 struct RecordOptions {
   std::string scenario;
+  std::string policy = "forecast_rule";  ///< with the shipped parameters; or queue_rule
   std::string loop_name = "istio";
   double seconds = 600;
   std::uint64_t seed = 1;
   std::string output;
 };
 
-/// Under forecast_rule with the shipped parameters.
 Status run_record(const RecordOptions& options);
 
 }  // namespace ballast::bench

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/spec/gains.h"
+#include "core/spec/service_name.h"
 
 namespace ballast::sync {
 
@@ -11,8 +12,7 @@ namespace {
 constexpr std::size_t kLongestName = 320;  // Kubernetes' 63 and 253, and what is between
 
 bool names_a_service(const std::string& name) {
-  const auto slash = name.find('/');
-  return slash != std::string::npos && slash > 0 && slash + 1 < name.size() && name.size() <= kLongestName &&
+  return spec::parse_service(name) && name.size() <= kLongestName &&
          name.find_first_of(" \t\n\"\\") == std::string::npos;
 }
 }  // namespace

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/spec/service_name.h"
+
 namespace ballast::sync {
 
 namespace {
@@ -253,9 +255,8 @@ Plane* ServerState::plane(Network which, const std::string& service, const std::
     *why = {grpc::INVALID_ARGUMENT, "network: not one that is served, or not one of a service"};
     return nullptr;
   }
-  const auto slash = std::min(service.find('/'), service.size());
-  const spec::ServiceId id{service.substr(0, slash), service.substr(std::min(slash + 1, service.size()))};
-  if (options.owns != nullptr && !registry.reports(worker, id)) {
+  const auto id = spec::parse_service(service);
+  if (options.owns != nullptr && !(id && registry.reports(worker, *id))) {
     *why = {grpc::PERMISSION_DENIED, "service: '" + service + "' has no endpoint that this node reports"};
     return nullptr;
   }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -21,7 +22,9 @@ struct Service {
   LoopContext loop{.now = 1'000'000'000ULL, .tick_s = kTick, .loop_delay_s = 1.22, .subscribers = 20};
   std::mt19937_64 random{7};
   bool habit = true;
+  bool bouts = false;  ///< that begin at any time, and last six ticks on average
   double noise = 0;
+  std::array<bool, kPods> slowed{};
 
   double share(std::size_t pod, double from) const {
     double slow = 0;
@@ -36,7 +39,10 @@ struct Service {
     const double began = static_cast<double>(loop.now) * 1e-9 - kTick;
     std::vector<double> logs;
     for (std::size_t i = 0; i < kPods; ++i) {
-      const double speed = habit ? share(i, began) : random() % 5 == 0 ? 0.4 : 1.0;
+      if (!habit) {
+        slowed[i] = bouts ? random() % 18 < (slowed[i] ? 15U : 1U) : random() % 5 == 0;
+      }
+      const double speed = habit ? share(i, began) : slowed[i] ? 0.4 : 1.0;
       logs.push_back(std::log(speed) + noise * (static_cast<double>(random() % 1000) / 1000 - 0.5));
     }
     auto o = testing::observation(logs);
@@ -100,6 +106,34 @@ TEST(ForecastRule, ParametersOfAnotherShapeOrNotFiniteAreNotUsed) {
 
 TEST(ForecastRule, AForecastThatIsNoBetterThanAsNowIsNotUsed) {
   expect_the_strong_rule(believer(), false, "not used");
+}
+
+TEST(ForecastRule, IsUsedWhereItIsBetterThanAsNowAndLeftWhereItIsWorse) {
+  // Nothing comes back here, but what is slow will be less so, and what is not may become so.
+  const auto towards_the_mean = [](float how_far) {
+    auto theta = std::make_shared<std::vector<float>>(spec::kForecastParameters, 0.0F);
+    (*theta)[spec::kForecastParameters - spec::kGuesses + spec::kMean] = how_far;
+    return theta;
+  };
+  ForecastRule rule(towards_the_mean(0.3F));
+  Service service;
+  service.habit = false;
+  service.bouts = true;
+  const auto ticks = [&](int count) {
+    int used = 0;
+    for (int i = 0; i < count; ++i) {
+      used += rule.decide(service.next(), service.loop).forecast->in_use ? 1 : 0;
+    }
+    return used;
+  };
+  ticks(100);
+  EXPECT_GT(ticks(300), 270) << "and it does not come and go";
+  const auto& record = rule.record();
+  EXPECT_LT(record.error, record.as_now);
+  rule.set_parameters(believer());  // in a period that is none
+  ticks(100);
+  EXPECT_GT(record.error, record.as_now);
+  EXPECT_EQ(ticks(100), 0);
 }
 
 TEST(ForecastRule, InALoopFasterThanItsMemoryItIsTheStrongRule) {
