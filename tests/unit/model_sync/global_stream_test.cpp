@@ -152,6 +152,7 @@ class GainsStream : public Served {
     Served::SetUp();
     options_.gains = &gains_;
   }
+  void TearDown() override { server_.reset(); }  // the gains outlive it
   std::unique_ptr<WorkerClient> work(const std::string& worker, const std::string& service) const {
     return WorkerClient::start({.address = address_,
                                 .worker_id = worker,
