@@ -174,9 +174,9 @@ show() {
     printf '\n%s  what serves on each node, and why route is weighed as it is\n' "$(date +%T)"
     for n in "${nodes[@]}"; do
       echo "node-$n"
-      ctl "$n" requests hotrod || true
+      ctl "$n" requests | awk 'NR == 1 || /hotrod/' || true
     done
-    writer explain hotrod/route || true
+    writer explain hotrod/route | grep -E '^hotrod|^  (Measured|CPU|Why|Outcome):' || true
   done
   kill "$load"
   check "route's pods are weighed in the client's sidecar" weighted_in_sidecar hotrod route 2
