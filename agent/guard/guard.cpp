@@ -117,7 +117,8 @@ struct Guard::State {
 
   std::optional<Target> forbidden(const ServiceView& view, const TripWatch& trip, bool tripped,
                                   const GuardOptions& o) const;
-  static bool excused(const ServiceView& view, const Service& service);
+  static bool excused(const ServiceView& view, const Service& service,
+                      const std::vector<ShareWatch::Verdict>& claims);
   static std::vector<ShareWatch::Verdict> held(const ServiceView& view, Service& service, MonotonicNs now);
   static Target wanted(const ServiceView& view, const std::vector<ShareWatch::Verdict>& claims,
                        const GuardOptions& o);
@@ -130,17 +131,19 @@ struct Guard::State {
 };
 
 /// The weights in force cannot be what makes the service slow: the slowest endpoint above its fair share is
-/// no slower than the slowest below it.
-bool Guard::State::excused(const ServiceView& view, const Service& service) {
+/// no slower than the slowest below it. Of who counts more than can be, what its callers saw is believed.
+bool Guard::State::excused(const ServiceView& view, const Service& service,
+                           const std::vector<ShareWatch::Verdict>& claims) {
   double above = 0;
   double below = 0;
-  for (const EndpointView& e : view.endpoints) {
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    const EndpointView& e = view.endpoints[i];
     const auto in_force = service.weights.find(key_of(e));
     if (in_force == service.weights.end() || !std::isfinite(e.p99_ns)) {
       continue;
     }
     double& slowest = in_force->second > GuardedWeights::kWeightScale ? above : below;
-    slowest = std::max(slowest, e.p99_ns);
+    slowest = std::max({slowest, e.p99_ns, claims[i].factor < 1 ? e.seen_p99_ns : 0});
   }
   return above > 0 && above <= below;
 }
@@ -156,7 +159,9 @@ std::vector<ShareWatch::Verdict> Guard::State::held(const ServiceView& view, Ser
                       .success = e.success,
                       .in_flight = e.in_flight,
                       .answered = e.answered,
-                      .weight = in_force == service.weights.end() ? 1.0 : in_force->second / kUnit});
+                      .weight = in_force == service.weights.end() ? 1.0 : in_force->second / kUnit,
+                      .answers_per_s = e.answers_per_s,
+                      .seen_per_s = e.seen_per_s});
   }
   return service.shares.update(claims, service.neutral, now);
 }
@@ -294,6 +299,9 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
   o.mode = std::min(o.mode, view.word.mode.value_or(o.mode));
   const bool first = !state_->services.contains(view.service);
   State::Service& service = state_->services[view.service];
+  const std::vector<ShareWatch::Verdict> claims =
+      o.hold_claims ? State::held(view, service, now)
+                    : std::vector<ShareWatch::Verdict>(view.endpoints.size(), {.factor = 1, .held = true});
   const bool tripped = service.trip.update(view.p99_ns, view.error_rate, view.qps, service.neutral, now,
                                            {.ratio = o.trip_ratio,
                                             .error_margin = kTripErrorMargin,
@@ -301,10 +309,7 @@ GuardedWeights Guard::apply(const ServiceView& given, MonotonicNs now) {
                                             .window_s = o.window_s,
                                             .hold_s = kTripHoldS,
                                             .max_hold_s = kTripMaxHoldS},
-                                           State::excused(view, service));
-  const std::vector<ShareWatch::Verdict> claims =
-      o.hold_claims ? State::held(view, service, now)
-                    : std::vector<ShareWatch::Verdict>(view.endpoints.size(), {.factor = 1, .held = true});
+                                           State::excused(view, service, claims));
   Target target = State::wanted(view, claims, o);
   const std::vector<double> guarded = target.weights;
   if (auto forbidden = state_->forbidden(view, service.trip, tripped, o)) {

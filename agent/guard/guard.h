@@ -113,9 +113,14 @@ struct EndpointView {
   double success = 1;   ///< part of its last requests that went well
   double in_flight = 0;
   bool answered = true;  ///< a request ended in the last tick
-  double share = 0;      ///< wanted share of the service's traffic; the shares sum to 1
-  double offset = 0;     ///< the policy's part of the share's logarithm
-  double p99_ns = 0;     ///< of its requests in the longer window; 0: not known
+  /// Answers that it counted lately, and those that its callers had of it in the same time (0: none of them
+  /// is measured); see CallersWatch.
+  double answers_per_s = 0;
+  double seen_per_s = 0;
+  double share = 0;        ///< wanted share of the service's traffic; the shares sum to 1
+  double offset = 0;       ///< the policy's part of the share's logarithm
+  double p99_ns = 0;       ///< of its requests in the longer window; 0: not known
+  double seen_p99_ns = 0;  ///< the same as its callers saw it
 };
 
 struct ServiceView {

@@ -39,6 +39,16 @@ bool usable(const ShareWatch::Claim& claim) {
   return claim.known && std::isfinite(claim.requests) && claim.weight > 0;
 }
 
+/// What is left of who counts `over` times what is due, of which `believed` is.
+double cut_to(double believed, double over, double success) {
+  double factor = std::min(1.0, believed / over);
+  success = std::clamp(success, kLeastSuccess, 1.0);
+  if (factor < 1) {
+    factor *= std::max(1 - (1 - success) * over, kLeastSuccess) / success;
+  }
+  return factor;
+}
+
 }  // namespace
 
 /// What is left of each by its means over one memory; infinite: there was nothing to hold it against.
@@ -73,12 +83,33 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
     const double moved = std::abs(std::log(claims[i].weight * means.known / means.weight));
     const double believed = 1 + kMargin + kNeutralMargin * neutral_ + kLag * moved + chance;
     const double over = std::max(means.requests / due, 1.0);
-    double& factor = factors[i] = std::min(1.0, believed / over);
-    if (const double success = std::clamp(claims[i].success, kLeastSuccess, 1.0); factor < 1) {
-      factor *= std::max(1 - (1 - success) * over, kLeastSuccess) / success;
-    }
+    factors[i] = cut_to(believed, over, claims[i].success);
   }
   return factors;
+}
+
+/// The same by what callers saw, where peers are in trouble; 1: nothing speaks against it.
+double ShareWatch::cut_by_callers(const Claim& claim, std::size_t memory) const {
+  const CallersWatch& callers = tracks_.at(claim.key).callers[memory];
+  if (!callers.fell()) {
+    return 1;
+  }
+  std::vector<double> fell;
+  std::vector<double> chances;
+  for (const auto& [key, peer] : tracks_) {
+    if (const auto part = key == claim.key ? std::nullopt : peer.callers[memory].fell(); part) {
+      fell.push_back(*part);
+      chances.push_back(peer.callers[memory].chance());
+    }
+  }
+  if (fell.empty()) {
+    return 1;
+  }
+  const double chance = std::hypot(callers.chance(), median(chances));
+  if (chance > kMostChance) {
+    return 1;
+  }
+  return cut_to(1 + kMargin + chance, callers.over(median(fell)), claim.success);
 }
 
 void ShareWatch::learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double drawn,
@@ -143,7 +174,13 @@ std::vector<ShareWatch::Verdict> ShareWatch::update(const std::vector<Claim>& cl
       continue;
     }
     Track& track = found->second;
-    const double factor = std::min({1.0, fast[i], slow[i]});
+    double factor = std::min({1.0, fast[i], slow[i]});
+    const bool calm = !trouble && std::isfinite(slow[i]);
+    const bool learns = calm && factor == 1;
+    for (std::size_t memory = 0; memory < track.callers.size(); ++memory) {
+      track.callers[memory].learn(claims[i].answers_per_s, claims[i].seen_per_s, elapsed_s, learns);
+      factor = calm ? factor : std::min(factor, cut_by_callers(claims[i], memory));
+    }
     if (factor <= track.factor) {
       track.factor = factor;
       track.held_s = kHoldS;

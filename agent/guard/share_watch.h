@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "agent/guard/callers_watch.h"
 #include "core/base/clock.h"
 
 namespace ballast::guard {
@@ -25,7 +26,8 @@ namespace ballast::guard {
 /// is held against an endpoint that fails, that leaves what it has unanswered, that nobody asks any more or
 /// that has just joined, until kTroubleS after that; and one that has fewer in flight than its peers may
 /// count more than they in that proportion. In flight is what the kernel saw come and not be answered, so a
-/// liar can have less of it by answering alone.
+/// liar can have less of it by answering alone. Meanwhile an endpoint is held against what its callers saw of
+/// it, where any is measured (CallersWatch).
 ///
 /// How much more is believed: kMargin; what chance does to the numbers; what Envoy's choice of two does
 /// while weights are equal (kNeutralMargin); what a change of weights leaves behind for a while. Both sides
@@ -48,8 +50,10 @@ class ShareWatch {
     double requests = 0;  ///< that it counted in this tick
     double success = 1;   ///< part of its last requests that went well
     double in_flight = 0;
-    bool answered = true;  ///< a request ended in this tick
-    double weight = 1;     ///< in force up to now, relative to fair share
+    bool answered = true;      ///< a request ended in this tick
+    double weight = 1;         ///< in force up to now, relative to fair share
+    double answers_per_s = 0;  ///< that it counted, and in the same time its callers saw
+    double seen_per_s = 0;
   };
   struct Verdict {
     double factor = 1;  ///< what is left of its weight, in (0, 1]
@@ -68,9 +72,10 @@ class ShareWatch {
   };
   struct Track {
     std::array<Means, 2> means;  // over kFastS and kSlowS
-    double factor = 1;           // the last
-    double held_s = 0;           // for which it stays at least
-    double silent_s = 0;         // since it answered, while something was in flight
+    std::array<CallersWatch, 2> callers{CallersWatch(kFastS), CallersWatch(kSlowS)};
+    double factor = 1;    // the last
+    double held_s = 0;    // for which it stays at least
+    double silent_s = 0;  // since it answered, while something was in flight
     double unasked_s = 0;
     double trouble_s = 0;  // for which nobody is held against it
     double joined_s = 0;   // the same, as it has just joined
@@ -79,6 +84,7 @@ class ShareWatch {
   static void learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double drawn,
                     double elapsed_s);
   std::vector<double> cut(const std::vector<Claim>& claims, std::size_t memory, double alpha);
+  double cut_by_callers(const Claim& claim, std::size_t memory) const;
 
   std::map<decltype(Claim::key), Track> tracks_;
   double neutral_ = 1;

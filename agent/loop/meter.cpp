@@ -102,6 +102,12 @@ Result<sample::Sample> Meter::sample(const std::vector<identity::Pod>& pods) {
     forget_gone(*taken);
     reconcile(*taken);
     count_maps(*taken);
+    if (taken->taken - calls_read_ >= kReadCallsNs) {
+      if (auto calls = maps_->calls()) {
+        taken->calls = std::move(*calls);
+        calls_read_ = taken->taken;
+      }
+    }
   }
   return taken;
 }

@@ -24,6 +24,7 @@ namespace ballast::loop {
 class Meter {
  public:
   static constexpr MonotonicNs kReconcileNs = 10'000'000'000ULL;
+  static constexpr MonotonicNs kReadCallsNs = 1'000'000'000ULL;
   static constexpr MonotonicNs kLookAtCallsNs = 300'000'000'000ULL;
   static constexpr MonotonicNs kForgetCallsNs = 3600'000'000'000ULL;  ///< a caller's edge to a silent peer
 
@@ -52,6 +53,7 @@ class Meter {
   sample::Sampler sampler_;
   sample::Reconciler reconciler_;
   MonotonicNs calls_looked_at_ = 0;
+  MonotonicNs calls_read_ = 0;
   std::string complaint_;  ///< the reconciler's, as logged last
   sample::GoneCgroups gone_;
   std::vector<sample::MapFill> fills_;

@@ -121,7 +121,7 @@ struct Observer::ServiceDemand {
 };
 
 struct Observer::Endpoint {
-  explicit Endpoint(std::uint64_t window_ns) : window(window_ns) {}
+  explicit Endpoint(std::uint64_t window_ns) : window(window_ns), callers(window_ns) {}
 
   void update(const SamplesById& by_id, const sample::Sample& sample, const ObserverOptions& options,
               Disbelief& disbelief);
@@ -131,6 +131,8 @@ struct Observer::Endpoint {
   std::vector<sample::CgroupId> ids;  // of all containers; another list is another pod
   std::vector<Container> containers;
   Window window;
+  Window callers;             // of which nothing but the latency is used
+  std::uint64_t answers = 0;  // since callers were looked at
   ServiceDemand* demand = nullptr;
   bool here = false;     // planned in this round
   bool present = false;  // a cgroup of it exists on this node
@@ -248,6 +250,7 @@ void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& 
     return;
   }
   tick.counts.interval_ns = sample.interval_ns;
+  answers += tick.counts.responses;
   spec::Latency merged;
   const spec::Latency* latency = tick.first_byte.front();  // nearly always the only one
   if (tick.first_byte.size() > 1) {
@@ -399,6 +402,7 @@ void Observer::plan(const std::vector<identity::Pod>& pods) {
       endpoint->ids = std::move(now.first);
       endpoint->containers = std::move(now.second);
       endpoint->window.clear();
+      endpoint->callers.clear();
       const spec::EndpointTelemetry fresh{endpoint->telemetry.id, endpoint->telemetry.address,
                                           endpoint->telemetry.port};
       endpoint->telemetry = fresh;
@@ -440,10 +444,27 @@ void Observer::pool_demand() {
   }
 }
 
+// What callers saw against what the endpoints counted, of the same time.
+void Observer::see(const sample::Sample& sample) {
+  const std::uint64_t past_ns = seen_ != 0 && sample.taken > seen_ ? sample.taken - seen_ : 0;
+  const auto callers = callers_.update(*sample.calls);
+  for (auto& [id, endpoint] : endpoints_) {
+    if (const auto found = callers.find(id); found != callers.end()) {
+      endpoint->callers.push({.interval_ns = past_ns}, found->second.first_byte);
+      endpoint->telemetry.seen_per_s = ratio(static_cast<double>(found->second.answers), seconds(past_ns));
+      endpoint->telemetry.answers_per_s = ratio(static_cast<double>(endpoint->answers), seconds(past_ns));
+      endpoint->telemetry.seen_p99_ns = endpoint->callers.first_byte().quantile_ns(0.99);
+    }
+    endpoint->answers = 0;
+  }
+  seen_ = sample.taken;
+}
+
 const std::vector<spec::EndpointTelemetry>& Observer::endpoints(const sample::Sample& sample,
                                                                 const std::vector<identity::Pod>& pods) {
   if (pods != planned_) {
     plan(pods);
+    callers_.plan(pods, options_.sidecars);
     planned_ = pods;
   }
   by_id_.clear();
@@ -454,6 +475,9 @@ const std::vector<spec::EndpointTelemetry>& Observer::endpoints(const sample::Sa
   disbelief_.last.clear();
   for (auto& [id, endpoint] : endpoints_) {
     endpoint->update(by_id_, sample, options_, disbelief_);
+  }
+  if (sample.calls) {
+    see(sample);
   }
   pool_demand();
   telemetry_.resize(endpoints_.size());  // assigned in place: the strings keep their memory

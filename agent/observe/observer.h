@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/identity/identity.h"
+#include "agent/observe/callers.h"
 #include "agent/sample/sample.h"
 #include "core/base/options.h"
 #include "core/spec/telemetry.h"
@@ -93,6 +94,7 @@ class Observer {
   struct ServiceDemand;
   void plan(const std::vector<identity::Pod>& pods);
   void pool_demand();
+  void see(const sample::Sample& sample);
 
   ObserverOptions options_;
   std::vector<identity::Pod> planned_;  ///< the pods that endpoints_ were made from
@@ -101,6 +103,8 @@ class Observer {
   std::vector<const sample::CgroupSample*> by_id_;  ///< this sample's, ordered by id
   std::vector<spec::EndpointTelemetry> telemetry_;
   Disbelief disbelief_;
+  Callers callers_;
+  MonotonicNs seen_ = 0;  ///< when callers were looked at
 };
 
 }  // namespace ballast::observe

@@ -37,11 +37,6 @@ struct DecisionRow {
   ballast_decision_value value{};
 };
 
-struct CallRow {
-  ballast_call_key key{};
-  ballast_call_value value{};
-};
-
 struct CoverageRow {
   ballast_coverage_key key{};
   ballast_coverage_value value{};

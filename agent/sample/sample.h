@@ -49,14 +49,21 @@ struct CgroupSample {
   Pressures pressures;                   ///< totals, read once a second
 };
 
+/// What a caller's sockets saw of one peer: totals.
+struct CallRow {
+  ballast_call_key key{};
+  ballast_call_value value{};
+};
+
 /// One tick of the whole node.
 struct Sample {
   MonotonicNs taken = 0;        ///< when the maps were read
   MonotonicNs interval_ns = 0;  ///< since the sample before; 0 for the first, whose deltas are empty
   std::vector<CgroupSample> cgroups;
   std::array<ballast_loss_value, BALLAST_LOSS_REASONS> loss{};  ///< totals
-  std::uint64_t reconcile_failures = 0;  ///< times that netlink refused its socket table, a total
-  std::vector<MapFill> maps;             ///< as counted at the last reconcile
+  std::uint64_t reconcile_failures = 0;       ///< times that netlink refused its socket table, a total
+  std::vector<MapFill> maps;                  ///< as counted at the last reconcile
+  std::optional<std::vector<CallRow>> calls;  ///< once a second
 };
 
 }  // namespace ballast::sample

@@ -43,8 +43,11 @@ guard::ServiceView join(const fleet::Service& service, const decide::ServiceProp
                               .success = t.success,
                               .in_flight = t.in_flight,
                               .answered = t.tick_p50_ns > 0,
+                              .answers_per_s = t.answers_per_s,
+                              .seen_per_s = t.seen_per_s,
                               .offset = offset,
-                              .p99_ns = t.known ? t.p99_ns : 0});
+                              .p99_ns = t.known ? t.p99_ns : 0,
+                              .seen_p99_ns = t.known ? t.seen_p99_ns : 0});
   }
   double sum = 0;
   for (std::size_t i = 0; i < log_weights.size(); ++i) {

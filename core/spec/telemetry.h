@@ -49,6 +49,11 @@ struct EndpointTelemetry {
   double p50_ns = 0;         ///< first byte, longer window
   double p99_ns = 0;
   double tick_p50_ns = 0;  ///< first byte, last tick; 0 when no request ended in it
+  /// Answers a second that it counted lately, those that its callers saw in the same time (0: no caller is
+  /// measured), and first byte as they saw it over the longer window.
+  double answers_per_s = 0;
+  double seen_per_s = 0;
+  double seen_p99_ns = 0;
   double in_flight = 0;
   double error_rate = 0;  ///< failed or unanswered / ended, where known, over the longer window
   /// Share of the last requests that went well, in [0,1]; recent, not windowed, so that an endpoint

@@ -28,7 +28,8 @@ bool finite(const EndpointReport& e) {
   const double all[] = {t.qps,          t.tick_requests, t.p50_ns,       t.p99_ns,        t.tick_p50_ns,
                         t.in_flight,    t.error_rate,    t.success,      t.cpu_cores,     t.cpu_limit_cores,
                         t.wait_share,   t.speed,         t.utilisation,  t.running_share, t.usable_cores,
-                        t.cpu_evidence, t.memory_bytes,  t.memory_share, t.capacity_qps,  e.offset};
+                        t.cpu_evidence, t.memory_bytes,  t.memory_share, t.capacity_qps,  t.answers_per_s,
+                        t.seen_per_s,   t.seen_p99_ns,   e.offset};
   return std::all_of(std::begin(all), std::end(all), [](double x) { return std::isfinite(x); });
 }
 

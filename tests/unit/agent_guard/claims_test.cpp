@@ -22,6 +22,7 @@ struct Pod {
   bool answered = true;
   double wanted = 1;  ///< weight that the policy asks for
   bool there = true;
+  double seen = 0;  ///< part of `requests` that its callers were seen to have answers for
 };
 /// Of pod i at `t` seconds, where its weight is `weight`.
 using World = std::function<Pod(int i, double t, double weight)>;
@@ -61,6 +62,8 @@ Seen run(int pods, const World& world, bool hold_claims = true, double seconds =
       e.in_flight = std::round(pod.in_flight);
       e.success = pod.success;
       e.answered = pod.answered;
+      e.answers_per_s = pod.requests;
+      e.seen_per_s = pod.requests * pod.seen;
       e.share = pod.wanted;
       wanted += pod.wanted;
       view.endpoints.push_back(e);
@@ -207,6 +210,79 @@ TEST(Claims, ALiarAmongTheHealthyIsCutWhoeverIsInTrouble) {
     EXPECT_LE(seen.greatest, 1.6);
     EXPECT_LE(seen.last, 1.5) << "4/3 is a fair share where one of four is gone, and chance is believed";
   }
+}
+
+/// Pod 1 of two fails from the fifth second on, and what it fails is asked again of pod 0.
+Pod beside_one_that_fails(int i, double t, double weight) {
+  const bool fails = t > 5;
+  return i == 1 ? Pod{.requests = 100 * weight, .success = fails ? 0.2 : 1, .wanted = fails ? 0.25 : 1}
+                : Pod{.requests = (fails ? 180 : 100) * weight};
+}
+
+// By its peer nothing can be held against it; by its callers it can. Nor does half of them not being seen
+// help.
+TEST(Claims, ALiarBesideOneThatFailsIsBoundedToWhatItsCallersSaw) {
+  const auto lies = [](double part) {
+    return run(2, [part](int i, double t, double weight) {
+      Pod pod = beside_one_that_fails(i, t, weight);
+      pod.seen = part;
+      if (i == 0 && t > 12) {
+        pod.wanted = 4;
+        pod.seen = part / 4;
+        pod.requests *= 4;
+      }
+      return pod;
+    });
+  };
+  for (const double part : {1.0, 0.5}) {
+    const Seen seen = lies(part);
+    EXPECT_TRUE(seen.cut) << part;
+    EXPECT_LE(seen.last, 1.75) << part << ": a weight of 4 beside .25 is 1.88, a third of it 1.68";
+  }
+  EXPECT_GT(lies(0).last, 1.8) << "no caller is measured";
+}
+
+// Honest pods of whose callers some are seen.
+TEST(Claims, CallersThatAreHalfSeen) {
+  for (const double part : {1.0, 0.5, 0.05}) {
+    expect_not_cut(2, [part](int i, double t, double weight) {
+      Pod pod = beside_one_that_fails(i, t, weight);
+      pod.seen = i == 0 ? part : 0.9;
+      return pod;
+    });
+  }
+}
+
+TEST(Claims, ACallerThatWasSeenLeaves) {
+  expect_not_cut(2, [](int i, double t, double weight) {
+    Pod pod = beside_one_that_fails(i, t, weight);
+    pod.seen = i == 0 ? 0.5 : 0.9;
+    if (i == 0 && t > 12) {
+      pod.requests = 90 * weight;  // its half of what the peer's failing brings
+      pod.seen = 0;
+    }
+    return pod;
+  });
+}
+
+// Whom nobody sees asks both, so the part of their answers that was seen falls alike.
+TEST(Claims, ACallerComesThatIsNotSeen) {
+  expect_not_cut(2, [](int i, double t, double weight) {
+    Pod pod = beside_one_that_fails(i, t, weight);
+    pod.requests *= t > 12 ? 3 : 1;
+    pod.seen = t > 12 ? 1 / 3.0 : 1;
+    return pod;
+  });
+}
+
+// It answers late, and callers give up: what it did not answer it does not claim.
+TEST(Claims, AnswersThatNobodyWaitsForAreNoClaim) {
+  expect_not_cut(2, [](int i, double t, double weight) {
+    Pod pod = beside_one_that_fails(i, t, weight);
+    pod.seen = 1;
+    pod.in_flight = i == 0 && t > 12 ? 30 : 0.2;
+    return pod;
+  });
 }
 
 }  // namespace
