@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // gRPC for the live probe tests and tools/bench/telemetry.sh: ballast_test_grpc server PORT, or client
-// PORT KIND CALLS [A_SECOND [THREADS]], where KIND is once, collect, repeat, converse or fail (every call
-// ends with UNAVAILABLE) and A_SECOND 0 is as fast as can be. The client exits with 0 when every call
-// ended as it should, and prints the seconds that they took.
+// PORT KIND CALLS [A_SECOND [THREADS]], where KIND is once, collect, repeat, converse, fail (every call
+// ends with UNAVAILABLE) or watched (once, beside 500 streams of the same connection that had one message,
+// wait for more and are cancelled in the end) and A_SECOND 0 is as fast as can be. The client exits with 0
+// when every call ended as it should, and prints the seconds that they took.
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
@@ -22,6 +23,7 @@ using ballast::testing::Echo;
 using ballast::testing::Text;
 
 constexpr int kMessages = 5;
+constexpr int kWatches = 500;
 
 class Service final : public Echo::Service {
   grpc::Status Once(grpc::ServerContext*, const Text* in, Text* out) override {
@@ -125,6 +127,27 @@ bool drive(Echo::Stub& stub, const std::string& kind, int calls, double a_second
   return all_well;
 }
 
+struct Watch {
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReaderWriter<Text, Text>> stream;
+};
+
+bool drive_watched(Echo::Stub& stub, int calls, double a_second, int threads) {
+  Text message;
+  std::vector<Watch> watches(kWatches);
+  bool all_well = true;
+  for (Watch& watch : watches) {
+    watch.stream = stub.Converse(&watch.context);
+    all_well = watch.stream->Write(message) && watch.stream->Read(&message) && all_well;
+  }
+  all_well = drive(stub, "once", calls, a_second, threads) && all_well;
+  for (Watch& watch : watches) {
+    watch.context.TryCancel();
+    all_well = watch.stream->Finish().error_code() == grpc::StatusCode::CANCELLED && all_well;
+  }
+  return all_well;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -139,5 +162,9 @@ int main(int argc, char** argv) {
   const double a_second = argc > 5 ? std::atof(argv[5]) : 0;
   const int threads = argc > 6 ? std::atoi(argv[6]) : 1;
   const auto stub = Echo::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
-  return drive(*stub, argv[3], std::atoi(argv[4]), a_second, threads) ? 0 : 1;
+  const std::string kind = argv[3];
+  const int calls = std::atoi(argv[4]);
+  const bool all_well = kind == "watched" ? drive_watched(*stub, calls, a_second, threads)
+                                          : drive(*stub, kind, calls, a_second, threads);
+  return all_well ? 0 : 1;
 }

@@ -21,8 +21,8 @@
 //   /tiny             200, 5000 chunks of a byte in one write
 // A request with an Expect is refused with 417, whatever its path. After "PROXY ... CR LF" or the PROXY
 // protocol's second form (16 bytes and no more) comes the first request. ballast_test_http_server PORT
-// deferred: accepts when the first request has come. PORT fastopen: takes it with the SYN. PORT moves CGROUP:
-// goes into another cgroup once it listens.
+// deferred: accepts when the first request has come. PORT fastopen: takes it with the SYN. PORT mptcp: listens
+// for Multipath TCP. PORT moves CGROUP: goes into another cgroup once it listens.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -199,7 +199,7 @@ void serve(int fd) {
 }
 
 int listen_on(int family, std::uint16_t port, const std::string& how) {
-  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, how == "mptcp" ? IPPROTO_MPTCP : 0);
   const int one = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   const int seconds = 10;

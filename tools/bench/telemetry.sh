@@ -3,7 +3,7 @@
 #
 # What measuring gets right and what it costs: requests counted against the client's own count, over
 # a link that loses and reorders packets too, latency against a packet capture, and nginx with and without the agent.
-#   tools/bench/telemetry.sh [--quick] [--pairs N] [--seconds N] [--only counted,lossy,timed,cost] [--out DIR]
+#   tools/bench/telemetry.sh [--quick] [--pairs N] [--seconds N] [--only counted,kinds,lossy,timed,cost] [--out DIR]
 #   tools/bench/telemetry.sh --against OTHER/build/release/bin [--pairs N]: kernel time a request of two builds
 # Prints one table; writes telemetry.json and telemetry.svg to DIR (build/bench/telemetry). As root.
 # About 15 minutes with 10 pairs (the default), 2 minutes with --quick. Figures that were taken beside

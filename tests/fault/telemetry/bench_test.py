@@ -28,7 +28,7 @@ def main():
         return 77
     driver = [sys.executable, str(SOURCE / "tools/bench/telemetry/run.py"), "--bin", sys.argv[1]]
     with tempfile.TemporaryDirectory(prefix="ballast-bench-test-") as out:
-        run = subprocess.run([*driver, "--quick", "--seconds", "0.2", "--only", "counted,timed", "--out", out],
+        run = subprocess.run([*driver, "--quick", "--seconds", "0.2", "--only", "counted,kinds,timed", "--out", out],
                              capture_output=True, text=True)
         if "ballastd ended with 3" in run.stderr:
             print(f"SKIPPED: {run.stderr.strip()}")
@@ -41,6 +41,7 @@ def main():
         for row in measured:
             check(row["client_answered"] > 0 and row["kernel_responses"] == row["client_answered"] and
                   row["kernel_requests"] == row["client_sent"] and row["in_flight_after"] == 0, f"counts differ: {row}")
+        check(len(result["kinds"]) == 8 and all(row["pass"] for row in result["kinds"]), result["kinds"])
         check(len(result["timed"]) == 3 and all(r["counted"] == 1 for r in result["timed"]), result["timed"])
         xml.parse(pathlib.Path(out) / "telemetry.svg")
     check(subprocess.run([*driver, "--only", "weather"], capture_output=True).returncode == 2, "an unknown part is refused")

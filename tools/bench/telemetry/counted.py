@@ -24,8 +24,8 @@ HTTP2 = [
     ("h2, 100 streams", 100, [], "http2"),
     ("gRPC unary heads over h2", 10, ["-H", "content-type: application/grpc", "-H", "te: trailers"], "grpc"),
 ]
-# gRPC's own C++ library at both ends: name, kind of call
-GRPC = [("gRPC unary", "once"), ("gRPC bidirectional streaming", "converse")]
+# gRPC's own C++ library at both ends: name, kind of call, streams that get no answer
+GRPC = [("gRPC unary", "once", 0), ("gRPC bidirectional streaming", "converse", 0)]
 GRPC_THREADS = 4
 RATES = [1000, 10000, 0]
 
@@ -80,8 +80,13 @@ def http2(bench, case, rate, seconds):
 
 
 def grpc(bench, case, rate, seconds):
-    """Calls of ballast_test_grpc, each of which it checks."""
-    name, kind = case
+    client, kernel, span = grpc_calls(bench, case, rate, seconds)
+    return row(case[0], rate, "grpc", client, kernel, span)
+
+
+def grpc_calls(bench, case, rate, seconds):
+    """Calls of ballast_test_grpc, each of which it checks, and streams beside them that it cancels in the end."""
+    _, kind, beside = case
     calls = int(rate * seconds) if rate else round(5000 * seconds)
     group, port = bench.cgroup("server"), free_port()
     program = bench.bin / "tests/ballast_test_grpc"
@@ -96,7 +101,7 @@ def grpc(bench, case, rate, seconds):
         kernel = bench.rows(group).get("grpc", {})
     finally:
         server.stop()
-    return row(name, rate, "grpc", {"sent": calls, "answered": calls}, kernel, float(out))
+    return {"sent": calls + beside, "answered": calls}, kernel, float(out)
 
 
 def supports(bench, protocol):

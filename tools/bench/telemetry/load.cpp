@@ -30,6 +30,15 @@ constexpr MonotonicNs kDrainNs = 10'000'000'000ULL;
 /// A burst larger than this after a stall would be another load than the one asked for.
 constexpr double kMaxBacklogSeconds = 0.25;
 
+/// From 192.0.2.1 to 192.0.2.2.
+std::string proxy_header(unsigned version) {
+  using namespace std::string_literals;
+  if (version == 2) {
+    return "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x30\x39\0\x50"s;
+  }
+  return version == 1 ? "PROXY TCP4 192.0.2.1 192.0.2.2 12345 80\r\n" : "";
+}
+
 std::string one_request(const LoadOptions& o) {
   const bool post = o.body > 0;
   std::string text = std::string(post ? "POST " : "GET ") + o.path + " HTTP/1.1\r\nHost: bench\r\n";
@@ -38,7 +47,7 @@ std::string one_request(const LoadOptions& o) {
     text += "Accept-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (std::uint64_t left = o.body; left > 0;) {
       std::array<char, 32> size{};
-      const std::uint64_t n = std::min<std::uint64_t>(left, 4000);
+      const std::uint64_t n = std::min<std::uint64_t>(left, o.chunk);
       std::snprintf(size.data(), size.size(), "%llx;part=1\r\n", static_cast<unsigned long long>(n));
       text += size.data() + std::string(n, 'x') + "\r\n";
       left -= n;
@@ -58,6 +67,7 @@ struct Connection {
   bool writing = false;
   bool watches_output = false;
   unsigned outstanding = 0;  ///< requests of the batch without an answer
+  MonotonicNs begun = 0;     ///< the batch
 };
 
 class Load {
@@ -107,10 +117,15 @@ bool Load::open(Connection& c) {
     return false;
   }
   c = Connection{};
-  c.fd.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  c.fd.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, options_.mptcp ? IPPROTO_MPTCP : 0));
   const int one = 1;
   ::setsockopt(c.fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  if (!c.fd || ::connect(c.fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0) {
+  if (options_.fast_open) {
+    ::setsockopt(c.fd.get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof one);
+  }
+  const std::string header = proxy_header(options_.proxy);
+  if (!c.fd || ::connect(c.fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 ||
+      ::send(c.fd.get(), header.data(), header.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(header.size())) {
     const int error = errno;
     c.fd.reset();
     errno = error;
@@ -146,11 +161,13 @@ void Load::watch(Connection& c, bool output) {
 }
 
 void Load::begin(Connection& c) {
+  const MonotonicNs now = clock_.now();
   if (!c.fd && !open(c)) {
     ++report_.broken;
     idle_.push_back(&c);
     return;
   }
+  c.begun = now;
   c.written = 0;
   c.writing = true;
   c.outstanding = std::max(1U, options_.pipeline);
@@ -184,6 +201,7 @@ void Load::answered(Connection& c, std::size_t count) {
   outstanding_ -= std::min<std::uint64_t>(count, c.outstanding);
   c.outstanding -= static_cast<unsigned>(std::min<std::size_t>(count, c.outstanding));
   if (count > 0) {
+    report_.longest_s = std::max(report_.longest_s, static_cast<double>(clock_.now() - c.begun) * 1e-9);
     rest(c);
   }
 }

@@ -18,7 +18,7 @@ http {{
   uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi; client_body_buffer_size 2m;
   http2_max_requests 1000000000; http2_max_concurrent_streams 256; default_type text/plain; lingering_close off;
   server {{
-    listen {address}:{port}; listen {address}:{h2} http2;
+    listen {address}:{port}{listens}; listen {address}:{h2} http2;
     location / {{ return 200 "hello\\n"; }}
     # A POST to a file: answered as a GET, in chunks where gzip is accepted.
     location /file {{ root {dir}; error_page 405 =200 $uri; gzip on; gzip_min_length 1; gzip_types *; }}
@@ -133,8 +133,9 @@ class Bench:
         return path
 
     @contextlib.contextmanager
-    def nginx(self, address="127.0.0.1", namespace=None):
-        """nginx with one worker in a cgroup of its own; yields (cgroup, port, h2 port, process)."""
+    def nginx(self, address="127.0.0.1", namespace=None, listens=""):
+        """nginx with one worker in a cgroup of its own; yields (cgroup, port, h2 port, process).
+        `listens`: more of its `listen`."""
         group = self.cgroup("server")
         folder = self.work / group.name
         (folder / "file").mkdir(parents=True)
@@ -142,7 +143,7 @@ class Bench:
         (folder / "file/text").write_text("hello hello hello\n" * 64)
         (folder / "big/1m").write_bytes((b"HTTP/1.1 200 OK\r\n\r\nGET / HTTP/1.1\r\n" * 32768)[:2 ** 20])
         ports = {"port": free_port(), "h2": free_port()}
-        (folder / "nginx.conf").write_text(NGINX.format(dir=folder, address=address, **ports))
+        (folder / "nginx.conf").write_text(NGINX.format(dir=folder, address=address, listens=listens and f" {listens}", **ports))
         child = Child(["nginx", "-c", folder / "nginx.conf", "-p", folder, "-e", folder / "error.log"], cgroup=group,
                       namespace=namespace, log=folder / "nginx.log")
         try:
@@ -189,7 +190,7 @@ class Bench:
         arguments = ["load", "--address", address, "--port", port]
         for key, value in options.items():
             if value is True:
-                arguments.append(f"--{key}")
+                arguments.append(f"--{key.replace('_', '-')}")
             elif value not in (False, None):
                 arguments += [f"--{key}", value]
         return finish(self.tool(*arguments, cgroup=cgroup))

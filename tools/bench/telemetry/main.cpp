@@ -28,11 +28,9 @@ int load(const bench::LoadOptions& options) {
   if (!report) {
     return finish(report.error());
   }
-  std::cout << json{{"sent", report->sent},
-                    {"answered", report->answered},
-                    {"failed", report->failed},
-                    {"broken", report->broken},
-                    {"seconds", report->seconds}}
+  std::cout << json{{"sent", report->sent},           {"answered", report->answered},
+                    {"failed", report->failed},       {"broken", report->broken},
+                    {"longest_s", report->longest_s}, {"seconds", report->seconds}}
             << "\n";
   return 0;
 }
@@ -71,7 +69,14 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 28))
       ->capture_default_str();
   load_command->add_flag("--chunked", o.chunked, "the body in chunks, and gzip is accepted");
+  load_command->add_option("--chunk", o.chunk, "bytes of each chunk")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20))
+      ->capture_default_str();
   load_command->add_flag("--close", o.close, "a connection a request");
+  load_command->add_option("--proxy", o.proxy, "version of a PROXY protocol header before the first request")
+      ->check(CLI::Range(0U, 2U));
+  load_command->add_flag("--fast-open", o.fast_open, "the first request with the SYN");
+  load_command->add_flag("--mptcp", o.mptcp);
   bench::CaptureOptions c;
   auto* capture_command = app.add_subcommand("capture", "first-byte latency from packets, until stdin ends");
   capture_command->add_option("--interface", c.interface)->required();

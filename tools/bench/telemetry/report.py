@@ -26,6 +26,14 @@ def lossy_line(row):
     return line
 
 
+def kinds_line(row):
+    line = counted_line(row)
+    longest = "" if row["client_longest_us"] is None else f", longest {row['longest_us']:,} of {row['client_longest_us']:,} us"
+    line[2] += f", {percent(row['timed'])} timed{longest}"
+    line[3] = ">= 99.99 %, 99.9 % timed"
+    return line
+
+
 def timed_line(row):
     return [f"first byte at {row['load']:.0%} load", f"{row['rate']:,}/s",
             f"p50 {row['kernel_p50_us']} us ({percent(row['error_p50'], 1)}), "
@@ -61,7 +69,7 @@ def against_line(row):
             f"pair {row['ns_empty']:.0f}); {row['pairs']} pairs", f"<= {row['target']}", verdict(row)]
 
 
-LINES = {"counted": counted_line, "lossy": lossy_line, "timed": timed_line, "cost": cost_line, "against": against_line}
+LINES = {"counted": counted_line, "kinds": kinds_line, "lossy": lossy_line, "timed": timed_line, "cost": cost_line, "against": against_line}
 
 
 def line(part, row):

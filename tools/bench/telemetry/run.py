@@ -14,13 +14,14 @@ import time
 import against
 import cost
 import counted
+import kinds
 import lossy
 import machine
 import plot
 import report
 import timed
 
-PARTS = ("counted", "lossy", "timed", "cost")
+PARTS = ("counted", "kinds", "lossy", "timed", "cost")
 AGAINST = "against"  # the part that needs another build
 # More than this and the figures are the neighbours' as well.
 QUIET_CPUS = 0.15
@@ -31,7 +32,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="fewer rates, 2 pairs of 1 s")
     parser.add_argument("--pairs", type=int, help="agent on and off, interleaved (10)")
     parser.add_argument("--seconds", type=float, help="of each run (4)")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, of counted,lossy,timed,cost")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, of counted,kinds,lossy,timed,cost")
     parser.add_argument("--against", type=pathlib.Path, metavar="BIN",
                         help="build/release/bin of another checkout: kernel time a request of both, alone")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench/telemetry"))
@@ -84,7 +85,7 @@ def measure(bench, options):
             continue
         if bench.agent is None:
             bench.start_agent()
-        result[part] = {"counted": counted, "lossy": lossy, "timed": timed}[part].run(bench, options.seconds, options.quick, say(part))
+        result[part] = {"counted": counted, "kinds": kinds, "lossy": lossy, "timed": timed}[part].run(bench, options.seconds, options.quick, say(part))
     result["preliminary"] += [d for d in disturbances_after(bench) if d not in result["preliminary"]]
     return result
 
