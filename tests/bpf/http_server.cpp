@@ -21,8 +21,8 @@
 //   /tiny             200, 5000 chunks of a byte in one write
 // A request with an Expect is refused with 417, whatever its path. After "PROXY ... CR LF" or the PROXY
 // protocol's second form (16 bytes and no more) comes the first request. ballast_test_http_server PORT
-// deferred: accepts when the first request has come. PORT fastopen: takes it with the SYN. PORT mptcp: listens
-// for Multipath TCP. PORT moves CGROUP: goes into another cgroup once it listens.
+// deferred: accepts when the first request has come. PORT fastopen: takes it with the SYN. PORT mptcp:
+// listens for Multipath TCP. PORT moves CGROUP: goes into another cgroup once it listens.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
