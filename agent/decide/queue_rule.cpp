@@ -26,9 +26,13 @@ constexpr double kRecentS = 5;        ///< what queues ask for now, without the 
 constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
 constexpr double kSlower = 8;         ///< the slow part's time constant over H, at least
 constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
-constexpr double kRunningS = 10;      ///< a pod that comes to a service this old is new
-constexpr double kMeasuredBy = 100;   ///< requests that count as much as what others were, as in observe
-constexpr double kUnseenS = 10;       ///< or so long: who is never measured must not stay cold
+constexpr double kShifting = 8;       ///< of what moves in the latencies, over what differs between pods
+constexpr double kUnsure = 0.1;  ///< their mean square of moves before any could be seen, and in a slow loop
+constexpr double kUnsureSlow = 0.3;
+constexpr double kMostSlower = 1.5;
+constexpr double kRunningS = 10;     ///< a pod that comes to a service this old is new
+constexpr double kMeasuredBy = 100;  ///< requests that count as much as what others were, as in observe
+constexpr double kUnseenS = 10;      ///< or so long: who is never measured must not stay cold
 constexpr double kColdRate = 0.5;
 constexpr double kColdLog = -0.2;  ///< measured beside the others: a new pod is cold from here ...
 constexpr double kWarmLog = -0.1;  ///< ... to here, or
@@ -56,6 +60,10 @@ double queue_of(const spec::EndpointTelemetry& endpoint) {
 
 double rate_of(const spec::EndpointTelemetry& endpoint) {
   return std::clamp(finite_or(endpoint.qps, 0), 0.0, 1e9);
+}
+
+double evidence_of(const spec::EndpointTelemetry& endpoint) {
+  return std::clamp(finite_or(endpoint.cpu_evidence, 0), 0.0, 1.0);
 }
 
 /// Requests a second that the CPU lets the pod carry, no more CPUs counted than it was ever seen to use.
@@ -110,8 +118,7 @@ std::vector<spec::EndpointObservation> believed(const spec::ServiceObservation& 
   std::vector<double> known;
   for (const auto& endpoint : endpoints) {
     const double capacity = endpoint.telemetry.known ? cpu_capacity(endpoint.telemetry) : 0;
-    const double evidence = std::clamp(finite_or(endpoint.telemetry.cpu_evidence, 0), 0.0, 1.0);
-    logs.push_back(capacity > 0 ? evidence * std::log(capacity) : std::nan(""));
+    logs.push_back(capacity > 0 ? evidence_of(endpoint.telemetry) * std::log(capacity) : std::nan(""));
     if (capacity > 0) {
       known.push_back(logs.back());
     }
@@ -170,18 +177,16 @@ std::vector<double> normalised(std::vector<double> logs) {
   return logs;
 }
 
-/// What each endpoint's part of all requests in flight would be by rho / (1 - rho), mean 1.
+/// What each endpoint's part of all requests in flight would be by rho / (1 - rho), less where they wait
+/// longer, mean 1.
 std::vector<double> queue_shape(const std::vector<double>& log_capacities, const std::vector<double>& shares,
-                                double load) {
+                                const std::vector<double>& slow, double load) {
   const std::vector<double> capacities = normalised(log_capacities);
   std::vector<double> shape(shares.size(), 1);
-  if (!(load > 0)) {
-    return shape;
-  }
   double sum = 0;
   for (std::size_t i = 0; i < shares.size(); ++i) {
     const double used = std::min(load * shares[i] / capacities[i], kMostLoad);
-    shape[i] = used / (1 - used);
+    shape[i] = (load > 0 ? used / (1 - used) : 1) * std::exp(-slow[i]);
     sum += shape[i];
   }
   for (double& each : shape) {
@@ -257,6 +262,52 @@ double QueueMemory::left() const {
   return power_ > 0 ? std::clamp(product_ / power_, 0.0, 1.0) : 0;
 }
 
+void QueueRule::learn_latency(Track& track, double p50_ns, double dt_s, double lasting_s, double unsure) {
+  if (!(p50_ns > 0) || !std::isfinite(p50_ns)) {
+    return;
+  }
+  const double log = std::log(p50_ns);
+  if (track.latencies == 0) {
+    track.latency = track.latency_now = log;
+    track.latency_moves = unsure;
+  }
+  const double least = 1 - std::exp(-dt_s / lasting_s);
+  track.latency += std::max(1 / ++track.latencies, least) * (log - track.latency);
+  track.latency_now += (1 - std::exp(-dt_s / kRecentS)) * (log - track.latency_now);
+  const double off = track.latency_now - track.latency;
+  track.latency_moves +=
+      std::max(1 / (track.latencies + kLeastTicks), least) * (off * off - track.latency_moves);
+}
+
+/// In log, by how much each endpoint's requests wait longer than at the median one, where that lasts and
+/// CPU is not why.
+std::vector<double> QueueRule::slower(const std::vector<spec::EndpointObservation>& endpoints,
+                                      const std::map<spec::EndpointId, Track>& tracks) {
+  std::vector<double> latencies;
+  double moves = 0;
+  for (const auto& endpoint : endpoints) {
+    if (const Track& track = tracks.at(endpoint.telemetry.id); track.latencies > 0) {
+      latencies.push_back(track.latency);
+      moves += track.latency_moves;
+    }
+  }
+  std::vector<double> logs(endpoints.size(), 0);
+  const double differ =
+      deviation_of(latencies) * deviation_of(latencies) * static_cast<double>(latencies.size());
+  if (differ <= kShifting * moves) {
+    return logs;
+  }
+  const double usual = median(latencies);
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    const Track& track = tracks.at(endpoints[i].telemetry.id);
+    if (track.latencies > 0) {
+      logs[i] = (1 - kShifting * moves / differ) * (1 - evidence_of(endpoints[i].telemetry)) *
+                std::clamp(track.latency - usual, -kMostSlower, kMostSlower);
+    }
+  }
+  return logs;
+}
+
 void QueueRule::note(Track& track, const Means& now, double dt_s, MonotonicNs at) {
   const bool first = track.then_at == 0;
   const double gain = first ? 1 : 1 - std::exp(-dt_s / kAnswerS);
@@ -309,8 +360,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   std::vector<double> capacities = state.filter.update(endpoints, dt, options.filter);
   const double load = std::clamp(load_of(observation), 0.0, kMostLoad);
   for (std::size_t i = 0; i < std::min(n, foreseen.size()); ++i) {
-    const double evidence = std::clamp(finite_or(endpoints[i].telemetry.cpu_evidence, 0), 0.0, 1.0);
-    capacities[i] += evidence * finite_or(foreseen[i], 0);
+    capacities[i] += evidence_of(endpoints[i].telemetry) * finite_or(foreseen[i], 0);
   }
   for (double& each : capacities) {
     each *= options.trust;
@@ -319,6 +369,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   const std::vector<double> tilt =
       square_root_tilt(foreseen.empty() ? state.filter.lasting() : capacities, load);
 
+  const double unsure = usable_delay(loop) > kSlowLoopS ? kUnsureSlow : kUnsure;
   double moving = 0;  // mean variance of an endpoint's log capacity
   std::map<spec::EndpointId, Track> tracks;
   std::vector<double> base(n);
@@ -356,6 +407,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       track.capacity += gain * off;
       track.variance = (1 - gain) * (track.variance + gain * off * off);
       moving += track.variance / static_cast<double>(n);
+      learn_latency(track, telemetry.p50_ns, dt, lasting_s, unsure);
       in_flight += queue_of(telemetry);
       qps += rate_of(telemetry);
       ages.push_back(age_s(telemetry, loop.now));
@@ -363,8 +415,12 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
     tracks[telemetry.id] = track;
   }
   const double known = static_cast<double>(ages.size());
+  const std::vector<double> slow = slower(endpoints, tracks);
+  for (std::size_t i = 0; i < n; ++i) {
+    base[i] -= slow[i];
+  }
   const std::vector<double> shares = normalised(base);
-  const std::vector<double> shape = queue_shape(capacities, shares, load);
+  const std::vector<double> shape = queue_shape(capacities, shares, slow, load);
   // Where only some of the service's endpoints are decided here, the service's median stands in.
   const bool all_here = observation.aggregate.endpoints <= n;
   const double mean_queue = all_here || known == 0 ? in_flight / std::max(known, 1.0)

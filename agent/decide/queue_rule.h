@@ -75,12 +75,14 @@ class QueueMemory {
 /// The rule that acts without parameters: capacity by what limits the pod, the square-root tilt, and
 /// feedback from the queues. docs/deciding.md says why it is stable.
 ///
-/// log w = capacity (the CPU's only as far as the telemetry's cpu_evidence goes) + tilt + slow + fast.
+/// log w = capacity (the CPU's only as far as the telemetry's cpu_evidence goes) + tilt - slower + slow +
+/// fast.
+///   slower = (1 - cpu_evidence) * log of its p50 beside the median pod's, as far as that lasts
 ///   fast = log(1 - m (n - n*) / (x H + n* + 1)), within +-bound
 ///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound
 /// n: requests in flight; n*: what the service's requests in flight would be here if they were spread as
-/// rho / (1 - rho) of the intended split; x: arrivals a second intended; H = horizon * delay;
-/// m: QueueMemory. Pure, total.
+/// rho / (1 - rho) of the intended split, times e^-slower; x: arrivals a second intended; H = horizon *
+/// delay; m: QueueMemory. Pure, total.
 class QueueRule final : public Policy {
  public:
   explicit QueueRule(QueueRuleOptions options = {}) : options_(options) {}
@@ -114,6 +116,10 @@ class QueueRule final : public Policy {
     double swing = 0;     ///< mean square of what `recent` is off `error`, over kLastingS
     double capacity = 0;  ///< mean log capacity, over kLastingS, and its variance
     double variance = 0;
+    double latency = 0;        ///< mean log of its median latency, over kLastingS
+    double latency_now = 0;    ///< the same over kRecentS
+    double latency_moves = 0;  ///< mean square of what that is off the first
+    double latencies = 0;      ///< ticks with one
     double ticks = 0;
     double answered = 0;  ///< requests that came to it since it joined
     MonotonicNs seen_first = 0;
@@ -142,6 +148,9 @@ class QueueRule final : public Policy {
     MonotonicNs began = 0;
     MonotonicNs last = 0;
   };
+  static void learn_latency(Track& track, double p50_ns, double dt_s, double lasting_s, double unsure);
+  static std::vector<double> slower(const std::vector<spec::EndpointObservation>& endpoints,
+                                    const std::map<spec::EndpointId, Track>& tracks);
   static void note(Track& track, const Means& now, double dt_s, MonotonicNs at);
   static std::string answer_of(const Track& track, MonotonicNs now);
 

@@ -309,6 +309,30 @@ TEST(QueueRule, QueuesThatMoveAreNoReasonInALoopThatIsTooSlowForThem) {
   EXPECT_EQ(weighted_ticks(true), 0) << "two others are every 11.3 s";
 }
 
+/// Log weight of pod 0 over pod 1 after three minutes of four equal queues, where pod 0's requests take
+/// `longer` times as long; or, moving, each pod's in turn for 11 s.
+double beside_a_slow_pod(double longer, double evidence, bool moving) {
+  QueueRule rule;
+  Loop loop;
+  ServiceProposal proposal;
+  for (int i = 0; i < 720; ++i) {
+    auto o = service({100, 100, 100, 100}, {3, 3, 3, 3}, evidence);
+    const std::size_t slow = moving ? static_cast<std::size_t>(i / 44 % 4) : 0;
+    for (std::size_t p = 0; p < 4; ++p) {
+      o.endpoints[p].telemetry.p50_ns = 2e7 * (p == slow ? longer : 1);
+    }
+    proposal = rule.decide(o, loop.next());
+  }
+  return proposal.neutral ? 0 : log_weights(proposal)[0] - log_weights(proposal)[1];
+}
+
+// P2C makes queues equal, and then a pod whose backend is slower still gets what makes the tail.
+TEST(QueueRule, WhoseRequestsWaitLongerGetsFewerWhereThatLastsAndIsNotTheCpu) {
+  EXPECT_LT(beside_a_slow_pod(3, 0, false), -std::log(3));
+  EXPECT_EQ(beside_a_slow_pod(3, 1, false), 0);
+  EXPECT_GT(beside_a_slow_pod(3, 0, true), -0.1) << "it goes from pod to pod";
+}
+
 TEST(QueueRule, IsTotal) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
@@ -318,6 +342,7 @@ TEST(QueueRule, IsTotal) {
     auto o = service({bad, 200, 100}, {bad, 3, 3}, bad);
     o.endpoints[1].telemetry.qps = bad;
     o.endpoints[1].telemetry.usable_cores = bad;
+    o.endpoints[1].telemetry.p50_ns = bad;
     o.endpoints[2].telemetry.known = false;
     o.endpoints[0].log_prior = bad;
     loop.context.tick_s = bad;
