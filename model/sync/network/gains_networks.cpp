@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/sync/network/gains_networks.h"
 
-#include <utility>
-
 #include "core/spec/gains.h"
 #include "core/spec/service_name.h"
 
@@ -17,8 +15,8 @@ bool names_a_service(const std::string& name) {
 }
 }  // namespace
 
-GainsNetworks::GainsNetworks(std::uint64_t epoch, GlobalOptions rules, std::size_t most)
-    : epoch_(epoch), options_(std::move(rules)), most_(most) {
+GainsNetworks::GainsNetworks(std::uint64_t epoch, const GlobalOptions& rules, std::size_t most)
+    : epoch_(epoch), options_(rules), most_(most) {
   options_.parameters = spec::kGains;
   options_.bound = 1;
   options_.rms_prop.learning_rate = kRate;

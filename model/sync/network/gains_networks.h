@@ -23,7 +23,7 @@ class GainsNetworks {
   static constexpr std::size_t kMost = 4096;
 
   /// `rules`: of the other networks; size, bound, rate and clip are the gains' own.
-  GainsNetworks(std::uint64_t epoch, GlobalOptions rules, std::size_t most = kMost);
+  GainsNetworks(std::uint64_t epoch, const GlobalOptions& rules, std::size_t most = kMost);
 
   /// "NAMESPACE/NAME". Null where there are too many services, or that is no name of one.
   GlobalNetwork* open(const std::string& service);

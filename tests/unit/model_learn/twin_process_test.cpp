@@ -36,7 +36,8 @@ double p99_under(const policy::GainsByService& gains, std::uint64_t seed) {
 
 /// A learner and the agent beside it.
 struct Node {
-  Node(const fs::path& folder, std::string of, const std::string& global, std::vector<std::string> more)
+  Node(const fs::path& folder, std::string of, const std::string& global,
+       const std::vector<std::string>& more)
       : name(std::move(of)), output(folder / name) {
     const std::string path = (folder / (name + ".sock")).string();
     auto started = sync::RolloutServer::start(path);
