@@ -96,13 +96,24 @@ hostile_node() {
   pod=$(system get pods -l app=ballastd --field-selector spec.nodeName=node-a -o jsonpath='{.items[0].metadata.name}')
   system create token ballast --audience=ballast --bound-object-kind=Pod --bound-object-name="$pod" >"$run/proof" || return 1
   system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' >"$run/ca.crt"
+  # as NAME WORDS: what a learner of that name says until it says the words, 40 s at most.
   as() {
-    in_control timeout 8 build/release/bin/ballast-learner --agent="unix:$run/nobody.sock" --global="$ip:7700" --worker-id="$1" \
-      --tls-ca="$run/ca.crt" --token="$run/proof" --server-name=ballast-global.ballast-system.svc 2>&1
+    local learner i
+    nsenter --net=/run/netns/ballast-cp timeout 40 build/release/bin/ballast-learner --agent="unix:$run/nobody.sock" \
+      --global="$ip:7700" --worker-id="$1" --tls-ca="$run/ca.crt" --token="$run/proof" \
+      --server-name=ballast-global.ballast-system.svc >"$run/said-as" 2>&1 &
+    learner=$!
+    for ((i = 0; i < 200; i++)); do
+      grep -qF "$2" "$run/said-as" && break
+      sleep 0.2
+    done
+    kill "$learner"
+    wait "$learner"
+    cat "$run/said-as"
   }
-  said=$(as node-b)
+  said=$(as node-b "is not the token's")
   [[ $said == *"node-b"*"is not the token's"* && $said != *" reached "* ]] || { echo "as node-b: $said"; return 1; }
-  said=$(as node-a/more)
+  said=$(as node-a/more ' reached ')
   [[ $said == *" reached "* ]] || { echo "as itself: $said"; return 1; }
   before=$(memory_of_global)
   in_control python3 tests/cluster/garbage.py "$ip:7700" "$run/ca.crt" "$run/proof" || return 1

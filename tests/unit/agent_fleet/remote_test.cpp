@@ -12,11 +12,11 @@ using namespace std::chrono_literals;
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kSecond = 1000 * kMs;
-const spec::ServiceId shop_web{"shop", "web"};
+const spec::ServiceId kShopWeb{"shop", "web"};
 
 spec::EndpointTelemetry telemetry(const std::string& pod, double capacity_qps, MonotonicNs taken) {
   spec::EndpointTelemetry t;
-  t.id = {shop_web, pod};
+  t.id = {kShopWeb, pod};
   t.address = "127.1.0.1";
   t.known = capacity_qps > 0;
   t.taken = taken;
