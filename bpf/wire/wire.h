@@ -353,10 +353,12 @@ struct ballast_decision_value {
 	__ballast_u32 action; /* index into core/spec's action table */
 	__ballast_u64 policy_epoch;
 	__ballast_u64 policy_version;
-	char policy[32]; /* neutral, prior, learned */
-	char why[160];   /* one sentence for people */
-	char forecast[128]; /* of the service, how far its forecast is from what came; empty: none is told */
-	char twin[128];     /* of the service, what its twin foresaw and what came; empty: none is told */
+	char policy[32];    /* neutral, prior, learned */
+	char why[160];      /* one sentence for people */
+	char forecast[128]; /* of the service, how far its forecast is from what came; empty: none
+			       is told */
+	char twin[128]; /* of the service, what its twin foresaw and what came; empty: none is told
+			 */
 	char outcome_detail[160];
 	char address[64]; /* ip:port */
 	double raw[12];   /* measured quantities, see BALLAST_RAW_* */
@@ -402,7 +404,7 @@ struct ballast_meta {
 	char build[64];
 	char policy[32];
 	char sink[64];
-	char loop[64];     /* profile of the loop through the sink, as measured; empty: none is known */
+	char loop[64]; /* profile of the loop through the sink, as measured; empty: none is known */
 	char leader[64];   /* who writes, where one of many does; empty where there is no choice */
 	char trouble[256]; /* what is in the way now: the API server's own words; empty: nothing */
 };
