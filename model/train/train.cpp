@@ -64,6 +64,7 @@ class Run {
       job.hyper.final_learning_rate *= options.learning_rate / job.hyper.learning_rate;
       job.hyper.learning_rate = options.learning_rate;
     }
+    job.hyper.horizon = options.horizon > 0 ? options.horizon : job.hyper.horizon;
     job.hyper.gamma = options.gamma > 0 ? options.gamma : job.hyper.gamma;
     job.hyper.one_exploration = job.hyper.one_exploration || options.one_exploration;
     learner_ = make_learner(name_, job);

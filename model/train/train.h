@@ -30,6 +30,7 @@ struct TrainOptions {
   double p50_weight = 0;             ///< of the reward (queue environment); 0: env::QueueReward's
   double learning_rate = 0;          ///< at the start; 0: as tuned
   double gamma = 0;                  ///< discount a step; 0: as tuned
+  std::size_t horizon = 0;           ///< steps of each environment before an update; 0: as tuned
   bool resume = false;               ///< go on from the checkpoint in `out`, if there is one
   bool one_exploration = false;      ///< ablation: all of a3c's workers explore alike
   std::filesystem::path initial;     ///< parameters to begin with (queue environment); empty: untrained

@@ -80,6 +80,10 @@ void add_train(CLI::App& app, ballast::train::TrainOptions& options) {
   train->add_option("--learning-rate", options.learning_rate, "at the start (0: as tuned)")
       ->check(CLI::Range(0.0, 1.0));
   train->add_option("--gamma", options.gamma, "discount a step (0: as tuned)")->check(CLI::Range(0.0, 1.0));
+  train
+      ->add_option("--horizon", options.horizon,
+                   "a2c, ppo, a3c: steps of a world before an update (0: as tuned)")
+      ->check(CLI::Range(0U, 100'000U));
   train->add_option("--p50-weight", options.p50_weight, "queue: of the reward (0: as documented)")
       ->check(CLI::Range(0.0, 100.0));
   train->add_option("--without", options.without, "queue: ablations of prior, context, churn")
@@ -305,6 +309,8 @@ void add_figures(CLI::App& app, ballast::bench::FiguresOptions& options) {
   figures->add_option("--world", options.worlds, "that learners learn in: NAME|FILE[:VARIANT][,...]")
       ->delimiter(',')
       ->capture_default_str();
+  figures->add_option("--trials", options.trials, "table of tools/bench/trials.py: each learner's settings")
+      ->check(CLI::ExistingFile);
   figures->add_option("--learner", options.learners, "L[,L...]")->delimiter(',')->capture_default_str();
 }
 

@@ -78,8 +78,10 @@ Progress to_stderr() {
   };
 }
 
+constexpr std::uint64_t kLooks = 5;
+
 // Of a look; the same ones for learners and lines.
-constexpr std::size_t kEpisodes = 4;
+constexpr std::size_t kEpisodes = 2;
 
 const std::vector<std::string> kLines = {"queue_rule", "prior", "oracle_foresight"};
 
@@ -87,42 +89,62 @@ struct Training {
   std::string learner;
   std::string world;
   std::uint64_t seed;
+  std::vector<std::string> settings;  // flags
   std::filesystem::path folder;
 };
 
 using Curve = std::map<double, double>;  // steps -> return
 
-/// The columns `steps` and `evaluation_return` of a curve.csv; nullopt when it has none.
-std::optional<Curve> read_curve(const std::filesystem::path& file) {
+using Row = std::map<std::string, std::string>;  // by the names in the file's first line
+
+std::vector<Row> read_csv(const std::filesystem::path& file) {
   const auto bytes = read_file(file);
-  if (!bytes) {
-    return std::nullopt;
-  }
-  std::istringstream lines(*bytes);
-  std::string line;
-  std::getline(lines, line);
-  const auto fields = [](const std::string& text) {
-    std::vector<std::string> out;
-    std::istringstream in(text);
+  std::istringstream lines(bytes ? *bytes : "");
+  std::vector<std::string> head;
+  std::vector<Row> rows;
+  for (std::string line; std::getline(lines, line);) {
+    std::vector<std::string> fields;
+    std::istringstream in(line);
     for (std::string field; std::getline(in, field, ',');) {
-      out.push_back(field);
+      fields.push_back(field);
     }
-    return out;
-  };
-  const auto head = fields(line);
-  const auto place = [&](const char* name) {
-    return std::find(head.begin(), head.end(), name) - head.begin();
-  };
-  const auto steps = static_cast<std::size_t>(place("steps"));
-  const auto returned = static_cast<std::size_t>(place("evaluation_return"));
+    if (head.empty()) {
+      head = fields;
+      continue;
+    }
+    Row& row = rows.emplace_back();
+    for (std::size_t i = 0; i < std::min(head.size(), fields.size()); ++i) {
+      row[head[i]] = fields[i];
+    }
+  }
+  return rows;
+}
+
+/// nullopt when there is none.
+std::optional<Curve> read_curve(const std::filesystem::path& file) {
   Curve curve;
-  while (std::getline(lines, line)) {
-    const auto row = fields(line);
-    if (row.size() > std::max(steps, returned)) {
-      curve[std::strtod(row[steps].c_str(), nullptr)] = std::strtod(row[returned].c_str(), nullptr);
-    }
+  for (Row& row : read_csv(file)) {
+    curve[std::strtod(row["steps"].c_str(), nullptr)] =
+        std::strtod(row["evaluation_return"].c_str(), nullptr);
   }
   return curve.empty() ? std::nullopt : std::optional(curve);
+}
+
+/// Flags of `train` by the trial that was chosen for the learner; none where there were no trials.
+std::vector<std::string> settings_of(const std::string& learner, const std::filesystem::path& trials) {
+  std::vector<std::string> flags;
+  const auto name = train::canonical_learner(learner);
+  for (Row& row : read_csv(trials)) {
+    if (name && row["learner"] == *name && row["chosen"] == "yes") {
+      for (const auto& [column, flag] :
+           {std::pair{"learning_rate", "--learning-rate"}, {"horizon", "--horizon"}, {"gamma", "--gamma"}}) {
+        if (!row[column].empty()) {
+          flags.insert(flags.end(), {flag, row[column]});
+        }
+      }
+    }
+  }
+  return flags;
 }
 
 bool can_train(const std::filesystem::path& program, const std::filesystem::path& log) {
@@ -145,9 +167,10 @@ std::string train(const FiguresOptions& o, const Training& t) {
   ProcessOptions process;
   process.argv = {o.program, "train", "--learner", t.learner, "--env", "queue", "--scenario", t.world,
                   "--seed", std::to_string(t.seed), "--steps", std::to_string(o.steps), "--out", t.folder,
-                  "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / 10, 1)),
+                  "--evaluate-every", std::to_string(std::max<std::uint64_t>(o.steps / kLooks, 1)),
                   // A point of the figure is of all seeds, so few episodes of each are enough.
                   "--episodes", std::to_string(kEpisodes), "--final-episodes", "2"};
+  process.argv.insert(process.argv.end(), t.settings.begin(), t.settings.end());
   if (!o.quick) {
     process.argv.emplace_back("--resume");
   }
@@ -210,11 +233,17 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
     return {};
   }
   std::vector<Training> trainings;
-  for (const auto& learner : o.learners) {
-    for (const auto& world : o.worlds) {
-      for (std::uint64_t seed = o.matrix.cells.first_seed; seed <= o.matrix.cells.last_seed; ++seed) {
-        trainings.push_back(
-            {learner, world, seed, folder / fmt::format("{}-{}-{}-{}", learner, world, o.steps, seed)});
+  // Seeds outside: a run that is stopped has as many of each learner.
+  for (const auto& world : o.worlds) {
+    for (std::uint64_t seed = o.matrix.cells.first_seed; seed <= o.matrix.cells.last_seed; ++seed) {
+      for (const auto& learner : o.learners) {
+        const auto settings = settings_of(learner, o.trials);
+        // With its settings, so that what others made is not taken for it.
+        std::string name = fmt::format("{}-{}-{}-{}", learner, world, o.steps, seed);
+        for (std::size_t i = 1; i < settings.size(); i += 2) {
+          name += "-" + settings[i];
+        }
+        trainings.push_back({learner, world, seed, settings, folder / name});
       }
     }
   }
@@ -261,7 +290,7 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
     for (const auto& world : o.worlds) {
       if (const auto value = train::evaluate_technique(line, {world}, kEpisodes)) {
         const Estimate same{*value, *value, *value};
-        const double every = static_cast<double>(o.steps) / 10;
+        const double every = static_cast<double>(o.steps / kLooks);
         out.push_back({line, world, 1, {every, static_cast<double>(o.steps)}, {same, same}});
       } else {
         note += fmt::format("{} in {}: {}. ", line, world, value.error().message);
@@ -269,10 +298,9 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
     }
   }
   note += fmt::format(
-      "{} environment steps a learner and seed, from nothing, each learner with its tuned settings. Lines: "
-      "what "
-      "queue_rule (the strong rule), the prior and oracle_foresight return in the same episodes.",
-      o.steps);
+      "{} environment steps a learner and seed, from nothing, each learner with {}. Lines: what the strong "
+      "rule (queue_rule), the prior and oracle_foresight return in the same episodes.",
+      o.steps, o.trials.empty() ? "the settings of its own file" : "the best of its trials");
   return out;
 }
 

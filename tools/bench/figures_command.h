@@ -22,6 +22,7 @@ struct FiguresOptions {
   /// whose CPU limit is not what they can do.
   std::vector<std::string> worlds = {"static", "io_limits"};
   std::vector<std::string> learners = {"q_learning", "dqn", "pg", "a2c", "ppo", "a3c"};
+  std::filesystem::path trials;   ///< of tools/bench/trials.py: settings of each learner; empty: as tuned
   std::filesystem::path live;     ///< reports of tools/jmeter/run; empty: no figure 4 live
   std::filesystem::path program;  ///< that trains (`PROGRAM train`); empty: no figure 3
 };

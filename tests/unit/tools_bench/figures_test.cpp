@@ -17,6 +17,7 @@
 namespace ballast::bench {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -117,19 +118,25 @@ TEST_F(FiguresCommand, UnknownNamesAreToldWithTheKnownOnes) {
 TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
   // A stand-in for the program's trainer: two learners learn, one fails.
   const auto trainer = folder_.path() / "trainer";
-  ASSERT_TRUE(write_file_atomic(trainer,
-                                "#!/bin/sh\n"
-                                "[ \"$2\" = --help ] && exit 0\n"
-                                "while [ $# -gt 0 ]; do case $1 in --out) out=$2;; --learner) who=$2;; "
-                                "--seed) seed=$2;; esac; shift; done\n"
-                                "[ $who = pg ] && exit 1\n"
-                                "printf 'steps,episodes,training_return,evaluation_return\\n"
-                                "100,1,0,-%s\\n200,2,0,%s\\n' $seed $seed > $out/curve.csv\n"
-                                "echo {} > $out/summary.json\n")
+  ASSERT_TRUE(write_file_atomic(
+                  trainer,
+                  "#!/bin/sh\n"
+                  "[ \"$2\" = --help ] && exit 0\n"
+                  "while [ $# -gt 0 ]; do case $1 in --out) out=$2;; --learner) who=$2;; "
+                  "--learning-rate) echo $who at $2 >>${0%/*}/rates;; --seed) seed=$2;; esac; shift; done\n"
+                  "[ $who = pg ] && exit 1\n"
+                  "printf 'steps,episodes,training_return,evaluation_return\\n"
+                  "100,1,0,-%s\\n200,2,0,%s\\n' $seed $seed > $out/curve.csv\n"
+                  "echo {} > $out/summary.json\n")
                   .ok());
   std::filesystem::permissions(trainer, std::filesystem::perms::owner_all);
   options_.program = trainer;
   options_.learners = {"a3c", "ppo", "pg"};
+  options_.trials = folder_.path() / "trials.csv";
+  ASSERT_TRUE(write_file_atomic(options_.trials,
+                                "learner,learning_rate,horizon,gamma,chosen\n"
+                                "a3c,0.01,5,0.9,\na3c,0.003,20,0.9,yes\nppo,0.001,,0.9,yes\n")
+                  .ok());
   options_.matrix.policies = {"least_request", "round_robin", "prior"};
   options_.matrix.scenarios = {"static"};
   ASSERT_TRUE(run_figures(options_).ok());
@@ -143,6 +150,8 @@ TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
     EXPECT_THAT(page, HasSubstr(there));
   }
   EXPECT_THAT(page, HasSubstr("pg in static, seed 1: exit code 1"));
+  EXPECT_THAT(text("rates"), AllOf(HasSubstr("a3c at 0.003"), HasSubstr("ppo at 0.001")));
+  EXPECT_THAT(text("rates"), AllOf(Not(HasSubstr("0.01")), Not(HasSubstr("pg"))));
   const std::string curves = text("figure3.csv");
   EXPECT_THAT(curves, HasSubstr("a3c,static,2,100,-1.5,"));
   EXPECT_THAT(curves, HasSubstr("ppo,io_limits,2,200,1.5,"));
