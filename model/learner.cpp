@@ -4,6 +4,7 @@
 // the global network, whose parameters go back to the agent. It goes on while either is away.
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/base/file.h"
 #include "core/base/log.h"
@@ -311,6 +313,11 @@ int main(int argc, char** argv) {
   app.add_option("--twin-updates", twin.updates, "of the actor-critic over the gains; 0: the forecast alone")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{0}, std::size_t{100'000}));
+  std::vector<std::string> twin_without;
+  app.add_option("--twin-without", twin_without,
+                 "ablations: forecast (not fitted any more), baseline (the other replays of a trace)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"forecast", "baseline"}));
   app.add_option("--twin-seconds", twin.most_s, "most of computing them, a service; 0: all updates")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1e6));
@@ -371,6 +378,8 @@ int main(int argc, char** argv) {
   }
   twin.seed = fitting.seed;
   twin.gains = twin.updates > 0;
+  twin.forecast = std::ranges::count(twin_without, "forecast") == 0;
+  twin.baseline = std::ranges::count(twin_without, "baseline") == 0;
   if (!recording.empty()) {
     if (gains_out.empty()) {
       spdlog::error("--twin wants --gains-out");

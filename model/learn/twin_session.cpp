@@ -68,6 +68,7 @@ spec::Gains learn_gains(const std::string& name, const spec::ServiceId& service,
   twin::GainOptions learning;
   learning.seed = options.seed;
   learning.updates = options.updates;
+  learning.baseline = options.baseline;
   learning.most_s = options.most_s;
   learning.stopping = options.stopping;
   learning.deviation *= options.exploration;

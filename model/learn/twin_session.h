@@ -21,6 +21,7 @@ struct TwinOptions {
   std::size_t services = 1000;   ///< the busiest so many
   bool gains = true;             ///< ablations
   bool forecast = true;
+  bool baseline = true;
   policy::GainsByService in_force;  ///< gains that acted while it was recorded
   double exploration = 1;           ///< times the learner's own deviation
   /// Of a service, for as long as its gains are learned; not set: nothing is shared.

@@ -216,7 +216,7 @@ Result<GainReport> learn_gains(const Twin& twin, const Theta& theta, const GainO
       }
       for (std::size_t k = 0; k < runs.size(); ++k) {
         const double others = (together - advantage[k][b]) / static_cast<double>(runs.size() - 1);
-        const double own = runs.size() > 1 ? advantage[k][b] - others : advantage[k][b];
+        const double own = runs.size() > 1 && options.baseline ? advantage[k][b] - others : advantage[k][b];
         squares += own * own;
         for (std::size_t i = 0; i < spec::kGains; ++i) {
           gradient[i] += own * runs[k][b].noise[i];

@@ -19,6 +19,7 @@ struct GainOptions {
   std::uint64_t seed = 1;
   std::size_t updates = 40;
   std::size_t replays = 4;  ///< of one trace, each with gains of its own: the input-dependent baseline
+  bool baseline = true;     ///< ablation: without it the replays' mean is not taken off
   double block_s = 30;      ///< that gains are kept for
   std::size_t n_steps = 3;  ///< blocks until a return bootstraps: the slow part pays later than at once
   double gamma = 0.8;       ///< a block

@@ -140,6 +140,9 @@ TEST(GainLearner, LearnsWhatPaysInTheTwinTheSameTwice) {
   const auto again = learn_gains(*twin, nullptr, {.updates = 6});
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->gains, learned->gains);
+  const auto noisy = learn_gains(*twin, nullptr, {.updates = 6, .baseline = false});
+  ASSERT_TRUE(noisy.ok());
+  EXPECT_NE(noisy->gains, learned->gains) << "without the other replays' mean";
 }
 
 TEST(Gains, AreLearnedTogetherWithWhoeverElseLearnsThem) {
