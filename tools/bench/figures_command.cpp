@@ -188,17 +188,21 @@ std::string train(const FiguresOptions& o, const Training& t) {
 
 LearningCurve merged(const std::string& learner, const std::string& world, const std::vector<Curve>& curves) {
   LearningCurve out{.learner = learner, .world = world, .seeds = curves.size()};
-  std::map<double, std::vector<double>> by_step;
+  // Look by look: A3C's workers do not end at the same step in every run.
+  std::size_t looks = curves.empty() ? 0 : curves.front().size();
   for (const auto& curve : curves) {
-    for (const auto& [steps, value] : curve) {
-      by_step[steps].push_back(value);
-    }
+    looks = std::min(looks, curve.size());
   }
-  for (const auto& [steps, values] : by_step) {
-    if (values.size() == curves.size()) {  // only where every seed has a point
-      out.steps.push_back(steps);
-      out.returns.push_back(bootstrap_iqm(values));
+  for (std::size_t look = 0; look < looks; ++look) {
+    std::vector<double> values;
+    double steps = 0;
+    for (const auto& curve : curves) {
+      const auto& [at, value] = *std::next(curve.begin(), static_cast<std::ptrdiff_t>(look));
+      values.push_back(value);
+      steps += at / static_cast<double>(curves.size());
     }
+    out.steps.push_back(std::round(steps));
+    out.returns.push_back(bootstrap_iqm(values));
   }
   return out;
 }

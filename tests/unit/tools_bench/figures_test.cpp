@@ -126,7 +126,7 @@ TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
                   "--learning-rate) echo $who at $2 >>${0%/*}/rates;; --seed) seed=$2;; esac; shift; done\n"
                   "[ $who = pg ] && exit 1\n"
                   "printf 'steps,episodes,training_return,evaluation_return\\n"
-                  "100,1,0,-%s\\n200,2,0,%s\\n' $seed $seed > $out/curve.csv\n"
+                  "10%s,1,0,-%s\\n200,2,0,%s\\n' $seed $seed $seed > $out/curve.csv\n"
                   "echo {} > $out/summary.json\n")
                   .ok());
   std::filesystem::permissions(trainer, std::filesystem::perms::owner_all);
@@ -153,7 +153,7 @@ TEST_F(FiguresCommand, OnePageWithoutAnythingFromElsewhere) {
   EXPECT_THAT(text("rates"), AllOf(HasSubstr("a3c at 0.003"), HasSubstr("ppo at 0.001")));
   EXPECT_THAT(text("rates"), AllOf(Not(HasSubstr("0.01")), Not(HasSubstr("pg"))));
   const std::string curves = text("figure3.csv");
-  EXPECT_THAT(curves, HasSubstr("a3c,static,2,100,-1.5,"));
+  EXPECT_THAT(curves, HasSubstr("a3c,static,2,102,-1.5,"));
   EXPECT_THAT(curves, HasSubstr("ppo,io_limits,2,200,1.5,"));
   EXPECT_THAT(curves, Not(HasSubstr("pg,")));
   for (const char* line :
