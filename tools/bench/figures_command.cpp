@@ -294,7 +294,7 @@ std::vector<LearningCurve> learning_curves(const FiguresOptions& o, std::string&
     for (const auto& world : o.worlds) {
       if (const auto value = train::evaluate_technique(line, {world}, kEpisodes)) {
         const Estimate same{*value, *value, *value};
-        const double every = static_cast<double>(o.steps / kLooks);
+        const double every = static_cast<double>(o.steps) / static_cast<double>(kLooks);
         out.push_back({line, world, 1, {every, static_cast<double>(o.steps)}, {same, same}});
       } else {
         note += fmt::format("{} in {}: {}. ", line, world, value.error().message);
