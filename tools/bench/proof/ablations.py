@@ -11,7 +11,8 @@ true or not, which is what adapts on the node in the simulator.
 
   tools/bench/proof/ablations.py --twin [--seeds 1..10] [--updates 20] [--bench FILE] [-o table.csv]
 
-The same of ten minutes in the twin, in services that nothing was trained on: the whole is what twin.py judges;
+The same of ten minutes in the twin, in services that nothing was trained on: the whole is what `twin.py --policy
+forecast_rule --fit` judges;
 `without twin` acts as shipped, `without A3C` learns the forecast there and no gains, `without baseline` leaves the
 mean of a trace's other replays in the advantage, `without forecast's fit` learns the gains alone. Own exploration of
 each worker is an arm of tools/bench/ablations.sh.
@@ -81,7 +82,8 @@ def twin_ablations(given, table, interval):
         for seed in range(first, last + 1):
             with tempfile.TemporaryDirectory() as folder:
                 recording = pathlib.Path(folder, "recording")
-                twin.run(given.bench, "record", "--scenario", scenario, "--seconds", 600, "--seed", seed, "-o", recording)
+                twin.run(given.bench, "record", "--scenario", scenario, "--policy", "forecast_rule", "--seconds", 600,
+                         "--seed", seed, "-o", recording)
 
                 def p99(flags):
                     more = []
@@ -91,7 +93,7 @@ def twin_ablations(given, table, interval):
                         twin.run("nice", "-n", 15, bin_folder / "ballast-learner", "--twin", recording, "--gains-out",
                                  gains, "--fit-out", theta, "--fit-seed", seed, "--twin-updates", given.updates, *flags)
                         more = ["--gains", gains] + (["--parameters", theta] if theta.exists() else [])
-                    return twin.sim(bin_folder, scenario, 5000 + seed, *more)["p99_ms"]
+                    return twin.sim(bin_folder, scenario, "forecast_rule", 5000 + seed, *more)["p99_ms"]
 
                 whole = p99([])
                 for name, flags in TWIN_ARMS:
