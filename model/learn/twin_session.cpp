@@ -150,7 +150,7 @@ TwinResult learn_in_twin(const policy::Recording& recording, std::vector<float> 
     for (const auto* part : {&*learned_from, &*held_out}) {
       for (const auto& note : part->notes) {
         word.note = note;
-        options.say(name + ": " + note);
+        options.say(fmt::format("{}: {}", name, note));
       }
     }
     options.say(fmt::format(

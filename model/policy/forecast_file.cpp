@@ -160,7 +160,7 @@ Result<SamplesRead> read_samples(std::string_view bytes) {
   SamplesRead out;
   std::size_t broken = 0;
   for (std::size_t i = 0; i < body / row; ++i) {
-    std::array<float, kSamples.width> numbers;
+    std::array<float, kSamples.width> numbers{};
     std::memcpy(numbers.data(), bytes.data() + kHeader + i * row, row);
     if (std::ranges::all_of(numbers, [](float each) { return std::isfinite(each); })) {
       std::memcpy(static_cast<void*>(&out.samples.emplace_back()), numbers.data(), row);
