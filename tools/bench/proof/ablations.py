@@ -90,8 +90,9 @@ def twin_ablations(given, table, interval):
                     if flags is not None:
                         gains, theta = pathlib.Path(folder, "gains.json"), pathlib.Path(folder, "forecast.bin")
                         theta.unlink(missing_ok=True)
+                        updates = [] if "--twin-updates" in flags else ["--twin-updates", given.updates]
                         twin.run("nice", "-n", 15, bin_folder / "ballast-learner", "--twin", recording, "--gains-out",
-                                 gains, "--fit-out", theta, "--fit-seed", seed, "--twin-updates", given.updates, *flags)
+                                 gains, "--fit-out", theta, "--fit-seed", seed, *updates, *flags)
                         more = ["--gains", gains] + (["--parameters", theta] if theta.exists() else [])
                     return twin.sim(bin_folder, scenario, "forecast_rule", 5000 + seed, *more)["p99_ms"]
 
