@@ -16,6 +16,7 @@ using kube::Request;
 constexpr long kNotFound = 404;
 constexpr long kConflict = 409;
 constexpr std::chrono::milliseconds kRouteSettles{2000};
+constexpr std::chrono::milliseconds kLooksAgain{100};
 constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// So many pods are read one by one; more are listed, in pages of so many.
@@ -485,6 +486,27 @@ Result<int> remove_both(Writer& writer, const std::string& service, bool first) 
              : Result<int>(*routes + *entries + (filters ? *filters : 0));
 }
 
+/// Until who holds the Lease has renewed it, which it does four times in its length: it reads what is noted
+/// there before it writes. Who does not renew lives no more, or reads before its next write.
+void await_renewal(kube::Client& client, const std::string& path) {
+  std::string first;
+  for (auto left = std::chrono::milliseconds::max(); left.count() > 0; left -= kLooksAgain) {
+    const Result<Reply> reply = client.call({.path = path});
+    const Json lease = reply ? reply->json() : Json();
+    const std::string holder = kube::text_at(lease, {"spec", "holderIdentity"});
+    const std::string seen = holder + kube::text_at(lease, {"spec", "renewTime"});
+    if (holder.empty() || (!first.empty() && seen != first)) {
+      return;
+    }
+    if (first.empty()) {
+      const Json& length = kube::at(lease, {"spec", "leaseDurationSeconds"});
+      left = std::chrono::seconds(length.is_number_integer() ? std::clamp(length.get<int>() / 2, 0, 30) : 0);
+      first = seen;
+    }
+    client.sleep(kLooksAgain);
+  }
+}
+
 }  // namespace
 
 Result<int> release_by_hand(kube::Client& client, const std::string& lease_ns, const std::string& lease_name,
@@ -499,8 +521,9 @@ Result<int> release_by_hand(kube::Client& client, const std::string& lease_ns, c
   if (!noted) {
     return noted.error().in("traffic is plain, but a leader that lives is not told and may come back");
   }
+  await_renewal(client, "/apis/coordination.k8s.io/v1/namespaces/" + lease_ns + "/leases/" + lease_name);
+  // For proxies, and for a leader that was in the middle of an adoption.
   client.sleep(kRouteSettles);
-  // A leader that was in the middle of an adoption has seen the annotation by now or within a renewal.
   const Result<int> rest = remove_both(writer, service, false);
   return rest ? Result<int>(*plain + *rest) : rest;
 }

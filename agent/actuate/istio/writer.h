@@ -95,8 +95,9 @@ std::set<std::string> released(const Json& annotations);
 
 /// `ballastctl release`: notes at the Lease that `service` (NAMESPACE/NAME, or "*" for all) is taken
 /// back, so that a leader which lives lets go of it, then removes the overrides itself, which works
-/// without a leader too: first the VirtualServices, and two seconds later, when proxies have the plain
-/// route again, the ServiceEntries. Says how many objects were removed.
+/// without a leader too: first the VirtualServices, and two seconds after the leader has renewed its Lease,
+/// when it knows and proxies have the plain route again, the ServiceEntries. Says how many objects were
+/// removed.
 Result<int> release_by_hand(kube::Client& client, const std::string& lease_ns, const std::string& lease_name,
                             const std::string& service);
 

@@ -413,14 +413,25 @@ class HostileNode : public Proved {
     turn::Turn turn(guard::GuardOptions{});
     decide::PriorPolicy policy;
     std::map<std::string, double> out;
+    // Requests come by the weights in force.
+    const auto measured = [&out](const std::string& pod, double capacity_qps) {
+      fleet::EndpointReport made = says(pod, capacity_qps);
+      double sum = 0;
+      for (const auto& [each, weight] : out) {
+        sum += weight;
+      }
+      made.telemetry.qps = 500 * (out.contains(pod) ? out[pod] / sum : 1.0 / (kHonest + 1));
+      made.telemetry.tick_requests = made.telemetry.qps / 20;
+      return made;
+    };
     for (int tick = 0; tick < 40; ++tick) {
       fleet::NodeReport honest;
       for (int i = 0; i < kHonest; ++i) {
-        honest.endpoints.push_back(says("a-" + std::to_string(i), i < 2 ? 100 : 300));
+        honest.endpoints.push_back(measured("a-" + std::to_string(i), i < 2 ? 100 : 300));
       }
       a->offer(std::move(honest));
       fleet::NodeReport other;
-      other.endpoints.push_back(says("b-0", 200));
+      other.endpoints.push_back(measured("b-0", 200));
       lie(other);
       b->offer(std::move(other));
       const spec::LoopTiming loop{.now = SystemClock().now(), .tick_s = 0.05, .subscribers = 1};
