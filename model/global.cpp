@@ -311,7 +311,7 @@ Status lead(Flags flags, const Beginning& acting, const Beginning& forecasting, 
   spdlog::info("listening address={} epoch={} version={} forecast_version={} tls={}", (*server)->address(),
                version.epoch, version.version, (*forecast)->version().version, !flags.server.tls.empty());
 
-  const Status served =
+  Status served =
       serve(*acting.store, **network, **forecast, **server, checkpoint_writer, forecast_writer, gains);
   replica.lead(network->get(), forecast->get(), &gains, nullptr, &checkpoint_writer);
   server->reset();  // no gradient may be accepted after the last checkpoint

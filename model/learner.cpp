@@ -251,8 +251,7 @@ ballast::Status learn_twin(const std::string& recording_file, const std::string&
   if (!learned.nothing.empty()) {
     return ballast::Error::failed(learned.nothing).in(recording_file);
   }
-  if (const auto wrote =
-          ballast::write_file_atomic(gains_out, ballast::policy::serialize_gains(learned.file));
+  if (auto wrote = ballast::write_file_atomic(gains_out, ballast::policy::serialize_gains(learned.file));
       !wrote) {
     return wrote;
   }

@@ -57,7 +57,7 @@ class ForecastWorker {
  private:
   struct Kept {
     spec::ForecastSample sample;
-    double came_s;
+    double came_s = 0;
   };
   std::optional<sync::Gradient> stop(const std::string& why);
 

@@ -37,11 +37,15 @@ def wrong_in(entry, database, settings):
     said = subprocess.run(["nice", "-n", "10", "clang-tidy", "--quiet", "-p", database.parent,
                            "--extra-arg=-Wno-unknown-warning-option", entry["file"]], check=False,
                           capture_output=True, text=True)
-    wrong = "\n".join(line for line in said.stdout.splitlines() if ": error: " in line)
-    if not wrong and said.returncode == 0:
+    errors = [line for line in said.stdout.splitlines() if ": error: " in line]
+    # LibTorch's headers beside those of g++ 12 are more than clang 14 can read.
+    wrong = [line for line in errors if not line.startswith("/usr/")]
+    if said.returncode != 0 and not errors:
+        wrong = [f"{entry['file']}: error: clang-tidy ended with {said.returncode}"]
+    if not wrong:
         RIGHT.mkdir(parents=True, exist_ok=True)
         right.touch()
-    return wrong or ("" if said.returncode == 0 else f"{entry['file']}: error: clang-tidy ended with {said.returncode}")
+    return "\n".join(wrong)
 
 
 def main():
@@ -49,7 +53,8 @@ def main():
     wanted = {str(pathlib.Path(name).absolute()) for name in sys.argv[2:]}
     entries = {each["file"]: each for each in json.loads(database.read_text()) if each["file"] in wanted}
     version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True).stdout
-    settings = version + b"".join(pathlib.Path(name).read_bytes() for name in (".clang-tidy", "tests/.clang-tidy"))
+    rules = subprocess.run(["git", "ls-files", "*.clang-tidy"], check=True, capture_output=True, text=True).stdout.split()
+    settings = version + b"".join(pathlib.Path(name).read_bytes() for name in rules)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(filter(None, pool.map(lambda each: wrong_in(each, database, settings), entries.values())))
     for line in sorted({line for one in found for line in one.splitlines()}):

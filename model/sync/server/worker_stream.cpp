@@ -122,7 +122,7 @@ grpc::Status WorkerStream::answer(grpc::ByteBuffer& in, grpc::ByteBuffer& out) {
   if (auto status = check_identity(message.worker_id(), "worker_id"); !status.ok()) {
     return status;
   }
-  if (const auto status = check_plane(message); !status.ok()) {
+  if (auto status = check_plane(message); !status.ok()) {
     return status;
   }
   v1::ServerMessage head;

@@ -159,14 +159,14 @@ TEST_F(Api, AFormerLeaderWritesNothingMore) {
       *calls, "ballast-system", "b", [] { return true; }, spec::kParameters);
   auto state = next.load(policy::initial(3));
   ASSERT_TRUE(state && next.save(*state));
-  const std::string kPath = "/api/v1/namespaces/ballast-system/configmaps/ballast-checkpoint";
-  const Json there = objects_[kPath];
+  const std::string path = "/api/v1/namespaces/ballast-system/configmaps/ballast-checkpoint";
+  const Json there = objects_[path];
 
   const Status late = former.save(*old);
   ASSERT_FALSE(late);
   EXPECT_THAT(late.error().message, HasSubstr("deposed"));
   EXPECT_FALSE(former.still_leads(old->parameters.epoch));
-  EXPECT_EQ(objects_[kPath], there);
+  EXPECT_EQ(objects_[path], there);
   leads = false;
   const auto asked = server_.count();
   EXPECT_FALSE(former.save(*old));

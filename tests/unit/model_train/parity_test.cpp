@@ -139,7 +139,7 @@ struct Towers {
   std::vector<at::Tensor> encoder;
 
   at::Tensor take(std::int64_t rows, std::int64_t columns) {
-    const at::Tensor part = theta.slice(0, at, at + rows * columns).view({rows, columns});
+    at::Tensor part = theta.slice(0, at, at + rows * columns).view({rows, columns});
     at += rows * columns;
     return part;
   }
