@@ -91,7 +91,7 @@ SlownessMemory::Fit SlownessMemory::best(const std::array<double, kPeriods>& err
   for (std::size_t p = 0; p < lowest; ++p) {
     if (errors[p] <= enough) {
       lowest = p;
-      while (errors[lowest + 1] >= 0 && errors[lowest + 1] < errors[lowest]) {
+      while (lowest + 1 < kPeriods && errors[lowest + 1] >= 0 && errors[lowest + 1] < errors[lowest]) {
         ++lowest;
       }
     }
