@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/spec/service_name.h"
 #include "model/net/forecast_net.h"
 #include "model/twin/gain_learner.h"
 #include "model/twin/twin.h"
@@ -122,7 +123,7 @@ TwinResult learn_in_twin(const policy::Recording& recording, std::vector<float> 
     if (options.stopping() || left-- == 0) {
       break;
     }
-    const std::string name = service.ns + "/" + service.name;
+    const std::string name = to_string(service);
     const auto known = options.in_force.find(service);
     const spec::Gains in_force = known != options.in_force.end() ? known->second : spec::Gains{};
     const twin::Acting acted{shared(result.forecast), in_force};

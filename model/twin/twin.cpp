@@ -12,6 +12,7 @@
 
 #include "agent/decide/forecast_rule.h"
 #include "agent/decide/recorder.h"
+#include "core/spec/service_name.h"
 #include "model/sim/agent_controller.h"
 #include "model/sim/simulation.h"
 
@@ -133,7 +134,7 @@ Result<Twin> build(const std::vector<spec::RecordedTick>& all, const spec::Servi
   Twin twin;
   twin.service = service;
   if (ticks.empty()) {
-    return Error::failed("nothing of " + service.ns + "/" + service.name + " is recorded");
+    return Error::failed("nothing of " + to_string(service) + " is recorded");
   }
   const double tick_s = ticks.back().tick_s;
   twin.loop = {tick_s, std::max(0.0, ticks.back().delay_s - tick_s)};
@@ -189,7 +190,7 @@ Result<Twin> build(const std::vector<spec::RecordedTick>& all, const spec::Servi
     }
   }
   sim::Scenario& world = twin.scenario;
-  world.name = "twin:" + service.ns + "/" + service.name;
+  world.name = "twin:" + to_string(service);
   world.title = "as recorded";
   world.duration_s = twin.recorded_s;
   world.warmup_s = std::min(kWarmUpS, twin.recorded_s / 4);

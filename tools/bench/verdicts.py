@@ -6,7 +6,8 @@
   tools/bench/verdicts.py --policy queue_rule,prequal --loop eds --worlds 1..200 -o worlds.csv
 
 A row a scenario, loop and policy: the ratio of p99 (and p50) to the baseline's, geometric mean over
-the seeds, with its 95 % interval (Student's t on the logs of the paired ratios). The verdict:
+the seeds (the baseline's is of a run without --loop, which matters to one that weighs: compare two such by
+their rows over least_request), with its 95 % interval (Student's t on the logs of the paired ratios). The verdict:
   better      the interval lies below 1
   not worse   its upper bound is at most --most (1.02)
   worse       its lower bound is above 1
