@@ -29,6 +29,10 @@ class Missing(Exception):
     """Something that this example needs cannot be had: said once, exit code 3."""
 
 
+class Built(Exception):
+    """All that --build asks for."""
+
+
 def go_program(name, package, version=None, source=None):
     """A program from its Go module, built once, outside of the tree: by its version, or as the module `source` requires it."""
     if source:
@@ -93,6 +97,7 @@ class Example:
         parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--seconds", type=int, default=seconds, help="of load")
         parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/release/bin")
+        parser.add_argument("--build", action="store_true", help="only build what comes from a Go module, for a later run")
         for flag, settings in (more or {}).items():
             parser.add_argument(flag, **settings)
         self.flags = parser.parse_args()
@@ -108,15 +113,15 @@ class Example:
         with tempfile.TemporaryDirectory() as folder:
             self.folder = pathlib.Path(folder)
             try:
-                if os.geteuid() != 0:
+                if os.geteuid() != 0 and not self.flags.build:
                     raise Missing("it makes cgroups and loads eBPF: run it as root")
-                if not (self.bin / "ballastd").exists():
+                if not (self.bin / "ballastd").exists() and not self.flags.build:
                     raise Missing(f"{self.bin}/ballastd is not built (tools/build.sh)")
                 body(self)
             except Missing as missing:
                 print(f"example: {missing}", file=sys.stderr)
                 code = 3
-            except KeyboardInterrupt:
+            except (Built, KeyboardInterrupt):
                 pass
             except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 print(f"example: {error}", file=sys.stderr)
@@ -126,6 +131,13 @@ class Example:
             finally:
                 self.end()
         sys.exit(code)
+
+    def program(self, *module, **settings):
+        """go_program(); --build ends here."""
+        built = go_program(*module, **settings)
+        if self.flags.build:
+            raise Built
+        return built
 
     def end(self):
         tear_down(self.processes, self.bin / "ballastd", self.bpffs, self.groups)

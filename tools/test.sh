@@ -25,28 +25,53 @@ results=build/test-results
 rm -rf "$results"
 mkdir -p "$results"
 
-# run PRESET ARGUMENT...: ctest of one preset; results as files, the verdict comes from the count. Of a program
-# that failed the failures alone are shown, which a log that is cut short still holds.
+# run PART ARGUMENT...: ctest of a part, PRESET or PRESET-NAME; results as files, the verdict comes from the count. Of a
+# program that failed the failures alone are shown, which a log that is cut short still holds.
 run() {
-  local preset=$1
+  local part=$1 preset=${1%%-*}
   shift
-  mkdir -p "$results/$preset/gtest"
-  GTEST_BRIEF=1 GTEST_OUTPUT="json:$PWD/$results/$preset/gtest/" \
-    ctest --test-dir "build/$preset" "$@" --parallel 2 --output-on-failure --no-tests=error \
-    --output-junit "$PWD/$results/$preset/ctest.xml" || true
+  mkdir -p "$results/$part/gtest"
+  GTEST_BRIEF=1 GTEST_OUTPUT="json:$PWD/$results/$part/gtest/" \
+    ctest --test-dir "build/$preset" "$@" --output-on-failure --no-tests=error \
+    --output-junit "$PWD/$results/$part/ctest.xml" || true
 }
 
-# again PRESET LABELS: those of the labels that failed are run once more, into results of their own: whole systems under
+# again PART LABELS: those of the labels that failed are run once more, into results of their own: whole systems under
 # load share two cores with whatever else a machine does. What passed at the second try alone is named at the end.
 again() {
-  local preset=$1 names
-  names=$(tools/dev/count_tests.py --failed "$results/$preset" "build/$preset" "$2")
+  local part=$1 names
+  names=$(tools/dev/count_tests.py --failed "$results/$part" "build/${part%%-*}" "$2")
   [ -n "$names" ] || return 0
   echo "test: a second try for $names"
-  mkdir -p "$results/$preset-again/gtest"
-  GTEST_BRIEF=1 GTEST_OUTPUT="json:$PWD/$results/$preset-again/gtest/" \
-    ctest --test-dir "build/$preset" --tests-regex "^(${names// /|})\$" --output-on-failure \
-    --output-junit "$PWD/$results/$preset-again/ctest.xml" || true
+  run "$part-again" --tests-regex "^(${names// /|})\$"
+}
+
+# beside NAME COMMAND...: in the time that nothing else wants, into build/test-NAME.log, as a session of its own
+# (`session[NAME]`). What is still at it when this script ends is ended with it.
+declare -A session=()
+beside() {
+  local name=$1
+  shift
+  setsid nice -n 19 chrt --idle 0 "$@" >"build/test-$name.log" 2>&1 &
+  session[$name]=$!
+}
+end_beside() {
+  local name
+  for name in "${!session[@]}"; do pkill --session "${session[$name]}" || true; done
+}
+trap end_beside EXIT
+
+# done_within NAME SECONDS: waits for it, as there is nothing else to do now, at everybody's priority. Its exit code, or
+# 124 (and its end) where it is not done by then.
+done_within() {
+  local leader=${session[$1]} process code=0
+  for process in $(pgrep --session "$leader"); do
+    chrt --other --pid 0 "$process" 2>/dev/null && renice -n 0 -p "$process" >/dev/null 2>&1 || true
+  done
+  timeout "$2" tail --pid="$leader" -f /dev/null || { code=124; pkill --session "$leader" || true; }
+  [ "$code" -ne 0 ] || wait "$leader" || code=$?
+  unset "session[$1]"
+  return "$code"
 }
 
 # Tests of the tree itself (label `tree`: walls, pages, format and clang-tidy of what changed) are in every scope, but
@@ -54,22 +79,34 @@ again() {
 quick='^(unit|bpf|tree)$'
 case $scope in
   whole)
+    # Most tests wait most of the time, and all but a few run alone: what they leave of the cores fetches and builds what
+    # is needed later (label `fetched`), outside the tree and once on a machine: JMeter, the control plane of tests/mesh,
+    # programs of the examples. So many seconds after the other tests, and with 0, what is not there is not waited for.
+    limit=${BALLAST_MESH_BUILD_S:-600}
+    tools/deps.sh test
+    [ "$limit" -eq 0 ] || beside fetched tools/dev/fetch.sh
     tools/build.sh release
-    # The control plane of tests/mesh, outside the tree and made once on a machine, is built within this many seconds;
-    # else, and with 0, its tests count as skipped.
-    limit=${BALLAST_MESH_BUILD_S:-900}
-    code=0
-    [ "$limit" -eq 0 ] || timeout --kill-after=10 "$limit" tools/mesh/build.sh || code=$?
-    [ "$code" -ne 124 ] || echo "mesh: not built within $limit s (BALLAST_MESH_BUILD_S); its tests will be skipped" >&2
-    [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || [ "$code" -eq 124 ] || exit 1
-    run release --label-regex '.*'
+    beside asan bash -c '[ -z "$1" ] || tail --pid="$1" -f /dev/null; exec tools/build.sh asan unit_tests' - \
+      "${session[fetched]:-}"
+    run release --label-exclude '^(fetched|fuzz)$' --parallel 2
+    if [ "$limit" -ne 0 ]; then
+      code=0
+      done_within fetched "$limit" || code=$?
+      [ "$code" -eq 0 ] || tail -n 30 build/test-fetched.log >&2
+      [ "$code" -ne 124 ] || echo "test: not fetched $limit s after the tests (BALLAST_MESH_BUILD_S)" >&2
+      [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || [ "$code" -eq 124 ] || exit 1
+    fi
+    run release-fetched --label-regex '^fetched$'
+    done_within asan 3600 || { cat build/test-asan.log >&2; exit 1; }
+    (renice -n 19 "$BASHPID" && chrt --idle --pid 0 "$BASHPID" && run release-fuzz --label-regex '^fuzz$' --parallel 2) &
+    run asan --label-regex '^unit$' --parallel 2
+    wait
     again release '^(fault|mesh)$'
-    tools/build.sh asan unit_tests
-    run asan --label-regex '^unit$'
+    again release-fetched '^(fault|mesh)$'
     ;;
   quick)
     tools/build.sh release
-    run release --label-regex "$quick"
+    run release --label-regex "$quick" --parallel 2
     ;;
   changed)
     since=${since:-$(tools/dev/base.sh)}
@@ -86,7 +123,7 @@ case $scope in
       ${chosen:-none}
     [ -z "$longer" ] || echo "test: longer ones that depend on them too, not run:" $longer
     [ -z "$chosen" ] || tools/build.sh release $chosen
-    run release --tests-regex "^($(echo $chosen $tree | tr ' ' '|'))\$"
+    run release --tests-regex "^($(echo $chosen $tree | tr ' ' '|'))\$" --parallel 2
     ;;
 esac
 python3 tools/dev/count_tests.py "$results"

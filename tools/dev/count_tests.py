@@ -4,8 +4,8 @@
 
 Each GoogleTest program is counted by its cases, any other ctest entry as one. A program that
 failed without naming a failed case (crash, time-out) counts as one failure. Exit code 1 when
-anything failed or nothing ran. What a folder PRESET-again has stands in the place of what PRESET
-has, and is named where it passed at that second try alone.
+anything failed or nothing ran. A folder is PRESET or PRESET-PART. What a folder of it with -again
+behind has stands in the place of the rest, and is named where it passed at that second try alone.
 
 count_tests.py --failed RESULTS BUILD LABELS: the names of the tests of one folder that failed and
 have a label that the pattern LABELS finds.
@@ -50,8 +50,9 @@ def main():
         print(*failed_of(*sys.argv[2:]))
         return 0
     ran = {}  # (preset, name) to the last report of it
-    for report in sorted(pathlib.Path(sys.argv[1]).glob("*/ctest.xml")):
-        preset = report.parent.name.removesuffix("-again")
+    for report in sorted(pathlib.Path(sys.argv[1]).glob("*/ctest.xml"),
+                         key=lambda path: (path.parent.name.endswith("-again"), path)):
+        preset = report.parent.name.split("-")[0]
         for case in xml.parse(report).getroot().iter("testcase"):
             if (preset, case.get("name")) in ran and case.get("status") != "fail":
                 print(f'passed at the second try alone: {case.get("name")} ({preset})')
