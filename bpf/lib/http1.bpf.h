@@ -182,6 +182,13 @@ static __always_inline void http_unknown(struct http_socket *c, const struct htt
 		coverage_add(c->cgroup_id, tls ? BALLAST_COVERAGE_TLS : BALLAST_COVERAGE_OTHER);
 }
 
+static __always_inline struct http1_window *http1_window_of(struct http_socket *c, bool ingress)
+{
+	u32 zero = 0;
+
+	return ingress ? bpf_map_lookup_elem(&rx_window, &zero) : &c->tx_window;
+}
+
 /* Parses one window of the packet from `offset` and acts on what it finds. Gives the offset of
  * the next byte to be looked at. */
 static __always_inline u32 http1_window(struct __sk_buff *skb, struct http_socket *c,
@@ -243,13 +250,6 @@ static __always_inline u32 http1_window(struct __sk_buff *skb, struct http_socke
 	return offset;
 }
 
-static __always_inline struct http1_window *http1_window_of(struct http_socket *c, bool ingress)
-{
-	u32 zero = 0;
-
-	return ingress ? bpf_map_lookup_elem(&rx_window, &zero) : &c->tx_window;
-}
-
 static __always_inline int http1_next_window(struct __sk_buff *skb, u32 offset, u64 now,
 					     bool ingress)
 {
@@ -292,6 +292,117 @@ __noinline int http1_bodiless(struct __sk_buff *skb, u32 offset, u32 ingress)
 	return 0;
 }
 
+/* Messages that a direction has had. */
+static __always_inline u32 http1_had(const struct http_socket *c, bool ingress)
+{
+	return http_carries_requests(c, ingress) ? c->pipeline.begun : c->pipeline.answers;
+}
+
+/* Keys of http1_sum(), made at the first use: what was summed before is not recognised then, and
+ * parsed. */
+unsigned long long http1_keys[HTTP1_KEYS]; /* no typedefs: the skeleton repeats the types */
+unsigned int http1_keyed = 0;
+
+/* A packet is about to be parsed: whether it may be a message to remember goes through memory, so
+ * that the verifier does not parse in both cases. */
+static __always_inline void http1_try(struct http_socket *c, struct http_direction *d, bool ingress,
+				      u32 len)
+{
+	d->again.before = http1_had(c, ingress);
+	d->again.whole = d->stream.state == HTTP1_START && !d->stream.resume &&
+					 c->class == HTTP_SPOKEN && len <= HTTP1_WINDOW
+				 ? (u16)len
+				 : 0;
+	http1_forget();
+}
+
+/* After a packet that began and ended between messages: remembers what parsing it gave, where it
+ * was one message. */
+__noinline int http1_remember(struct __sk_buff *skb, u32 ingress)
+{
+	struct http_socket *c = http_socket_of(skb);
+	struct http_direction *d;
+	struct http1_window *w;
+	u32 i;
+
+	if (!c)
+		return 0;
+	d = ingress ? &c->rx : &c->tx;
+	if (d->again.patience) {
+		d->again.patience--;
+		return 0;
+	}
+	w = http1_window_of(c, ingress);
+	d->again.patience = HTTP1_AGAIN_PATIENCE;
+	if (!w || !d->again.whole || d->again.whole > skb->len ||
+	    http1_had(c, ingress) - d->again.before != 1 || http1_in_doubt(&c->pipeline) ||
+	    d->stream.flags & (HTTP1_EXPECTS | HTTP1_CONNECT_METHOD) ||
+	    (!http_carries_requests(c, ingress) && !http1_plainly_asked(&c->pipeline)))
+		return 0;
+	if (!http_load_window(skb, w, skb->len - d->again.whole, d->again.whole))
+		return 0;
+	if (!http1_keyed) {
+#pragma clang loop unroll(disable)
+		for (i = 0; i < HTTP1_KEYS; i++)
+			http1_keys[i] = (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+		http1_keyed = 1;
+	}
+	d->again.sum = http1_sum(http1_keys, w);
+	d->again.status = d->stream.status;
+	d->again.flags = d->stream.flags & HTTP1_HEAD_METHOD;
+	d->again.len = (u16)w->end;
+	d->again.patience = 0;
+	return 0;
+}
+
+/* Whether the packet is the message that this direction had before; then it is done with. */
+static __always_inline bool http1_again(struct __sk_buff *skb, struct http_socket *c, bool ingress,
+					u32 offset)
+{
+	struct http_direction *d = ingress ? &c->rx : &c->tx;
+	bool request = http_carries_requests(c, ingress);
+	struct http1_stream *s = &d->stream;
+	struct http1_window *w;
+	u8 asked = 0;
+	u32 unlike;
+	u64 now;
+
+	/* In one, so that the verifier learns nothing that makes what follows another case. */
+	unlike = (d->again.len + offset) ^ skb->len;
+	unlike |= s->state ^ HTTP1_START;
+	unlike |= c->upgrade;
+	unlike |= c->class ^ HTTP_SPOKEN;
+	unlike |= c->pipeline.doubts ^ c->pipeline.settled;
+	opaque(unlike);
+	if (unlike)
+		return false;
+	/* What follows the head of an answer its request has a say in. */
+	if (!request && (!http1_oldest(&c->pipeline, &asked) || asked))
+		return false;
+	w = http1_window_of(c, ingress);
+	if (!w || !http_load_window(skb, w, offset, skb->len - offset))
+		return false;
+	if (http1_sum(http1_keys, w) != d->again.sum) {
+		d->again.len = 0;
+		d->again.patience = HTTP1_AGAIN_PATIENCE;
+		return false;
+	}
+	now = http_now(skb, ingress);
+	s->first_ns = now;
+	s->flags = d->again.flags;
+	if (request) {
+		s->kind = HTTP1_REQUEST;
+		http_opened(c, d, ingress);
+		call_opened(skb, &c->call, c->role, ingress, offset, c->pipeline.begun, now);
+		return true;
+	}
+	s->kind = HTTP1_RESPONSE;
+	s->status = d->again.status;
+	d->answered_ns = now;
+	http_answered(skb, c, d, ingress, now);
+	return true;
+}
+
 /* The payload from `offset` on, in order and not seen before. Gives the offset from which on the
  * packet is HTTP/2, or its end. */
 static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_socket *c, bool ingress,
@@ -304,6 +415,8 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 	u64 now;
 	u32 i;
 
+	if (parse_in_place && http1_again(skb, c, ingress, offset))
+		return skb->len;
 	if (c->upgrade == HTTP1_TUNNELS) {
 		count_loss(BALLAST_LOSS_TUNNEL, 1, len);
 		return skb->len;
@@ -325,6 +438,7 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 	if (s->state == HTTP1_LOST)
 		s->state = HTTP1_START;
 	now = http_now(skb, ingress);
+	http1_try(c, d, ingress, len);
 	if (parse_in_place) {
 		struct http1_window *w = http1_window_of(c, ingress);
 
@@ -358,6 +472,13 @@ static __always_inline u32 http1_payload(struct __sk_buff *skb, struct http_sock
 			http_first_byte(c, d, row);
 		else
 			d->answered_ns = 0;
+	}
+	if (parse_in_place) {
+		u32 unlike = !d->again.whole | (s->state ^ HTTP1_START) | c->upgrade;
+
+		opaque(unlike);
+		if (!unlike)
+			http1_remember(skb, ingress);
 	}
 	return offset;
 }

@@ -19,7 +19,8 @@
 #define HTTP1_INLINE static __attribute__((always_inline)) inline
 /* One load: the kernel's verifier lets privileged programs read map memory unaligned wherever the
  * machine does. */
-#define http1_load64(p) (*(const u64 *)(p))
+#define http1_load64(p)     (*(const u64 *)(p))
+#define http1_store64(p, v) ((void)(*(u64 *)(p) = (v)))
 /* Makes the compiler keep its state in memory, where the verifier does not follow it. */
 #define http1_forget() asm volatile("" ::: "memory")
 #else
@@ -46,6 +47,11 @@ HTTP1_INLINE u64 http1_load64(const u8 *p)
 
 	memcpy(&v, p, sizeof(v));
 	return v;
+}
+
+HTTP1_INLINE void http1_store64(u8 *p, u64 v)
+{
+	memcpy(p, &v, sizeof(v));
 }
 
 HTTP1_INLINE void http1_forget(void)

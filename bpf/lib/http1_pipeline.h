@@ -47,6 +47,8 @@ struct http1_pipeline {
 	s32 missed;  /* gaps that may have held a request's head, whose answer did not come yet;
 		      * anybody adds to it */
 	u32 pad;
+	struct http1_slot lone; /* of a request that began when none was out, as most do: beside
+				 * what is read with it */
 	struct http1_slot slots[HTTP1_PIPELINE];
 };
 
@@ -128,9 +130,12 @@ HTTP1_INLINE u32 http1_settle(struct http1_pipeline *p, int midway)
 HTTP1_INLINE int http1_push(struct http1_pipeline *p, u64 start_ns, u8 flags)
 {
 	u32 ordinal = p->begun;
-	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
-	int room = ordinal - p->ended < HTTP1_PIPELINE;
+	u32 waiting = ordinal - p->ended;
+	struct http1_slot *slot = &p->lone;
+	int room = waiting < HTTP1_PIPELINE;
 
+	if (waiting)
+		slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
 	if (room) {
 		slot->start_ns = start_ns;
 		slot->flags = flags;
@@ -144,13 +149,27 @@ HTTP1_INLINE int http1_push(struct http1_pipeline *p, u64 start_ns, u8 flags)
 HTTP1_INLINE u64 http1_oldest(struct http1_pipeline *p, u8 *flags)
 {
 	u32 ordinal = p->ended;
-	struct http1_slot *slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
+	struct http1_slot *slot = &p->lone;
 
 	*flags = 0;
+	if (slot->ordinal != ordinal + 1)
+		slot = &p->slots[ordinal & (HTTP1_PIPELINE - 1)];
 	if (ordinal == p->begun || slot->ordinal != ordinal + 1 || http1_in_doubt(p))
 		return 0;
 	*flags = (u8)slot->flags;
 	return slot->start_ns;
+}
+
+/* Whether the request that was answered last was one whose method says nothing of its answer's
+ * body. 0 too where that is forgotten. */
+HTTP1_INLINE int http1_plainly_asked(const struct http1_pipeline *p)
+{
+	u32 ordinal = p->ended;
+	const struct http1_slot *slot = &p->lone;
+
+	if (slot->ordinal != ordinal)
+		slot = &p->slots[(ordinal - 1) & (HTTP1_PIPELINE - 1)];
+	return slot->ordinal == ordinal && !slot->flags;
 }
 
 #ifdef __cplusplus

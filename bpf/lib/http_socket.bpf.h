@@ -4,6 +4,7 @@
 
 /* What the http probe keeps with a TCP socket. */
 
+#include "bpf/lib/http1_again.h"
 #include "bpf/lib/http1_pipeline.h"
 #include "bpf/lib/packet.bpf.h"
 #include "bpf/lib/requests.bpf.h"
@@ -33,21 +34,23 @@ enum http1_upgrade {
 #define HTTP_ADOPTED_PATIENCE 4096
 #define HTTP_OTHER_PATIENCE   64
 
+/* What every packet needs comes first, so that it lies in few cache lines. */
 struct http_direction {
 	struct http1_stream stream;
-	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
 	u32 next_seq;
 	u32 claims;   /* CPUs that wanted this direction, less those that gave up */
 	u32 released; /* those that had it and are done: its owner alone writes this */
+	u8 has_seq;
+	u8 holed;
+	u8 finished; /* FIN or RST was seen */
+	u8 unkept;   /* of those that came ahead not all are in http_kept */
+	struct http1_again again;
+	u64 answered_ns; /* first byte of an answer that is not in a histogram yet; 0: none */
 	/* Segments that came ahead of one that is still to come: the first byte of the first, the
 	 * end of the last. HTTP/2's are kept; of others nothing is done with them until the hole
 	 * before them is filled, which may tell that they are the inside of a body. */
 	u32 hole_end;
 	u32 ahead_seq;
-	u8 has_seq;
-	u8 holed;
-	u8 finished; /* FIN or RST was seen */
-	u8 unkept;   /* of those that came ahead not all are in http_kept */
 };
 
 /* Both ends of a connection, as its packets tell them, and what of it is sampled. */
@@ -84,6 +87,8 @@ struct http_socket {
 	struct http1_window
 		tx_window; /* a softirq may interrupt a process in mid-parse: not per CPU */
 };
+/* The kernel keeps 72 bytes with it, and allocates by powers of two. */
+BALLAST_ASSERT(sizeof(struct http_socket) + 72 <= BALLAST_HTTP_KB * 1024, "what `followed` counts");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -135,6 +135,32 @@ TEST_F(HttpProbe, AnswersWithoutABody) {
   EXPECT_EQ(value.status[1], 0U);
 }
 
+// What came before is recognised by its bytes: with other bytes of the same length, with an answer whose
+// head is that of an answer to HEAD and has a body to come, nothing is taken for what it is not.
+TEST_F(HttpProbe, MessagesThatComeAgain) {
+  const Client client(port_);
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 10; ++i) {
+      client.send(get("/plain", "HEAD"));
+      ASSERT_NE(client.receive_until("\r\n\r\n"), "");
+    }
+    for (int i = 0; i < 10; ++i) {
+      client.send(get("/plain"));
+      ASSERT_NE(client.receive_until("hello"), "");
+    }
+    for (int i = 0; i < 10; ++i) {
+      client.send(get("/none"));
+      ASSERT_NE(client.receive_until("X-Empty: yes\r\n\r\n"), "");
+      client.send(get("/fail"));
+      ASSERT_NE(client.receive_until("busy"), "");
+    }
+  }
+  client.send(get("/big"));
+  ASSERT_GT(client.receive((1U << 20) + 60).size(), 1U << 20);
+  expect_exchanges(121);
+  EXPECT_EQ(row().status[5], 30U);
+}
+
 TEST_F(HttpProbe, PipelinedByFour) {
   const Client client(port_);
   for (int i = 0; i < 5; ++i) {

@@ -335,6 +335,43 @@ void http1(FuzzedDataProvider& input) {
   connection.check({BALLAST_PROTOCOL_HTTP1});
 }
 
+// A client that waits for its answers and a server, of which each says what it said before: GET and HEAD
+// have the same head for an answer, and one of them a body behind it.
+void repeats(FuzzedDataProvider& input) {
+  Connection connection(input);
+  const bool may_hurt = input.ConsumeBool();
+  const int count = input.ConsumeIntegralInRange(1, 40);
+  const std::size_t body = input.PickValueInArray<std::size_t>({0, 6, 99});
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body) + "\r\n\r\n";
+  for (int i = 0; i < count; ++i) {
+    const int what = input.ConsumeIntegralInRange(0, 7);
+    const bool head = what == 1;
+    Direction& requests = connection.requests;
+    Direction& answers = connection.answers;
+    requests.marks.push_back({requests.bytes.size(), i, Mark::kBegins});
+    requests.bytes +=
+        std::string(head ? "HEAD" : "GET") + (what == 2 ? " /two" : " /one") + " HTTP/1.1\r\n\r\n";
+    while (requests.sent < requests.bytes.size()) {
+      connection.pass(true, may_hurt);
+    }
+    answers.marks.push_back({answers.bytes.size(), i, Mark::kFirstByte});
+    answers.bytes += what == 3 ? "HTTP/1.1 404 no\r\nContent-Length: 0\r\n\r\n" : answer;
+    const bool bodied = !head && what != 3 && body > 0;
+    if (what == 4 && bodied) {  // the head in packets of its own
+      while (answers.sent < answers.bytes.size()) {
+        connection.pass(false, may_hurt);
+      }
+    }
+    answers.bytes += bodied ? std::string(body, 'b') : "";
+    answers.marks.push_back({answers.bytes.size() - 1, i, Mark::kLastByte});
+    while (answers.sent < answers.bytes.size()) {
+      connection.pass(false, may_hurt);
+    }
+  }
+  connection.end();
+  connection.check({BALLAST_PROTOCOL_HTTP1});
+}
+
 /// One end of an HTTP/2 connection, by nghttp2.
 class Session {
  public:
@@ -504,7 +541,11 @@ void http2(FuzzedDataProvider& input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   FuzzedDataProvider input(data, size);
-  if (input.ConsumeBool()) {
+  // Inputs that were kept mean what they meant when there were two kinds.
+  const auto kind = input.ConsumeIntegral<std::uint8_t>();
+  if (kind / 32 == 6) {
+    repeats(input);
+  } else if (kind % 2 == 1) {
     http1(input);
   } else {
     http2(input);

@@ -114,6 +114,11 @@ long bpf_sk_storage_delete(void* map, void* /*sk*/) {
 unsigned long long bpf_ktime_get_ns() {
   return clock_ns;
 }
+// Never the same twice in a run, and the same in each run.
+unsigned int bpf_get_prandom_u32() {
+  static unsigned int last = 1;
+  return last = last * 1664525U + 1013904223U;
+}
 unsigned long long bpf_get_socket_cookie(void* /*skb*/) {
   return 1;
 }

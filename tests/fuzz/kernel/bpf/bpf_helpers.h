@@ -25,6 +25,7 @@ void* bpf_sk_storage_get(void* map, void* sk, void* value, __u64 flags);
 long bpf_sk_storage_delete(void* map, void* sk);
 long bpf_skb_load_bytes(const void* skb, __u32 offset, void* to, __u32 len);
 __u64 bpf_ktime_get_ns(void);
+__u32 bpf_get_prandom_u32(void);
 __u64 bpf_get_socket_cookie(void* skb);
 __u64 bpf_skb_cgroup_id(struct __sk_buff* skb);
 __u64 bpf_get_current_task(void);
