@@ -70,6 +70,10 @@ constexpr auto kMetrics = std::to_array<Metric>({
     {"ballast_weight", Metric::Type::kGauge, kPod,
      "Weight in force by us, missing where nothing is; a fair share is 1000."},
     {"ballast_decided_weight", Metric::Type::kGauge, kPod, "Weight as decided, in force or not."},
+    {"ballast_shadow_share", Metric::Type::kGauge, kPod,
+     "Share of the Service's traffic (0 to 1) that mode active goes towards, before its step and a trip: in "
+     "mode "
+     "shadow what it would do. Of the process that writes; a node's knows its own pods alone."},
     {"ballast_service_neutral", Metric::Type::kGauge, "namespace,service",
      "1 while all endpoints have equal weights."},
     {"ballast_service_tripped", Metric::Type::kGauge, "namespace,service",
@@ -110,7 +114,10 @@ constexpr auto kMetrics = std::to_array<Metric>({
     {"ballast_xds_subscribers", Metric::Type::kGauge, "", "Proxies that take weights from us."},
     {"ballast_acknowledgement_delay_seconds", Metric::Type::kGauge, "",
      "From a publication to a proxy's acknowledgement, median of late."},
-    {"ballast_trouble", Metric::Type::kGauge, "of", "1: it cannot do its work now."},
+    {"ballast_trouble", Metric::Type::kGauge, "of",
+     "1: it cannot do its work now; of policy: parameters of another version are refused, and the strong "
+     "rule "
+     "acts."},
     {"ballast_samples_disbelieved_total", Metric::Type::kCounter, "why",
      "Samples of a cgroup that cannot be (cpu: more than the machine has; answers: to requests that never "
      "came; "
@@ -303,8 +310,9 @@ void Metrics::set_decision(const turn::Decision& decision) {
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     service.tripped = service.tripped || (endpoints[i].reasons & guard::kTripped) != 0;
-    service.endpoints.push_back(
-        {endpoints[i].id.pod, endpoints[i].weight, i < decision.in_force.size() ? decision.in_force[i] : 0});
+    service.endpoints.push_back({endpoints[i].id.pod, endpoints[i].weight,
+                                 i < decision.in_force.size() ? decision.in_force[i] : 0,
+                                 endpoints[i].guarded_share});
   }
   const std::lock_guard lock(mutex_);
   weights_[decision.weights.service()] = std::move(service);
@@ -392,6 +400,7 @@ void Metrics::collect_users(std::vector<Family>& families) const {
 void Metrics::collect_weights(std::vector<Family>& families) const {
   Collected weight(families, "ballast_weight");
   Collected decided(families, "ballast_decided_weight");
+  Collected shadow(families, "ballast_shadow_share");
   Collected neutral(families, "ballast_service_neutral");
   Collected tripped(families, "ballast_service_tripped");
   Collected outcome(families, "ballast_decision_outcome");
@@ -425,6 +434,7 @@ void Metrics::collect_weights(std::vector<Family>& families) const {
     }
     for (const EndpointWeight& endpoint : weights.endpoints) {
       decided.add({service.ns, service.name, endpoint.pod}, endpoint.decided);
+      shadow.add({service.ns, service.name, endpoint.pod}, endpoint.shadow_share);
       if (endpoint.in_force != 0) {
         weight.add({service.ns, service.name, endpoint.pod}, endpoint.in_force);
       }

@@ -59,6 +59,7 @@ class Metrics {
     std::string pod;
     std::uint32_t decided = 0;
     std::uint32_t in_force = 0;
+    double shadow_share = 0;
   };
   struct ServiceWeights {
     bool neutral = true;

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "agent/decide/prior.h"
-#include "agent/decide/queue_rule.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "model/policy/forecast_file.h"
@@ -17,6 +16,17 @@
 
 namespace ballast::loop {
 namespace {
+
+decide::QueueRuleOptions rule_options(const decide::LearnedOptions& options) {
+  decide::QueueRuleOptions rule;
+  rule.gate = options.prior.gate;
+  rule.filter = options.prior.filter;
+  return rule;
+}
+
+std::string refused_by_version(const Status& status) {
+  return "parameters of another version, the strong rule acts: " + status.error().message;
+}
 
 Error older_epoch(std::uint64_t epoch, std::uint64_t least) {
   return Error::failed("epoch " + std::to_string(epoch) + " is older than epoch " + std::to_string(least) +
@@ -37,9 +47,7 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
       return acting;
     case PolicyKind::kQueueRule:
     case PolicyKind::kForecastRule: {
-      decide::QueueRuleOptions rule;
-      rule.gate = options.prior.gate;
-      rule.filter = options.prior.filter;
+      const decide::QueueRuleOptions rule = rule_options(options);
       if (kind == PolicyKind::kQueueRule) {
         auto own = std::make_unique<decide::QueueRule>(rule);
         acting.rule_ = own.get();
@@ -57,7 +65,7 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
         return Error::usage(status.error().message);
       }
       if (!status) {
-        spdlog::error("parameters refused, the strong rule acts reason=\"{}\"", status.error().message);
+        acting.trouble_ = refused_by_version(status);
         acting.forecast_->explain_absence(fmt::format("parameters of version {} refused", *version));
       }
       return acting;
@@ -68,8 +76,13 @@ Result<ActingPolicy> ActingPolicy::create(PolicyKind kind, const decide::Learned
   auto learned = std::make_unique<decide::LearnedPolicy>(nullptr, options);
   acting.learned_ = learned.get();
   acting.policy_ = std::move(learned);
-  if (Status status = acting.install(parameters ? *parameters : policy::shipped(), 0); !status) {
-    return Error::usage(status.error().message);
+  const std::string_view bytes = parameters ? *parameters : policy::shipped();
+  if (Status status = acting.install(bytes, 0); !status) {
+    if (!policy::of_another_version(bytes)) {
+      return Error::usage(status.error().message);
+    }
+    acting.stand_in_ = std::make_unique<decide::QueueRule>(rule_options(options));
+    acting.trouble_ = refused_by_version(status);
   }
   return acting;
 }
@@ -83,7 +96,7 @@ const char* ActingPolicy::name() const {
     case PolicyKind::kForecastRule:
       return "forecast_rule";
     case PolicyKind::kLearned:
-      return "learned";
+      return stand_in_ != nullptr ? "queue_rule" : "learned";
     case PolicyKind::kPrior:
       break;
   }
@@ -132,6 +145,7 @@ Status ActingPolicy::install_forecast(std::string_view bytes) {
     return theta.error();
   }
   forecast_->set_parameters(std::make_shared<const std::vector<float>>(std::move(*theta)));
+  trouble_.clear();
   epoch_ = version_ = 0;
   crc32_ = policy::fingerprint(bytes);
   return ok();
@@ -161,6 +175,8 @@ Status ActingPolicy::install(std::string_view bytes, std::uint64_t least_epoch) 
     return network.error();
   }
   learned_->set_network(*network);
+  stand_in_.reset();
+  trouble_.clear();
   epoch_ = parameters->epoch;
   version_ = parameters->version;
   crc32_ = policy::fingerprint(bytes);

@@ -10,6 +10,7 @@
 #include "agent/decide/forecast_rule.h"
 #include "agent/decide/learned.h"
 #include "agent/decide/policy.h"
+#include "agent/decide/queue_rule.h"
 #include "core/base/result.h"
 
 namespace ballast::loop {
@@ -20,15 +21,20 @@ enum class PolicyKind { kNeutral, kPrior, kQueueRule, kForecastRule, kLearned };
 class ActingPolicy {
  public:
   /// `parameters` are the bytes of a parameters file, for kLearned and kForecastRule only (each its own
-  /// kind); without them it begins with the shipped one. A forecast's file
-  /// of another version is refused with an error in the log, and the strong rule acts until others come.
+  /// kind); without them it begins with the shipped one. A file
+  /// of another version is refused, which trouble() tells, and the strong rule acts until others come.
   /// Errors: kUsage, why other bytes are refused.
   static Result<ActingPolicy> create(PolicyKind kind, const decide::LearnedOptions& options,
                                      const std::optional<std::string>& parameters);
 
-  decide::Policy& policy() const { return *policy_; }
+  decide::Policy& policy() const { return stand_in_ != nullptr ? *stand_in_ : *policy_; }
   const char* name() const;
-  bool learns() const { return learned_ != nullptr; }
+  /// Whether what acts is the learned policy, so that rollouts of it mean something.
+  bool learns() const { return learned_ != nullptr && stand_in_ == nullptr; }
+  /// Whether it is the learned policy that acts or would, with parameters of this version.
+  bool takes_parameters() const { return learned_ != nullptr; }
+  /// Why it is not what the configuration says that acts; empty where it is.
+  const std::string& trouble() const { return trouble_; }
   /// policy(), where it forecasts; else null.
   decide::ForecastRule* forecast() const { return forecast_; }
   /// Whether it is the strong rule, alone or under a forecast, so that gains can be learned for it.
@@ -60,6 +66,8 @@ class ActingPolicy {
 
   PolicyKind kind_;
   std::unique_ptr<decide::Policy> policy_;
+  std::unique_ptr<decide::QueueRule> stand_in_;  ///< acts while learned_ has no parameters of this version
+  std::string trouble_;
   decide::LearnedPolicy* learned_ = nullptr;  ///< policy_, where it is one
   decide::ForecastRule* forecast_ = nullptr;  ///< the same
   decide::QueueRule* rule_ = nullptr;         ///< policy_ or within it

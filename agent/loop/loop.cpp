@@ -75,6 +75,7 @@ void Loop::tick(const sample::Sample& sample) {
     hand_over(decision);
   }
   doubt(sample.taken);
+  complain("policy", trouble_of(policy_.trouble()));
   complain("identity", trouble_of(doors_.identity->trouble()));
   complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
   write_state(pods, decisions, now);
@@ -98,7 +99,8 @@ void Loop::tick(const sample::Sample& sample) {
                              .policy_version = policy_.version(),
                              .subscribers = now.subscribers,
                              .acknowledgement_delay_s = doors_.sink->acknowledgement_delay_s(),
-                             .troubles = {{"identity", !doors_.identity->trouble().empty()},
+                             .troubles = {{"policy", !policy_.trouble().empty()},
+                                          {"identity", !doors_.identity->trouble().empty()},
                                           {"sink", !doors_.sink->trouble().empty() || handover_.refused()},
                                           {"fleet", !doors_.fleet->trouble().empty()},
                                           {"telemetry", !disbelieved_.empty()}},
@@ -132,7 +134,7 @@ void Loop::take_parameters() {
     if (const auto file = doors_.learner->take_forecast()) {
       taken = policy_.replace_forecast(file->bytes, file->epoch, file->version);
     }
-  } else if (policy_.learns()) {
+  } else if (policy_.takes_parameters()) {
     if (const auto bytes = doors_.learner->take_parameters()) {
       taken = policy_.replace_from_learner(*bytes);
     }
@@ -233,7 +235,7 @@ void Loop::doubt(MonotonicNs now) {
 
 std::string Loop::trouble() const {
   for (const std::string& one :
-       {doors_.sink->trouble(), doors_.identity->trouble(), doors_.fleet->trouble()}) {
+       {doors_.sink->trouble(), doors_.identity->trouble(), doors_.fleet->trouble(), policy_.trouble()}) {
     if (!one.empty()) {
       return one;
     }

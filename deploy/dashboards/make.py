@@ -45,6 +45,8 @@ DASHBOARDS = {
         ("Weight in force", "none", [(f"ballast_weight{OF}", "{{pod}}")], "A fair share is 1000; none: not by us."),
         ("Weight as decided", "none", [(f"ballast_decided_weight{OF}", "{{pod}}")],
          "What would be in force, or is on its way."),
+        ("Share that active goes towards", "percentunit", [(f"ballast_shadow_share{OF}", "{{pod}}")],
+         "In mode shadow: what active would do. Take the writer's: a node's process knows its own pods alone."),
         ("Share of traffic", "percentunit",
          [(f"{rate(DURATION + '_count', 'service, pod')} / on (service) group_left "
            f"{rate(DURATION + '_count', 'service')}", "{{pod}}")], "What each pod really gets."),

@@ -187,6 +187,15 @@ Result<Parameters> parse(std::string_view bytes) {
   return parameters;
 }
 
+bool of_another_version(std::string_view bytes) {
+  if (bytes.size() < kMagic.size() + 8 || bytes.substr(0, kMagic.size()) != kMagic) {
+    return false;
+  }
+  const auto format = get<std::uint32_t>(bytes, kMagic.size());
+  return (format != kFormatVersion && format != kLightVersion) ||
+         get<std::uint32_t>(bytes, kMagic.size() + 4) != spec::kVersion;
+}
+
 std::uint32_t fingerprint(std::string_view bytes) {
   return bytes.size() > 4 ? crc32(bytes.substr(0, bytes.size() - 4)) : 0;
 }

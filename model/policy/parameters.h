@@ -55,6 +55,10 @@ std::string serialize_light(const Parameters& parameters);
 /// format, spec version or shape, a checksum that does not match, values that are not finite.
 Result<Parameters> parse(std::string_view bytes);
 
+/// Is it a parameters file of another build: one whose format or spec version is not ours, whatever else it
+/// holds? False of what is no such file, and of a damaged one of ours.
+bool of_another_version(std::string_view bytes);
+
 /// What tells one file from another, in reports and logs: the CRC-32 of all but the four bytes at the end,
 /// which are that CRC-32. (Over all bytes it would be 2144df1c for every file, the residue of the CRC.)
 /// 0 for fewer than five bytes.

@@ -215,6 +215,7 @@ TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
   exporter_->set_decision(decision);
   EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U) << "standing by, nothing of ours is in force";
   EXPECT_EQ(scrape().at("ballast_decided_weight" + kWeb0 + "}"), weights.endpoints()[0].weight);
+  EXPECT_NEAR(scrape().at("ballast_shadow_share" + kWeb0 + "}"), 0.75, 1e-6) << "in force or not";
   EXPECT_EQ(scrape().at(R"(ballast_decision_outcome{namespace="shop",service="web",outcome="not_leader"})"),
             1);
   decision.answer = {guard::Outcome::kWritten, ""};

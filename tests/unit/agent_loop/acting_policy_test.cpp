@@ -75,6 +75,32 @@ TEST(ActingPolicy, AForecastsParametersOfAFormerVersionAreRefusedAndTheStrongRul
   EXPECT_EQ(wrong.error().exit_code(), 2);
 }
 
+TEST(ActingPolicy, LearnedParametersOfAFormerVersionAreRefusedAndTheStrongRuleActs) {
+  for (const std::size_t at : {policy::kMagic.size(), policy::kMagic.size() + 4}) {
+    std::string former = parameters(1, 5);
+    former[at] = 99;
+    auto acting = ActingPolicy::create(PolicyKind::kLearned, {}, former);
+    ASSERT_TRUE(acting.ok()) << acting.error().message;
+    EXPECT_STREQ(acting->name(), "queue_rule");
+    EXPECT_EQ(acting->policy().name(), "queue_rule");
+    EXPECT_THAT(acting->trouble(), ::testing::HasSubstr("version is 99"));
+    EXPECT_FALSE(acting->learns()) << "the rule's steps teach the learned policy nothing";
+    EXPECT_TRUE(acting->takes_parameters());
+    EXPECT_FALSE(acting->replace(former).ok());
+    EXPECT_EQ(acting->policy().name(), "queue_rule");
+    // What comes of this version acts.
+    EXPECT_TRUE(acting->replace_from_learner(parameters(2, 1)).ok());
+    EXPECT_STREQ(acting->name(), "learned");
+    EXPECT_EQ(acting->policy().name(), "learned");
+    EXPECT_TRUE(acting->learns());
+    EXPECT_EQ(acting->trouble(), "");
+    EXPECT_EQ(acting->version(), 1U);
+  }
+  std::string damaged = parameters(1, 5);
+  damaged[policy::kHeaderBytes] = static_cast<char>(damaged[policy::kHeaderBytes] + 1);
+  EXPECT_FALSE(ActingPolicy::create(PolicyKind::kLearned, {}, damaged).ok()) << "that is wrong use";
+}
+
 TEST(ActingPolicy, TakesGainsForTheStrongRuleAloneAndUnderAForecastAndSaysWhatTheirTwinsSay) {
   const spec::ServiceId web{"shop", "web"};
   const std::string learned = policy::serialize_gains(
