@@ -88,6 +88,7 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
   // Told apart from our predecessor on this node, which may have died with the Lease in hand.
   options.lease.holder = fmt::format("{}_{:08x}", node_of(c), std::random_device{}());
   options.active = c.guard.mode == guard::Mode::kActive && c.role != "node";
+  options.shadow = c.guard.mode == guard::Mode::kShadow && c.role != "node";
   options.istio_fast = options.istio_fast && c.role != "node";
   auto sink = actuate::IstioSink::create(std::move(options));
   return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))

@@ -64,8 +64,8 @@ struct Config {
   sync::FleetClientOptions fleet_client;
   fleet::RemoteOptions fleet;
   std::string policy = "auto";
-  /// What `auto` stands for: the learned policy where it is given parameters. A learner alone changes nothing
-  /// that acts: where requests wait, the learned policy is worse than equal weights.
+  /// What `auto` stands for: the learned policy where it is given parameters; where requests wait it is worse
+  /// than equal weights. A learner beside the rule teaches it gains, which a twin has to have proved.
   std::string acting() const {
     return policy != "auto" ? policy : parameters.empty() ? "queue_rule" : "learned";
   }
@@ -91,7 +91,9 @@ struct Config {
     s.word<guard::Mode>(
         "mode", guard.mode,
         {{"off", guard::Mode::kOff}, {"shadow", guard::Mode::kShadow}, {"active", guard::Mode::kActive}},
-        "off: measure alone; shadow: decide, and write equal weights; active: write them");
+        "off: measure alone; shadow: decide, and act on nothing: equal weights to an Envoy of your own or a "
+        "file, "
+        "nothing to Istio; active: write them");
     s.one_of(
         "loop", loop, {"custom", "eds", "istio_fast", "istio"},
         "a loop by name sets the tick; eds: 47 ms, for sinks that write at once; istio_fast: 250 ms, for an "

@@ -17,6 +17,20 @@ for entry in json.load(sys.stdin)["items"]:
         print(e["address"], e.get("weight"))'
 }
 some_load() { in_node a h2load --h1 -n 500 -c 4 "http://$(k -n shop get service web -o jsonpath='{.spec.clusterIP}')/" >/dev/null; }
+# Somebody leads, so that the decision is on all nodes' pods; of Istio's there is nothing.
+shadow_explains() {
+  some_load
+  sleep 3
+  writer_pod | grep -q ballast-global || { echo "nobody leads"; return 1; }
+  writer explain shop/web -o json | python3 -c '
+import json, sys
+rows = json.load(sys.stdin)
+for row in rows:
+    print(row["pod"], row["shadow_share"], row["outcome"], row["outcome_detail"], row["why"], row["measured"])
+sys.exit(not (len(rows) == 2 and all(r["in_force"] == 0 and r["measured"]["cpu_limit_cores"] == 0.5 and
+                                     r["outcome_detail"] == "mode shadow writes nothing" for r in rows)))' || return 1
+  [ -z "$(k get serviceentries,virtualservices -A -o name)" ]
+}
 # Both pods, each measured by the agent of its own node.
 writer_explains() {
   some_load

@@ -98,6 +98,39 @@ TEST_F(WholeTest, HalvingAPodsQuotaMovesItsTraffic) {
   EXPECT_EQ(load_->stop(), 0U) << "requests failed";
 }
 
+class ShadowTest : public WholeTest {
+ protected:
+  const char* overlay() const override { return "shadow"; }
+};
+
+/// The rights of overlays/shadow are enough to lead; who leads there decides on all nodes' reports and writes
+/// nothing.
+TEST_F(ShadowTest, LeadsAndSaysWhatActiveWouldDoAndWritesNothing) {
+  start_web(2);
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
+  agent_ = start_agent({.mode = "shadow", .metrics = 19092});
+  ASSERT_NE(agent_, nullptr);
+  EXPECT_TRUE(eventually([&] { return kube::text_at(status(*agent_), {"leader"}).starts_with("node-a_"); }))
+      << status(*agent_).dump() << agent_->log();
+  const auto explained = [&] {
+    return Json::parse(agent_->ctl({"explain", "shop/web", "-o", "json"}).output, nullptr, false);
+  };
+  EXPECT_TRUE(eventually([&] {
+    return explained().dump().find("mode shadow writes nothing") != std::string::npos;
+  })) << explained().dump(1);
+  const auto page = lab::http_get({"127.0.0.1", 19092}, "/metrics", 2000);
+  EXPECT_THAT(page ? *page : "", HasSubstr("ballast_shadow_share{"));
+  std::this_thread::sleep_for(seconds(3));
+  EXPECT_EQ(entry_status(), 404);
+  EXPECT_EQ(route_status(), 404);
+  EXPECT_TRUE(plain());
+  EXPECT_EQ(kube::text_at(status(*agent_), {"trouble"}), "");
+  // Its Lease is let go, so that an active writer leads at once.
+  agent_->process().signal(SIGTERM);
+  ASSERT_TRUE(agent_->process().wait(seconds(15)).has_value());
+  EXPECT_EQ(kube::text_at(plane()->must("GET", kLease), {"spec", "holderIdentity"}), "");
+}
+
 TEST_F(WholeTest, SigtermHandsEverythingBack) {
   ASSERT_NO_FATAL_FAILURE(start_weighted(400));
   const auto begun = steady_clock::now();

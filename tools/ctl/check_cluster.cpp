@@ -271,7 +271,7 @@ class ClusterCheck {
     const auto reply = client_.call({.path = path});
     if (!reply || !reply->ok()) {
       say("leader", Level::kWarn, "no agent has ever led: there is no Lease " + options_.api.lease,
-          "mode active in the configuration, and the rights of deploy/daemonset/base/rbac.yaml");
+          "mode active or shadow in the configuration, and the rights of deploy/daemonset/base/rbac.yaml");
       return;
     }
     const kube::Json lease = reply->json();
@@ -290,7 +290,7 @@ class ClusterCheck {
         : holder.empty() ? "nobody holds the Lease: no weights are written"
                          : fmt::format("{} held the Lease and has not renewed it for {}", holder,
                                        human_duration_ns(age * 1e9)),
-        "look at the agents above: one of them has to live, in mode active");
+        "look at the agents above: one of them has to live, in mode active or shadow");
   }
 
   void check_services() {
@@ -371,9 +371,10 @@ class ClusterCheck {
       say(name, Level::kOk, "can be weighed");
     } else {
       say(name, Level::kWarn,
-          std::string("not weighed: ") + (!has_istio_ ? "no Istio"
-                                          : leads_    ? "the leader has not written it yet"
-                                                      : "nobody leads"),
+          std::string("not weighed: ") +
+              (!has_istio_ ? "no Istio"
+               : leads_    ? "the leader has not written it yet (in mode shadow it never does)"
+                           : "nobody leads"),
           "kubectl describe service, its Events; " + explain);
     }
   }

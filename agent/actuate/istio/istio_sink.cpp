@@ -39,6 +39,7 @@ constexpr kube::CatalogOptions kMembership{.watch_length = std::chrono::seconds(
 constexpr MonotonicNs kSweepWithin = 2'000'000'000ULL;
 /// Who has not heard of membership for so long while the API server answers otherwise hands back.
 constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
+constexpr const char* kShadow = "mode shadow writes nothing";
 
 }  // namespace
 
@@ -288,7 +289,7 @@ bool IstioSink::State::ready() const {
 
 Result<kube::LeaseView> IstioSink::State::step_lease() {
   const std::lock_guard lock(lease_steps);
-  return lease.step(SystemClock().now(), options.active);
+  return lease.step(SystemClock().now(), options.stands());
 }
 
 /// Looks at the Lease, and renews it, whatever the writing thread is busy with: a pass over Services of
@@ -327,7 +328,7 @@ void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicN
       // that was away for longer than the Lease is no reason to take the weights out of traffic.
       sweep_due = view->holder != options.lease.holder;
     }
-    if (!options.active) {
+    if (!options.stands()) {
       if (view->lapsed && !swept) {
         spdlog::warn("leader gone, removing its overrides holder={}", view->holder);
         sweep_at = now + std::random_device{}() % kSweepWithin;
@@ -393,6 +394,9 @@ istio::Wanted IstioSink::State::wanted() {
   out.seen = seen;
   out.own_host = own_host;
   istio::lend_weights(out.services, out.weights);
+  for (kube::Service& service : out.services) {
+    service.mode = !options.active && service.mode == "active" ? "shadow" : service.mode;
+  }
   return out;
 }
 
@@ -423,7 +427,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   if (sweep_due && now < sweep_at) {
     return sweep_at;
   }
-  if (sweep_due && !options.active) {
+  if (sweep_due && !options.stands()) {
     take_look(step_lease(), now);
   }
   if (sweep_due) {
@@ -435,7 +439,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     sweep_due = false;
   }
   const bool leading = leads_now(now);
-  const bool unable = leading ? deaf(now) : refused || !options.active;
+  const bool unable = leading ? deaf(now) : refused || !options.stands();
   if (unable) {
     if (reconciler.managed() > 0) {
       spdlog::warn("handing back reason=\"{}\"",
@@ -457,6 +461,11 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     std::map<std::string, Taken> answers;
     for (const auto& [service, of_service] : given.weights) {
       answers[service] = {of_service, reconciler.answer(service, of_service)};
+      if (guard::Answer& answer = answers[service].answer; !options.active) {
+        answer.detail = answer.detail == istio::kNotManaged
+                            ? kShadow
+                            : "mode active would not write it either: " + answer.detail;
+      }
     }
     const std::lock_guard lock(mutex);
     for (auto& [service, now_taken] : answers) {
@@ -624,8 +633,10 @@ guard::Word IstioSink::word(const spec::ServiceId& id) const {
 guard::Answer IstioSink::answer(const spec::ServiceId& id) const {
   const std::string key = to_string(id);
   const std::lock_guard lock(state_->mutex);
-  if (!state_->options.active) {
-    return {guard::Outcome::kHeldBack, "this agent's mode writes nothing"};
+  if (!state_->options.stands()) {
+    return {guard::Outcome::kHeldBack,
+            "this process does not write (role node, or mode off): the writer's `ballastctl explain` has the "
+            "decision"};
   }
   if (!state_->leads) {
     return {guard::Outcome::kNotLeader, state_->leader.empty() ? "nobody leads" : state_->leader + " leads"};
@@ -636,7 +647,8 @@ guard::Answer IstioSink::answer(const spec::ServiceId& id) const {
     return {};
   }
   if (taken == state_->taken.end() || taken->second.weights != handed->second) {
-    return {guard::Outcome::kHeldBack, "its turn to be written has not come yet"};
+    return {guard::Outcome::kHeldBack,
+            state_->options.active ? "its turn to be written has not come yet" : kShadow};
   }
   return taken->second.answer;
 }

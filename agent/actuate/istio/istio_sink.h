@@ -14,8 +14,13 @@ namespace ballast::actuate {
 struct IstioOptions {
   kube::ClientOptions api;
   kube::LeaseOptions lease;
-  /// false (mode off or shadow): nothing is ever adopted; overrides that a dead leader left are removed.
+  /// Stands for the Lease, and writes what it decides as the leader.
   bool active = false;
+  /// Without `active`: stands for the Lease as well, so that it decides by what all nodes report, and writes
+  /// nothing but Events about Services that could not be weighed. With neither (mode off, role node) it never
+  /// leads. Who does not write removes overrides that a dead leader left.
+  bool shadow = false;
+  bool stands() const { return active || shadow; }
   std::string cluster_domain = "cluster.local";
   /// The ClusterRole that lets us write Istio's objects owns them: when it goes, with `kubectl delete -k` or
   /// by an operator's hand, Kubernetes' garbage collector removes them, whether or not we live.

@@ -790,7 +790,7 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
   const auto found = held_.find(service);
   if (found == held_.end() || found->second.phase == Phase::kLeaving) {
     const auto said = said_.find(service);
-    return {guard::Outcome::kHeldBack, said == said_.end() ? "the Service is not managed" : said->second};
+    return {guard::Outcome::kHeldBack, said == said_.end() ? kNotManaged : said->second};
   }
   const Held& held = found->second;
   const bool in_force = held.phase == Phase::kHeld &&

@@ -70,6 +70,9 @@ struct ReconcilerOptions {
   MonotonicNs burst_ns = 500'000'000ULL;
 };
 
+/// Why the weights of a Service that nothing else is said of are not written.
+inline constexpr const char* kNotManaged = "the Service is not managed";
+
 /// Does an entry say these weights?
 bool says(const Json& spec, const Weights& weights);
 

@@ -141,13 +141,18 @@ class IstioSinkTest : public ::testing::Test {
     }
     renewed_meanwhile_ = renewed_meanwhile_ || (slow_reads_ && renewals() > before);
   }
+  enum class Part { kBystander, kShadow, kActive };
   void start(bool active = true, bool fast = false) {
+    start(active ? Part::kActive : Part::kBystander, fast);
+  }
+  void start(Part part, bool fast = false) {
     IstioOptions options;
     options.lease.duration_s = slow_reads_ ? 3 : options.lease.duration_s;
     options.api.server = server_.url();
     options.api.retry_budget = milliseconds(50);
     options.lease.holder = "me";
-    options.active = active;
+    options.active = part == Part::kActive;
+    options.shadow = part == Part::kShadow;
     options.istio_fast = fast;
     options.settle = milliseconds(20);
     options.apart = milliseconds(20);
@@ -324,12 +329,68 @@ TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
   EXPECT_GE(istiod_.asked, 20) << "not at the first word";
 }
 
-TEST_F(IstioSinkTest, WhoseModeWritesNothingSaysSo) {
+TEST_F(IstioSinkTest, WhoDoesNotWriteSaysWhoHasTheDecision) {
   start(false);
   publish(3);
   EXPECT_EQ(outcome(), Outcome::kHeldBack);
-  EXPECT_THAT(sink_->answer(kWeb).detail, HasSubstr("writes nothing"));
+  EXPECT_THAT(sink_->answer(kWeb).detail, HasSubstr("does not write"));
+  EXPECT_THAT(sink_->answer(kWeb).detail, HasSubstr("the writer's `ballastctl explain`"));
   EXPECT_FALSE(sink_->in_charge());
+}
+
+/// Mode shadow: somebody leads, so that all nodes' endpoints are decided on, and nothing of Istio's is
+/// written.
+TEST_F(IstioSinkTest, AShadowLeadsAndWritesNothing) {
+  lists_["services"].push_back(lists_["services"][0]);
+  Json& headless = lists_["services"].back();
+  headless["metadata"]["name"] = "bare";
+  headless["metadata"]["uid"] = "s-bare";
+  headless["spec"]["clusterIP"] = "None";
+  start(Part::kShadow);
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return sink_->in_charge() && sink_->leader() == "me"; }));
+  EXPECT_TRUE(eventually([&] { return sink_->answer(kWeb).detail.find("shadow") != std::string::npos; }))
+      << sink_->answer(kWeb).detail;
+  EXPECT_EQ(outcome(), Outcome::kHeldBack);
+  ASSERT_TRUE(
+      sink_->publish(weigher_.weights("bare", {{"p1", "10.0.0.1", 8080, 3}, {"p2", "10.0.0.2", 8080, 1}}))
+          .ok());
+  EXPECT_TRUE(eventually([&] {
+    return sink_->answer({"shop", "bare"}).detail.find("active would not write it either") !=
+           std::string::npos;
+  })) << sink_->answer({"shop", "bare"}).detail;
+  publish(5);
+  std::this_thread::sleep_for(milliseconds(300));
+  sink_->flush();
+  const std::lock_guard lock(mutex_);
+  bool told = false;
+  for (const auto& [path, object] : objects_) {
+    const bool event = path.find("/events/") != std::string::npos;
+    EXPECT_TRUE(event || path.find("/leases/") != std::string::npos) << path;
+    told = told || (event && kube::text_at(object, {"involvedObject", "name"}) == "bare");
+  }
+  EXPECT_TRUE(told) << "an Event says what could not be weighed";
+}
+
+/// Whoever led before in mode active and died: what it left is removed, as any leader does.
+TEST_F(IstioSinkTest, AShadowRemovesWhatADeadLeaderLeft) {
+  const std::string entry = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
+  const Json left = {
+      {"metadata",
+       {{"namespace", "shop"},
+        {"name", "web-ballast"},
+        {"uid", "o0"},
+        {"resourceVersion", "1"},
+        {"labels", {{"app.kubernetes.io/managed-by", "ballast"}, {"ballast.dev/service", "web"}}},
+        {"annotations", {{"ballast.dev/lease", "ballast-system.ballast-leader"}}}}},
+      {"spec", {{"hosts", {"web.shop.svc.cluster.local"}}}}};
+  objects_[entry] = left;
+  lists_["serviceentries"] = Json::array({left});
+  start(Part::kShadow);
+  EXPECT_TRUE(eventually([&] {
+    const std::lock_guard lock(mutex_);
+    return !objects_.contains(entry);
+  }));
 }
 
 }  // namespace
