@@ -51,7 +51,7 @@ std::uint64_t link_cgroup(const bpf_link* link) {
 Error bpf_failure(const std::string& what, int error) {
   const std::string message = what + ": " + std::strerror(error);
   if (error == EPERM || error == EACCES) {
-    return Error::privilege(message + " (refused by the kernel; --log-level debug shows its reason)");
+    return Error::privilege(message + " (refused by the kernel; --log debug shows its reason)");
   }
   return Error::failed(message);
 }

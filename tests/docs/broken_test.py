@@ -35,6 +35,7 @@ BROKEN = [
     ("touches", ARCHITECTURE, "`core/spec/spec.h`, `core/observe", "`core/spec/spec.h`, `core/base/log.h`, `core/observe",
      "core/base/log.h does not know"),
     ("touches", ARCHITECTURE, "| learner | its file and 1 |", "| learner | its file and 0 |", "may touch"),
+    ("hints", "agent/kernel/object.cpp", "--log debug shows", "--log-level debug shows", "no program has --log-level"),
     ("troubles", TROUBLES, "| `Headless` |", "| `Headles` |", "the Event Headless is not explained"),
     ("troubles", TROUBLES, "| `Headless` |", "| `Headles` |", "no code says the Event Headles"),
     ("troubles", TROUBLES, "| `in_doubt` |", "| `in_trouble` |", "the loss in_doubt is not explained"),

@@ -265,5 +265,21 @@ def troubles(tree):
     return wrong
 
 
+def hints(tree):
+    """Flags that messages of the programs name are there (docs/cli.md, which is made from the programs, has all)."""
+    known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", tree.text("docs/cli.md")))
+    wrong = []
+    for name in tree.files:
+        # Programs of the house alone; where others' are started or measured the flags are theirs.
+        if not name.startswith(("agent/", "core/", "model/", "tools/ctl/")) or not name.endswith(SOURCE):
+            continue
+        for number, line in enumerate(tree.text(name).splitlines(), 1):
+            for said in re.findall(r'"((?:[^"\\]|\\.)*)"', re.sub(r"^\s*//.*", "", line)):
+                wrong += [f"{name}:{number}: no program has {flag}"
+                          for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", said)
+                          if flag not in known and not name.startswith("core/cli/")]
+    return wrong
+
+
 CHECKS = {check.__name__: check
-          for check in (links, paths, outside, sizes, reachable, rooms, touches, troubles)}
+          for check in (links, paths, outside, sizes, reachable, rooms, touches, troubles, hints)}
