@@ -279,6 +279,15 @@ TEST_F(RightsTest, TheApiServerTakesEveryOverlay) {
   const Ended job = plane()->kubectl(
       {"apply", "--dry-run=server", "-k", (repository() / "deploy/daemonset/uninstall").string()});
   EXPECT_EQ(job.code, 0) << job.output;
+  // With an own registry, all that is started comes from there: also what uninstalls.
+  for (const auto& entry : fs::directory_iterator(repository() / "examples/registry")) {
+    const Ended dry = plane()->kubectl({"apply", "--dry-run=server", "-k", entry.path().string()});
+    EXPECT_EQ(dry.code, 0) << entry.path() << "\n" << dry.output;
+    const Ended made = plane()->kubectl({"kustomize", entry.path().string()});
+    EXPECT_THAT(made.output, HasSubstr("image: registry.example/ballast:"));
+    EXPECT_THAT(made.output, testing::Not(HasSubstr("localhost/"))) << entry.path();
+    ++overlays;
+  }
   std::printf("overlays taken by the API server: %zu, and the uninstall job\n", overlays);
 }
 
