@@ -32,6 +32,9 @@ void StreamReactor::OnReadDone(bool ok) {
   bool finish = false;
   {
     const std::lock_guard lock(registry_->mutex_);
+    if (ok && request_.has_node()) {
+      node_ = request_.node().id();
+    }
     if (ok) {
       answer = state_.on_request(request_, registry_->resources_, registry_->clock_.now());
       refused_ = answer.refused;
@@ -48,9 +51,6 @@ void StreamReactor::OnReadDone(bool ok) {
     }
     registry_->wake_.notify_one();
     registry_->settled_.notify_all();
-  }
-  if (ok && request_.has_node()) {
-    node_ = request_.node().id();
   }
   if (!answer.rejected.empty()) {
     spdlog::warn("proxy refused endpoints and keeps the ones before proxy={} node={} reason=\"{}\"", peer_,
@@ -145,9 +145,20 @@ void StreamRegistry::stop() {
 
 std::size_t StreamRegistry::subscribers() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<std::size_t>(std::ranges::count_if(streams_, [](const StreamReactor* stream) {
-    return !stream->closing_ && stream->state_.subscribed();
-  }));
+  std::set<std::pair<std::string, std::string>> proxies;
+  std::size_t nameless = 0;
+  for (const StreamReactor* stream : streams_) {
+    if (stream->closing_ || !stream->state_.subscribed()) {
+      continue;
+    }
+    // All of a proxy's streams come over one connection. Peers of a unix socket have no port to tell them by.
+    if (stream->node_.empty() || stream->peer_.starts_with("unix:")) {
+      ++nameless;
+    } else {
+      proxies.emplace(stream->peer_, stream->node_);
+    }
+  }
+  return proxies.size() + nameless;
 }
 
 guard::Answer StreamRegistry::answer(const std::vector<std::string>& names) const {

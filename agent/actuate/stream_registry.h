@@ -74,6 +74,8 @@ class StreamRegistry : public std::enable_shared_from_this<StreamRegistry> {
 
   /// Of these resources' last publications, over the streams that named them.
   guard::Answer answer(const std::vector<std::string>& names) const;
+  /// Proxies that asked for anything: a proxy has a stream for each of its clusters, all of one connection
+  /// and node. Streams that cannot be told apart so count as one each.
   std::size_t subscribers() const;
   double acknowledgement_delay_s() const;
 

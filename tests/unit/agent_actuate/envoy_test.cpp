@@ -285,6 +285,7 @@ TEST_F(EnvoyTest, WeightsOfADeadBallastdLapseAndEqualOnesTakeOver) {
   ASSERT_TRUE(sink_->publish(shares(3, 1)).ok());
   start_envoy();
   ASSERT_TRUE(eventually([&] { return envoy_weights().size() == 2; })) << log();
+  EXPECT_EQ(sink_->subscribers(), 1U) << "both of its clusters";
   const auto renewed_until = std::chrono::steady_clock::now() + 5s;
   while (std::chrono::steady_clock::now() < renewed_until) {
     sink_->renew({"shop", "web"});
