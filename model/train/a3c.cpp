@@ -26,6 +26,7 @@ constexpr double kRateRange = 10;            // learning rate within initial / 1
 constexpr double kPerturb = 1.25;            // of exploration that is taken over
 constexpr std::size_t kRecent = 20;          // episodes that a worker is judged by
 constexpr std::size_t kDivergenceEvery = 4;  // updates between looks at the divergence
+constexpr double kDecided = 0.2;             // of the entropy of a uniform policy
 
 struct Way {
   Exploration exploration;
@@ -38,7 +39,7 @@ struct Worker {
   std::vector<double> recent;  // returns of its last episodes
   std::uint64_t updates = 0;
   env::Random random{0};
-  std::vector<float> theta, gradient;
+  std::vector<float> theta, before, gradient;
   Batch batch;
   LossScratch scratch;
 };
@@ -180,13 +181,12 @@ class A3c final : public Learner {
   }
 
   Status apply(Worker& worker, std::size_t index, const LossStatistics& statistics) {
-    double before = 0;
     const bool look = job_.hyper.adapt && ++worker.updates % kDivergenceEvery == 0;
-    if (look) {
-      before = statistics.divergence;
-    }
     {
       const std::lock_guard lock(mutex_);
+      if (look) {
+        worker.before = theta_;
+      }
       const double left = 1 - static_cast<double>(steps_) / std::max(1.0, static_cast<double>(job_.steps));
       const double anneal = std::max(0.0, left) * (1 - floor_) + floor_;
       if (!std::isfinite(statistics.loss) ||
@@ -201,7 +201,8 @@ class A3c final : public Learner {
       }
     }
     if (look) {
-      follow(divergence(network_, worker.theta, worker.batch, worker.scratch.actor) - before);
+      follow(divergence(network_, worker.before, worker.theta, worker.batch, worker.scratch.actor),
+             statistics.entropy);
     }
     return ok();
   }
@@ -238,15 +239,17 @@ class A3c final : public Learner {
     worker.way.entropy_bonus = std::clamp(perturb(best->way.entropy_bonus), 0.0, 0.1);
   }
 
-  void follow(double divergence_of_update) {
+  /// A policy that has all but decided diverges little at any rate: that is no reason for a higher one.
+  void follow(double divergence_of_update, double entropy) {
     if (!std::isfinite(divergence_of_update)) {
       return;  // the loss will say so, with step and worker
     }
     const std::lock_guard lock(mutex_);
     const double target = job_.hyper.target_divergence;
+    const bool decided = entropy < kDecided * std::log(static_cast<double>(spec_.actions));
     if (divergence_of_update > 2 * target) {
       rate_ /= kRateFactor;
-    } else if (divergence_of_update < target / 2) {
+    } else if (divergence_of_update < target / 2 && !decided) {
       rate_ *= kRateFactor;
     }
     rate_ = std::clamp(rate_, job_.hyper.learning_rate / kRateRange, job_.hyper.learning_rate * kRateRange);

@@ -84,7 +84,6 @@ LossStatistics actor_critic_loss(const Network& network, std::span<const float> 
                                         static_cast<double>(batch.advantages[batch.step[row]]), options.clip);
     statistics.policy += term.loss / n;
     statistics.entropy += entropy / n;
-    statistics.divergence += (std::expm1(log_pi[action] - log_mu) - (log_pi[action] - log_mu)) / n;
     for (std::size_t a = 0; a < outputs; ++a) {
       const double pi = std::exp(log_pi[a]);
       const double policy_slope = term.slope * ((a == action ? 1.0 : 0.0) - pi);
@@ -121,18 +120,24 @@ double q_loss(const Network& network, std::span<const float> theta, std::span<co
   return loss / n;
 }
 
-double divergence(const Network& network, std::span<const float> theta, const Batch& batch, Cache& cache) {
+double divergence(const Network& network, std::span<const float> before, std::span<const float> after,
+                  const Batch& batch, Cache& cache) {
   if (batch.rows() == 0) {
     return 0;
   }
-  network.actor(theta, batch.observations, cache);
+  network.actor(before, batch.observations, cache);
+  const std::vector<float> logits = cache.out;
+  network.actor(after, batch.observations, cache);
   const std::size_t outputs = network.shape().outputs;
-  std::vector<double> log_pi;
+  std::vector<double> log_before;
+  std::vector<double> log_after;
   double sum = 0;
   for (std::size_t row = 0; row < batch.rows(); ++row) {
-    log_softmax(std::span<const float>(cache.out).subspan(row * outputs, outputs), log_pi);
-    const double log_ratio = log_pi[batch.actions[row]] - static_cast<double>(batch.log_probability[row]);
-    sum += std::expm1(log_ratio) - log_ratio;
+    log_softmax(std::span<const float>(logits).subspan(row * outputs, outputs), log_before);
+    log_softmax(std::span<const float>(cache.out).subspan(row * outputs, outputs), log_after);
+    for (std::size_t a = 0; a < outputs; ++a) {
+      sum += std::exp(log_before[a]) * (log_before[a] - log_after[a]);
+    }
   }
   return sum / static_cast<double>(batch.rows());
 }

@@ -23,8 +23,7 @@ struct LossStatistics {
   double loss = 0;  ///< what the gradient is of
   double policy = 0;
   double value = 0;
-  double entropy = 0;     ///< nats, mean over rows
-  double divergence = 0;  ///< KL of acting and present policy, mean of (r - 1) - log r
+  double entropy = 0;  ///< nats, mean over rows
 };
 
 /// Scratch of one worker, so that a loss allocates once.
@@ -44,8 +43,9 @@ double q_loss(const Network& network, std::span<const float> theta, std::span<co
               std::span<const std::uint8_t> actions, std::span<const float> targets, LossScratch& scratch,
               std::span<float> gradient);
 
-/// KL of the policy that took the batch's actions and the one at theta, mean of (r - 1) - log r over
-/// rows (Schulman's low-variance estimate).
-double divergence(const Network& network, std::span<const float> theta, const Batch& batch, Cache& cache);
+/// KL of the policy at `before` and the one at `after`, mean over the batch's rows; over all actions, so that
+/// it does not matter how they were explored.
+double divergence(const Network& network, std::span<const float> before, std::span<const float> after,
+                  const Batch& batch, Cache& cache);
 
 }  // namespace ballast::train

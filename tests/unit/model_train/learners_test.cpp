@@ -128,6 +128,44 @@ TEST(Learners, A3cWorkersLearnTogetherEachInItsOwnWay) {
   EXPECT_LT(before.extra[4], before.extra[7]);
 }
 
+/// One of three actions pays, always the same.
+class Plain final : public env::Environment {
+ public:
+  Plain() {
+    spec_.name = "plain";
+    spec_.observation = spec_.context = 1;
+    spec_.actions = 3;
+    spec_.max_steps = 50;
+  }
+  const env::Spec& spec() const override { return spec_; }
+  void reset(std::uint64_t /*seed*/) override { steps_ = 0; }
+  std::size_t agents() const override { return 1; }
+  std::span<const float> observation(std::size_t) const override { return seen_; }
+  std::span<const float> context() const override { return seen_; }
+  env::Outcome step(std::span<const std::size_t> actions) override {
+    return {.reward = actions[0] == 1 ? 1.0 : 0.0, .truncated = ++steps_ >= spec_.max_steps};
+  }
+
+ private:
+  env::Spec spec_;
+  std::array<float, 1> seen_ = {1};
+  std::size_t steps_ = 0;
+};
+
+TEST(Learners, A3cThatHasDecidedDoesNotRaiseItsRate) {
+  Hyper hyper = tuned("a3c", "queue");
+  hyper.learning_rate = 0.003;
+  Job job = cart_pole(1, hyper);
+  job.make_environment = [] { return std::make_unique<Plain>(); };
+  job.steps = 30'000;
+  const auto learner = make_learner("a3c", job);
+  ASSERT_TRUE(learner->advance(job.steps).ok());
+  const std::array<float, 1> seen = {1};
+  EXPECT_EQ(learner->act(seen), 1U);
+  EXPECT_LT(learner->state().extra[0], 2 * hyper.learning_rate)
+      << "a policy that chooses one action always diverges by nothing, at any rate";
+}
+
 /// Pays NaN from a step on.
 class Poisoned final : public env::Environment {
  public:

@@ -149,23 +149,22 @@ TEST(Losses, CrossEntropyGradientIsTheSlopeOfItsLoss) {
   });
 }
 
-TEST(Losses, DivergenceOfAPolicyFromItselfIsZero) {
+TEST(Losses, DivergenceOfTwoPoliciesIsTheirKlWhateverWasExplored) {
   const Network network({kInputs, 32, kOutputs, true, false});
   const auto theta = network.initial(3, 1.0);
+  const auto other = network.initial(4, 1.0);
   Batch batch = batch_of(1, 0);
   Cache cache;
-  network.actor(theta, batch.observations, cache);
-  for (std::size_t row = 0; row < batch.rows(); ++row) {
-    double sum = 0;
-    for (std::size_t a = 0; a < kOutputs; ++a) {
-      sum += std::exp(static_cast<double>(cache.out[row * kOutputs + a]));
-    }
-    batch.log_probability[row] =
-        cache.out[row * kOutputs + batch.actions[row]] - static_cast<float>(std::log(sum));
+  EXPECT_NEAR(divergence(network, theta, theta, batch, cache), 0, 1e-12);
+  const double apart = divergence(network, theta, other, batch, cache);
+  EXPECT_GT(apart, 1e-3);
+  for (float& each : batch.log_probability) {
+    each -= 1;
   }
-  EXPECT_NEAR(divergence(network, theta, batch, cache), 0, 1e-9);
-  const auto other = network.initial(4, 1.0);
-  EXPECT_GT(divergence(network, other, batch, cache), 1e-3);
+  for (auto& action : batch.actions) {
+    action = static_cast<std::uint8_t>((action + 1U) % kOutputs);
+  }
+  EXPECT_EQ(divergence(network, theta, other, batch, cache), apart);
 }
 
 }  // namespace
