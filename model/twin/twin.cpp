@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <iterator>
 #include <limits>
@@ -303,7 +304,6 @@ Comparison compare(const Twin& twin, const Acting& before, const Acting& after, 
 namespace {
 
 spec::Interval bounds_of(const std::vector<double>& values) {
-  constexpr std::array<double, 9> kStudent = {12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26};
   const double n = static_cast<double>(values.size());
   double mean = 0;
   for (const double each : values) {
@@ -316,8 +316,7 @@ spec::Interval bounds_of(const std::vector<double>& values) {
   if (values.size() < 2) {
     return {mean, -20, 20};
   }
-  const double wide =
-      kStudent[std::min(values.size() - 2, kStudent.size() - 1)] * std::sqrt(squares / (n - 1) / n);
+  const double wide = quantile(boost::math::students_t(n - 1), 0.975) * std::sqrt(squares / (n - 1) / n);
   return {mean, mean - wide, mean + wide};
 }
 

@@ -112,6 +112,20 @@ TEST(Judge, ByBoundsBothWays) {
   EXPECT_FALSE(judge({{.2}, {0}}).improved) << "one pair has no bounds";
 }
 
+TEST(Judge, ByStudentsBoundsForAnyNumberOfSeeds) {
+  const auto upper = [](std::size_t seeds) {  // of gains of -1 and 1 in turn
+    Comparison comparison;
+    for (std::size_t i = 0; i < seeds; ++i) {
+      comparison.p99.push_back(i % 2 == 0 ? -1 : 1);
+      comparison.p50.push_back(0);
+    }
+    return std::log(judge(comparison).p99.high) * std::sqrt(static_cast<double>(seeds - 1));
+  };
+  EXPECT_NEAR(upper(2), 12.7062, 1e-4);  // Student's t of 1, 11 and 29 degrees of freedom, .975
+  EXPECT_NEAR(upper(12), 2.2010, 1e-4);
+  EXPECT_NEAR(upper(30), 2.0452, 1e-4);
+}
+
 TEST(Parts, TheLastThirdIsForesaidByATwinThatNeverSawIt) {
   const auto ticks = recording(bouts(400), 6);
   const Parts parts = parts_of(ticks, sim::kSimulated);
