@@ -18,7 +18,9 @@
 #include "agent/identity/kubernetes_source.h"
 #include "agent/identity/static_file.h"
 #include "agent/identity/static_source.h"
+#include "agent/kube/events.h"
 #include "core/base/file.h"
+#include "core/base/log.h"
 #include "model/sync/client/fleet_client.h"
 
 namespace ballast::assembly {
@@ -184,6 +186,30 @@ Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config&
   return std::make_unique<loop::SpanExport>(
       sample::SpanReader([maps] { return maps->spans(); }, std::move(*users)),
       telemetry::RouteStats(sample::route_patterns(c.routes)), std::move(exporter));
+}
+
+void tell_pod(const config::Config& c, const Error& why) {
+  const auto named = [](const char* variable) {
+    const char* value = std::getenv(variable);
+    return std::string(value != nullptr ? value : "");
+  };
+  const kube::ObjectRef pod{
+      .kind = "Pod", .ns = named("POD_NAMESPACE"), .name = named("POD_NAME"), .uid = named("POD_UID")};
+  if (pod.ns.empty() || pod.name.empty()) {
+    return;
+  }
+  auto api = api_options(c);
+  if (!api) {
+    return;  // said by what needs it
+  }
+  api->retry_budget = std::chrono::milliseconds(1000);
+  api->request_timeout = std::chrono::milliseconds(2000);
+  const auto client = kube::Client::create(*api);
+  const Status told =
+      client ? kube::post_event(**client, pod, true, "NotStarted", why.message) : Status(client.error());
+  if (!told) {
+    spdlog::warn("event not written pod={}/{} reason=\"{}\"", pod.ns, pod.name, told.error().message);
+  }
 }
 
 Status check_files(const config::Config& c) {

@@ -38,6 +38,10 @@ std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c);
 /// Null: spans are not exported. The probes are loaded.
 Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c);
 
+/// Says at this pod, where it is one (POD_NAME, POD_NAMESPACE, POD_UID), why ballastd ended: an Event stays
+/// where a container's log has gone.
+void tell_pod(const config::Config& c, const Error& why);
+
 /// Bad files that the configuration names, told as if they were part of it.
 Status check_files(const config::Config& c);
 

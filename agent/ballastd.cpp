@@ -315,6 +315,9 @@ int main(int argc, char** argv) {
   }
   const auto config = config::load(flags.config, flags.overrides);
   if (!config) {
+    if (!flags.check) {
+      assembly::tell_pod({}, config.error());
+    }
     return program.finish(config.error());
   }
   if (flags.check) {
@@ -324,5 +327,9 @@ int main(int argc, char** argv) {
     fmt::print("{}", config::to_yaml(*config));
     return 0;
   }
-  return program.finish(flags.unload ? unload(*config, flags.wait) : run(*config));
+  const Status ended = flags.unload ? unload(*config, flags.wait) : run(*config);
+  if (!ended) {
+    assembly::tell_pod(*config, ended.error());
+  }
+  return program.finish(ended);
 }

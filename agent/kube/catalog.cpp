@@ -117,6 +117,7 @@ Service parse_service(const Json& object) {
     service.cluster_ips = {text_at(object, {"spec", "clusterIP"})};
   }
   std::erase_if(service.cluster_ips, [](const std::string& ip) { return ip.empty() || ip == "None"; });
+  service.publishes_not_ready = says(at(object, {"spec"}), "publishNotReadyAddresses", false);
   service.selector = text_map(at(object, {"spec", "selector"}));
   service.export_to =
       comma_list(text_at(object, {"metadata", "annotations", "networking.istio.io/exportTo"}));
@@ -303,6 +304,15 @@ std::optional<Service> Catalog::service(const std::string& key) const {
   const std::lock_guard lock(mutex_);
   const auto found = services_.find(key);
   return found == services_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Catalog::serves(const std::string& uid) const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(slices_.begin(), slices_.end(), [&](const auto& slice) {
+    const auto& endpoints = slice.second.endpoints;
+    return std::any_of(endpoints.begin(), endpoints.end(),
+                       [&](const Endpoint& endpoint) { return endpoint.ready && endpoint.uid == uid; });
+  });
 }
 
 std::vector<Service> Catalog::services() const {

@@ -56,6 +56,7 @@ struct Service {
   std::vector<std::string> cluster_ips;  ///< of all its families
   std::string waypoint;                  ///< label istio.io/use-waypoint
   bool headless = false;
+  bool publishes_not_ready = false;    ///< pods that are not ready, or are ending, take traffic too
   bool node_local = false;             ///< clients reach endpoints on their own node only, or prefer them
   bool zone_local = false;             ///< clients prefer endpoints of their own zone
   std::vector<std::string> export_to;  ///< Istio's: namespaces that see it; empty: as the mesh says
@@ -97,6 +98,8 @@ class Catalog {
   std::vector<Service> services() const;
   /// One of them, by NAMESPACE/NAME, without its endpoints.
   std::optional<Service> service(const std::string& key) const;
+  /// Is this pod (its uid) a ready endpoint of one of them?
+  bool serves(const std::string& uid) const;
   /// Grows with every change.
   std::uint64_t version() const;
   /// `call` is told of changes from a watch's thread; it must not call back into the catalog.

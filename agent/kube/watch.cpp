@@ -71,7 +71,8 @@ bool Watch::list() {
   std::string more;
   std::string version;
   do {
-    std::string path = fmt::format("{}?limit={}", options_.path, options_.page);
+    // Of changes alone the version is wanted, which a page of one object tells as well.
+    std::string path = fmt::format("{}?limit={}", options_.path, options_.changes_only ? 1 : options_.page);
     path += options_.query.empty() ? "" : "&" + options_.query;
     path += more.empty() ? "" : "&continue=" + encode(more);
     const Request request{.path = path, .accept = options_.metadata_only ? kMetadataList : kJsonBody};
@@ -92,11 +93,14 @@ bool Watch::list() {
       note("GET " + options_.path + ": the answer is no list");
       return false;
     }
+    version = text_at(page, {"metadata", "resourceVersion"});
+    if (options_.changes_only) {
+      break;
+    }
     for (const Json& object : items) {
       now.insert(key_of(object));
       handler_.changed(object);
     }
-    version = text_at(page, {"metadata", "resourceVersion"});
     more = text_at(page, {"metadata", "continue"});
   } while (!more.empty());
   if (version.empty()) {
@@ -141,7 +145,9 @@ bool Watch::line(std::string_view text, End& end) {
     known_.erase(key_of(object));
     handler_.deleted(key_of(object));
   } else if (type != "BOOKMARK") {
-    known_.insert(key_of(object));
+    if (!options_.changes_only) {
+      known_.insert(key_of(object));
+    }
     handler_.changed(object);
   }
   handler_.settled();

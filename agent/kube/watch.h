@@ -21,6 +21,8 @@ struct WatchOptions {
   bool metadata_only = false;  ///< PartialObjectMetadata: labels and names, nothing else
   /// A kind that need not be installed: then there is nothing of it, and it is asked for again now and then.
   bool optional = false;
+  /// What changes from now on alone: what is there already is neither read nor kept, whatever its number.
+  bool changes_only = false;
   int page = 500;  ///< objects a page of the list
   /// The server ends each watch after so long, and it is resumed; shorter than the silence after which the
   /// client takes a connection for dead.
@@ -79,8 +81,8 @@ class Watch {
   std::atomic<std::uint64_t> lists_{0};
   std::atomic<std::uint64_t> resumes_{0};
   std::string version_;
-  std::set<std::string> known_;
-  bool advanced_ = false;  ///< something has come since the watch began
+  std::set<std::string> known_;  ///< empty with changes_only
+  bool advanced_ = false;        ///< something has come since the watch began
   mutable std::mutex mutex_;
   std::string trouble_;
   std::thread thread_;

@@ -179,12 +179,14 @@ void Node::set_ready(const std::string& name, bool ready) {
 }
 
 void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
-  // The order of Kubernetes: out of the slice, then, after a preStop sleep of a second, the process.
+  // The order of Kubernetes: pods are asked to end, which the controller of slices and the kubelet see at
+  // once; so out of the slice, then, after a preStop sleep of a second, the process.
   const std::string service = pods_.at(names.at(0)).service;
   std::vector<Pod> leaving;
   for (const std::string& name : names) {
     leaving.push_back(std::move(pods_.at(name)));
     pods_.erase(name);
+    plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 30}});
   }
   write_slice(service);
   for (Pod& pod : leaving) {

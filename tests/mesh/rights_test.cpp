@@ -9,6 +9,7 @@
 #include "agent/actuate/istio/merge_window.h"
 #include "agent/actuate/istio/writer.h"
 #include "agent/identity/kubernetes_source.h"
+#include "agent/kube/events.h"
 #include "whole_test.h"
 
 namespace ballast::mesh {
@@ -249,6 +250,14 @@ class RightsTest : public WholeTest {
     eventually([&] { return !(refused = refused.empty() ? (*pods)->trouble() : refused).empty(); },
                milliseconds(900));
     EXPECT_FALSE((*sink)->leading());
+    if (refused.empty()) {
+      // What a start that failed says.
+      const auto client = kube::Client::create(api());
+      const Status told =
+          kube::post_event(**client, {.kind = "Pod", .ns = "ballast-system", .name = "ballastd-1"}, true,
+                           "NotStarted", "a test");
+      refused = told ? "" : told.error().message;
+    }
     return refused;
   }
   std::map<std::string, std::uint32_t> written() {

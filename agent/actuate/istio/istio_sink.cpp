@@ -18,6 +18,7 @@
 #include "agent/actuate/istio/plan.h"
 #include "agent/actuate/istio/service_reconciler.h"
 #include "agent/actuate/istio/writer.h"
+#include "agent/kube/leaving.h"
 #include "core/base/log.h"
 #include "core/spec/service_name.h"
 
@@ -56,6 +57,7 @@ struct IstioSink::State {
                       .lease = options.lease.ns + "." + options.lease.name,
                       .owner_name = options.owner_role},
              .may_write = [this] { return leads_now(SystemClock().now()); },
+             .released = [this](const std::string& service) { return released_meanwhile(service); },
              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
              .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
                               .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
@@ -96,6 +98,7 @@ struct IstioSink::State {
   struct LeaderWatches {
     std::unique_ptr<kube::Client> reader;
     std::unique_ptr<kube::Catalog> catalog;
+    std::unique_ptr<kube::LeavingPods> leaving;
     MonotonicNs begun = 0;
     std::vector<std::unique_ptr<kube::Watch>> watches;
   };
@@ -111,9 +114,11 @@ struct IstioSink::State {
   Result<kube::LeaseView> step_lease();
   void take_look(const Result<kube::LeaseView>& view, MonotonicNs now);
   bool leads_now(MonotonicNs now) const { return lease.valid_until() > now && lease.term() == term; }
+  bool released_meanwhile(const std::string& service);
   bool ready() const;
   bool deaf(MonotonicNs now) const;
   MonotonicNs burst(MonotonicNs now);
+  void take_leaving_out(std::vector<kube::Service>& services);
   istio::Wanted wanted();
   void note_written();
   void complain(std::string& kept, std::string now);
@@ -202,6 +207,12 @@ void IstioSink::State::look() {
   now->begun = SystemClock().now();
   now->catalog = std::make_unique<kube::Catalog>(*now->reader, kMembership);
   now->catalog->on_change([this] { wake(true); });
+  now->leaving = std::make_unique<kube::LeavingPods>(
+      *now->reader, [this, catalog = now->catalog.get()](const std::string& uid) {
+        if (catalog->serves(uid)) {
+          wake(true);
+        }
+      });
   const std::string istio = "/apis/networking.istio.io/v1/";
   watch(*now, "VirtualService", istio + "virtualservices", "");
   watch(*now, "DestinationRule", istio + "destinationrules", "");
@@ -348,6 +359,21 @@ void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicN
   }
 }
 
+/// Who releases notes it at the Lease before he removes anything, and the next look at it may be seconds
+/// away.
+bool IstioSink::State::released_meanwhile(const std::string& service) {
+  const auto lease_now = writer->call({.path = "/apis/coordination.k8s.io/v1/namespaces/" + options.lease.ns +
+                                               "/leases/" + options.lease.name});
+  if (!lease_now || !lease_now->ok()) {
+    return false;  // the next look says what is wrong
+  }
+  std::set<std::string> noted = istio::released(kube::at(lease_now->json(), {"metadata", "annotations"}));
+  const std::lock_guard lock(mutex);
+  membership_news = membership_news || noted != released;
+  released = std::move(noted);
+  return released.contains("*") || released.contains(service);
+}
+
 /// How long weights have waited, for the other services' turn, for Envoy's merge window and for the write.
 void IstioSink::State::note_written() {
   const std::lock_guard lock(mutex);
@@ -375,15 +401,34 @@ std::string IstioSink::State::trouble() const {
           return said;
         }
       }
-      return leader_watches->catalog->trouble();
+      const std::string said = leader_watches->catalog->trouble();
+      return said.empty() ? leader_watches->leaving->trouble() : said;
     }
   }
   return {};
 }
 
+/// Who is asked to end is not ready any more, before its EndpointSlice says so.
+void IstioSink::State::take_leaving_out(std::vector<kube::Service>& services) {
+  const MonotonicNs now = SystemClock().now();
+  std::set<std::string> namespaces;
+  for (kube::Service& service : services) {
+    if (service.mode != "active") {
+      continue;
+    }
+    namespaces.insert(service.ns);
+    for (kube::Endpoint& endpoint : service.endpoints) {
+      endpoint.ready = endpoint.ready && (service.publishes_not_ready || endpoint.uid.empty() ||
+                                          !leader_watches->leaving->leaves(endpoint.uid, now));
+    }
+  }
+  leader_watches->leaving->listen(namespaces);
+}
+
 istio::Wanted IstioSink::State::wanted() {
   istio::Wanted out;
   out.services = leader_watches->catalog->services();
+  take_leaving_out(out.services);
   const std::lock_guard lock(mutex);
   out.released = released;
   out.weights = weights;

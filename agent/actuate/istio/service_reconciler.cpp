@@ -135,6 +135,9 @@ ServiceReconciler::ServiceReconciler(kube::Client& client, ReconcilerOptions opt
   if (options_.may_write) {
     writer_.may_write = options_.may_write;
   }
+  if (options_.released) {
+    writer_.released = options_.released;
+  }
 }
 
 Status ServiceReconciler::noted(const std::string& what, Status status) {

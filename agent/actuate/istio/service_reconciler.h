@@ -35,6 +35,9 @@ struct ReconcilerOptions {
   PlanOptions plan;
   /// Asked before each write that is not one of handing back: a leader whose Lease has run out must not.
   std::function<bool()> may_write{};
+  /// Asked before an object is made, for what was noted since the last look at the Lease: was the Service
+  /// (NAMESPACE/NAME) released by hand?
+  std::function<bool(const std::string& service)> released{};
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's

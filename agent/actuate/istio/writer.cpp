@@ -174,6 +174,10 @@ Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
   // Twice: what somebody else did meanwhile is looked at once, and then written over.
   for (int attempt = 0;; ++attempt) {
     const bool fresh = have.uid.empty();
+    if (const std::string service = kube::text_at(wanted, {"metadata", "labels", kServiceLabel});
+        fresh && released(kube::text_at(wanted, {"metadata", "namespace"}) + "/" + service)) {
+      return Error::failed(service + " was released by hand meanwhile");
+    }
     Request request{.method = fresh ? "POST" : "PATCH",
                     .path = (fresh ? folder : path) + manager,
                     .body = dump(wanted),

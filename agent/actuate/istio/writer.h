@@ -51,6 +51,8 @@ class Writer {
  public:
   Writer(kube::Client& client, std::string lease) : client_(client), lease_(std::move(lease)) {}
   std::function<bool()> may_write = [] { return true; };
+  /// Asked before an object is made: was its Service (NAMESPACE/NAME) released by hand meanwhile?
+  std::function<bool(const std::string& service)> released = [](const std::string&) { return false; };
   /// Asked between the reads of one Service: false ends them, and the next call goes on where they ended.
   std::function<bool()> may_read = [] { return true; };
 

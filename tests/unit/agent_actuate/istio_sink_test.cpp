@@ -77,10 +77,22 @@ class IstioSinkTest : public ::testing::Test {
     const std::string last = path.substr(path.rfind('/') + 1);
     if (asked.target.find("watch=1") != std::string::npos) {
       std::string told;
-      for (int i = 0; !over_ && (i < 20 || last != "serviceentries"); ++i) {
+      for (int i = 0; !over_ && !(last == "pods" && ending_) && (i < 20 || last != "serviceentries"); ++i) {
         std::this_thread::sleep_for(milliseconds(5));
       }
       const std::lock_guard lock(mutex_);
+      if (last == "pods" && ending_.exchange(false)) {
+        return kube::stream(Json{{"type", "MODIFIED"},
+                                 {"object",
+                                  {{"metadata",
+                                    {{"namespace", "shop"},
+                                     {"name", "p2"},
+                                     {"uid", "u2"},
+                                     {"resourceVersion", "9"},
+                                     {"deletionTimestamp", "2026-11-21T00:00:00Z"}}}}}}
+                                .dump() +
+                            "\n");
+      }
       for (const auto& [key, object] : objects_) {
         told += last == "serviceentries" && key.find("/serviceentries/") != std::string::npos
                     ? Json{{"type", "MODIFIED"}, {"object", object}}.dump() + "\n"
@@ -100,6 +112,7 @@ class IstioSinkTest : public ::testing::Test {
       made["metadata"]["resourceVersion"] = std::to_string(version_);
       made["metadata"]["generation"] = 1;
       objects_[path + "/" + kube::text_at(body, {"metadata", "name"})] = made;
+      made_again_ += last == "serviceentries" ? 1 : 0;
       return answer(201, made.dump());
     }
     const auto there = objects_.find(path);
@@ -194,8 +207,10 @@ class IstioSinkTest : public ::testing::Test {
   std::map<std::string, Json> objects_;
   int version_ = 1;
   int renewals_ = 0;
+  std::atomic<int> made_again_{0};  ///< ServiceEntries
   std::atomic<bool> slow_reads_{false};
   std::atomic<bool> renewed_meanwhile_{false};
+  std::atomic<bool> ending_{false};  ///< pod p2 is asked to end
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
   istio::Istiod istiod_;
@@ -222,6 +237,23 @@ TEST_F(IstioSinkTest, AnOperatorsWordIsTheServicesLabelAndWhatWasReleased) {
   EXPECT_TRUE(eventually([&] { return sink_->word(kWeb).released; }));
   EXPECT_EQ(sink_->word(kWeb).why, "ballastctl release");
   EXPECT_FALSE(sink_->word({"shop", "looked-at"}).released);
+}
+
+TEST_F(IstioSinkTest, WhatWasReleasedIsNotMadeAgainThoughTheLeaseWasNotLookedAtSince) {
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return !written().empty(); }));
+  {
+    // As ballastctl release: noted first, then removed.
+    const std::lock_guard lock(mutex_);
+    objects_.at(kLease)["metadata"]["annotations"] = {{"ballast.dev/released", "shop/web"}};
+    objects_.erase("/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+    made_again_ = 0;
+  }
+  publish(1);
+  EXPECT_TRUE(eventually([&] { return sink_->word(kWeb).released; }));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(made_again_, 0);
 }
 
 TEST_F(IstioSinkTest, TheLeaderIsWhoHoldsTheLease) {
@@ -251,6 +283,30 @@ TEST_F(IstioSinkTest, TheLeaseIsRenewedWhileAServiceIsRead) {
   publish(3);
   EXPECT_TRUE(eventually([&] { return !written().empty(); }));
   EXPECT_TRUE(renewed_meanwhile_);
+}
+
+TEST_F(IstioSinkTest, APodThatIsAskedToEndIsOutBeforeItsSliceSaysSo) {
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return written().size() == 2; }));
+  ending_ = true;
+  EXPECT_TRUE(eventually([&] { return written().size() == 1; }));
+  EXPECT_EQ(written().at(0).address, "10.0.0.1");
+}
+
+TEST_F(IstioSinkTest, OfAServiceThatPublishesWhatIsNotReadyItStays) {
+  lists_["services"][0]["spec"]["publishNotReadyAddresses"] = true;
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return written().size() == 2; }));
+  ending_ = true;
+  EXPECT_TRUE(eventually([&] { return !ending_; }));
+  const auto before = written();
+  publish(1);
+  EXPECT_TRUE(eventually([&] {
+    const auto now = written();
+    return now.size() == 2 && now[0].weight != before[0].weight;
+  })) << "a later write has it still";
 }
 
 TEST_F(IstioSinkTest, WeightsAreAcknowledgedWhenIstiodWasSeenToGiveThem) {

@@ -105,6 +105,16 @@ TEST_F(WatchTest, ListsInPagesAndFollowsWhatChanges) {
   EXPECT_EQ(watch_->lists(), 1U);
 }
 
+TEST_F(WatchTest, OfChangesAloneWhatIsThereIsNeitherToldNorKept) {
+  start({list(item("a", 1), 7, "page two")}, {stream(event("MODIFIED", item("b", 8))), answer(410, "{}")},
+        {.changes_only = true});
+  EXPECT_TRUE(eventually([&] { return watch_->lists() >= 2; }));
+  EXPECT_EQ(known(), (Known{{"shop/b", "8"}})) << "nor taken for deleted, where it begins anew";
+  EXPECT_THAT(targets(), Contains(HasSubstr("limit=1&")));
+  EXPECT_THAT(targets(), testing::Not(Contains(HasSubstr("continue="))));
+  EXPECT_THAT(targets(), Contains(HasSubstr("resourceVersion=7&a=b")));
+}
+
 TEST_F(WatchTest, ResumesFromABookmark) {
   start({list(item("a", 1), 7)}, {stream(event("BOOKMARK", item("", 99)))});
   EXPECT_TRUE(eventually([&] { return watched_ >= 2U; }));

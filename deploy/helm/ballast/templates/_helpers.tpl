@@ -10,6 +10,8 @@ app.kubernetes.io/part-of: ballast
 
 {{- define "ballast.pull" -}}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+# What a program that could not start said last stands in the pod's status.
+terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{/* What every container of ours may not do. */}}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/kube/leaving.h"
+
+#include <utility>
+
+namespace ballast::kube {
+namespace {
+
+constexpr std::size_t kMostNamespaces = 64;
+constexpr MonotonicNs kKept = 60'000'000'000ULL;
+
+}  // namespace
+
+LeavingPods::LeavingPods(Client& client, std::function<void(const std::string& uid)> news)
+    : client_(client), news_(std::move(news)) {}
+
+void LeavingPods::listen(const std::set<std::string>& namespaces) {
+  const std::lock_guard lock(mutex_);
+  for (const std::string& ns : namespaces) {
+    if (watches_.size() < kMostNamespaces && !watches_.contains(ns)) {
+      watches_[ns] = std::make_unique<Watch>(
+          client_,
+          WatchOptions{.path = "/api/v1/namespaces/" + ns + "/pods",
+                       .query = "",
+                       .metadata_only = true,
+                       .changes_only = true},
+          WatchHandler{[this](const Json& pod) { take(pod); }, [](const std::string&) {}, [] {}});
+    }
+  }
+}
+
+void LeavingPods::take(const Json& pod) {
+  const std::string uid = text_at(pod, {"metadata", "uid"});
+  if (uid.empty() || text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
+    return;
+  }
+  {
+    const MonotonicNs now = SystemClock().now();
+    const std::lock_guard lock(mutex_);
+    std::erase_if(told_, [&](const auto& one) { return now - one.second > kKept; });
+    if (!told_.try_emplace(uid, now).second) {
+      return;
+    }
+  }
+  news_(uid);
+}
+
+bool LeavingPods::leaves(const std::string& uid, MonotonicNs now) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = told_.find(uid);
+  return found != told_.end() && now < found->second + kKept;
+}
+
+std::string LeavingPods::trouble() const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [ns, watch] : watches_) {
+    if (std::string said = watch->trouble(); !said.empty()) {
+      return said;
+    }
+  }
+  return {};
+}
+
+}  // namespace ballast::kube

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "agent/kube/watch.h"
+
+namespace ballast::kube {
+
+/// Pods that have been asked to end. Kubernetes' own controller takes them out of the EndpointSlices for the
+/// same reason a few milliseconds later: who mirrors slices learns it from them when istiod does, and what he
+/// writes then comes after, by which istiod, that waits until it is quiet, tells proxies later than it would
+/// without him. So he listens where the controller does. Thread-safe.
+class LeavingPods {
+ public:
+  /// `news(uid)` is told of each, from a watch's thread. `client` must outlive this, and has to be stopped
+  /// before this goes.
+  LeavingPods(Client& client, std::function<void(const std::string& uid)> news);
+  LeavingPods(const LeavingPods&) = delete;
+  LeavingPods& operator=(const LeavingPods&) = delete;
+
+  /// Listens in these namespaces too, from now on: a stream each of what changes there (metadata alone), for
+  /// the first 64. Of pods elsewhere the EndpointSlices tell.
+  void listen(const std::set<std::string>& namespaces);
+  /// Was this pod told of within the last minute? After it the slices have long said so.
+  bool leaves(const std::string& uid, MonotonicNs now) const;
+  /// Empty while all is well.
+  std::string trouble() const;
+
+ private:
+  void take(const Json& pod);
+
+  Client& client_;
+  const std::function<void(const std::string&)> news_;
+  mutable std::mutex mutex_;
+  std::map<std::string, MonotonicNs> told_;  ///< by uid
+  std::map<std::string, std::unique_ptr<Watch>>
+      watches_;  ///< by namespace; the last to be made, the first to go
+};
+
+}  // namespace ballast::kube
