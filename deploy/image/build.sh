@@ -5,7 +5,8 @@
 # ballast-bench (deploy/kubeflow), from build/release/bin and the Debian packages that own the libraries they load.
 # buildah alone: no daemon, no container engine. Then starts the programs from what was built, and prints the sizes.
 # Results: build/image/NAME.tar, OCI archives, byte for byte the same for the same programs and packages, and beside each
-# what is in it (CycloneDX; scan.py reads it). BALLAST_IMAGE_KEY=KEY.pem signs both (sign.sh).
+# what is in it (CycloneDX; scan.py reads it). BALLAST_IMAGE_KEY=KEY.pem signs both (sign.sh). BALLAST_IMAGES="NAME..."
+# makes these alone.
 set -euo pipefail
 [ -z "${BALLAST_IMAGE_KEY:-}" ] || BALLAST_IMAGE_KEY=$(realpath -e "$BALLAST_IMAGE_KEY")
 cd "$(dirname "$0")/../.."
@@ -20,6 +21,11 @@ if ! command -v buildah >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah >/dev/null
 fi
+declare -A programs=([ballast]="ballastd ballastctl ballast-global" [ballast-learner]=ballast-learner [ballast-bench]=ballast-bench)
+read -ra names <<<"${BALLAST_IMAGES:-ballast ballast-learner ballast-bench}"
+for name in "${names[@]}"; do
+  [ -n "${programs[$name]:-}" ] || { echo "image: there is no $name (BALLAST_IMAGES)" >&2; exit 2; }
+done
 rm -rf "$work"
 mkdir -p "$work/debs"
 build=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
@@ -180,16 +186,16 @@ live() {
     { echo "image: ballastd did not come alive from the image:" >&2; tail "$work/ballastd.log" >&2; exit 1; }
 }
 
-image ballast ballastd ballastctl ballast-global
-image ballast-learner ballast-learner
-image ballast-bench ballast-bench
-started ballast ballastd ballastctl ballast-global
-started ballast-learner ballast-learner
-started ballast-bench ballast-bench
+for name in "${names[@]}"; do
+  # shellcheck disable=SC2086
+  image "$name" ${programs[$name]}
+  # shellcheck disable=SC2086
+  started "$name" ${programs[$name]}
+done
 if [ -n "${BALLAST_IMAGE_KEY:-}" ]; then
   deploy/image/sign.sh "$BALLAST_IMAGE_KEY" "$work"/*.tar "$work"/*.cdx.json
 fi
-for name in ballast ballast-learner ballast-bench; do
+for name in "${names[@]}"; do
   printf '%s:%s: %s MB unpacked, %s MB as an OCI archive (build/image/%s.tar); its programs start\n' \
     "$name" "$tag" "$(du -sm "$work/$name/root" | cut -f1)" "$(du -sm "$work/$name.tar" | cut -f1)" "$name"
 done

@@ -208,6 +208,30 @@ uninstall_objects() {
   [ -z "$(ours_in_the_api)" ]
 }
 
+# The definitions of foreign objects that manifests of ours may have: OpenShift's constraints, Prometheus's operator.
+crds() {
+  local module file
+  for file in openshift/api/payload-manifests/crds/0000_03_config-operator_01_securitycontextconstraints.crd.yaml \
+    prometheus-operator/prometheus-operator/example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml; do
+    module=github.com/$(cut -d/ -f1,2 <<<"$file")
+    module=$( (cd tests/cluster/modules/crds && GOFLAGS=-mod=readonly GOWORK=off go mod download -json "$module") |
+      sed -n 's/^.*"Dir": "\(.*\)".*$/\1/p') || { echo "$module is not to be had"; return 77; }
+    k apply --server-side -f "$module/$(cut -d/ -f3- <<<"$file")" || return 1
+  done
+}
+# Overlays with components, as a user would write them: the API server takes them, and OpenShift's constraints let the
+# pods in, also those of the uninstallation.
+components_taken() {
+  crds || return
+  local folder=build/cluster/components
+  mkdir -p "$folder"
+  printf '%s\n' 'resources: [../../../deploy/daemonset/overlays/active]' \
+    'components: [../../../deploy/daemonset/components/openshift, ../../../deploy/daemonset/components/pod-monitor]' \
+    >"$folder/kustomization.yaml"
+  k kustomize "$folder" >"$folder/all.yaml" && k apply --dry-run=server -f "$folder/all.yaml" || return 1
+  { cat "$folder/all.yaml" && echo --- && k kustomize deploy/daemonset/uninstall; } | tests/cluster/scc.py
+}
+
 chart=deploy/helm/ballast
 helm_lint() {
   helm lint "$chart" || return 1
@@ -219,10 +243,14 @@ helm_lint() {
 }
 helm_dry_run() {
   local values
+  crds || return
   for values in mode=shadow mode=active mode=off learner.enabled=false image.registry=registry.example/ours \
     metrics.enabled=false networkPolicy.enabled=false certificates.secret=mine mode=uninstall \
-    learner.enabled=false,config.policy.name=prior global.canaryPercent=20; do
-    helm template ballast "$chart" --kube-version 1.36.1 --namespace shop --set "$values" | k apply --dry-run=server -f - || return 1
+    learner.enabled=false,config.policy.name=prior global.canaryPercent=20 metrics.podMonitor=true \
+    openshift=true openshift=true,certificates.secret=mine openshift=true,mode=uninstall; do
+    helm template ballast "$chart" --kube-version 1.36.1 --namespace shop --set "$values" >"$run/manifests.yaml" &&
+      k apply --dry-run=server -f "$run/manifests.yaml" || return 1
+    [[ $values != openshift* ]] || tests/cluster/scc.py <"$run/manifests.yaml" || return 1
   done
 }
 helm_install() {

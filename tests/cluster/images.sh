@@ -129,6 +129,6 @@ fi
 # Ballast's own, made anew where a program is newer than the archive.
 newest=$(ls -t "$root"/build/release/bin/{ballastd,ballastctl,ballast-global,ballast-learner} | head -n 1)
 if [ ! -s "$root/build/image/ballast-learner.tar" ] || [ "$newest" -nt "$root/build/image/ballast-learner.tar" ]; then
-  "$root/deploy/image/build.sh"
+  BALLAST_IMAGES="ballast ballast-learner" "$root/deploy/image/build.sh"
 fi
 ln -f "$root"/build/image/*.tar "$out/"

@@ -41,6 +41,7 @@ mount --bind "$home/cni-state" /var/lib/cni
 mount --bind "$home/fake/one" /proc/sys/vm/overcommit_memory
 mount --bind "$home/fake/ten" /proc/sys/kernel/panic
 mount --bind "$home/fake/one" /proc/sys/kernel/panic_on_oops
+mount --bind "$home/fake/boot" /proc/sys/kernel/random/boot_id
 up() {
   local name=$1
   shift

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tests/cluster/programs.sh [--helm]: kubelet, kube-controller-manager, kube-scheduler and kube-proxy (with --helm: helm)
+# tests/cluster/programs.sh [--helm | --where]: kubelet, kube-controller-manager, kube-scheduler and kube-proxy (with --helm: helm)
 # from the Go modules in modules/, into build/cluster/bin. Like the programs of tests/mesh they lie outside the tree by
-# version, and are built once on a machine.
+# version, and are built once on a machine. --where prints the folder of the first four and builds nothing.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+kept_in() { # kept_in MODULE
+  local version
+  version=$(cat "$here/modules/$1/go.mod" "$here/modules/$1/go.sum" | sha256sum | cut -c1-16)
+  echo "${BALLAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ballast}/cluster/$version"
+}
 # made MODULE PREFIX PROGRAM...
 made() {
-  local module=$here/modules/$1 prefix=$2 kept program version flags=
+  local module=$here/modules/$1 prefix=$2 kept program flags=
+  kept=$(kept_in "$1")
   shift 2
-  version=$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c1-16)
-  kept=${BALLAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ballast}/cluster/$version
   mkdir -p "$kept" "$run/bin"
   [ "$prefix" != k8s.io/kubernetes ] ||
     flags="-X k8s.io/component-base/version.gitVersion=$(awk '$2 == "k8s.io/kubernetes" {print $3}' "$module/go.mod")"
@@ -27,7 +31,9 @@ made() {
   ) 9>"$kept.lock"
   for program in "$@"; do ln -sfn "$kept/$program" "$run/bin/$program"; done
 }
-if [ "${1:-}" = --helm ]; then
+if [ "${1:-}" = --where ]; then
+  kept_in kubernetes
+elif [ "${1:-}" = --helm ]; then
   made helm helm.sh/helm/v3 helm
 else
   made kubernetes k8s.io/kubernetes kubelet kube-controller-manager kube-scheduler kube-proxy

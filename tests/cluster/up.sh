@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tests/cluster/up.sh [c]: a Kubernetes of two nodes without a virtual machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler
+# tests/cluster/up.sh [c | again NODE]: a Kubernetes of two nodes without a virtual machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler
 # in one network namespace, with a bridge; each node its own mount, uts, ipc, net, pid and cgroup namespaces and a cgroup
 # of its own in every hierarchy, with containerd, runc, kubelet and kube-proxy. No packet leaves these namespaces.
-# c: a third node joins the one that is up.
+# c: a third node joins the one that is up. again NODE: all that runs on one dies at once, as where its power is cut, and
+# with it what a kernel holds in memory (its processes, cgroups, bpffs, tmpfs and wires); then it starts from its disk.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 mkdir -p "$run/pki" "$run/logs"
@@ -114,6 +115,8 @@ node() {
   done
   echo 1 >"$home/fake/one"
   echo 10 >"$home/fake/ten"
+  # By which the kubelet knows that a machine was started anew.
+  cat /proc/sys/kernel/random/uuid >"$home/fake/boot"
   cat >"$home/config.toml" <<C
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -183,6 +186,27 @@ ready() {
   done
 }
 
+gone() {
+  [ -z "$(init_of "$1")" ] || return 1
+  for group in $(find /sys/fs/cgroup -maxdepth 2 -name "ballast-node-$1" 2>/dev/null); do
+    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+  done
+  [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "ballast-node-$1" 2>/dev/null)" ]
+}
+again() {
+  kill -9 "$(init_of "$1")"
+  eventually 30 gone "$1" || { echo "up: node-$1 does not end" >&2; exit 1; }
+  ip -n ballast-cp route del "${pod_net[$1]}.0/24"
+  ip -n ballast-cp link del "n-$1"
+  ip netns del "ballast-$1"
+  wires_of "$1"
+  node "$1"
+}
+
+if [ "${1:-}" = again ]; then
+  again "$2"
+  exit 0
+fi
 if [ $# -gt 0 ]; then
   (keys "$@")
   wires_of "$@"
