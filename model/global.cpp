@@ -74,9 +74,17 @@ struct Flags {
 /// Saves now and then; a full disk is told once a time and does not stop the learning.
 class CheckpointWriter {
  public:
+  /// `gains`: saved beside the network; null: none are.
   CheckpointWriter(const Flags& flags, ballast::sync::StateStore& store,
-                   const ballast::sync::GlobalNetwork& network)
-      : flags_(flags), store_(store), network_(network), saved_(network.version()), live_(saved_) {}
+                   const ballast::sync::GlobalNetwork& network,
+                   const ballast::sync::GainsNetworks* gains = nullptr)
+      : flags_(flags),
+        store_(store),
+        network_(network),
+        gains_(gains),
+        saved_(network.version()),
+        live_(saved_),
+        saved_gains_(gains == nullptr ? 0 : gains->versions()) {}
 
   void tick() {
     const auto version = network_.version();
@@ -84,8 +92,9 @@ class CheckpointWriter {
       live_ = version;
       note(store_.save_live(network_.state()));
     }
-    if (version != saved_ && (version.version - saved_.version >= flags_.checkpoint_versions ||
-                              age_s() >= flags_.checkpoint_seconds)) {
+    const bool many = version.version - saved_.version >= flags_.checkpoint_versions;
+    const bool changed = version != saved_ || (gains_ != nullptr && gains_->versions() != saved_gains_);
+    if (many || (changed && age_s() >= flags_.checkpoint_seconds)) {
       note(save());
     }
   }
@@ -93,6 +102,12 @@ class CheckpointWriter {
     const auto state = network_.state();
     when_ = std::chrono::steady_clock::now();
     saved_ = {state.parameters.epoch, state.parameters.version};
+    if (gains_ != nullptr) {
+      saved_gains_ = gains_->versions();
+      const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+      store_.keep_gains(gains_->state(
+          static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(since_1970).count())));
+    }
     return store_.save(state);
   }
   double age_s() const {
@@ -117,7 +132,9 @@ class CheckpointWriter {
   const Flags& flags_;
   ballast::sync::StateStore& store_;
   const ballast::sync::GlobalNetwork& network_;
+  const ballast::sync::GainsNetworks* gains_;
   ballast::sync::Version saved_, live_;
+  std::uint64_t saved_gains_;
   std::atomic<std::chrono::steady_clock::time_point> when_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point told_{};
   std::atomic<std::uint64_t> failures_{0};
@@ -297,10 +314,15 @@ Status lead(Flags flags, const Beginning& acting, const Beginning& forecasting, 
   if (!forecast) {
     return forecast.error().in("forecast");
   }
-  CheckpointWriter checkpoint_writer(flags, *acting.store, **network);
+  ballast::sync::GainsNetworks gains((*network)->version().epoch, flags.network);
+  if (!acting.store->gains().empty()) {
+    if (const Status restored = gains.restore(acting.store->gains()); !restored) {
+      spdlog::error("gains are learned anew error=\"{}\"", restored.error().message);
+    }
+  }
+  CheckpointWriter checkpoint_writer(flags, *acting.store, **network, &gains);
   CheckpointWriter forecast_writer(flags, *forecasting.store, **forecast);
   flags.server.forecast = forecast->get();
-  ballast::sync::GainsNetworks gains((*network)->version().epoch, flags.network);
   flags.server.gains = &gains;
   auto server = ballast::sync::GlobalServer::start(flags.listen, **network, flags.server);
   if (!server) {

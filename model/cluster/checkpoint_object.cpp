@@ -11,6 +11,7 @@ namespace ballast::cluster {
 namespace {
 
 constexpr const char* kKey = "checkpoint";
+constexpr const char* kGains = "gains";
 constexpr const char* kEpoch = "ballast.dev/epoch";
 constexpr const char* kHolder = "ballast.dev/holder";
 
@@ -42,6 +43,8 @@ Result<sync::GlobalState> CheckpointObject::load(const policy::Parameters& fallb
   if (!stored) {
     return stored.error().in("checkpoint");
   }
+  const auto gains = stored->data.find(kGains);
+  gains_ = gains == stored->data.end() ? "" : gains->second;
   std::uint64_t highest = epoch_of(*stored);
   const auto bytes = stored->data.find(kKey);
   std::optional<sync::GlobalState> found;
@@ -66,8 +69,11 @@ Result<sync::GlobalState> CheckpointObject::load(const policy::Parameters& fallb
 
 Status CheckpointObject::save(const sync::GlobalState& state) {
   const std::uint64_t epoch = state.parameters.epoch;
-  const Stored stored{{{kKey, sync::serialize_checkpoint(state)}},
-                      {{kEpoch, std::to_string(epoch)}, {kHolder, holder_}}};
+  Stored stored{{{kKey, sync::serialize_checkpoint(state)}},
+                {{kEpoch, std::to_string(epoch)}, {kHolder, holder_}}};
+  if (!gains_.empty()) {
+    stored.data[kGains] = gains_;
+  }
   // A second attempt where somebody wrote who is no leader of a higher epoch: a label by hand, a deletion.
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (auto leads = still_leads(epoch); !leads) {

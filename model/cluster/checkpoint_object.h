@@ -10,8 +10,8 @@
 namespace ballast::cluster {
 
 /// The state of the global network in a ConfigMap, where no disk is shared: one checkpoint of 62 kB, with its
-/// epoch and who wrote it beside it. Who leads writes its epoch first; a former leader's write then meets
-/// another resourceVersion, finds a higher epoch and is over.
+/// epoch and who wrote it, and the gains of Services, beside it. Who leads writes its epoch first; a former
+/// leader's write then meets another resourceVersion, finds a higher epoch and is over.
 class CheckpointObject final : public sync::StateStore {
  public:
   /// `leads`: whether this process may write now (the Lease). `holder`: its name.

@@ -94,7 +94,7 @@ bool is_leftover(const std::string& name) {
     return false;
   }
   const std::string target = name.substr(0, name.size() - 7);
-  return target == CheckpointStore::kLatest || version_of(target);
+  return target == CheckpointStore::kLatest || target == CheckpointStore::kGains || version_of(target);
 }
 
 void remove_leftovers(const std::filesystem::path& folder) {
@@ -241,6 +241,13 @@ Result<GlobalState> CheckpointStore::load(const policy::Parameters& fallback) {
   if (!entries) {
     return entries.error();
   }
+  if (std::error_code none; std::filesystem::exists(folder_ / kGains, none)) {
+    auto gains = read_file(folder_ / kGains);
+    if (!gains) {
+      spdlog::error("gains of Services passed over error=\"{}\"", gains.error().message);
+    }
+    gains_ = gains ? std::move(*gains) : "";
+  }
   std::uint64_t highest = entries->empty() ? 0 : entries->front().version.epoch;
   std::optional<GlobalState> newest;
   const auto version = [](const GlobalState& state) {
@@ -306,6 +313,11 @@ Status CheckpointStore::save(const GlobalState& state) {
   }
   if (auto written = write_file_atomic(folder_ / kLatest, policy::file_of(state.parameters)); !written) {
     return written.error().in("checkpoint");
+  }
+  if (!gains_.empty()) {
+    if (auto written = write_file_atomic(folder_ / kGains, gains_); !written) {
+      return written.error().in("checkpoint");
+    }
   }
   auto entries = list(folder_);
   if (!entries) {

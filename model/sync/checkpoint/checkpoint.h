@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/base/result.h"
 #include "core/base/unique_fd.h"
@@ -39,11 +40,19 @@ class StateStore {
   virtual Status save(const GlobalState& state) = 0;
   /// Quicker and less durable than save(), after every version.
   virtual Status save_live(const GlobalState& state) = 0;
+
+  /// The gains' state (GainsNetworks::state) that load() found and that save() writes beside; empty: none.
+  const std::string& gains() const { return gains_; }
+  void keep_gains(std::string state) { gains_ = std::move(state); }
+
+ protected:
+  std::string gains_;
 };
 
 /// The state folder of a global network:
 ///   checkpoint-<epoch>-<version>  the last kKept states, decimal with leading zeros
 ///   parameters-latest             the parameters file of the last checkpoint, for ballastd
+///   gains-latest                  the gains of Services, as of the last checkpoint
 ///   live-0, live-1                newer states than the last checkpoint, checkpoints too, written in turn
 ///                                 without waiting for the disk: what a killed process leaves behind
 ///   lock                          held while a global network uses the folder
@@ -54,6 +63,7 @@ class CheckpointStore final : public StateStore {
  public:
   static constexpr std::size_t kKept = 3;
   static constexpr std::string_view kLatest = "parameters-latest";
+  static constexpr std::string_view kGains = "gains-latest";
 
   /// Makes the folder where there is none. Usage error when it cannot be written, a failure when
   /// another process holds it.

@@ -173,6 +173,26 @@ TEST_F(Api, AFormerLeaderWritesNothingMore) {
   EXPECT_EQ(server_.count(), asked) << "without the Lease it does not even ask";
 }
 
+TEST_F(Api, TheGainsOfServicesLieBesideTheState) {
+  const auto calls = client();
+  CheckpointObject store(
+      *calls, "ballast-system", "a", [] { return true; }, spec::kParameters);
+  auto state = store.load(policy::initial(3));
+  ASSERT_TRUE(state);
+  EXPECT_EQ(store.gains(), "");
+  ASSERT_TRUE(store.save(*state)) << "none yet";
+  store.keep_gains("gains of services");
+  ASSERT_TRUE(store.save(*state));
+  CheckpointObject next(
+      *calls, "ballast-system", "b", [] { return true; }, spec::kParameters);
+  auto later = next.load(policy::initial(3));
+  ASSERT_TRUE(later);
+  EXPECT_EQ(next.gains(), "gains of services");
+  ASSERT_TRUE(next.save(*later)) << "who only claims the epoch loses nothing";
+  ASSERT_TRUE(store.load(policy::initial(3)));
+  EXPECT_EQ(store.gains(), "gains of services");
+}
+
 TEST_F(Api, AWriteThatOnlyALabelCameBetweenIsDoneAgain) {
   const auto calls = client();
   CheckpointObject store(

@@ -11,6 +11,7 @@
 
 #include "core/base/file.h"
 #include "core/base/process.h"
+#include "core/spec/gains.h"
 #include "eventually.h"
 #include "model/policy/shipped.h"
 #include "model/sync/checkpoint/checkpoint.h"
@@ -101,6 +102,49 @@ TEST_F(GlobalProcess, LearnsStopsCleanlyAndGoesOnInAHigherEpoch) {
   EXPECT_EQ(returned->parameters.epoch, learned->parameters.epoch + 1);
   EXPECT_EQ(returned->parameters.version, learned->parameters.version);
   EXPECT_EQ(returned->parameters.theta, learned->parameters.theta);
+}
+
+TEST_F(GlobalProcess, GainsOfServicesOutliveIt) {
+  const auto learner = [&] {
+    return WorkerClient::start({.address = address_,
+                                .worker_id = "test",
+                                .network = Network::kGains,
+                                .service = "shop/web",
+                                .pull_interval = 20ms,
+                                .first_wait = 5ms,
+                                .longest_wait = 50ms});
+  };
+  std::shared_ptr<const Received> learned;
+  {
+    const auto worker = learner();
+    auto global = serve();
+    const auto first = next(*worker);
+    ASSERT_NE(first, nullptr);
+    ASSERT_TRUE(worker->push({{first->parameters.epoch, 0}, 1, 0.5, {0.5F, 0, 0, 0, 0, 0}}));
+    learned = next(*worker);
+    ASSERT_NE(learned, nullptr);
+    EXPECT_NE(learned->parameters.theta, first->parameters.theta);
+    global.signal(SIGTERM);
+    ASSERT_TRUE(global.wait(20s));
+  }
+  {
+    const auto worker = learner();
+    auto global = serve();
+    const auto returned = next(*worker);
+    ASSERT_NE(returned, nullptr);
+    EXPECT_EQ(returned->parameters.epoch, learned->parameters.epoch + 1);
+    EXPECT_EQ(returned->parameters.version, learned->parameters.version);
+    EXPECT_EQ(returned->parameters.theta, learned->parameters.theta);
+    global.signal(SIGTERM);
+    ASSERT_TRUE(global.wait(20s));
+  }
+  ASSERT_TRUE(write_file_atomic(state_ / CheckpointStore::kGains, "half a file"));
+  const auto worker = learner();
+  const auto global = serve();
+  const auto anew = next(*worker);
+  ASSERT_NE(anew, nullptr);
+  EXPECT_EQ(anew->parameters.theta, std::vector<float>(spec::kGains));
+  EXPECT_TRUE(logged("gains are learned anew"));
 }
 
 TEST_F(GlobalProcess, AKilledOneLosesNoEpoch) {
