@@ -136,6 +136,10 @@ struct SubsetShares {
 };
 SubsetShares subset_shares(const kube::Service& service, const std::vector<Subset>& subsets,
                            const Weights& weights, const Facts& facts);
+/// Is there none of the Service's ready pods, as far as they are known, in one of the subsets that have a
+/// share?
+bool lacks_pods(const kube::Service& service, const std::vector<Subset>& subsets,
+                const std::map<std::string, int>& shares, const Facts& facts);
 /// Routes the Service's host to its own subsets.
 Json virtual_service(const kube::Service& service, const PlanOptions& options,
                      const std::map<std::string, int>& shares);

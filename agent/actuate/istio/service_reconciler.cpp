@@ -441,8 +441,7 @@ bool ServiceReconciler::hold(const kube::Service& service, const Wanted& wanted,
     return false;
   }
   if (way == Way::kSubset) {
-    keep_subsets(service, held, wanted, now);
-    return true;
+    return keep_subsets(service, held, wanted, now);
   }
   return keep(service, held, wanted, now);
 }

@@ -153,7 +153,7 @@ class ServiceReconciler {
   bool keep(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
   void keep_weights(const kube::Service& service, Held& held, std::map<std::string, Json> entries,
                     MonotonicNs now);
-  void keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  bool keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
   bool write_entries(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
                      MonotonicNs now);
   bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);

@@ -9,19 +9,22 @@
 
 namespace ballast::actuate::istio {
 
-void ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted,
+/// False: it has to be let go.
+bool ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted,
                                      MonotonicNs now) {
+  const std::vector<Subset> subsets = subsets_of(service, wanted.conflicting_routes, options_.plan.domain);
+  const auto leads_nowhere = [&] { return held.route && lacks_pods(service, subsets, held.shares, facts_); };
+  // A share that nobody can answer is as bad as an address that is dead, and may last no longer.
+  const auto waits = [&] { return !behind(service, held, leads_nowhere(), {}, now); };
   if (!learn_facts(service, held, now) || held.retry > now) {
     due(held.retry > now ? held.retry : now + options_.retry_ns);
-    return;
+    return waits();
   }
-  const SubsetShares found =
-      subset_shares(service, subsets_of(service, wanted.conflicting_routes, options_.plan.domain),
-                    wanted.weights.at(service.key()), facts_);
+  const SubsetShares found = subset_shares(service, subsets, wanted.weights.at(service.key()), facts_);
   if (found.refusal) {
     // What is in force stays until there is a subset for everyone: a rolling update passes through here.
     say(service, true, found.refusal->reason, found.refusal->message);
-    return;
+    return !leads_nowhere();
   }
   if (held.route) {
     look_for_drift(service, held, wanted, now);
@@ -34,17 +37,19 @@ void ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, c
     step = std::max(step, same ? std::abs(share - before->second) : 0);
   }
   if (same && step < options_.subset_step) {
-    return;
+    return true;
   }
   if (same && now - held.written < options_.subset_apart_ns) {
     due(held.written + options_.subset_apart_ns);
-    return;
+    return true;
   }
   if (!write_route(service, held, virtual_service(service, options_.plan, found.shares), now)) {
-    return;
+    return waits();
   }
   held.shares = found.shares;
+  held.behind = 0;
   say(service, false, "Managed", managed_message(service, held));
+  return true;
 }
 
 }  // namespace ballast::actuate::istio

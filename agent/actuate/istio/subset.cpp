@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "agent/actuate/istio/plan.h"
@@ -64,6 +65,24 @@ SubsetShares subset_shares(const kube::Service& service, const std::vector<Subse
     sums[subset->name] += weight_of(endpoint, weights);
   }
   return {sums.empty() ? std::map<std::string, int>() : in_hundredths(sums), std::nullopt};
+}
+
+bool lacks_pods(const kube::Service& service, const std::vector<Subset>& subsets,
+                const std::map<std::string, int>& shares, const Facts& facts) {
+  std::set<std::string> served;
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    const auto pod = facts.pods.find(pod_key(endpoint));
+    if (!endpoint.ready || pod == facts.pods.end()) {
+      continue;
+    }
+    for (const Subset& subset : subsets) {
+      if (has_labels(pod->second.labels, subset)) {
+        served.insert(subset.name);
+      }
+    }
+  }
+  return std::any_of(shares.begin(), shares.end(),
+                     [&](const auto& share) { return !served.contains(share.first); });
 }
 
 Json virtual_service(const kube::Service& service, const PlanOptions& options,

@@ -718,6 +718,65 @@ TEST_F(ServiceReconcilerTest, AReadyPodInNoSubsetLeavesTheRouteAsItIs) {
   EXPECT_THAT(log(), IsEmpty());
 }
 
+/// Two versions of one pod each, weighed by the route, which is written.
+class SubsetsTest : public ServiceReconcilerTest {
+ protected:
+  SubsetsTest() {
+    service_.by = "subset";
+    service_.endpoints = {endpoint(1), endpoint(2)};
+    pods_ = {{"u1", "v1"}, {"u2", "v2"}};
+    reconciler_.reconcile(versions(), 100 * kSecond);
+    EXPECT_THAT(log(), ElementsAre("POST route"));
+  }
+  Wanted versions() {
+    Wanted out = wanted();
+    out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
+    out.conflicting_routes[0].subsets.push_back({"v2", {{"version", "v2"}}});
+    return out;
+  }
+  void until(int second) {
+    for (MonotonicNs now = 110 * kSecond; now <= static_cast<MonotonicNs>(second) * kSecond;
+         now += kSecond / 2) {
+      reconciler_.reconcile(versions(), now);
+    }
+  }
+};
+
+TEST_F(SubsetsTest, ARouteToAVersionThatIsGoneIsHandedBackThoughAPodIsInNoSubset) {
+  service_.endpoints = {endpoint(1), endpoint(3)};
+  pods_ = {{"u1", "v1"}, {"u3", "v3"}};
+  reconciler_.reconcile(versions(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE route")) << "half of the traffic would go to nobody";
+  until(120);
+  EXPECT_THAT(log(), IsEmpty());
+  EXPECT_THAT(events_, ElementsAre("Managed", "PodInNoSubset"));
+  pods_ = {{"u1", "v1"}, {"u3", "v2"}};
+  reconciler_.reconcile(versions(), 200 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST route"));
+}
+
+TEST_F(SubsetsTest, ARollingUpdateThroughAPodInNoSubsetKeepsTheRoute) {
+  service_.endpoints.push_back(endpoint(3));
+  pods_ = {{"u1", "v1"}, {"u2", "v2"}, {"u3", "v3"}};
+  until(120);
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(SubsetsTest, ARouteToAVersionThatIsGoneIsHandedBackWhereItsChangeIsRefused) {
+  service_.endpoints[1].ready = false;
+  refused_ = {"PATCH route"};
+  until(114);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+  EXPECT_THAT(reconciler_.trouble(), HasSubstr("handed back"));
+}
+
+TEST_F(SubsetsTest, ARouteToAVersionThatIsGoneIsHandedBackWherePodsCannotBeRead) {
+  service_.endpoints = {endpoint(1), endpoint(3)};
+  pods_answer_ = 403;
+  until(114);
+  EXPECT_THAT(log(), ElementsAre("DELETE route"));
+}
+
 TEST_F(ServiceReconcilerTest, OptingOutGivesTheRouteBackFirst) {
   adopt_by_route();
   service_.mode = "off";
