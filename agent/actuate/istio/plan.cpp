@@ -104,6 +104,17 @@ std::vector<Subset> parse_subsets(const Json& list) {
   return subsets;
 }
 
+/// A consistent hash, of the whole host or of one of its ports.
+bool hashes(const Json& policy) {
+  if (kube::at(policy, {"loadBalancer", "consistentHash"}).is_object()) {
+    return true;
+  }
+  const Json& ports = kube::at(policy, {"portLevelSettings"});
+  return ports.is_array() && std::any_of(ports.begin(), ports.end(), [](const Json& port) {
+           return kube::at(port, {"loadBalancer", "consistentHash"}).is_object();
+         });
+}
+
 Json metadata(const kube::Service& service, const std::string& name, const PlanOptions& options) {
   Json out = istio::metadata(service.ns, name, options);
   out["labels"][kServiceLabel] = service.name;
@@ -194,7 +205,13 @@ std::optional<ConflictingRoute> parse_conflicting_route(const std::string& kind,
                                      {}};
   if (kind == "DestinationRule") {
     conflicting_route.hosts.push_back(kube::text_at(object, {"spec", "host"}));
-    conflicting_route.subsets = parse_subsets(kube::at(object, {"spec", "subsets"}));
+    const Json& subsets = kube::at(object, {"spec", "subsets"});
+    conflicting_route.subsets = parse_subsets(subsets);
+    conflicting_route.hashes =
+        hashes(kube::at(object, {"spec", "trafficPolicy"})) ||
+        (subsets.is_array() && std::any_of(subsets.begin(), subsets.end(), [](const Json& subset) {
+           return hashes(kube::at(subset, {"trafficPolicy"}));
+         }));
     return conflicting_route;
   }
   if (kind == "HTTPRoute") {
@@ -270,6 +287,15 @@ std::optional<Refusal> judge(const kube::Service& service, Way way,
                                     " names two subsets or more; write one, or remove the annotation"};
   }
   for (const ConflictingRoute& conflicting_route : conflicting_routes) {
+    if (conflicting_route.hashes && is_of(conflicting_route, service, full)) {
+      return Refusal{
+          "ConsistentHash",
+          "DestinationRule " + conflicting_route.ns + "/" + conflicting_route.name + " keeps clients of " +
+              full +
+              " at their pods by a consistent hash, and each change of a weight would send some to "
+              "another pod; take consistentHash out of it, or remove the label " +
+              kube::kModeLabel};
+    }
     // By its own host nothing is routed anew, and whatever others say of the host holds.
     if (way == Way::kOwnHost || (conflicting_route.kind == "DestinationRule" && way == Way::kSubset)) {
       continue;

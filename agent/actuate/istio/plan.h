@@ -58,6 +58,7 @@ struct ConflictingRoute {
   std::string name;
   std::vector<std::string> hosts;    ///< as written: short, full or with a leading wildcard
   std::vector<Subset> subsets = {};  ///< of a DestinationRule
+  bool hashes = false;  ///< a DestinationRule that keeps clients at their pods by a consistent hash
 };
 /// nullopt for an object of ours, and for a VirtualService of gateways alone (mesh is not among them).
 std::optional<ConflictingRoute> parse_conflicting_route(const std::string& kind, const Json& object);

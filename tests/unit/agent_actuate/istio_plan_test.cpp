@@ -327,6 +327,35 @@ TEST(Judge, RefusesASecondOwnerOfARouteAndOfNothingElse) {
   EXPECT_THAT(refusal->message, HasSubstr("shop/mine"));
 }
 
+TEST(Judge, RefusesWhoseClientsAreKeptAtTheirPodsByAHash) {
+  const Json hash = {{"loadBalancer", {{"consistentHash", {{"httpHeaderName", "x-user"}}}}}};
+  Json rule = {{"metadata", {{"namespace", "shop"}, {"name", "sticky"}}}, {"spec", {{"host", "web"}}}};
+  const auto judged = [&](Way way) {
+    return reason(web(), {*parse_conflicting_route("DestinationRule", rule)}, way);
+  };
+  EXPECT_EQ(judged(Way::kOwnHost), "");
+  const Json plain = rule;
+  rule["spec"]["trafficPolicy"] = hash;
+  for (const Way way : {Way::kOwnHost, Way::kRoute}) {
+    EXPECT_EQ(judged(way), "ConsistentHash") << "each change of a weight would send clients to other pods";
+  }
+  rule = plain;
+  rule["spec"]["trafficPolicy"]["portLevelSettings"] = Json::array({hash});
+  EXPECT_EQ(judged(Way::kOwnHost), "ConsistentHash");
+  rule = plain;
+  rule["spec"]["subsets"] =
+      Json::array({{{"name", "v1"}, {"labels", {{"version", "v1"}}}},
+                   {{"name", "v2"}, {"labels", {{"version", "v2"}}}, {"trafficPolicy", hash}}});
+  EXPECT_EQ(judged(Way::kOwnHost), "ConsistentHash");
+  EXPECT_EQ(judged(Way::kSubset), "ConsistentHash");
+  rule["spec"]["host"] = "*.other.svc.cluster.local";
+  EXPECT_EQ(judged(Way::kOwnHost), "");
+  rule["spec"]["host"] = "*.shop.svc.cluster.local";
+  EXPECT_EQ(judged(Way::kOwnHost), "ConsistentHash");
+  rule["spec"]["subsets"][1]["trafficPolicy"] = {{"loadBalancer", {{"simple", "LEAST_REQUEST"}}}};
+  EXPECT_EQ(judged(Way::kOwnHost), "");
+}
+
 TEST(ConflictingRoutes, AreHttpRoutesWhoseParentIsTheService) {
   Json route = {
       {"metadata", {{"namespace", "shop"}, {"name", "canary"}}},
