@@ -57,6 +57,14 @@ Status MergeWindow::keep(const std::set<std::string>& hosts, const PlanOptions& 
   };
   const bool more = note(comes_, hosts, hosts_, options_.gather_ns);
   const bool fewer = note(went_, hosts_, hosts, options_.linger_ns);
+  if (fewer && hosts.empty()) {
+    // Until it is gone the hosts are its own, so that a removal that failed is tried again.
+    Status removed = remove();
+    if (!removed) {
+      due(now + options_.gather_ns);
+    }
+    return removed;
+  }
   if (more) {
     hosts_.insert(hosts.begin(), hosts.end());
   }
@@ -64,7 +72,7 @@ Status MergeWindow::keep(const std::set<std::string>& hosts, const PlanOptions& 
     hosts_ = hosts;
   }
   if (hosts_.empty()) {
-    return fewer ? remove() : ok();
+    return ok();
   }
   const bool look = now - looked_ >= options_.look_ns;
   if (look && !have_.uid.empty()) {

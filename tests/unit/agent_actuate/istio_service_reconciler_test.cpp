@@ -975,6 +975,23 @@ TEST_F(MergeWindowTest, ARefusedFilterIsTroubleAndWeightsGoOn) {
   EXPECT_EQ(hosts().size(), 1U);
 }
 
+TEST_F(MergeWindowTest, ARemovalThatFailedIsTriedAgain) {
+  fast_.reconcile(two(false), 100 * kSecond);
+  fast_.reconcile(two(false), 101 * kSecond);
+  ASSERT_EQ(hosts().size(), 1U);
+  service_.mode = "off";
+  fast_.reconcile(two(false), 110 * kSecond);
+  refused_ = {"DELETE filter"};
+  fast_.reconcile(two(false), 120 * kSecond);
+  EXPECT_THAT(fast_.trouble(), HasSubstr("403"));
+  EXPECT_EQ(hosts().size(), 1U);
+  refused_.clear();
+  const MonotonicNs next = fast_.reconcile(two(false), 121 * kSecond);
+  EXPECT_TRUE(hosts().empty());
+  EXPECT_EQ(fast_.trouble(), "");
+  EXPECT_EQ(next, 0U);
+}
+
 TEST_F(ServiceReconcilerTest, ASweepRemovesWhatAPredecessorLeft) {
   adopt_by_route();
   ServiceReconciler successor(*client_, {});
