@@ -14,6 +14,9 @@ constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadata
 constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr long kGone = 410;
 constexpr long kNotFound = 404;
+/// So often in a row, and it is the version that the server does not take (as after a restore of etcd, whose
+/// versions are older): only a list gives another.
+constexpr int kRefusals = 3;
 constexpr MonotonicNs kWholeWatch = 1'000'000'000ULL;
 
 }  // namespace
@@ -114,6 +117,7 @@ bool Watch::list() {
   }
   known_ = std::move(now);
   version_ = std::move(version);
+  refusals_ = 0;
   ++lists_;
   heard_ = SystemClock().now();
   synced_ = true;
@@ -177,8 +181,9 @@ Watch::End Watch::watch() {
   }
   if (!reply->ok()) {
     note(api_error(request, *reply).message);
-    return End::kResume;
+    return ++refusals_ >= kRefusals ? End::kRelist : End::kResume;
   }
+  refusals_ = 0;
   if (end == End::kResume) {
     heard_ = SystemClock().now();
     // One that the server ended in its time is no failure to back off from, whether or not there was news.

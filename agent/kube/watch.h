@@ -46,8 +46,9 @@ std::string key_of(const Json& object);
 
 /// Keeps a reader up to date with one collection: lists it in pages, then watches from the list's
 /// version on, resumes where a stream broke off, takes bookmarks, and lists again when the server has
-/// forgotten the version (410), the stream is garbage, or it went silent. After a new list `deleted` tells
-/// what is not there any more. While the server is away the reader keeps what it had.
+/// forgotten the version (410) or refuses it again and again, the stream is garbage, or it went silent. After
+/// a new list `deleted` tells what is not there any more. While the server is away the reader keeps what it
+/// had.
 class Watch {
  public:
   /// Starts the thread. `client` must outlive this.
@@ -82,6 +83,7 @@ class Watch {
   std::atomic<std::uint64_t> resumes_{0};
   std::string version_;
   std::set<std::string> known_;  ///< empty with changes_only
+  int refusals_ = 0;             ///< watches in a row that the server answered with an error
   bool advanced_ = false;        ///< something has come since the watch began
   mutable std::mutex mutex_;
   std::string trouble_;

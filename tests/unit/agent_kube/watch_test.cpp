@@ -156,6 +156,15 @@ TEST_F(WatchTest, KeepsWhatItHadWhileTheServerIsAway) {
   EXPECT_EQ(watch_->lists(), 1U);
 }
 
+/// As after a restore of etcd: the version is one of a future that did not come.
+TEST_F(WatchTest, AVersionThatTheServerRefusesForGoodIsListedAgain) {
+  const std::string refused = answer(504, R"({"code":504,"message":"Too large resource version: 7"})");
+  start({list(item("a", 1), 7), list(item("b", 2), 3)}, {refused, refused, refused});
+  EXPECT_TRUE(eventually([&] { return known() == Known{{"shop/b", "2"}}; }));
+  EXPECT_TRUE(eventually([&] { return watched_ >= 4U; }));
+  EXPECT_THAT(targets().back(), HasSubstr("resourceVersion=3"));
+}
+
 TEST_F(WatchTest, SaysWhyItIsNotSynced) {
   start({answer(403, "{\"message\":\"pods is forbidden\"}")}, {""});
   EXPECT_TRUE(eventually([&] { return !watch_->trouble().empty(); }));
