@@ -142,6 +142,19 @@ Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
   if (Status written = write(lease, now, view.leading); !written) {
     return written.error();
   }
+  if (!view.leading) {
+    // What came between may be an annotation, or our own write whose answer was lost: it is ours still.
+    Result<Seen> again = look(now, false);
+    if (!again) {
+      return again.error();
+    }
+    if (again->view.holder == options_.holder) {
+      again->lease["spec"]["renewTime"] = micro_time();
+      if (Status written = write(again->lease, now, view.leading); !written) {
+        return written.error();
+      }
+    }
+  }
   view.took = view.leading && !led;
   view.term = term_;
   if (!view.leading) {

@@ -33,7 +33,7 @@ class LeaseTest : public ::testing::Test {
     }
     lease_ = std::move(body);
     lease_["metadata"]["resourceVersion"] = std::to_string(++version_);
-    return answer(200, lease_.dump());
+    return std::exchange(hang_up_, false) ? "" : answer(200, lease_.dump());
   }
   LeaderLease lease(const std::string& holder) { return LeaderLease(*client_, {.holder = holder}); }
 
@@ -41,6 +41,7 @@ class LeaseTest : public ::testing::Test {
   int version_ = 0;
   int cached_ = 0;  ///< reads that the API server answers from its cache
   bool interfere_ = false;
+  bool hang_up_ = false;  ///< what is written lands, and its answer does not
   ScriptedServer server_;
   std::unique_ptr<Client> client_;
 };
@@ -67,6 +68,22 @@ TEST_F(LeaseTest, RenewingIsNotTakingAnew) {
   EXPECT_TRUE(view->leading);
   EXPECT_FALSE(view->took);
   EXPECT_EQ(a.valid_until(), 111 * kSecond);
+}
+
+TEST_F(LeaseTest, ARenewalWhoseAnswerWasLostIsOneAllTheSame) {
+  client_ = std::move(*Client::create({.server = server_.url(),
+                                       .retry_budget = std::chrono::milliseconds(2000),
+                                       .backoff_least = std::chrono::milliseconds(1),
+                                       .backoff_most = std::chrono::milliseconds(2)}));
+  LeaderLease a = lease("a");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  hang_up_ = true;  // so that it is sent again, and meets its own version
+  const auto view = a.step(102 * kSecond, true);
+  ASSERT_TRUE(view.ok());
+  EXPECT_TRUE(view->leading);
+  EXPECT_FALSE(view->took);
+  EXPECT_EQ(a.valid_until(), 111 * kSecond);
+  EXPECT_EQ(a.term(), 1U);
 }
 
 TEST_F(LeaseTest, ATermEndsWhenAnotherMayHaveLed) {
