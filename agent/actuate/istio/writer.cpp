@@ -208,7 +208,9 @@ Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
     if (Status looked = look(wanted, have); !looked) {
       return looked;
     }
-    changed_by_others = changed_by_others || (!fresh && have.generation != generation);
+    // What says already what it should may be our own write, whose answer was lost.
+    changed_by_others =
+        changed_by_others || (!fresh && have.generation != generation && have.spec != wanted.at("spec"));
   }
 }
 

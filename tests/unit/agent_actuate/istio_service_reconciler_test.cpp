@@ -120,7 +120,7 @@ class ServiceReconcilerTest : public ::testing::Test {
       return answer(409, "{}");
     }
     change(place, kube::at(body, {"spec"}));
-    return answer(200, objects_[place].dump());
+    return std::exchange(hang_up_, false) ? "" : answer(200, objects_[place].dump());
   }
   std::string read_pods(const std::string& last) {
     if (last != "pods") {  // p7 has the uid u7
@@ -185,6 +185,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   int node_reads_ = 0;
   std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
   int refuse_ = 403;
+  bool hang_up_ = false;  ///< a patch lands, and its answer does not
   std::string created_ = "2026-11-28T10:00:01Z";
   int version_ = 0;
   kube::Service service_;
@@ -866,6 +867,15 @@ TEST_F(ServiceReconcilerTest, WhatAnotherWroteOverIsToldAndWrittenAgain) {
   log();
   reconciler_.reconcile(wanted(), 105 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
+}
+
+TEST_F(ServiceReconcilerTest, OurOwnWriteWhoseAnswerWasLostIsNotSomebodyElses) {
+  adopt();
+  hang_up_ = true;
+  reconciler_.reconcile(wanted(2000), 110 * kSecond);
+  EXPECT_EQ(objects_.at(kEntry).at("spec").at("endpoints")[0].at("weight"), 2000);
+  EXPECT_THAT(events_, ElementsAre("Managed"));
+  EXPECT_EQ(reconciler_.trouble(), "");
 }
 
 TEST_F(ServiceReconcilerTest, ADeletedEntryIsMadeAgainByTheNextWeight) {
