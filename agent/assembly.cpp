@@ -126,10 +126,13 @@ Result<loop::ActingPolicy> make_policy(const config::Config& c) {
                     : c.acting() == "queue_rule"    ? loop::PolicyKind::kQueueRule
                     : c.acting() == "forecast_rule" ? loop::PolicyKind::kForecastRule
                                                     : loop::PolicyKind::kLearned;
+  const std::string source = "policy.parameters: " + c.parameters.string();
   auto policy = loop::ActingPolicy::create(kind, learned_options(c), parameters);
-  return policy
-             ? std::move(policy)
-             : Result<loop::ActingPolicy>(policy.error().in("policy.parameters: " + c.parameters.string()));
+  if (!policy) {
+    return policy.error().in(source);
+  }
+  policy->found_at(source);
+  return policy;
 }
 
 Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Config& c,

@@ -35,6 +35,10 @@ class ActingPolicy {
   bool takes_parameters() const { return learned_ != nullptr; }
   /// Why it is not what the configuration says that acts; empty where it is.
   const std::string& trouble() const { return trouble_; }
+  /// Whatever trouble() says is of the parameters found at `source`.
+  void found_at(const std::string& source) {
+    trouble_ = trouble_.empty() ? trouble_ : source + ": " + trouble_;
+  }
   /// policy(), where it forecasts; else null.
   decide::ForecastRule* forecast() const { return forecast_; }
   /// Whether it is the strong rule, alone or under a forecast, so that gains can be learned for it.

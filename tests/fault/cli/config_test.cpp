@@ -71,9 +71,6 @@ TEST_F(Refused, ParametersThatAreNotWhole) {
   std::string flipped = good;
   flipped[good.size() / 2] = static_cast<char>(flipped[good.size() / 2] ^ 0x10);
   parameters_refused(flipped, "checksum");
-  std::string version = good;
-  version[12] = static_cast<char>(version[12] + 1);  // spec::kVersion, see model/policy/parameters.h
-  parameters_refused(version, "version");
   std::string shape = good;
   shape[20] = static_cast<char>(shape[20] + 1);  // spec::kHidden
   parameters_refused(shape, "");

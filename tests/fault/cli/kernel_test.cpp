@@ -230,6 +230,26 @@ TEST_F(KernelTest, AReloadOfBadParametersKeepsThePolicyInForce) {
   EXPECT_EQ(daemon.stop(10s).code, 0);
 }
 
+TEST_F(KernelTest, ParametersOfAnotherVersionLeaveTheStrongRuleInForce) {
+  policy::Parameters parameters = policy::initial(1);
+  parameters.epoch = 3;
+  parameters.version = 10;
+  const std::string good = policy::serialize(parameters);
+  std::string other = good;
+  other[12] = static_cast<char>(other[12] + 1);  // spec::kVersion, see model/policy/parameters.h
+  const fs::path file = write("parameters", other);
+  ChildProcess daemon = start({"--policy", "learned", "--parameters", file.string()});
+  const auto told = [&] {
+    return ctl("status").dump().find(file.string() + ": parameters of another version");
+  };
+  EXPECT_TRUE(eventually([&] { return told() != std::string::npos; })) << ctl("status").dump();
+  write("parameters", good);
+  daemon.signal(SIGHUP);
+  EXPECT_TRUE(eventually([&] { return ctl("status")["policy_version"] == 10; }));
+  EXPECT_TRUE(eventually([&] { return told() == std::string::npos; })) << ctl("status").dump();
+  EXPECT_EQ(daemon.stop(10s).code, 0);
+}
+
 /// As nobody, on a bpffs that nobody owns; the binary is copied to where nobody may read it.
 class UnprivilegedTest : public KernelTest {
  protected:
