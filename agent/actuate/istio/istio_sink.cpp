@@ -30,7 +30,6 @@ using std::chrono::milliseconds;
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
-constexpr milliseconds kFlushTime{12'000};
 /// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
 constexpr double kDebounceS = 0.1;
 /// The leader's watches of membership: short, so that none is ever silent for long (agent/kube/watch.h).
@@ -641,8 +640,8 @@ void IstioSink::flush() {
     return;
   }
   const SystemClock clock;
-  const MonotonicNs end = clock.now() + static_cast<MonotonicNs>(kFlushTime.count()) * kMs;
-  while (!state.reconciler.hand_back(clock.now()) && clock.now() < end) {
+  const MonotonicNs end = clock.now() + static_cast<MonotonicNs>(state.options.flush.count()) * kMs;
+  while (!state.reconciler.hand_back(clock.now(), end) && clock.now() < end) {
     std::this_thread::sleep_for(milliseconds(50));
   }
   state.complain(state.write_trouble, state.reconciler.trouble());

@@ -53,6 +53,8 @@ struct IstioOptions {
   /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
   /// cluster before the route and lose it after.
   std::chrono::milliseconds settle{1000};
+  /// How long handing back may take at the end; the call under way then comes on top.
+  std::chrono::milliseconds flush{12'000};
   bool operator==(const IstioOptions&) const = default;
 
   void declare(options::Schema& s) {

@@ -103,6 +103,9 @@ class IstioSinkTest : public ::testing::Test {
     if (path.find("/pods/p1") != std::string::npos) {
       wait_for_renewals();
     }
+    if (slow_deletes_ && asked.method == "DELETE") {
+      std::this_thread::sleep_for(milliseconds(50));
+    }
     const std::lock_guard lock(mutex_);
     const Json body = Json::parse(asked.body, nullptr, false);
     renewals_ += path.ends_with("/ballast-leader") && asked.method == "PUT" ? 1 : 0;
@@ -128,6 +131,7 @@ class IstioSinkTest : public ::testing::Test {
                   : answer(404, "{}");
     }
     if (asked.method == "DELETE") {
+      ++deletes_;
       objects_.erase(there);
       return answer(200, "{}");
     }
@@ -171,6 +175,7 @@ class IstioSinkTest : public ::testing::Test {
     options.apart = milliseconds(20);
     options.small_apart = milliseconds(20);
     options.quiet = milliseconds(5);
+    options.flush = flush_;
     options.istiod = istiod_.address();
     options.look_pause = milliseconds(20);
     auto sink = IstioSink::create(options);
@@ -207,10 +212,13 @@ class IstioSinkTest : public ::testing::Test {
   std::map<std::string, Json> objects_;
   int version_ = 1;
   int renewals_ = 0;
+  int deletes_ = 0;
+  milliseconds flush_{12'000};
   std::atomic<int> made_again_{0};  ///< ServiceEntries
   std::atomic<bool> slow_reads_{false};
   std::atomic<bool> renewed_meanwhile_{false};
   std::atomic<bool> ending_{false};  ///< pod p2 is asked to end
+  std::atomic<bool> slow_deletes_{false};
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
   istio::Istiod istiod_;
@@ -383,6 +391,33 @@ TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
   EXPECT_EQ(entry.at("spec").at("hosts"), Json::array({"web.shop.ballast.internal"}))
       << "the entry of its own host has gone";
   EXPECT_GE(istiod_.asked, 20) << "not at the first word";
+}
+
+TEST_F(IstioSinkTest, HandingBackAtTheEndHasItsTimeHoweverManyServicesThereAre) {
+  // All over the same pods, of which the weights of web hold for each.
+  const Json web = lists_["services"][0];
+  const Json slice = lists_["endpointslices"][0];
+  for (const char* name : {"a", "b", "c", "d", "e"}) {
+    lists_["services"].push_back(web);
+    lists_["services"].back()["metadata"]["name"] = name;
+    lists_["services"].back()["metadata"]["uid"] = std::string("s-") + name;
+    lists_["endpointslices"].push_back(slice);
+    lists_["endpointslices"].back()["metadata"]["name"] = std::string(name) + "-1";
+    lists_["endpointslices"].back()["metadata"]["labels"]["kubernetes.io/service-name"] = name;
+  }
+  flush_ = milliseconds(1);
+  start();
+  publish(2);
+  const auto entries = [&] {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::count_if(
+        objects_, [](const auto& one) { return one.first.find("/serviceentries/") != std::string::npos; });
+  };
+  ASSERT_TRUE(eventually([&] { return entries() == 6; }));
+  slow_deletes_ = true;
+  sink_->flush();
+  const std::lock_guard lock(mutex_);
+  EXPECT_LE(deletes_, 1);
 }
 
 TEST_F(IstioSinkTest, WhoDoesNotWriteSaysWhoHasTheDecision) {
