@@ -87,6 +87,8 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
   }
   actuate::IstioOptions options = c.istio;
   options.api = std::move(*api);
+  constexpr int kLateTicks = 6;
+  options.stale_after = std::max(options.stale_after, kLateTicks * c.tick_in_force());
   // Told apart from our predecessor on this node, which may have died with the Lease in hand.
   options.lease.holder = fmt::format("{}_{:08x}", node_of(c), std::random_device{}());
   options.active = c.guard.mode == guard::Mode::kActive && c.role != "node";

@@ -118,7 +118,8 @@ struct IstioSink::State {
   bool deaf(MonotonicNs now) const;
   MonotonicNs burst(MonotonicNs now);
   void take_leaving_out(std::vector<kube::Service>& services);
-  istio::Wanted wanted();
+  istio::Wanted wanted(MonotonicNs now);
+  void drop_lapsed(std::map<std::string, istio::Weights>& from, MonotonicNs now);
   void note_written();
   void complain(std::string& kept, std::string now);
   std::string trouble() const;
@@ -140,6 +141,8 @@ struct IstioSink::State {
   std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   std::map<std::string, istio::Weights> weights;
   std::map<std::string, std::string> tripped;
+  std::map<std::string, MonotonicNs> renewed;  ///< when weights were, of those that ever were
+  std::string lapsed;                          ///< Services whose weights nobody renews any more
   struct Taken {
     istio::Weights weights;  ///< that the last burst had
     guard::Answer answer;    ///< what it did with them
@@ -394,6 +397,9 @@ std::string IstioSink::State::trouble() const {
     if (!lease_trouble.empty() || !write_trouble.empty()) {
       return lease_trouble.empty() ? write_trouble : lease_trouble;
     }
+    if (!lapsed.empty()) {
+      return "nobody decides the weights of " + lapsed + " any more: handed back";
+    }
     if (leader_watches != nullptr) {
       for (const auto& watch : leader_watches->watches) {
         if (std::string said = watch->trouble(); !said.empty()) {
@@ -424,13 +430,29 @@ void IstioSink::State::take_leaving_out(std::vector<kube::Service>& services) {
   leader_watches->leaving->listen(namespaces);
 }
 
-istio::Wanted IstioSink::State::wanted() {
+/// REQUIRES mutex. Who decides hangs: its weights are as good as withdrawn.
+void IstioSink::State::drop_lapsed(std::map<std::string, istio::Weights>& from, MonotonicNs now) {
+  std::string names;
+  for (const auto& [service, at] : renewed) {
+    if (now > at && now - at > static_cast<MonotonicNs>(options.stale_after.count()) * kMs &&
+        from.erase(service) > 0) {
+      names += (names.empty() ? "" : ", ") + service;
+    }
+  }
+  if (names != lapsed && !names.empty()) {
+    spdlog::warn("handing back reason=\"nobody decides any more\" services=\"{}\"", names);
+  }
+  lapsed = names;
+}
+
+istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   istio::Wanted out;
   out.services = leader_watches->catalog->services();
   take_leaving_out(out.services);
   const std::lock_guard lock(mutex);
   out.released = released;
   out.weights = weights;
+  drop_lapsed(out.weights, now);
   out.tripped = tripped;
   for (const auto& [key, conflicting_route] : conflicting_routes) {
     out.conflicting_routes.push_back(conflicting_route);
@@ -495,7 +517,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     if (!ready()) {
       return now + 100 * kMs;
     }
-    const istio::Wanted given = wanted();
+    const istio::Wanted given = wanted(now);
     keep_pace();
     // A bounded part of the work, so that who leaves elsewhere does not wait behind a large Service.
     next = reconciler.reconcile(given, now, now + kBurstTime, [this] {
@@ -526,6 +548,9 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   {
     const std::lock_guard lock(mutex);
     sample = leading ? reconciler.sample(now, sampled) : Json();
+    if (!leading) {
+      lapsed.clear();
+    }
   }
   if (reconciler.writes() != writes) {
     writes = reconciler.writes();
@@ -614,6 +639,9 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
     const std::lock_guard lock(state_->mutex);
     state_->weights[key] = std::move(by_address);
     state_->tripped.erase(key);
+    if (const auto before = state_->renewed.find(key); before != state_->renewed.end()) {
+      before->second = SystemClock().now();
+    }
     if (tripped) {
       state_->tripped[key] = weights.why();
     }
@@ -623,9 +651,15 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
   return ok();
 }
 
+void IstioSink::renew(const spec::ServiceId& service) {
+  const std::lock_guard lock(state_->mutex);
+  state_->renewed[to_string(service)] = SystemClock().now();
+}
+
 Status IstioSink::withdraw(const spec::ServiceId& service) {
   {
     const std::lock_guard lock(state_->mutex);
+    state_->renewed.erase(to_string(service));
     state_->weights.erase(to_string(service));
     state_->tripped.erase(to_string(service));
   }

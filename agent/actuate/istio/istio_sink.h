@@ -53,6 +53,9 @@ struct IstioOptions {
   /// From the shadow's ServiceEntry to the route that leads to it, and back: proxies must have the
   /// cluster before the route and lose it after.
   std::chrono::milliseconds settle{1000};
+  /// A Service whose weights were not renewed for so long is handed back: who decides hangs, though the Lease
+  /// is renewed.
+  std::chrono::milliseconds stale_after{15'000};
   /// How long handing back may take at the end; the call under way then comes on top.
   std::chrono::milliseconds flush{12'000};
   bool operator==(const IstioOptions&) const = default;
@@ -87,8 +90,9 @@ struct IstioOptions {
 /// Membership is the EndpointSlices', mirrored at once whatever the loop does, and never a pod without the
 /// identity that istiod would give it; publish() gives weights only, by address and port. A Service that
 /// cannot be managed (istio/plan.h, judge) is left as it is and told why by an Event. A Service is handed
-/// back when it opts out, is released by `ballastctl release`, has no ready endpoint, loses its weights, when
-/// we stop, and when its membership could not be kept up for three seconds, or was not heard of for ten.
+/// back when it opts out, is released by `ballastctl release`, has no ready endpoint, loses its weights or
+/// nobody renews them, when we stop, and when its membership could not be kept up for three seconds, or was
+/// not heard of for ten.
 ///
 /// While the API server is away, what is in force stays in force. Thread-safe.
 class IstioSink final : public WeightSink {
@@ -103,6 +107,8 @@ class IstioSink final : public WeightSink {
   /// are done or replaced by newer ones.
   Status publish(const guard::GuardedWeights& weights) override;
   Status withdraw(const spec::ServiceId& service) override;
+  /// From the first call on, a Service's weights lapse `stale_after` after the last.
+  void renew(const spec::ServiceId& service) override;
   /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;
   bool in_charge() const override { return leading(); }

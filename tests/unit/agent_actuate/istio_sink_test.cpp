@@ -176,6 +176,7 @@ class IstioSinkTest : public ::testing::Test {
     options.small_apart = milliseconds(20);
     options.quiet = milliseconds(5);
     options.flush = flush_;
+    options.stale_after = stale_after_;
     options.istiod = istiod_.address();
     options.look_pause = milliseconds(20);
     auto sink = IstioSink::create(options);
@@ -215,6 +216,7 @@ class IstioSinkTest : public ::testing::Test {
   int deletes_ = 0;
   milliseconds flush_{12'000};
   std::atomic<int> made_again_{0};  ///< ServiceEntries
+  milliseconds stale_after_{15'000};
   std::atomic<bool> slow_reads_{false};
   std::atomic<bool> renewed_meanwhile_{false};
   std::atomic<bool> ending_{false};  ///< pod p2 is asked to end
@@ -391,6 +393,26 @@ TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
   EXPECT_EQ(entry.at("spec").at("hosts"), Json::array({"web.shop.ballast.internal"}))
       << "the entry of its own host has gone";
   EXPECT_GE(istiod_.asked, 20) << "not at the first word";
+}
+
+TEST_F(IstioSinkTest, WeightsThatNobodyStandsByAnyMoreAreHandedBack) {
+  stale_after_ = milliseconds(2000);
+  start();
+  publish(2);
+  const auto stand_by = [&] {
+    sink_->renew(kWeb);
+    return false;
+  };
+  ASSERT_TRUE(eventually([&] { return stand_by() || !written().empty(); }));
+  for (int i = 0; i < 300; ++i) {
+    stand_by();
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_FALSE(written().empty());
+  EXPECT_TRUE(eventually([&] { return written().empty(); })) << "the loop hangs, and the Lease is renewed";
+  EXPECT_THAT(sink_->trouble(), HasSubstr("shop/web"));
+  ASSERT_TRUE(eventually([&] { return stand_by() || !written().empty(); }));
+  EXPECT_EQ(sink_->trouble(), "");
 }
 
 TEST_F(IstioSinkTest, HandingBackAtTheEndHasItsTimeHoweverManyServicesThereAre) {
