@@ -61,6 +61,7 @@ void Loop::tick(const sample::Sample& sample) {
       doors_.fleet->exchange(
           turn_.report(members(observer_.endpoints(sample, pods), pods), now, doors_.sink->in_charge())),
       now, policy_.policy(), [this](const spec::ServiceId& service) { return doors_.sink->word(service); });
+  withdraw_again(decisions);
   std::erase_if(decisions, [this](const turn::Decision& decision) {
     const bool gone = decision.weights.endpoints().empty();
     if (gone) {
@@ -188,8 +189,28 @@ void Loop::hand_over(turn::Decision& decision) {
   }
 }
 
+void Loop::take_from_sink(const spec::ServiceId& id) {
+  const Status withdrawn = doors_.sink->withdraw(id);
+  complain("withdrawing " + to_string(id), withdrawn);
+  if (!withdrawn) {
+    to_withdraw_.insert(id);
+  }
+}
+
+/// What the sink refused to let go of is asked for again, unless the service has come back.
+void Loop::withdraw_again(const std::vector<turn::Decision>& decisions) {
+  for (const spec::ServiceId& id : std::exchange(to_withdraw_, {})) {
+    if (std::ranges::none_of(decisions, [&](const auto& one) { return one.weights.service() == id; })) {
+      take_from_sink(id);
+    } else {
+      complaints_.erase("withdrawing " + to_string(id));
+    }
+  }
+}
+
 void Loop::withdraw(const spec::ServiceId& id) {
-  complain("withdrawing " + to_string(id), doors_.sink->withdraw(id));
+  take_from_sink(id);
+  complaints_.erase("publishing weights of " + to_string(id));
   recorder_.forget(id);
   services_.erase(id);
   handover_.forget(id);

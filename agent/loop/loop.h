@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -84,6 +85,8 @@ class Loop {
   spec::LoopTiming timing(MonotonicNs now) const;
   void learn(Service& service, const turn::Decision& decision, const spec::LoopTiming& now);
   void hand_over(turn::Decision& decision);
+  void take_from_sink(const spec::ServiceId& id);
+  void withdraw_again(const std::vector<turn::Decision>& decisions);
   void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
                    const spec::LoopTiming& now);
@@ -102,6 +105,7 @@ class Loop {
   turn::Turn turn_;
   decide::RolloutRecorder recorder_;
   std::map<spec::ServiceId, Service> services_;
+  std::set<spec::ServiceId> to_withdraw_;          ///< that the sink refused to withdraw
   std::map<std::string, std::string> complaints_;  ///< what fails now, and the last reason
 };
 

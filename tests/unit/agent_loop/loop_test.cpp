@@ -22,6 +22,7 @@ namespace {
 
 using ::testing::Each;
 using ::testing::Field;
+using ::testing::HasSubstr;
 
 constexpr MonotonicNs kTick = 250'000'000;
 
@@ -75,6 +76,9 @@ struct FakeSink final : actuate::WeightSink {
     return ok();
   }
   Status withdraw(const spec::ServiceId& service) override {
+    if (proxies.refuse) {
+      return Error::failed("refused");
+    }
     proxies.withdrawn.insert(service);
     return ok();
   }
@@ -270,6 +274,57 @@ TEST_F(LoopTest, AServiceThatIsNoLongerNamedIsWithdrawn) {
   pods_.clear();
   loop.tick(busy());
   EXPECT_TRUE(proxies_.withdrawn.contains({"shop", "web"}));
+}
+
+TEST_F(LoopTest, AWithdrawalThatTheSinkRefusedIsTriedAgain) {
+  Loop loop = make(PolicyKind::kPrior);
+  loop.tick(busy());
+  const auto pods = std::exchange(pods_, {});
+  proxies_.refuse = true;
+  loop.tick(busy());
+  proxies_.refuse = false;
+  loop.tick(busy());
+  EXPECT_TRUE(proxies_.withdrawn.contains({"shop", "web"}));
+}
+
+TEST_F(LoopTest, WhatFailedForAServiceThatIsGoneIsNoTroubleAnyMore) {
+  auto folder = TempDir::create(std::filesystem::temp_directory_path(), "loop-");
+  ASSERT_TRUE(folder);
+  auto maps = sample::PinnedMaps::create_files(folder->path());
+  ASSERT_TRUE(maps) << maps.error().message;
+  auto state = telemetry::StateWriter::create(std::move(*maps));
+  ASSERT_TRUE(state);
+  LoopDoors doors;
+  doors.identity = std::make_unique<FakeIdentity>(pods_);
+  doors.sink = std::make_unique<FakeSink>(proxies_);
+  doors.state.emplace(std::move(*state));
+  Loop loop({}, std::move(ActingPolicy::create(PolicyKind::kPrior, {}, std::nullopt)).value(),
+            std::move(doors));
+  const auto trouble = [&] {
+    const auto seen = sample::PinnedMaps::open(folder->path());
+    return seen ? std::string(seen->meta()->trouble) : seen.error().message;
+  };
+  proxies_.refuse = true;
+  loop.tick(busy());
+  ASSERT_THAT(trouble(), HasSubstr("refused"));
+  proxies_.refuse = false;
+  pods_.clear();
+  loop.tick(busy());
+  EXPECT_EQ(trouble(), "");
+}
+
+TEST_F(LoopTest, AServiceThatCameBackIsNotWithdrawnAfterwards) {
+  Loop loop = make(PolicyKind::kPrior);
+  loop.tick(busy());
+  const auto pods = std::exchange(pods_, {});
+  proxies_.refuse = true;
+  loop.tick(busy());
+  pods_ = pods;
+  proxies_.refuse = false;
+  loop.tick(busy());
+  loop.tick(busy());
+  EXPECT_TRUE(proxies_.withdrawn.empty());
+  EXPECT_EQ(weights().size(), 4U);
 }
 
 TEST_F(LoopTest, ReleaseLeavesEqualWeightsBehind) {
