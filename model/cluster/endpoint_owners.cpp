@@ -10,7 +10,11 @@ bool EndpointOwners::owns(const std::string& node, const spec::EndpointTelemetry
     places_.clear();
     for (const kube::Service& service : catalog_.services()) {
       for (const kube::Endpoint& e : service.endpoints) {
-        places_[{service.ns, service.name, e.pod}] = {e.node, e.address};
+        // A StatefulSet's pod that moves is in the slices twice: ready where it is, ending where it was.
+        Place& place = places_[{service.ns, service.name, e.pod}];
+        if (e.ready || place.node.empty()) {
+          place = {e.node, e.address};
+        }
       }
     }
   }

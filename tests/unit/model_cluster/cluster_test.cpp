@@ -219,6 +219,37 @@ TEST_F(Api, ADamagedStateIsPassedOverAndItsEpochIsNot) {
   EXPECT_EQ(again->parameters.epoch, state->parameters.epoch + 1);
 }
 
+/// A StatefulSet's pod keeps its name on another node; the slices tell of both while the first ends.
+TEST_F(Api, APodThatMovedIsSpokenForByTheNodeWhereItIsReady) {
+  const auto list = [](Json items) {
+    return Json{{"metadata", {{"resourceVersion", "1"}}}, {"items", std::move(items)}};
+  };
+  const auto endpoint = [](const char* address, const char* node, bool ready) {
+    return Json{{"addresses", {address}},
+                {"nodeName", node},
+                {"conditions", {{"ready", ready}}},
+                {"targetRef", {{"kind", "Pod"}, {"name", "db-0"}, {"uid", address}}}};
+  };
+  objects_["/api/v1/services"] = list(Json::array(
+      {{{"metadata",
+         {{"namespace", "shop"}, {"name", "db"}, {"labels", {{"ballast.dev/mode", "active"}}}}}}}));
+  objects_["/apis/discovery.k8s.io/v1/endpointslices"] = list(Json::array(
+      {{{"metadata",
+         {{"namespace", "shop"}, {"name", "db-1"}, {"labels", {{"kubernetes.io/service-name", "db"}}}}},
+        {"addressType", "IPv4"},
+        {"endpoints", {endpoint("10.0.0.1", "node-b", true), endpoint("10.0.0.9", "node-a", false)}}}}));
+  const auto calls = client();
+  const kube::Catalog catalog(*calls);
+  ASSERT_TRUE(eventually([&] { return catalog.synced(); }));
+  EndpointOwners owners(catalog);
+  const auto owns = [&](const char* node, const char* address) {
+    return owners.owns(node, {{{"shop", "db"}, "db-0"}, address, 80});
+  };
+  EXPECT_TRUE(owns("node-b", "10.0.0.1"));
+  EXPECT_FALSE(owns("node-a", "10.0.0.9"));
+  calls->stop();
+}
+
 TEST_F(Api, OfTwoReplicasOneLeadsAndTheOtherAfterIt) {
   const auto calls = client();
   auto a =
