@@ -175,6 +175,7 @@ struct Server::State {
   }
 
   void accept();
+  void make_room(std::size_t bytes, const Connection& for_whom);
 
   const Handler handler;
   const std::unique_ptr<Certificate> certificate;
@@ -183,6 +184,7 @@ struct Server::State {
   asio::io_context io{1};
   Tcp::acceptor acceptor{io};
   asio::steady_timer again{io};
+  std::size_t held = 0;                              ///< bytes of the answers under way
   std::list<std::weak_ptr<Connection>> connections;  ///< the oldest first; touched by the thread alone
   ListenAddress address;
   std::thread thread;
@@ -199,6 +201,7 @@ struct Server::State::Connection : std::enable_shared_from_this<Connection> {
   }
 
   void close() {
+    state.held -= std::exchange(holds, 0);
     timer.cancel();
     error_code ignored;
     socket.close(ignored);
@@ -231,6 +234,9 @@ struct Server::State::Connection : std::enable_shared_from_this<Connection> {
   template <typename Stream>
   void write(Stream& to) {
     said = answer(parser.get(), state.handler);
+    state.make_room(said.body().size(), *this);
+    holds = said.body().size();
+    state.held += holds;
     serializer.emplace(said);
     wire::async_write(to, *serializer,
                       [self = shared_from_this(), &to](const error_code& failed, std::size_t) {
@@ -249,6 +255,7 @@ struct Server::State::Connection : std::enable_shared_from_this<Connection> {
   }
 
   State& state;
+  std::size_t holds = 0;  ///< its part of State::held
   asio::steady_timer timer;
   Tcp::socket socket;
   std::optional<asio::ssl::stream<Tcp::socket&>> tls;
@@ -257,6 +264,15 @@ struct Server::State::Connection : std::enable_shared_from_this<Connection> {
   Answer said;
   std::optional<wire::response_serializer<wire::string_body>> serializer;
 };
+
+/// Closes who has not read its answer yet, the oldest first, until there is room for another.
+void Server::State::make_room(std::size_t bytes, const Connection& for_whom) {
+  for (auto each = connections.begin(); each != connections.end() && held + bytes > limits.bytes; ++each) {
+    if (const auto one = each->lock(); one && one.get() != &for_whom && one->holds > 0) {
+      one->close();
+    }
+  }
+}
 
 void Server::State::accept() {
   acceptor.async_accept([this](const error_code& failed, Tcp::socket socket) {

@@ -35,11 +35,13 @@ struct Response {
   std::string body;
 };
 
-/// What peers may hold, whoever they are; a head has 16 KB at most. Where there are too many connections the
-/// oldest is closed, because each is here for one answer: who holds them open keeps nobody out.
+/// What peers may hold, whoever they are; a head has 16 KB at most. Where there are too many connections, or
+/// their answers too large together, the oldest is closed, because each is here for one answer: who holds
+/// them open keeps nobody out.
 struct Limits {
   std::size_t connections = 64;
   std::chrono::milliseconds time{10'000};  ///< of a connection, from its first byte to its last
+  std::size_t bytes = 32U << 20U;          ///< of all answers that wait to be read, but for one alone
 };
 
 /// GET over HTTP or, with a certificate, HTTPS alone (TLS 1.2 and later): one request a connection, for

@@ -21,12 +21,17 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
+constexpr std::size_t kLarge = 32U << 20U;  ///< more than the kernel holds between two
+
 std::unique_ptr<Server> serve(const Limits& limits = {}) {
   auto made = Server::start(
       {.host = "127.0.0.1"}, {},
       [](const Request& in) {
         if (in.path == "/throws") {
           throw std::runtime_error("of the handler");
+        }
+        if (in.path == "/large") {
+          return Response{200, "text/plain", std::string(kLarge, 'x')};
         }
         return Response{200, "text/plain", in.path + "|" + in.query + "|" + in.host + "|" + in.accept};
       },
@@ -115,6 +120,28 @@ TEST(HttpServer, WhoSendsSlowlyKeepsNobodyOut) {
   }
   EXPECT_THAT(ask(*server, "GET /b HTTP/1.1\r\nHost: me"), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_EQ(rest(slow.front()), "") << "the oldest was closed";
+}
+
+TEST(HttpServer, WhoDoesNotReadAnswersHoldsNoMoreThanTheirBound) {
+  const auto server = serve({.time = 1h, .bytes = 3 * kLarge});
+  std::vector<UniqueFd> lazy;
+  for (int i = 0; i < 8; ++i) {
+    lazy.push_back(connect(*server));
+    EXPECT_TRUE(send(lazy.back(), "GET /large HTTP/1.1\r\nHost: me\r\n\r\n"));
+    char first = 0;
+    EXPECT_EQ(::recv(lazy.back().get(), &first, 1, 0), 1) << "its answer is under way";
+  }
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_LT(rest(lazy[i]).size(), kLarge) << i << " was not closed for those after it";
+  }
+  for (std::size_t i = 5; i < lazy.size(); ++i) {
+    EXPECT_GT(rest(lazy[i]).size(), kLarge) << i;
+  }
+}
+
+TEST(HttpServer, AnAnswerBeyondTheBoundIsGivenAllTheSame) {
+  const auto server = serve({.bytes = kLarge / 2});
+  EXPECT_GT(ask(*server, "GET /large HTTP/1.1\r\nHost: me").size(), kLarge);
 }
 
 TEST(HttpServer, AConnectionHasItsTimeAndNoMore) {
