@@ -3,12 +3,25 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <system_error>
 
 namespace ballast::ctl {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// Whoever may make cgroups names them as it likes: what a terminal would obey, or JSON cannot hold, is shown
+/// as a question mark.
+std::string shown(std::string path) {
+  std::replace_if(
+      path.begin(), path.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return path;
+}
+
+}  // namespace
 
 bool matches(const Name& name, sample::CgroupId id, const std::string& target) {
   if (target.empty() || target == name.cgroup || target == std::to_string(id)) {
@@ -26,7 +39,7 @@ bool matches(const Name& name, sample::CgroupId id, const std::string& target) {
 Names::Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> identity, fs::path cgroup_root)
     : cgroup_root_(std::move(cgroup_root)) {
   for (const auto& [id, value] : identity) {
-    names_[id] = {field(value.cgroup), field(value.pod), field(value.ns), field(value.container),
+    names_[id] = {shown(field(value.cgroup)), field(value.pod), field(value.ns), field(value.container),
                   field(value.service)};
     if (names_[id].cgroup.starts_with("/")) {
       pods_[names_[id].cgroup] = id;
@@ -65,7 +78,7 @@ void Names::walk() {
     struct stat info {};
     if (::stat(folder.c_str(), &info) == 0) {
       const fs::path relative = folder.lexically_relative(cgroup_root_);
-      names_.try_emplace(info.st_ino, below_a_pod(relative == "." ? "/" : "/" + relative.string()));
+      names_.try_emplace(info.st_ino, below_a_pod(shown(relative == "." ? "/" : "/" + relative.string())));
     }
   };
   add(cgroup_root_);

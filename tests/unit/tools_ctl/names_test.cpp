@@ -52,6 +52,21 @@ TEST(Names, FromTheMapFirstThenFromTheTree) {
   EXPECT_EQ(names.of(1ULL << 60).cgroup, "(gone)");
 }
 
+/// Whoever may make cgroups below its own names them as it likes; a terminal and JSON take no such bytes.
+TEST(Names, HaveNoBytesThatATerminalWouldObey) {
+  auto tree = TempDir::create(fs::temp_directory_path(), "ballast-tree-");
+  ASSERT_TRUE(tree.ok());
+  const fs::path odd = tree->path() / "a\x1b[2J\xff";
+  fs::create_directories(odd);
+  struct stat info {};
+  ASSERT_EQ(::stat(odd.c_str(), &info), 0);
+  ballast_identity_value named{};
+  std::strncpy(named.cgroup, "/b\n\x80", sizeof named.cgroup - 1);
+  Names names({{7, named}}, tree->path());
+  EXPECT_EQ(names.of(info.st_ino).cgroup, "/a?[2J?");
+  EXPECT_EQ(names.of(7).cgroup, "/b??");
+}
+
 TEST(Names, ACgroupBelowAContainerHasThePodsName) {
   auto tree = TempDir::create(fs::temp_directory_path(), "ballast-tree-");
   ASSERT_TRUE(tree.ok());
