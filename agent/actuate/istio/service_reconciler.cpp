@@ -505,6 +505,9 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     return true;
   }
   bool whole = true;
+  if (held.way == Way::kOwnHost && same(held.entries, entries)) {
+    troubles_.erase("write " + service.key());  // what was refused is not wanted any more
+  }
   if (held.phase == Phase::kHeld && only_weights(held.entries, entries)) {
     keep_weights(service, held, entries, now);
   } else if (!same(held.entries, entries)) {

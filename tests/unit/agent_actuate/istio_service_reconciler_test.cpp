@@ -344,6 +344,17 @@ TEST_F(ServiceReconcilerTest, WhyAServiceIsHandedBackStaysNamedUntilItIsTakenAga
   EXPECT_EQ(reconciler_.trouble(), "");
 }
 
+TEST_F(ServiceReconcilerTest, WhatWasRefusedAndIsNotWantedAnyMoreIsNoTrouble) {
+  adopt();
+  refuse_ = 429;
+  refused_ = {"PATCH"};
+  reconciler_.reconcile(wanted(2000), 110 * kSecond);
+  EXPECT_THAT(reconciler_.trouble(), HasSubstr("429"));
+  refused_.clear();
+  reconciler_.reconcile(wanted(), 120 * kSecond);
+  EXPECT_EQ(reconciler_.trouble(), "");
+}
+
 TEST_F(ServiceReconcilerTest, ADeposedLeadersWriteDoesNotLand) {
   adopt();
   ServiceReconciler successor(*client_, {});
