@@ -131,10 +131,15 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     try:
         rows = judge(folder, table)
+        name, most = REACTIONS[table]
+        if not rows and not (folder / f"{name}.json").exists():
+            print(f"lab_report: {folder}: nothing was run; rows: "
+                  f"{', '.join([row for row, *_ in TARGETS[table]] + [name])}", file=sys.stderr)
+            return 2
         report_ratios(rows)
         if table == "demo":
             report_costs(folder)
-        followed = report_reaction(folder, *REACTIONS[table])
+        followed = report_reaction(folder, name, most)
     except (OSError, StopIteration, KeyError, ValueError) as error:
         print(f"lab_report: {folder}: no whole set of reports: {error!r}", file=sys.stderr)
         return 2

@@ -36,3 +36,6 @@ code, _, said = judged({"pool": [0.990, 0.995, 0.992]}, reactions=(0.2, 0.29, 0.
 assert code == 0 and "0.29 s" in said and "met" in said, said
 code, _, said = judged({"pool": [0.990, 0.995, 0.992]}, reactions=(0.2, 0.31, 0.9))
 assert code == 1 and "missed" in said, said
+with tempfile.TemporaryDirectory() as empty:
+    nothing = subprocess.run([sys.executable, SCRIPT, empty, "never-worse"], capture_output=True, text=True)
+assert nothing.returncode == 2 and "slow-downstream" in nothing.stderr, "what was not run is no target met"
