@@ -82,7 +82,7 @@ bool lacks_pods(const kube::Service& service, const std::vector<Subset>& subsets
     }
   }
   return std::any_of(shares.begin(), shares.end(),
-                     [&](const auto& share) { return !served.contains(share.first); });
+                     [&](const auto& share) { return share.second > 0 && !served.contains(share.first); });
 }
 
 Json virtual_service(const kube::Service& service, const PlanOptions& options,

@@ -381,6 +381,12 @@ TEST(ConflictingRoutes, AreNotOursAndNotOfGatewaysAlone) {
   EXPECT_TRUE(parse_conflicting_route("DestinationRule", Json{{"spec", 3}})) << "garbage is survived";
 }
 
+TEST(Subsets, OnlyOneThatHasAShareCanLackPods) {
+  const std::vector<Subset> subsets = {{"v1", {{"app", "web"}}}, {"v2", {{"app", "new"}}}};
+  EXPECT_TRUE(lacks_pods(web(), subsets, {{"v1", 60}, {"v2", 40}}, facts_of(web())));
+  EXPECT_FALSE(lacks_pods(web(), subsets, {{"v1", 100}, {"v2", 0}}, facts_of(web())));
+}
+
 TEST(Released, ReadsTheAnnotation) {
   EXPECT_EQ(released(Json{{kReleasedAnnotation, "shop/web,,a/b"}}),
             (std::set<std::string>{"a/b", "shop/web"}));
