@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <random>
@@ -218,8 +219,12 @@ void tell_pod(const config::Config& c, const Error& why) {
 }
 
 Status check_files(const config::Config& c) {
-  if (const auto policy = make_policy(c); !policy) {
+  const auto policy = make_policy(c);
+  if (!policy) {
     return policy.error();
+  }
+  if (!policy->trouble().empty()) {
+    fmt::print(stderr, "ballastd: {}\n", policy->trouble());
   }
   if (auto tls = sync::check_tls_files(c.fleet_client.tls, !c.fleet_client.token_file.empty()); !tls) {
     return tls.error().in("fleet");

@@ -238,6 +238,10 @@ TEST_F(KernelTest, ParametersOfAnotherVersionLeaveTheStrongRuleInForce) {
   std::string other = good;
   other[12] = static_cast<char>(other[12] + 1);  // spec::kVersion, see model/policy/parameters.h
   const fs::path file = write("parameters", other);
+  const Ended checked =
+      run({ballastd(), "--check-config", "--policy", "learned", "--parameters", file.string()});
+  EXPECT_EQ(checked.code, 0) << checked.output;
+  EXPECT_THAT(checked.output, ::testing::HasSubstr(file.string() + ": parameters of another version"));
   ChildProcess daemon = start({"--policy", "learned", "--parameters", file.string()});
   const auto told = [&] {
     return ctl("status").dump().find(file.string() + ": parameters of another version");
