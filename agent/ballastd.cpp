@@ -270,7 +270,7 @@ std::optional<int> parse_flags(cli::Program& program, int argc, char** argv, Fla
         std::pair("--policy", "policy.name"), std::pair("--parameters", "policy.parameters"),
         std::pair("--metrics", "metrics"), std::pair("--istio-fast", "kubernetes.istio_fast"),
         std::pair("--log", "log")}) {
-    program.key_flag(flag, *schema.find(key), [&flags, flag, key](const std::string& v) {
+    program.key_flag(flag, *schema.find(key), [&flags, flag = flag, key = key](const std::string& v) {
       flags.overrides.push_back({flag, key, v});
     });
   }

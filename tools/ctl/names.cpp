@@ -36,7 +36,8 @@ bool matches(const Name& name, sample::CgroupId id, const std::string& target) {
   return false;
 }
 
-Names::Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> identity, fs::path cgroup_root)
+Names::Names(const std::vector<std::pair<sample::CgroupId, ballast_identity_value>>& identity,
+             fs::path cgroup_root)
     : cgroup_root_(std::move(cgroup_root)) {
   for (const auto& [id, value] : identity) {
     names_[id] = {shown(field(value.cgroup)), field(value.pod), field(value.ns), field(value.container),

@@ -30,7 +30,7 @@ bool matches(const Name& name, sample::CgroupId id, const std::string& target);
 class Names {
  public:
   /// `cgroup_root` is walked at the first cgroup that the map does not name; empty: never.
-  Names(std::vector<std::pair<sample::CgroupId, ballast_identity_value>> identity,
+  Names(const std::vector<std::pair<sample::CgroupId, ballast_identity_value>>& identity,
         std::filesystem::path cgroup_root);
   const Name& of(sample::CgroupId id);
   const std::filesystem::path& cgroup_root() const { return cgroup_root_; }
