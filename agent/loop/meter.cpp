@@ -70,7 +70,7 @@ void Meter::count_maps(sample::Sample& sample) {
     filled_ = sample.taken;
     const auto calls = std::ranges::find(fills_, BALLAST_MAP_CALLS, &sample::MapFill::name);
     if (calls != fills_.end() && calls->entries * 4 >= calls->max_entries * 3) {
-      if (const Status status = sample::make_call_room(*maps_, bpffs_); !status) {
+      if (const Status status = sample::make_call_room(*maps_, sample.taken); !status) {
         spdlog::warn("crowding calls not forgotten reason=\"{}\"", status.error().message);
       }
     }

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/sample/call_room.h"
 
-#include <bpf/bpf.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <iterator>
 #include <map>
-#include <string>
-
-#include "core/base/unique_fd.h"
 
 namespace ballast::sample {
 
@@ -30,7 +23,7 @@ std::vector<ballast_call_key> crowding_calls(const std::vector<CallRow>& rows, s
   return out;
 }
 
-Status make_call_room(const PinnedMaps& maps, const std::filesystem::path& bpffs) {
+Status make_call_room(const PinnedMaps& maps, MonotonicNs now) {
   const auto rows = maps.calls();
   if (!rows) {
     return rows.error();
@@ -38,14 +31,7 @@ Status make_call_room(const PinnedMaps& maps, const std::filesystem::path& bpffs
   if (rows->size() * 4 < BALLAST_MAX_CALLS * 3U) {
     return ok();
   }
-  const UniqueFd map(::bpf_obj_get((bpffs / BALLAST_MAP_CALLS).c_str()));
-  for (const ballast_call_key& key : crowding_calls(*rows, kMostCalls)) {
-    if (::bpf_map_delete_elem(map.get(), &key) != 0 && errno != ENOENT) {
-      return Error::failed(std::string("erasing from map ") + BALLAST_MAP_CALLS + ": " +
-                           std::strerror(errno));
-    }
-  }
-  return ok();
+  return maps.crowd_out_calls(crowding_calls(*rows, kMostCalls), now);
 }
 
 }  // namespace ballast::sample

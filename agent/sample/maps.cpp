@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -507,6 +508,29 @@ Status PinnedMaps::forget_calls_before(MonotonicNs then) const {
   return forget_calls([&](const CallRow& row) { return row.value.last_seen_ns < then; });
 }
 
+Status PinnedMaps::crowd_out_calls(const std::vector<ballast_call_key>& keys, MonotonicNs now) const {
+  std::map<CgroupId, std::uint64_t> gone;
+  for (const ballast_call_key& key : keys) {
+    if (Status erased = erase(calls_.get(), BALLAST_MAP_CALLS, key); !erased) {
+      return erased;
+    }
+    ++gone[key.cgroup_id];
+  }
+  for (const auto& [id, edges] : gone) {
+    ballast_coverage_key key{};
+    key.cgroup_id = id;
+    key.kind = BALLAST_COVERAGE_CALLS;
+    ballast_coverage_value value{};
+    ::bpf_map_lookup_elem(coverage_.get(), &key, &value);  // the first time it is not there
+    value.events += edges;
+    value.last_seen_ns = now;
+    if (Status written = put(coverage_.get(), BALLAST_MAP_COVERAGE, key, value); !written) {
+      return written;
+    }
+  }
+  return ok();
+}
+
 Status PinnedMaps::forget_cgroups(const std::vector<CgroupId>& gone) const {
   if (gone.empty()) {
     return ok();
@@ -621,6 +645,8 @@ const char* coverage_name(ballast_coverage_kind kind) {
       return "unix";
     case BALLAST_COVERAGE_REFUSED:
       return "refused";
+    case BALLAST_COVERAGE_CALLS:
+      return "calls";
     case BALLAST_COVERAGE_KINDS:
       break;
   }

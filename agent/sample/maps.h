@@ -91,6 +91,8 @@ class PinnedMaps {
   Result<std::vector<SpanRow>> spans() const;
   /// Edges of the call graph that saw no answer since `then`.
   Status forget_calls_before(MonotonicNs then) const;
+  /// Erases these edges, and counts them in the coverage of their callers.
+  Status crowd_out_calls(const std::vector<ballast_call_key>& keys, MonotonicNs now) const;
   /// Empty where an older ballastd made the folder.
   Result<std::vector<Feature>> features() const;
 

@@ -192,6 +192,24 @@ TEST_F(VerbsTest, WhatIsNotMeasuredIsSaidByPod) {
   EXPECT_THAT(run(loss).text, HasSubstr("NOT MEASURED"));
 }
 
+TEST_F(VerbsTest, EdgesThatWereLetGoAreSaidOfTheirCaller) {
+  ballast_call_key key{};
+  key.cgroup_id = kWeb;
+  const auto maps = sample::PinnedMaps::open(folder_->path());
+  ASSERT_TRUE(maps);
+  for (std::uint16_t port = 1; port <= 3; ++port) {
+    key.port = port;
+    ASSERT_TRUE(folder_->put(BALLAST_MAP_CALLS, key, ballast_call_value{}));
+    ASSERT_TRUE(maps->crowd_out_calls({key}, 1));
+  }
+  EXPECT_TRUE(maps->calls()->empty());
+  const Json gaps = run(status).json["not_measured"];
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0]["pod"], "web-0");
+  EXPECT_EQ(gaps[0]["kind"], "calls");
+  EXPECT_EQ(gaps[0]["events"], 3U);
+}
+
 TEST_F(VerbsTest, ConnectionsAndCpuByCgroup) {
   ballast_connection_value connection{};
   connection.open = 3;
