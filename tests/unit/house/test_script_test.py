@@ -54,7 +54,7 @@ exec "$@"
 """
 BUILD = """#!/bin/sh
 echo "build $*" >>log
-case "$*" in asan*) exit ${ASAN_CODE:-0} ;; esac
+case "$*" in asan*) sleep "${ASAN_S:-0}"; exit ${ASAN_CODE:-0} ;; esac
 """
 
 
@@ -111,6 +111,11 @@ def main():
     expect("what does not build fails the run", code == 1, (code, said))
     code, said, log, _ = run(ASAN_CODE=1)
     expect("the sanitizers' build fails the run", code == 1, (code, said))
+
+    code, said, log, _ = run(ASAN_S=60, BALLAST_SANITIZERS_BY_S=1)
+    expect("sanitizers that are built too late, and fuzzing, count as skipped with the reason", code == 0 and
+           "3 passed, 0 failed, 2 skipped" in said and "sanitizers skipped: not built 1 s after" in said and
+           "skipped: fuzzing (release)" in said, (code, said))
 
     code, said, log, _ = run(FAIL_ONCE="lab_test mesh_test")
     expect("a second try, of either part, takes the place of the first", code == 0 and "5 passed, 0 failed" in said and
