@@ -3,6 +3,7 @@
 
 #include <bpf/libbpf.h>
 #include <cap-ng.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@ namespace ballast::kernel {
 namespace {
 
 constexpr std::size_t kLogTail = 8192;
+constexpr int kOldestKernel = 5010;
 
 bool have(unsigned int capability) {
   return ::capng_have_capability(CAPNG_EFFECTIVE, capability) != 0;
@@ -65,6 +67,23 @@ Status check_capabilities() {
   return Error::privilege("missing " + missing +
                           ": ballastd needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN in its effective set "
                           "(run as root, or setcap cap_bpf,cap_perfmon,cap_net_admin+ep)");
+}
+
+int kernel_version() {
+  utsname names{};
+  int major = 0;
+  int minor = 0;
+  ::uname(&names);
+  return std::sscanf(names.release, "%d.%d", &major, &minor) == 2 ? major * 1000 + minor : 0;
+}
+
+Status check_version() {
+  if (kernel_version() >= kOldestKernel) {
+    return ok();
+  }
+  utsname names{};
+  ::uname(&names);
+  return Error::privilege(std::string("Linux ") + names.release + " is older than 5.10");
 }
 
 Status check_btf() {

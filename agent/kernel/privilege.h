@@ -10,6 +10,13 @@ namespace ballast::kernel {
 /// first two, as it does in the kernel. Error: kPrivilege, naming every one that is missing.
 Status check_capabilities();
 
+/// The running kernel's version, 5011 for 5.11; 0 where it does not say.
+int kernel_version();
+
+/// kPrivilege when the running kernel is older than 5.10: first of all, as what it refuses then says nothing
+/// of that.
+Status check_version();
+
 /// kPrivilege when the running kernel has no BTF: without it no program finds its fields.
 Status check_btf();
 

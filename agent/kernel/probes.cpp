@@ -396,6 +396,9 @@ Status Probes::State::publish_meta() {
 }
 
 Result<Probes> Probes::load(const ProbeOptions& options) {
+  if (Status version = check_version(); !version) {
+    return version.error();
+  }
   if (Status held = check_capabilities(); !held) {
     return held.error();
   }

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
 #include "agent/kernel/privilege.h"
@@ -34,22 +33,14 @@ std::string own_status(const std::string& key) {
   return at == std::string::npos ? "" : text->substr(begin, text->find('\n', begin) - begin);
 }
 
-int kernel_version() {
-  utsname names{};
-  int major = 0;
-  int minor = 0;
-  ::uname(&names);
-  return std::sscanf(names.release, "%d.%d", &major, &minor) == 2 ? major * 1000 + minor : 0;
-}
-
 Finding kernel() {
+  if (const Status version = kernel::check_version(); !version) {
+    return {"kernel", Level::kFail, version.error().message, "a kernel of 5.10 or later", true};
+  }
   utsname names{};
   ::uname(&names);
   const std::string what = std::string("Linux ") + names.release;
-  if (kernel_version() < 5010) {
-    return {"kernel", Level::kFail, what + " is older than 5.10", "a kernel of 5.10 or later", true};
-  }
-  return kernel_version() < 5011
+  return kernel::kernel_version() < 5011
              ? Finding{"kernel", Level::kWarn, what + ": requests of dead connections are noticed late",
                        "a kernel of 5.11 or later"}
              : Finding{"kernel", Level::kOk, what, ""};
@@ -163,9 +154,10 @@ Finding memlock() {
   rlimit limit{};
   ::getrlimit(RLIMIT_MEMLOCK, &limit);
   constexpr rlim_t kEnough = 256ULL << 20;
-  if (kernel_version() >= 5011 || limit.rlim_cur >= kEnough) {
+  if (kernel::kernel_version() >= 5011 || limit.rlim_cur >= kEnough) {
     return {"memlock", Level::kOk,
-            kernel_version() >= 5011 ? "maps are charged to the cgroup" : "the limit is high enough", ""};
+            kernel::kernel_version() >= 5011 ? "maps are charged to the cgroup" : "the limit is high enough",
+            ""};
   }
   return {"memlock", Level::kWarn,
           fmt::format("maps count against RLIMIT_MEMLOCK, which is {} KiB", limit.rlim_cur >> 10),

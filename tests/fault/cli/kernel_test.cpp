@@ -15,6 +15,7 @@
 namespace ballast {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr const char* kNobody = "65534";
@@ -326,6 +327,15 @@ TEST_F(UnprivilegedTest, EachMissingCapabilityIsNamed) {
   EXPECT_EQ(net.code, 3);
   EXPECT_THAT(net.output, HasSubstr("missing CAP_NET_ADMIN:"));
   EXPECT_FALSE(loaded());
+}
+
+// Before 5.8 there is no CAP_BPF to miss; the personality makes the kernel call itself 2.6.
+TEST_F(UnprivilegedTest, AKernelThatIsTooOldIsNamedBeforeWhatItLacks) {
+  auto argv = as_nobody("");
+  argv.insert(argv.end(), {"setarch", "--uname-2.6", daemon_, "--bpffs", bpffs_});
+  const Ended old = run(argv);
+  EXPECT_EQ(old.code, 3) << old.output;
+  EXPECT_THAT(old.output, AllOf(HasSubstr("Linux 2.6."), HasSubstr("is older than 5.10")));
 }
 
 }  // namespace
