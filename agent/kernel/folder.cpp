@@ -145,6 +145,10 @@ Result<PinFolder> PinFolder::open_existing(const fs::path& path) {
   if (!lock) {
     return lock.error();
   }
+  // Links are renewed one by one: where none can be, those in force stay as they are.
+  if (::access(path.c_str(), W_OK) != 0 && errno == EROFS) {
+    return Error::failed("writing to " + path.string() + ": " + std::strerror(EROFS));
+  }
   PinFolder folder;
   folder.path_ = path;
   folder.lock_ = std::move(*lock);

@@ -120,6 +120,13 @@ class KernelTest : public DaemonTest {
     }
     return sum;
   }
+  std::uint64_t accepted(const std::string& cgroup) {
+    std::uint64_t sum = 0;
+    for (const auto& row : ctl("connections")) {
+      sum += row["cgroup"] == cgroup ? row["accepted"].get<std::uint64_t>() : 0;
+    }
+    return sum;
+  }
   std::string pods(const Service& service) const {
     return "static:" +
            write("pods.yaml", fmt::format("pods:\n- {{cgroup: {}, pod: web-0, namespace: shop, service: "
@@ -253,6 +260,19 @@ TEST_F(KernelTest, ParametersOfAnotherVersionLeaveTheStrongRuleInForce) {
   EXPECT_TRUE(eventually([&] { return ctl("status")["policy_version"] == 10; }));
   EXPECT_TRUE(eventually([&] { return told() == std::string::npos; })) << ctl("status").dump();
   EXPECT_EQ(daemon.stop(10s).code, 0);
+}
+
+TEST_F(KernelTest, AReadOnlyBpffsEndsItAndMeasuringGoesOn) {
+  Service web = service();
+  ASSERT_EQ(start({}).stop(10s).code, 0);
+  const Ended ended =
+      run({"unshare", "--mount", "sh", "-c",
+           "mount --bind /sys/fs/bpf /sys/fs/bpf && mount -o remount,bind,ro /sys/fs/bpf && exec \"$@\"",
+           "sh", ballastd(), "--bpffs", bpffs_});
+  EXPECT_EQ(ended.code, 1) << ended.output;
+  EXPECT_THAT(ended.output, HasSubstr("Read-only file system"));
+  ASSERT_TRUE(web.ask());
+  EXPECT_TRUE(eventually([&] { return accepted(web.name()) == 1; })) << ctl("connections").dump();
 }
 
 /// As nobody, on a bpffs that nobody owns; the binary is copied to where nobody may read it.
