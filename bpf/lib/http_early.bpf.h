@@ -135,17 +135,14 @@ __noinline int early_keep(struct __sk_buff *skb)
 		return 0;
 	listener = bpf_sk_storage_get(&early_listeners, sk, NULL, 0);
 	h = bpf_sk_storage_get(&http2_sockets, sk, NULL, 0);
-	if (c->class == HTTP_SPOKEN || c->mode == HTTP_MODE_2 ||
-	    (c->class == HTTP_NEW && c->rx.stream.state != HTTP1_START)) {
-		if (early_packet_key(skb, &key, true)) {
-			before = bpf_map_lookup_elem(&http_early, &key);
-			/* Sent again: from when it came first. */
-			if (!before || before->early_seq != c->early_seq) {
-				bpf_map_update_elem(&http_early, &key, c, BPF_ANY);
-				if (h)
-					bpf_map_update_elem(&http2_early, &key, (u8 *)h + 8,
-							    BPF_ANY);
-			}
+	if (early_packet_key(skb, &key, true)) {
+		before = bpf_map_lookup_elem(&http_early, &key);
+		/* Sent again: from when it came first, if no more came with it. */
+		if (!before || before->early_seq != c->early_seq ||
+		    (s32)(c->rx.next_seq - before->rx.next_seq) > 0) {
+			bpf_map_update_elem(&http_early, &key, c, BPF_ANY);
+			if (h)
+				bpf_map_update_elem(&http2_early, &key, (u8 *)h + 8, BPF_ANY);
 		}
 	}
 	bpf_sk_storage_delete(&http_sockets, sk);
@@ -171,12 +168,45 @@ static __always_inline void early_count(struct http_socket *c, u8 protocol, u32 
 	row->last_seen_ns = now;
 }
 
-/* Whether what is kept is this socket's, which has had all up to `rcv_nxt`. Data of a SYN may have
- * been refused, and comes again then. */
-static __always_inline bool early_fits(const struct http_socket *kept, u32 rcv_nxt)
+/* What overtook the connection's first bytes was parsed as what it is not. TCP has it, and the
+ * packet's way never sees it again: to the connection it is a segment ahead of a hole, and not
+ * kept.
+ */
+static __always_inline void early_hole(struct http_socket *kept, u32 rcv_nxt)
+{
+	struct http_direction *d = &kept->rx;
+	u32 seq = kept->early_seq;
+	u32 end = d->next_seq;
+	u32 i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < sizeof(*kept) / 8; i++)
+		((u64 *)kept)[i] = 0;
+	kept->early = 1;
+	d->next_seq = rcv_nxt;
+	d->has_seq = 1;
+	d->holed = 1;
+	d->unkept = 1;
+	d->hole_end = seq;
+	d->ahead_seq = end;
+}
+
+/* No more may come before the window's scale holds. */
+#define EARLY_WINDOW 65535
+
+/* Whether what is kept is this socket's, which has had all up to `rcv_nxt`, and tells something.
+ * Data of a SYN may have been refused, and comes again then. */
+static __always_inline bool early_fits(struct http_socket *kept, u32 rcv_nxt)
 {
 	s32 had = (s32)(rcv_nxt - kept->early_seq);
 
+	if (!kept->early_syn && had < 0 && had >= -EARLY_WINDOW) {
+		early_hole(kept, rcv_nxt);
+		return true;
+	}
+	if (kept->class != HTTP_SPOKEN && kept->mode != HTTP_MODE_2 &&
+	    (kept->class != HTTP_NEW || kept->rx.stream.state == HTTP1_START))
+		return false;
 	return kept->early_syn ? had > 0 : had >= 0 && had < 1 << 30;
 }
 

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Segments that overtake each other, as they do where a sender changes CPUs in a burst or a network has two
-// ways: HTTP/2 over a TCP made by hand, behind a TUN device, so that their order is what the test says.
+// ways: over a TCP made by hand, behind a TUN device, so that their order is what the test says.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,8 +39,9 @@ class HandMadePeer {
   }
   bool up() const { return up_; }
 
-  /// The handshake. false: no answer in two seconds.
-  bool connect(std::uint16_t port) {
+  /// The handshake, whose last segment may be left to the first that is sent. false: no answer in two
+  /// seconds.
+  bool connect(std::uint16_t port, bool whole = true) {
     port_ = port;
     put(first_ - 1, 0x02, "");
     for (int i = 0; i < 200; ++i) {
@@ -47,7 +50,9 @@ class HandMadePeer {
       if (n >= 40 && packet[9] == 6 && packet[33] == 0x12) {
         std::memcpy(&acknowledged_, packet.data() + 24, 4);
         acknowledged_ = ntohl(acknowledged_) + 1;
-        put(first_, 0x10, "");
+        if (whole) {
+          put(first_, 0x10, "");
+        }
         return true;
       }
       pollfd wait{tun_.get(), POLLIN, 0};
@@ -67,6 +72,8 @@ class HandMadePeer {
       put(at[i], 0x18, segments[i]);
     }
   }
+  /// What is sent next begins where the first did.
+  void again() { next_ = first_; }
   void reset() { put(next_, 0x14, ""); }
 
  private:
@@ -114,10 +121,9 @@ class HandMadePeer {
   std::uint32_t acknowledged_ = 0;
 };
 
-class Overtaken : public LiveTest {
+class OvertakenFromTheStart : public LiveTest {
  protected:
-  static constexpr int kStreams = 300;
-  Overtaken() : LiveTest(true) {}
+  OvertakenFromTheStart() : LiveTest(true) {}
 
   void SetUp() override {
     LiveTest::SetUp();
@@ -127,10 +133,79 @@ class Overtaken : public LiveTest {
     if (!peer_.up()) {
       GTEST_SKIP() << "no TUN device can be made here";
     }
-    const std::uint16_t port = free_port();
-    start_server({(binary_dir() / "ballast_test_http_server").string(), std::to_string(port), "anywhere"},
-                 port);
-    ASSERT_TRUE(peer_.connect(port));
+    port_ = free_port();
+    start_server({(binary_dir() / "ballast_test_http_server").string(), std::to_string(port_), "anywhere"},
+                 port_);
+  }
+  // Its segments end at `cuts` and come in `order`; the first that comes is the handshake's last, too.
+  void expect_request(const std::string& request, std::vector<std::size_t> cuts,
+                      const std::vector<std::size_t>& order) {
+    ASSERT_TRUE(peer_.connect(port_, false));
+    std::vector<std::string> segments;
+    std::size_t from = 0;
+    for (const std::size_t to : cuts) {
+      segments.push_back(request.substr(from, to - from));
+      from = to;
+    }
+    segments.push_back(request.substr(from));
+    for (std::uint64_t counted = 1; counted < 4; ++counted) {
+      peer_.send(segments, order);
+      EXPECT_TRUE(eventually([&] { return row().status[2] == counted; })) << row().status[2] << " answers";
+      EXPECT_EQ(row().requests, counted);
+      EXPECT_EQ(row().in_flight, 0);
+    }
+    peer_.reset();
+  }
+
+  HandMadePeer peer_;
+};
+
+TEST_F(OvertakenFromTheStart, ByWhatLooksLikeARequest) {
+  expect_request("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n", {2}, {1, 0});
+}
+
+TEST_F(OvertakenFromTheStart, ByWhatLooksLikeNothing) {
+  expect_request("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n", {4}, {1, 0});
+}
+
+TEST_F(OvertakenFromTheStart, ByTheMiddleOfThree) {
+  expect_request("GET /plain HTTP/1.1\r\nHost: a\r\n\r\n", {2, 21}, {1, 2, 0});
+}
+
+TEST_F(OvertakenFromTheStart, ByItsBody) {
+  expect_request("POST /plain HTTP/1.1\r\nContent-Length: 34\r\n\r\nGET /plain HTTP/1.1\r\nHost: a\r\n\r\nxy",
+                 {44}, {1, 0});
+}
+
+// The listener's queue is full when the first bytes come: they come again, and more with them.
+TEST_F(OvertakenFromTheStart, ByARetransmissionOfMore) {
+  ASSERT_TRUE(peer_.connect(port_, false));
+  ASSERT_EQ(::kill(server_.pid(), SIGSTOP), 0);
+  std::vector<std::unique_ptr<Client>> crowd;
+  for (int i = 0; i < 129; ++i) {
+    crowd.push_back(std::make_unique<Client>(port_));
+  }
+  peer_.send({"GE"}, {0});
+  ASSERT_EQ(::kill(server_.pid(), SIGCONT), 0);
+  crowd.back()->send("GET /plain HTTP/1.1\r\n\r\n");
+  EXPECT_NE(crowd.back()->receive_until("hello"), "");
+  peer_.again();
+  peer_.send({"GET /plain HTTP/1.1\r\n\r\n"}, {0});
+  EXPECT_TRUE(eventually([this] { return row().status[2] == 2; })) << row().status[2] << " answers";
+  EXPECT_EQ(row().requests, 2U);
+  peer_.reset();
+}
+
+class Overtaken : public OvertakenFromTheStart {
+ protected:
+  static constexpr int kStreams = 300;
+
+  void SetUp() override {
+    OvertakenFromTheStart::SetUp();
+    if (IsSkipped()) {
+      return;
+    }
+    ASSERT_TRUE(peer_.connect(port_));
     peer_.send({frame::kPreface + frame::settings()}, {0});
   }
   ballast_request_value grpc() const { return row(BALLAST_ROLE_SERVER, BALLAST_PROTOCOL_GRPC); }
@@ -174,8 +249,6 @@ class Overtaken : public LiveTest {
     EXPECT_EQ(loss(BALLAST_LOSS_GAP).events, 0U);
     peer_.reset();
   }
-
-  HandMadePeer peer_;
 };
 
 TEST_F(Overtaken, NotAtAll) {
