@@ -7,6 +7,8 @@
 #include <iterator>
 #include <utility>
 
+#include "core/base/backoff.h"
+
 namespace ballast::actuate::istio {
 namespace {
 
@@ -17,6 +19,7 @@ constexpr long kNotFound = 404;
 constexpr long kConflict = 409;
 constexpr std::chrono::milliseconds kRouteSettles{2000};
 constexpr std::chrono::milliseconds kLooksAgain{100};
+constexpr int kNotes = 20;  ///< tries to note a release at a Lease that others write to
 constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// So many pods are read one by one; more are listed, in pages of so many.
@@ -426,8 +429,9 @@ std::set<std::string> released(const Json& annotations) {
 namespace {
 
 /// Adds the service to the Lease's annotation; a Lease that is not there is made without a holder.
+/// `overtaken`: somebody wrote to it since we looked, and what he noted must stay.
 Status note_release(kube::Client& client, const std::string& ns, const std::string& name,
-                    const std::string& service) {
+                    const std::string& service, bool& overtaken) {
   const std::string path = "/apis/coordination.k8s.io/v1/namespaces/" + ns + "/leases";
   const Request look{.path = path + "/" + name};
   const Result<Reply> there = client.call(look);
@@ -444,8 +448,11 @@ Status note_release(kube::Client& client, const std::string& ns, const std::stri
   for (const std::string& one : services) {
     text += (text.empty() ? "" : ",") + one;
   }
-  const Json metadata = {{"name", name}, {"namespace", ns}, {"annotations", {{kReleasedAnnotation, text}}}};
   const bool fresh = there->status == kNotFound;
+  Json metadata = {{"name", name}, {"namespace", ns}, {"annotations", {{kReleasedAnnotation, text}}}};
+  if (!fresh) {
+    metadata["resourceVersion"] = kube::text_at(now, {"metadata", "resourceVersion"});
+  }
   const Request request{
       .method = fresh ? "POST" : "PATCH",
       .path = fresh ? path : path + "/" + name + "?fieldManager=ballastctl",
@@ -455,7 +462,20 @@ Status note_release(kube::Client& client, const std::string& ns, const std::stri
   if (!reply) {
     return reply.error();
   }
+  overtaken = reply->status == kConflict;
   return reply->ok() ? ok() : Status(kube::api_error(request, *reply));
+}
+
+Status note_release(kube::Client& client, const std::string& ns, const std::string& name,
+                    const std::string& service) {
+  Backoff backoff(std::chrono::milliseconds(10), std::chrono::milliseconds(500));
+  for (int left = kNotes; true; --left) {
+    bool overtaken = false;
+    Status noted = note_release(client, ns, name, service, overtaken);
+    if (!overtaken || left == 0 || !client.sleep(backoff.next())) {
+      return noted;
+    }
+  }
 }
 
 /// Removes objects of one kind, of one Service ("*": all); `first`: those alone whose end makes traffic

@@ -65,8 +65,11 @@ class ServiceReconcilerTest : public ::testing::Test {
       ++node_reads_;
       return answer(200, "{}");
     }
+    if (path.find("/leases") != std::string::npos) {
+      return serve_lease(asked, path);
+    }
     if (path.find("networking.istio.io") == std::string::npos) {
-      return answer(path.find("/leases") != std::string::npos ? 200 : 404, "{}");
+      return answer(404, "{}");
     }
     const std::string kind = path.find("virtualservices") != std::string::npos ? "route"
                              : path.find("envoyfilters") != std::string::npos  ? "filter"
@@ -121,6 +124,29 @@ class ServiceReconcilerTest : public ::testing::Test {
     }
     change(place, kube::at(body, {"spec"}));
     return std::exchange(hang_up_, false) ? "" : answer(200, objects_[place].dump());
+  }
+  std::string serve_lease(const Asked& asked, const std::string& path) {
+    const Json body = Json::parse(asked.body, nullptr, false);
+    if (asked.method != "GET" && meanwhile_) {
+      std::exchange(meanwhile_, nullptr)();
+    }
+    if (asked.method == "POST") {
+      const auto [made, fresh] =
+          objects_.try_emplace(path + "/" + kube::text_at(body, {"metadata", "name"}), body);
+      return answer(fresh ? 201 : 409, "{}");
+    }
+    const auto there = objects_.find(path);
+    if (there == objects_.end()) {
+      return answer(404, "{}");
+    }
+    if (asked.method == "PATCH") {
+      const Json& version = kube::at(body, {"metadata", "resourceVersion"});
+      if (!version.is_null() && version != there->second["metadata"]["resourceVersion"]) {
+        return answer(409, "{}");
+      }
+      there->second.merge_patch(body);
+    }
+    return answer(200, there->second.dump());
   }
   std::string read_pods(const std::string& last) {
     if (last != "pods") {  // p7 has the uid u7
@@ -185,7 +211,8 @@ class ServiceReconcilerTest : public ::testing::Test {
   int node_reads_ = 0;
   std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
   int refuse_ = 403;
-  bool hang_up_ = false;  ///< a patch lands, and its answer does not
+  std::function<void()> meanwhile_;  ///< before the next write to the Lease
+  bool hang_up_ = false;             ///< a patch lands, and its answer does not
   std::string created_ = "2026-11-28T10:00:01Z";
   int version_ = 0;
   kube::Service service_;
@@ -1037,7 +1064,28 @@ TEST_F(ServiceReconcilerTest, ReleaseByHandWorksWithoutALeader) {
   const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
   ASSERT_TRUE(removed.ok()) << removed.error().message;
   EXPECT_EQ(*removed, 2);
-  EXPECT_TRUE(objects_.empty());
+  EXPECT_THAT(written(), IsEmpty());
+}
+
+TEST_F(ServiceReconcilerTest, OfTwoReleasesAtOneTimeBothAreNoted) {
+  const std::string lease = "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/ballast-leader";
+  for (const bool there : {true, false}) {
+    objects_.clear();
+    if (there) {
+      objects_[lease] = {{"metadata", {{"resourceVersion", "1"}, {"generation", 1}}}, {"spec", {}}};
+    }
+    // Between our look at the Lease and our write.
+    meanwhile_ = [&] {
+      Json& metadata = objects_[lease]["metadata"];
+      metadata["annotations"] = {{kReleasedAnnotation, "shop/other"}};
+      metadata["resourceVersion"] = "2";
+      metadata["generation"] = 1;
+    };
+    const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "shop/web");
+    EXPECT_TRUE(removed.ok()) << removed.error().message;
+    EXPECT_THAT(released(kube::at(objects_[lease], {"metadata", "annotations"})),
+                ElementsAre("shop/other", "shop/web"));
+  }
 }
 
 }  // namespace
