@@ -458,13 +458,14 @@ std::map<std::string, Json> service_entries(const kube::Service& service, Way wa
   }
   std::map<std::string, Json> entries;
   for (const auto& [ports, endpoints] : groups) {
-    // The ports' own names tell the entries apart, so that a group that goes does not rename the others.
+    // The ports' own names tell the entries apart, so that a group that goes does not rename the others; by
+    // dots, which neither they nor a Service's name have.
     std::string suffix;
     if (ports.size() < service.ports.size()) {
       for (const std::string& port : ports) {
-        suffix += "-" + port;
+        suffix += "." + port;
       }
-      suffix = suffix.size() < 100 ? suffix : "-" + std::to_string(fnv1a(suffix));
+      suffix = suffix.size() < 100 ? suffix : "." + std::to_string(fnv1a(suffix));
     }
     // Powers of two: a Service that grows rarely moves its endpoints to other entries.
     const std::size_t buckets =
@@ -474,7 +475,7 @@ std::map<std::string, Json> service_entries(const kube::Service& service, Way wa
       lists[fnv1a(endpoint->address) % buckets].push_back(endpoint_json(service, *endpoint, weights, facts));
     }
     for (std::size_t i = 0; i < buckets; ++i) {
-      const std::string name = object_name(service) + suffix + (i == 0 ? "" : "-" + std::to_string(i));
+      const std::string name = object_name(service) + (i == 0 ? "" : "-" + std::to_string(i)) + suffix;
       if (!lists[i].empty()) {
         entries[name] = service_entry(service, way, name, ports, std::move(lists[i]), options);
       }

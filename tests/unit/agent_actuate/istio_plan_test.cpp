@@ -128,7 +128,7 @@ TEST(Endpoints, ThatServeOtherPortsAreInAnotherEntry) {
   service.endpoints[2].ports = {{"grpc", 9090}};
   const auto all = entries(service);
   ASSERT_EQ(all.size(), 2U);
-  for (const auto& [name, port] : {std::pair("web-ballast-http", 80), std::pair("web-ballast-grpc", 90)}) {
+  for (const auto& [name, port] : {std::pair("web-ballast.http", 80), std::pair("web-ballast.grpc", 90)}) {
     const Json& spec = all.at(name).at("spec");
     EXPECT_THAT(spec.at("ports"), SizeIs(1));
     EXPECT_EQ(spec.at("ports")[0].at("number"), port);
@@ -136,6 +136,25 @@ TEST(Endpoints, ThatServeOtherPortsAreInAnotherEntry) {
   }
   service.endpoints[0].ports.clear();
   EXPECT_EQ(entries(service).size(), 1U) << "who serves no port of the Service's is no endpoint of it";
+}
+
+TEST(Endpoints, OfWhateverPortsAreInEntriesOfDifferentNames) {
+  kube::Service service = web();
+  service.ports = {{"a", 1, "TCP"}, {"b", 2, "TCP"}, {"a-b", 3, "TCP"}, {"1", 4, "TCP"}, {"a-1", 5, "TCP"}};
+  using Ports = std::map<std::string, int>;
+  const std::vector<Ports> groups = {
+      {{"a", 1}, {"b", 2}}, {{"a-b", 3}}, {{"1", 4}}, {{"a-1", 5}}, {{"a", 1}}};
+  service.endpoints.clear();
+  for (std::size_t i = 0; i < 5 * groups.size(); ++i) {
+    service.endpoints.push_back(endpoint("10.0.0." + std::to_string(i + 1)));
+    service.endpoints.back().ports = groups[i % groups.size()];
+  }
+  std::size_t written = 0;
+  const PlanOptions in_parts{.entry_endpoints = 4};
+  for (const auto& [name, entry] : service_entries(service, Way::kOwnHost, {}, facts_of(service), in_parts)) {
+    written += entry.at("spec").at("endpoints").size();
+  }
+  EXPECT_EQ(written, service.endpoints.size());
 }
 
 TEST(Endpoints, ManyAreSplitAndStayWhereTheyAre) {
