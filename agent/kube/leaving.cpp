@@ -7,6 +7,9 @@ namespace ballast::kube {
 namespace {
 
 constexpr std::size_t kMostNamespaces = 64;
+/// Short, so that a silence is noticed, and the end of one that is not wanted any more comes soon.
+constexpr std::chrono::seconds kLength{5};
+constexpr std::chrono::seconds kSilence{7};
 constexpr MonotonicNs kKept = 60'000'000'000ULL;
 
 }  // namespace
@@ -16,6 +19,15 @@ LeavingPods::LeavingPods(Client& client, std::function<void(const std::string& u
 
 void LeavingPods::listen(const std::set<std::string>& namespaces) {
   const std::lock_guard lock(mutex_);
+  for (auto one = watches_.begin(); one != watches_.end();) {
+    const auto now = one++;
+    if (!namespaces.contains(now->first)) {
+      now->second->end();
+      ending_.push_back(std::move(now->second));
+      watches_.erase(now);
+    }
+  }
+  std::erase_if(ending_, [](const auto& watch) { return watch->ended(); });
   for (const std::string& ns : namespaces) {
     if (watches_.size() < kMostNamespaces && !watches_.contains(ns)) {
       watches_[ns] = std::make_unique<Watch>(
@@ -23,7 +35,9 @@ void LeavingPods::listen(const std::set<std::string>& namespaces) {
           WatchOptions{.path = "/api/v1/namespaces/" + ns + "/pods",
                        .query = "",
                        .metadata_only = true,
-                       .changes_only = true},
+                       .changes_only = true,
+                       .length = kLength,
+                       .silence = kSilence},
           WatchHandler{[this](const Json& pod) { take(pod); }, [](const std::string&) {}, [] {}});
     }
   }

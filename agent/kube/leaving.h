@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "agent/kube/watch.h"
 
@@ -24,8 +25,8 @@ class LeavingPods {
   LeavingPods(const LeavingPods&) = delete;
   LeavingPods& operator=(const LeavingPods&) = delete;
 
-  /// Listens in these namespaces too, from now on: a stream each of what changes there (metadata alone), for
-  /// the first 64. Of pods elsewhere the EndpointSlices tell.
+  /// Listens in these namespaces from now on, and in no others: a stream each of what changes there (metadata
+  /// alone), for 64 of them. Of pods elsewhere the EndpointSlices tell.
   void listen(const std::set<std::string>& namespaces);
   /// Was this pod told of within the last minute? After it the slices have long said so.
   bool leaves(const std::string& uid, MonotonicNs now) const;
@@ -39,8 +40,9 @@ class LeavingPods {
   const std::function<void(const std::string&)> news_;
   mutable std::mutex mutex_;
   std::map<std::string, MonotonicNs> told_;  ///< by uid
-  std::map<std::string, std::unique_ptr<Watch>>
-      watches_;  ///< by namespace; the last to be made, the first to go
+  // The last to be made, the first to go.
+  std::map<std::string, std::unique_ptr<Watch>> watches_;  ///< by namespace
+  std::vector<std::unique_ptr<Watch>> ending_;  ///< of namespaces that are not listened to any more
 };
 
 }  // namespace ballast::kube

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/base/log.h"
@@ -49,7 +50,9 @@ void Watch::note(const std::string& trouble) {
 }
 
 void Watch::run() {
-  Backoff backoff(options_.backoff_least, options_.backoff_most);
+  // Whose silence is noticed soon is tried again as soon.
+  Backoff backoff(options_.backoff_least,
+                  std::min<std::chrono::milliseconds>(options_.backoff_most, options_.silence / 2));
   bool listed = false;
   while (!stopped_ && !client_.stopped()) {
     advanced_ = false;
@@ -67,6 +70,7 @@ void Watch::run() {
       client_.sleep(backoff.next());
     }
   }
+  ended_ = true;
 }
 
 bool Watch::list() {

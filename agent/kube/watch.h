@@ -57,6 +57,9 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
+  /// It tells nothing more once what it reads has ended, of itself or by its silence; ended() then.
+  void end() { stopped_ = true; }
+  bool ended() const { return ended_; }
   bool synced() const { return synced_; }
   /// Empty while all is well; else the reason why what is known may be old.
   std::string trouble() const;
@@ -77,6 +80,7 @@ class Watch {
   const WatchOptions options_;
   const WatchHandler handler_;
   std::atomic<bool> stopped_{false};
+  std::atomic<bool> ended_{false};
   std::atomic<bool> synced_{false};
   std::atomic<MonotonicNs> heard_{0};
   std::atomic<std::uint64_t> lists_{0};
