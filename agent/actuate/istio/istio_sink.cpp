@@ -32,12 +32,12 @@ constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
 /// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
 constexpr double kDebounceS = 0.1;
-/// The leader's watches of membership: short, so that none is ever silent for long (agent/kube/watch.h).
-constexpr kube::CatalogOptions kMembership{.watch_length = std::chrono::seconds(5),
-                                           .silence = std::chrono::seconds(7)};
+/// The leader's watches: short, so that none is ever silent for long (agent/kube/watch.h).
+constexpr std::chrono::seconds kWatchLength{5};
+constexpr std::chrono::seconds kWatchSilence{7};
 /// Of many nodes that see a leader die some are first, and the others find nothing left to list.
 constexpr MonotonicNs kSweepWithin = 2'000'000'000ULL;
-/// Who has not heard of membership for so long while the API server answers otherwise hands back.
+/// Who has not heard of what weights depend on for so long while the API server answers otherwise hands back.
 constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
 constexpr const char* kShadow = "mode shadow writes nothing";
 
@@ -141,7 +141,7 @@ struct IstioSink::State {
   std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   std::map<std::string, istio::Weights> weights;
   std::map<std::string, std::string> tripped;
-  std::map<std::string, MonotonicNs> renewed;  ///< when weights were, of those that ever were
+  std::map<std::string, MonotonicNs> renewed;  ///< when weights were, by publishing or renewing them
   std::string lapsed;                          ///< Services whose weights nobody renews any more
   struct Taken {
     istio::Weights weights;  ///< that the last burst had
@@ -169,7 +169,8 @@ struct IstioSink::State {
   bool sweep_due = false;
   bool refused = false;  ///< the Lease was, by the API server
   MonotonicNs sweep_at = 0;
-  MonotonicNs answered_at = 0;  ///< the last look at the Lease that was answered
+  MonotonicNs answered_at = 0;    ///< the last look at the Lease that was answered
+  MonotonicNs answers_since = 0;  ///< the first after an API server that was away
   std::atomic<bool> leads{false};
   std::atomic<std::uint64_t> writes{0};
   std::atomic<std::uint64_t> bursts{0};
@@ -207,7 +208,8 @@ void IstioSink::State::look() {
   auto now = std::make_unique<LeaderWatches>();
   now->reader = std::move(*client);
   now->begun = SystemClock().now();
-  now->catalog = std::make_unique<kube::Catalog>(*now->reader, kMembership);
+  now->catalog = std::make_unique<kube::Catalog>(
+      *now->reader, kube::CatalogOptions{.watch_length = kWatchLength, .silence = kWatchSilence});
   now->catalog->on_change([this] { wake(true); });
   now->leaving = std::make_unique<kube::LeavingPods>(
       *now->reader, [this, catalog = now->catalog.get()](const std::string& uid) {
@@ -251,9 +253,13 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
                              // Mostly the echo of our own writes: to act on it at once would end the
                              // quiet for which istiod waits.
                              [this, kind] { wake(kind != "ServiceEntry"); }};
-  to.watches.push_back(std::make_unique<kube::Watch>(
-      *to.reader, kube::WatchOptions{.path = path, .query = query, .optional = kind == "HTTPRoute"},
-      std::move(handler)));
+  to.watches.push_back(std::make_unique<kube::Watch>(*to.reader,
+                                                     kube::WatchOptions{.path = path,
+                                                                        .query = query,
+                                                                        .optional = kind == "HTTPRoute",
+                                                                        .length = kWatchLength,
+                                                                        .silence = kWatchSilence},
+                                                     std::move(handler)));
 }
 
 void IstioSink::State::see(const std::string& kind, const Json& object) {
@@ -327,6 +333,7 @@ void IstioSink::State::keep_lease() {
 void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicNs now) {
   complain(lease_trouble, view ? "" : view.error().message);
   refused = !view && view.error().kind == Error::Kind::kPrivilege;
+  answers_since = view && now - answered_at > kDeaf ? now : answers_since;
   answered_at = view ? now : answered_at;
   if (view) {
     {
@@ -466,12 +473,17 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   return out;
 }
 
-/// Has membership not been heard of for too long, though the API server answers?
+/// Has membership, or what else weights depend on, not been heard of for too long, though the API server
+/// answers? Of pods that leave the slices tell as well.
 bool IstioSink::State::deaf(MonotonicNs now) const {
   if (leader_watches == nullptr || now - answered_at > kDeaf) {
     return false;
   }
-  const MonotonicNs heard = std::max(leader_watches->catalog->heard(), leader_watches->begun);
+  MonotonicNs heard = leader_watches->catalog->heard();
+  for (const auto& watch : leader_watches->watches) {
+    heard = std::min(heard, watch->heard());
+  }
+  heard = std::max({heard, leader_watches->begun, answers_since});
   return now > heard && now - heard > kDeaf;
 }
 
@@ -509,7 +521,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
   if (unable) {
     if (reconciler.managed() > 0) {
       spdlog::warn("handing back reason=\"{}\"",
-                   leading ? "membership was not heard of for 10 s" : trouble());
+                   leading ? "membership, or who else routes, was not heard of for 10 s" : trouble());
       next = reconciler.hand_back(now, now + kBurstTime) ? 0 : now + 500 * kMs;
     }
     next = leading ? now + 500 * kMs : next;
@@ -639,9 +651,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
     const std::lock_guard lock(state_->mutex);
     state_->weights[key] = std::move(by_address);
     state_->tripped.erase(key);
-    if (const auto before = state_->renewed.find(key); before != state_->renewed.end()) {
-      before->second = SystemClock().now();
-    }
+    state_->renewed[key] = SystemClock().now();
     if (tripped) {
       state_->tripped[key] = weights.why();
     }

@@ -107,7 +107,7 @@ class IstioSink final : public WeightSink {
   /// are done or replaced by newer ones.
   Status publish(const guard::GuardedWeights& weights) override;
   Status withdraw(const spec::ServiceId& service) override;
-  /// From the first call on, a Service's weights lapse `stale_after` after the last.
+  /// A Service's weights lapse `stale_after` after the last call, or after they were published.
   void renew(const spec::ServiceId& service) override;
   /// Hands every Service back and gives the Lease up; twelve seconds at most, which is some 500 Services.
   void flush() override;

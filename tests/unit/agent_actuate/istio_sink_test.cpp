@@ -75,6 +75,9 @@ class IstioSinkTest : public ::testing::Test {
   std::string serve(const Asked& asked) {
     const std::string path = asked.target.substr(0, asked.target.find('?'));
     const std::string last = path.substr(path.rfind('/') + 1);
+    if (mute_ && last == kMute) {
+      return "";
+    }
     if (asked.target.find("watch=1") != std::string::npos) {
       std::string told;
       for (int i = 0; !over_ && !(last == "pods" && ending_) && (i < 20 || last != "serviceentries"); ++i) {
@@ -221,6 +224,8 @@ class IstioSinkTest : public ::testing::Test {
   std::atomic<bool> renewed_meanwhile_{false};
   std::atomic<bool> ending_{false};  ///< pod p2 is asked to end
   std::atomic<bool> slow_deletes_{false};
+  static constexpr const char* kMute = "destinationrules";
+  std::atomic<bool> mute_{false};  ///< of these nothing is told, not even by a list
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
   istio::Istiod istiod_;
@@ -413,6 +418,28 @@ TEST_F(IstioSinkTest, WeightsThatNobodyStandsByAnyMoreAreHandedBack) {
   EXPECT_THAT(sink_->trouble(), HasSubstr("shop/web"));
   ASSERT_TRUE(eventually([&] { return stand_by() || !written().empty(); }));
   EXPECT_EQ(sink_->trouble(), "");
+}
+
+TEST_F(IstioSinkTest, WeightsOfWhoHangsBeforeHeEverRenewedThemAreHandedBackToo) {
+  stale_after_ = milliseconds(1000);
+  start();
+  publish(2);
+  ASSERT_TRUE(eventually([&] { return !written().empty(); }));
+  EXPECT_TRUE(eventually([&] { return written().empty(); }));
+  EXPECT_THAT(sink_->trouble(), HasSubstr("shop/web"));
+}
+
+/// Membership is heard of, and what could forbid weights is not.
+TEST_F(IstioSinkTest, WhicheverWatchSaysNothingAllIsHandedBackUntilItDoes) {
+  start();
+  publish(2);
+  ASSERT_TRUE(eventually([&] { return !written().empty(); }));
+  mute_ = true;
+  EXPECT_TRUE(eventually([&] { return written().empty(); }));
+  EXPECT_THAT(sink_->trouble(), HasSubstr(kMute));
+  mute_ = false;
+  publish(2);
+  EXPECT_TRUE(eventually([&] { return !written().empty(); }));
 }
 
 TEST_F(IstioSinkTest, HandingBackAtTheEndHasItsTimeHoweverManyServicesThereAre) {
