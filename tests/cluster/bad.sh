@@ -22,21 +22,30 @@ traffic_is_plain() {
   [ -z "$(k get serviceentries,virtualservices -A -o name 2>/dev/null)" ] || { echo "something of Istio is written"; return 1; }
   in_node a h2load --h1 -n 200 -c 4 "http://$(service_ip shop web)/" | grep -q '200 succeeded' || { echo "requests failed"; return 1; }
 }
-others_run() {
-  [ "$(system get pods -l app=ballastd -o jsonpath='{range .items[*]}{.status.containerStatuses[?(@.name=="ballastd")].ready}{"\n"}{end}' | grep -c true)" -ge 1 ] ||
-    { echo "no agent runs any more"; return 1; }
+# agents_run COUNT: containers of the agent, whatever becomes of the learner beside it.
+agents_run() {
+  [ "$(system get pods -l app=ballastd -o jsonpath='{range .items[*]}{.status.containerStatuses[?(@.name=="ballastd")].ready}{"\n"}{end}' | grep -c true)" -ge "$1" ]
 }
-# container PATCH: of the agent's container in the DaemonSet.
-container() { printf '{"spec":{"template":{"spec":{"volumes":[{"name":"nothing","emptyDir":{}}],"containers":[{"name":"ballastd",%s}]}}}}' "$1"; }
-# refused STATUS EVENT PATCH: an agent that is patched so says these words, and comes back without.
+others_run() { agents_run 1 || { echo "no agent runs any more"; return 1; }; }
+# container PATCH [NAME]: of the agent's container in the DaemonSet, or the one named.
+container() {
+  printf '{"spec":{"template":{"spec":{"volumes":[{"name":"nothing","emptyDir":{}},{"name":"setarch","hostPath":{"path":"%s"}}],"containers":[{"name":"%s",%s}]}}}}' \
+    "$(command -v setarch)" "${2:-ballastd}" "$1"
+}
+# As ballastd is started by the DaemonSet, with more before it and behind.
+command_of() { printf '"command":[%s"ballastd","--config","/etc/ballast/ballastd.yaml","--mode","off","--role","node"%s]' "${1:-}" "${2:-}"; }
+# refused STATUS EVENT PATCH [COMMAND...]: an agent that is patched so says these words while the command holds, and comes
+# back without.
 refused() {
-  local code=0
+  local code=0 status=$1 event=$2
   system delete events --all >/dev/null
   system patch ds ballastd --type=strategic -p "$3" || return 1
-  eventually 90 status_says ballastd "$1" || { system get pods -o wide; status_says ballastd ''; echo "the status does not say: $1"; code=1; }
-  status_says ballastd "$1"
-  eventually 30 event_says "$2" || { system get events; echo "no Event says: $2"; code=1; }
-  event_says "$2"
+  shift 3
+  eventually 90 status_says ballastd "$status" || { system get pods -o wide; status_says ballastd ''; echo "the status does not say: $status"; code=1; }
+  status_says ballastd "$status"
+  eventually 30 event_says "$event" || { system get events; echo "no Event says: $event"; code=1; }
+  event_says "$event"
+  "$@" || code=1
   others_run && traffic_is_plain || code=1
   system rollout undo ds/ballastd && agents_ready || code=1
   return $code
@@ -54,8 +63,18 @@ cgroup_v1_alone() {
 }
 no_capability() { refused CAP_BPF CAP_BPF "$(container '"securityContext":{"capabilities":{"add":["PERFMON","NET_ADMIN"]}}')"; }
 no_image() { refused ErrImageNeverPull 'not present' "$(container '"image":"localhost/nobody:1","imagePullPolicy":"Never"')"; }
-wrong_key() {
-  refused 'no_such_key' 'no_such_key' "$(container '"command":["sh"]' | sed 's#"command":\["sh"\]#"command":["ballastd","--identity","no_such_key"]#')"
+# What measures needs no learner.
+no_learner_image() {
+  refused ErrImageNeverPull 'not present' "$(container '"image":"localhost/nobody:1","imagePullPolicy":"Never"' ballast-learner)" \
+    both_measure
+}
+both_measure() { eventually 60 agents_run 2 && counts 500; }
+wrong_value() { refused no_such_source no_such_source "$(container "$(command_of '' ',"--identity","no_such_source"')")"; }
+contradiction() { refused 'set identity: kubernetes' 'set identity: kubernetes' "$(container "$(command_of '' ',"--identity","none"')")"; }
+# The kernel calls itself 2.6 to whoever wants it to.
+old_kernel() {
+  refused 'is older than 5.10' 'is older than 5.10' \
+    "$(container '"volumeMounts":[{"name":"setarch","mountPath":"/setarch"}],'"$(command_of '"/setarch","--uname-2.6",')")"
 }
 # A second DaemonSet on the same nodes, with the same folder of pins.
 another_ballast() {
@@ -94,7 +113,10 @@ bad() {
   check "no cgroup of version 2" cgroup_v1_alone
   check "a capability that is missing" no_capability
   check "an image that is missing" no_image
-  check "a configuration that is refused" wrong_key
+  check "the learner's image is missing: its agent measures" no_learner_image
+  check "a value that is refused" wrong_value
+  check "values that contradict" contradiction
+  check "a kernel that is too old" old_kernel
   check "another Ballast on the same nodes" another_ballast
   check "no Istio, and Istio that comes later" no_istio
 }
