@@ -30,6 +30,7 @@ constexpr double kShifting = 8;       ///< of what moves in the latencies, over 
 constexpr double kUnsure = 0.1;  ///< their mean square of moves before any could be seen, and in a slow loop
 constexpr double kUnsureSlow = 0.3;
 constexpr double kMostSlower = 1.5;
+constexpr double kThinned = 0.05;    ///< log of a mean beside the others', that chance may make of it
 constexpr double kRunningS = 10;     ///< a pod that comes to a service this old is new
 constexpr double kMeasuredBy = 100;  ///< requests that count as much as what others were, as in observe
 constexpr double kUnseenS = 10;      ///< or so long: who is never measured must not stay cold
@@ -262,48 +263,60 @@ double QueueMemory::left() const {
   return power_ > 0 ? std::clamp(product_ / power_, 0.0, 1.0) : 0;
 }
 
-void QueueRule::learn_latency(Track& track, double p50_ns, double dt_s, double lasting_s, double unsure) {
-  if (!(p50_ns > 0) || !std::isfinite(p50_ns)) {
+void QueueRule::learn_latency(Track& track, const spec::EndpointTelemetry& telemetry, double dt_s,
+                              double lasting_s, double unsure) {
+  if (!(telemetry.p50_ns > 0) || !std::isfinite(telemetry.p50_ns)) {
     return;
   }
-  const double log = std::log(p50_ns);
-  if (track.latencies == 0) {
-    track.latency = track.latency_now = log;
-    track.latency_moves = unsure;
-  }
+  const double mean_ns = spec::mean_ns(telemetry.latency);
   const double least = 1 - std::exp(-dt_s / lasting_s);
-  track.latency += std::max(1 / ++track.latencies, least) * (log - track.latency);
-  track.latency_now += (1 - std::exp(-dt_s / kRecentS)) * (log - track.latency_now);
-  const double off = track.latency_now - track.latency;
-  track.latency_moves +=
-      std::max(1 / (track.latencies + kLeastTicks), least) * (off * off - track.latency_moves);
+  const bool first = ++track.latencies == 1;
+  const auto learn = [&](Latency& latency, double log) {
+    if (first) {
+      latency = {.lasting = log, .now = log, .moves = unsure};
+    }
+    latency.lasting += std::max(1 / track.latencies, least) * (log - latency.lasting);
+    latency.now += (1 - std::exp(-dt_s / kRecentS)) * (log - latency.now);
+    const double off = latency.now - latency.lasting;
+    latency.moves += std::max(1 / (track.latencies + kLeastTicks), least) * (off * off - latency.moves);
+  };
+  learn(track.median, std::log(telemetry.p50_ns));
+  learn(track.mean, std::log(mean_ns > 0 ? mean_ns : telemetry.p50_ns));
 }
 
 /// In log, by how much each endpoint's requests wait longer than at the median one, where that lasts and
-/// CPU is not why.
+/// CPU is not why. A few quick requests more, made up or not, can move a median far, and a mean no further
+/// than they are many: an endpoint is as slow as the slower of both says.
 std::vector<double> QueueRule::slower(const std::vector<spec::EndpointObservation>& endpoints,
                                       const std::map<spec::EndpointId, Track>& tracks) {
-  std::vector<double> latencies;
-  double moves = 0;
+  std::vector<double> medians;
+  std::vector<double> means;
   for (const auto& endpoint : endpoints) {
     if (const Track& track = tracks.at(endpoint.telemetry.id); track.latencies > 0) {
-      latencies.push_back(track.latency);
-      moves += track.latency_moves;
+      medians.push_back(track.median.lasting);
+      means.push_back(track.mean.lasting);
     }
   }
+  const double usual = median(medians);
+  const double usual_mean = median(means);
   std::vector<double> logs(endpoints.size(), 0);
-  const double differ =
-      deviation_of(latencies) * deviation_of(latencies) * static_cast<double>(latencies.size());
-  if (differ <= kShifting * moves) {
-    return logs;
-  }
-  const double usual = median(latencies);
+  std::vector<double> beside;
+  double moves = 0;
   for (std::size_t i = 0; i < logs.size(); ++i) {
-    const Track& track = tracks.at(endpoints[i].telemetry.id);
-    if (track.latencies > 0) {
-      logs[i] = (1 - kShifting * moves / differ) * (1 - evidence_of(endpoints[i].telemetry)) *
-                std::clamp(track.latency - usual, -kMostSlower, kMostSlower);
+    if (const Track& track = tracks.at(endpoints[i].telemetry.id); track.latencies > 0) {
+      const double by_median = track.median.lasting - usual;
+      const double by_mean = track.mean.lasting - usual_mean - kThinned;
+      logs[i] = std::max(by_median, by_mean);
+      moves += by_mean > by_median ? track.mean.moves : track.median.moves;
+      beside.push_back(logs[i]);
     }
+  }
+  const double differ = deviation_of(beside) * deviation_of(beside) * static_cast<double>(beside.size());
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    logs[i] = differ <= kShifting * moves
+                  ? 0
+                  : (1 - kShifting * moves / differ) * (1 - evidence_of(endpoints[i].telemetry)) *
+                        std::clamp(logs[i], -kMostSlower, kMostSlower);
   }
   return logs;
 }
@@ -407,7 +420,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       track.capacity += gain * off;
       track.variance = (1 - gain) * (track.variance + gain * off * off);
       moving += track.variance / static_cast<double>(n);
-      learn_latency(track, telemetry.p50_ns, dt, lasting_s, unsure);
+      learn_latency(track, telemetry, dt, lasting_s, unsure);
       in_flight += queue_of(telemetry);
       qps += rate_of(telemetry);
       ages.push_back(age_s(telemetry, loop.now));

@@ -77,7 +77,8 @@ class QueueMemory {
 ///
 /// log w = capacity (the CPU's only as far as the telemetry's cpu_evidence goes) + tilt - slower + slow +
 /// fast.
-///   slower = (1 - cpu_evidence) * log of its p50 beside the median pod's, as far as that lasts
+///   slower = (1 - cpu_evidence) * log of its p50 beside the median pod's, as far as that lasts; no less
+///            than its mean latency says, since a few quick requests more can move a median far
 ///   fast = log(1 - m (n - n*) / (x H + n* + 1)), within +-bound
 ///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound
 /// n: requests in flight; n*: what the service's requests in flight would be here if they were spread as
@@ -109,6 +110,12 @@ class QueueRule final : public Policy {
     double rate = 0;
     double queue = 0;
   };
+  /// The log of a median or a mean of latencies.
+  struct Latency {
+    double lasting = 0;  ///< its mean over kLastingS
+    double now = 0;      ///< the same over kRecentS
+    double moves = 0;    ///< mean square of what that is off the first
+  };
   struct Track {
     double slow = 0;
     double error = 0;     ///< mean log of its queue over the target, over kLastingS
@@ -116,10 +123,9 @@ class QueueRule final : public Policy {
     double swing = 0;     ///< mean square of what `recent` is off `error`, over kLastingS
     double capacity = 0;  ///< mean log capacity, over kLastingS, and its variance
     double variance = 0;
-    double latency = 0;        ///< mean log of its median latency, over kLastingS
-    double latency_now = 0;    ///< the same over kRecentS
-    double latency_moves = 0;  ///< mean square of what that is off the first
-    double latencies = 0;      ///< ticks with one
+    Latency median;
+    Latency mean;
+    double latencies = 0;  ///< ticks with one
     double ticks = 0;
     double answered = 0;  ///< requests that came to it since it joined
     MonotonicNs seen_first = 0;
@@ -148,7 +154,8 @@ class QueueRule final : public Policy {
     MonotonicNs began = 0;
     MonotonicNs last = 0;
   };
-  static void learn_latency(Track& track, double p50_ns, double dt_s, double lasting_s, double unsure);
+  static void learn_latency(Track& track, const spec::EndpointTelemetry& telemetry, double dt_s,
+                            double lasting_s, double unsure);
   static std::vector<double> slower(const std::vector<spec::EndpointObservation>& endpoints,
                                     const std::map<spec::EndpointId, Track>& tracks);
   static void note(Track& track, const Means& now, double dt_s, MonotonicNs at);

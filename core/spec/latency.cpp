@@ -62,4 +62,19 @@ double Latency::quantile_ns(double q) const {
   return upper;
 }
 
+double mean_ns(const LatencyBuckets& buckets) {
+  double count = 0;
+  double sum = 0;
+  for (const auto& [index, n] : buckets) {
+    if (index + 1 < BALLAST_HIST_BUCKETS) {
+      count += n;
+      sum += n *
+             (static_cast<double>(ballast_hist_lower(index)) +
+              static_cast<double>(ballast_hist_lower(index + 1U))) /
+             2;
+    }
+  }
+  return count > 0 ? sum / count : 0;
+}
+
 }  // namespace ballast::spec

@@ -34,6 +34,8 @@ struct LatencyBucket {
 
 /// In rising order of their index.
 using LatencyBuckets = std::vector<LatencyBucket>;
+/// As if each were in the middle of its bucket; 0 when empty.
+double mean_ns(const LatencyBuckets& buckets);
 
 /// What is known of one endpoint at one tick, in units. `known` says which of it could be
 /// measured: a value that was not measured must not be used.

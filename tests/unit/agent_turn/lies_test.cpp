@@ -21,9 +21,11 @@ namespace {
 
 constexpr int kPods = 6;
 constexpr double kTickS = 0.25;
-constexpr double kTotal = 1000.0 * kPods;  // requests a second
-constexpr double kCost = 2e5;              // ns of CPU
-constexpr double kFake = 1e4;              // ns of CPU that a made-up one costs
+constexpr double kTotal = 1000.0 * kPods;       // requests a second
+constexpr double kCost = 2e5;                   // ns of CPU
+constexpr double kFake = 1e4;                   // ns of CPU that a made-up one costs
+constexpr std::uint64_t kQuick = 1'000'000;     // ns until an answer that waits for nothing
+constexpr std::uint64_t kWaiting = 10'000'000;  // ns until one that waits
 
 struct Lie {
   double requests = 0;  // a second, at this moment, made up and well answered
@@ -42,6 +44,8 @@ struct Place {
   int count = kPods;
   bool callers = false;
   double peak = 1.10;  // of an honest pod's, at any moment
+  double waiting = 0;  // part of the true requests that wait for something, where CPU limits nothing
+  double longer = 1;   // times as long at pod 0
 };
 
 /// What the callers of pod `i` have had of it: totals.
@@ -95,12 +99,20 @@ Shares shares_of(const Liar& liar, decide::Policy& policy, Place place) {
       s.requests = s.responses = static_cast<std::uint64_t>(counted);
       part[at] = counted - static_cast<double>(s.requests);
       s.errors = static_cast<std::uint64_t>(served * kTickS * lie.failed);
-      s.on_cpu_ns = static_cast<std::uint64_t>((served * kCost + lie.requests * kFake) * kTickS) +
+      const double cost = place.waiting > 0 ? kFake : kCost;
+      s.on_cpu_ns = static_cast<std::uint64_t>((served * cost + lie.requests * kFake) * kTickS) +
                     static_cast<std::uint64_t>(ticks % 97);
       s.cpu_limit_cores = i % 2 == 0 ? 0.5 : 1;  // so that there is something to weigh
-      const auto bucket = static_cast<std::size_t>(ballast_hist_bucket(1'000'000));
-      s.first_byte.count = s.first_byte.buckets[bucket] = s.responses;
-      s.first_byte.sum_ns = s.responses * 600'000 + static_cast<std::uint64_t>(ticks % 89);
+      const auto wait = static_cast<std::uint64_t>(kWaiting * (i == 0 ? place.longer : 1));
+      const auto waited = static_cast<std::uint64_t>(served * kTickS * place.waiting);
+      s.first_byte.count = s.responses;
+      s.first_byte.buckets[ballast_hist_bucket(wait)] = waited;
+      s.first_byte.buckets[ballast_hist_bucket(kQuick)] = s.responses - waited;
+      s.first_byte.sum_ns =
+          (s.responses - waited) * 600'000 + waited * wait + static_cast<std::uint64_t>(ticks % 89);
+      if (place.waiting > 0) {  // what waits is in flight, give or take one
+        s.in_flight = std::lround(static_cast<double>(waited * wait) * 1e-9 / kTickS) + (ticks * 7 + i) % 3;
+      }
       sample.cgroups.push_back(s);
       answered[at] += served * kTickS;
     }
@@ -188,6 +200,15 @@ TEST(Lies, ThatHideErrors) {
       [](int i, double, double) {
         return Lie{0, i == 0 ? 0.5 : 0};
       });
+}
+
+// Half of the true requests wait, and a few made-up ones that do not are the difference between the median
+// of those and the median of the others.
+TEST(Lies, ThatThinTheMedian) {
+  const Liar little = [](int i, double, double served) { return Lie{i == 0 ? 0.09 * served : 0, 0}; };
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  expect_no_gain(little, nobody, {.waiting = 0.52});
+  expect_no_gain(little, nobody, {.waiting = 0.52, .longer = 3});
 }
 
 // Of two the other one fails, so that nobody is left to hold it against but its callers, who are looked at
