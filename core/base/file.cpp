@@ -80,8 +80,12 @@ Status write_file_atomic(const std::filesystem::path& path, std::string_view byt
   }
   if (!written) {
     ::unlink(beside.c_str());
+    return written;
   }
-  return written;
+  // The new name is in the folder's bytes, not in the file's. EINVAL: a file system that has no such thing.
+  const std::string above = path.has_parent_path() ? path.parent_path().string() : ".";
+  const UniqueFd folder(::open(above.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return !folder || ::fsync(folder.get()) == 0 || errno == EINVAL ? ok() : os_error("flushing", above);
 }
 
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {

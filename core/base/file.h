@@ -14,9 +14,9 @@ namespace ballast {
 /// Whole file as bytes. The error names the path and the reason.
 Result<std::string> read_file(const std::filesystem::path& path);
 
-/// Writes beside `path`, fsyncs, then renames over it: a reader or a crash sees the old file or
-/// the new one, never a part. On error the old file is untouched. What is there and no regular file itself
-/// (/dev/null, a pipe, a link such as /dev/stdout) is written into and stays what it is.
+/// Writes beside `path`, fsyncs, renames over it, fsyncs the folder: a reader or a crash sees the old file or
+/// the new one, never a part. On error before that the old file is untouched. What is there and no regular
+/// file itself (/dev/null, a pipe, a link such as /dev/stdout) is written into and stays what it is.
 Status write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
 
 /// First unsigned number in a one-line kernel file (cgroup, proc); nullopt for "max", none or no file.

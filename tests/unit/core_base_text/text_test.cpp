@@ -1,17 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "core/base/cgroup_root.h"
 #include "core/base/file.h"
 #include "core/base/human.h"
 #include "core/base/table.h"
+
+namespace {
+
+/// What went to the disk, in order.
+std::vector<std::string> flushed;
+
+}  // namespace
+
+extern "C" int fsync(int fd) {
+  std::error_code ignored;
+  flushed.push_back("fsync " +
+                    std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), ignored).string());
+  return static_cast<int>(::syscall(SYS_fsync, fd));
+}
+
+extern "C" int rename(const char* from, const char* to) noexcept {
+  flushed.push_back(std::string("rename ") + to);
+  return static_cast<int>(::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
 
 namespace ballast {
 namespace {
@@ -83,6 +107,18 @@ TEST(CgroupRoot, IsMissedByName) {
   ASSERT_FALSE(root.ok());
   EXPECT_EQ(root.error().exit_code(), 3);
   EXPECT_NE(root.error().message.find("cgroup v2"), std::string::npos);
+}
+
+TEST(WriteFileAtomic, IsOnTheDiskByItsNewNameWhenItReturns) {
+  const auto folder = TempDir::create(std::filesystem::temp_directory_path(), "ballast-file-");
+  ASSERT_TRUE(folder.ok());
+  const std::string file = folder->path() / "file";
+  flushed.clear();
+  ASSERT_TRUE(write_file_atomic(file, "bytes").ok());
+  ASSERT_EQ(flushed.size(), 3U);
+  EXPECT_EQ(flushed[0].find("fsync " + file + "."), 0U) << flushed[0];
+  EXPECT_EQ(flushed[1], "rename " + file);
+  EXPECT_EQ(flushed[2], "fsync " + folder->path().string());
 }
 
 TEST(WriteFileAtomic, WhatIsNoFileStaysWhatItIs) {
