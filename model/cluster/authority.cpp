@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <openssl/bio.h>
 #include <openssl/ec.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
@@ -14,19 +13,13 @@
 #include <memory>
 #include <utility>
 
+#include "model/cluster/openssl.h"
+
 namespace ballast::cluster {
 
 namespace {
 
 using Time = std::chrono::system_clock::time_point;
-template <auto Free>
-struct Freed {
-  template <typename T>
-  void operator()(T* object) const {
-    Free(object);
-  }
-};
-using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Freed<X509_free>>;
 using Memory = std::unique_ptr<BIO, Freed<BIO_free_all>>;
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/bn.h>
+#include <openssl/ec.h>
+#include <openssl/ecdsa.h>
 #include <openssl/evp.h>
+#include <openssl/rsa.h>
 
 #include <algorithm>
 #include <cmath>
@@ -44,22 +48,88 @@ bool eventually(const Holds& holds, std::chrono::seconds patience = 30s) {
   return true;
 }
 
-/// A JWT that only its claims are right of: who checks signatures is the API server.
-std::string token(const std::string& audience, int lasts_s, const std::string& salt = "") {
-  const auto now =
-      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  const std::string claims =
-      Json({{"aud", {audience}}, {"exp", now.count() + lasts_s}, {"jti", salt}}).dump();
-  std::string text(4 * ((claims.size() + 2) / 3) + 1, '\0');
-  text.resize(static_cast<std::size_t>(::EVP_EncodeBlock(
-      reinterpret_cast<unsigned char*>(text.data()), reinterpret_cast<const unsigned char*>(claims.data()),
-      static_cast<int>(claims.size()))));
+std::string base64url(const std::string& bytes) {
+  std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
+  text.resize(static_cast<std::size_t>(::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                                                         reinterpret_cast<const unsigned char*>(bytes.data()),
+                                                         static_cast<int>(bytes.size()))));
   while (text.ends_with('=')) {
     text.pop_back();
   }
   std::replace(text.begin(), text.end(), '+', '-');
   std::replace(text.begin(), text.end(), '/', '_');
-  return "e30." + text + ".c2lnbmVk";
+  return text;
+}
+
+std::string claims(const std::string& audience, int lasts_s, const std::string& salt) {
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
+  return base64url(Json({{"aud", {audience}}, {"exp", now.count() + lasts_s}, {"jti", salt}}).dump());
+}
+
+/// A JWT that only its claims are right of: who checks signatures is the API server.
+std::string token(const std::string& audience, int lasts_s, const std::string& salt = "") {
+  return "e30." + claims(audience, lasts_s, salt) + ".c2lnbmVk";
+}
+
+/// With which an API server signs.
+class SigningKey {
+ public:
+  SigningKey(std::string kid, bool rsa)
+      : kid_(std::move(kid)), rsa_(rsa), key_(rsa ? ::EVP_RSA_gen(2048) : ::EVP_EC_gen("P-256")) {}
+  ~SigningKey() { ::EVP_PKEY_free(key_); }
+  SigningKey(const SigningKey&) = delete;
+  SigningKey& operator=(const SigningKey&) = delete;
+
+  Json jwk() const {
+    if (rsa_) {
+      return {{"kty", "RSA"}, {"kid", kid_}, {"n", number("n", 256)}, {"e", number("e", 3)}};
+    }
+    return {{"kty", "EC"}, {"crv", "P-256"}, {"kid", kid_}, {"x", number("qx", 32)}, {"y", number("qy", 32)}};
+  }
+  std::string sign(const std::string& salt) const {
+    const std::string head = Json({{"alg", rsa_ ? "RS256" : "ES256"}, {"kid", kid_}}).dump();
+    const std::string body = base64url(head) + "." + claims("ballast", 600, salt);
+    EVP_MD_CTX* context = ::EVP_MD_CTX_new();
+    std::string signature(512, '\0');
+    std::size_t length = signature.size();
+    ::EVP_DigestSignInit(context, nullptr, ::EVP_sha256(), nullptr, key_);
+    ::EVP_DigestSign(context, reinterpret_cast<unsigned char*>(signature.data()), &length,
+                     reinterpret_cast<const unsigned char*>(body.data()), body.size());
+    ::EVP_MD_CTX_free(context);
+    signature.resize(length);
+    return body + "." + base64url(rsa_ ? signature : pair_of(signature));
+  }
+
+ private:
+  static std::string bytes_of(const BIGNUM* number, int size) {
+    std::string bytes(static_cast<std::size_t>(size), '\0');
+    ::BN_bn2binpad(number, reinterpret_cast<unsigned char*>(bytes.data()), size);
+    return bytes;
+  }
+  std::string number(const char* name, int size) const {
+    BIGNUM* number = nullptr;
+    ::EVP_PKEY_get_bn_param(key_, name, &number);
+    const std::string bytes = bytes_of(number, size);
+    ::BN_free(number);
+    return base64url(bytes);
+  }
+  static std::string pair_of(const std::string& der) {
+    const auto* at = reinterpret_cast<const unsigned char*>(der.data());
+    ECDSA_SIG* pair = ::d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size()));
+    const std::string out = bytes_of(::ECDSA_SIG_get0_r(pair), 32) + bytes_of(::ECDSA_SIG_get0_s(pair), 32);
+    ::ECDSA_SIG_free(pair);
+    return out;
+  }
+  std::string kid_;
+  bool rsa_;
+  EVP_PKEY* key_;
+};
+
+/// The same token by another's hand.
+std::string forged(std::string token) {
+  std::reverse(token.begin() + static_cast<std::ptrdiff_t>(token.rfind('.') + 1), token.end());
+  return token;
 }
 
 /// Objects in memory, with resourceVersions as the API server keeps them; TokenReviews by a table.
@@ -319,6 +389,58 @@ TEST_F(Api, ForgedTokensDoNotFloodTheApiServer) {
     EXPECT_FALSE(proof.node_of(token("ballast", 600, std::to_string(i))));
   }
   EXPECT_LT(reviews_, 150);
+}
+
+TEST_F(Api, AFloodOfForgedTokensKeepsOutNobodyWhoProvedHimself) {
+  const auto calls = client();
+  TokenProof proof(*calls, {.account = kAgents, .remembered = 0s, .reviews_per_s = 20});
+  const std::string good = token("ballast", 600);
+  accounts_[good] = {kAgents, "node-a"};
+  ASSERT_TRUE(proof.node_of(good));
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_FALSE(proof.node_of(token("ballast", 600, std::to_string(i))));
+  }
+  const auto again = proof.node_of(good);
+  EXPECT_TRUE(again) << again.error().message;
+}
+
+TEST_F(Api, WhatTheApiServerDidNotSignCostsNoReview) {
+  const SigningKey rsa("first", true);
+  const SigningKey ec("second", false);
+  objects_["/openid/v1/jwks"] = {{"keys", {rsa.jwk(), {{"kty", "oct"}, {"kid", "odd"}}, ec.jwk()}}};
+  const auto calls = client();
+  TokenProof proof(*calls, {.account = kAgents, .reviews_per_s = 20});
+  for (int i = 0; i < 200; ++i) {
+    const auto node = proof.node_of(forged((i % 2 == 0 ? rsa : ec).sign(std::to_string(i))));
+    ASSERT_FALSE(node);
+    EXPECT_EQ(node.error().kind, Error::Kind::kPrivilege);
+  }
+  EXPECT_EQ(reviews_, 0);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(proof.node_of(SigningKey("third", false).sign(std::to_string(i)))) << "a key of its own";
+  }
+  EXPECT_LT(reviews_, 80);
+  for (const SigningKey* key : {&rsa, &ec}) {
+    const std::string good = key->sign("node-a");
+    accounts_[good] = {kAgents, "node-a"};
+    const auto node = proof.node_of(good);
+    ASSERT_TRUE(node) << node.error().message;
+    EXPECT_EQ(*node, "node-a");
+  }
+}
+
+TEST_F(Api, ARevokedTokenIsNotAskedForAgainAndAgain) {
+  const SigningKey key("first", false);
+  objects_["/openid/v1/jwks"] = {{"keys", {key.jwk()}}};
+  const auto calls = client();
+  TokenProof proof(*calls, {.account = kAgents, .reviews_per_s = 20});
+  const std::string revoked = key.sign("revoked");
+  for (int i = 0; i < 100; ++i) {
+    const auto node = proof.node_of(revoked);
+    ASSERT_FALSE(node);
+    EXPECT_EQ(node.error().kind, Error::Kind::kPrivilege);
+  }
+  EXPECT_EQ(reviews_, 1);
 }
 
 /// A server known by the authority, whose callers show tokens; and callers.
