@@ -121,7 +121,6 @@ Status turn(const config::Config& c, loop::Loop& turning, const Measure& measure
   if (Status started = ticker.start(); !started) {
     return started;
   }
-  std::string complaint;
   while (true) {
     const auto event = ticker.wait();
     if (!event) {
@@ -139,14 +138,10 @@ Status turn(const config::Config& c, loop::Loop& turning, const Measure& measure
                            : Result<std::string>(Error::usage("no policy.parameters are configured")));
       continue;
     }
-    const auto sample = measure(turning.pods());
-    const std::string wrong = sample ? "" : sample.error().message;
-    if (wrong != complaint) {
-      spdlog::error("sampling state=\"{}\"", wrong.empty() ? "works again" : wrong);
-      complaint = wrong;
-    }
-    if (sample) {
+    if (const auto sample = measure(turning.pods())) {
       turning.tick(*sample);
+    } else {
+      turning.miss(sample.error(), SystemClock().now());
     }
     if (spans != nullptr) {
       const bool news = spans->tick(turning.pods(), SystemClock().now(), turning.metrics());

@@ -52,6 +52,18 @@ Loop::Loop(const LoopOptions& options, ActingPolicy policy, LoopDoors doors)
 }
 
 void Loop::tick(const sample::Sample& sample) {
+  complain("sampling", ok());
+  turn(sample, true);
+}
+
+void Loop::miss(const Error& why, MonotonicNs now) {
+  complain("sampling", why);
+  sample::Sample nothing;
+  nothing.taken = now;
+  turn(nothing, false);
+}
+
+void Loop::turn(const sample::Sample& sample, bool measured) {
   const MonotonicNs begun = SystemClock().now();
   take_parameters();
   const std::vector<identity::Pod>& pods = doors_.identity->pods();
@@ -71,7 +83,9 @@ void Loop::tick(const sample::Sample& sample) {
   });
   for (turn::Decision& decision : decisions) {
     Service& service = services_[decision.weights.service()];
-    learn(service, decision, now);
+    if (measured) {
+      learn(service, decision, now);
+    }
     service.churn = churn_of(service.log_weights, decision.weights);
     hand_over(decision);
   }
@@ -79,7 +93,10 @@ void Loop::tick(const sample::Sample& sample) {
   complain("policy", trouble_of(policy_.trouble()));
   complain("identity", trouble_of(doors_.identity->trouble()));
   complain("sink " + doors_.sink->name(), trouble_of(doors_.sink->trouble()));
-  write_state(pods, decisions, now);
+  write_state(pods, decisions, now, measured);
+  if (!measured) {
+    return;
+  }
   if (doors_.learner != nullptr) {
     doors_.learner->offer(recorder_.take());
     if (decide::ForecastRule* const forecast = policy_.forecast(); forecast != nullptr) {
@@ -221,7 +238,7 @@ void Loop::withdraw(const spec::ServiceId& id) {
 }
 
 void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
-                       const spec::LoopTiming& now) {
+                       const spec::LoopTiming& now, bool lives) {
   if (!doors_.state) {
     return;
   }
@@ -239,7 +256,9 @@ void Loop::write_state(const std::vector<identity::Pod>& pods, const std::vector
                                    .trouble = trouble()};
   complain("writing identities to their map", doors_.state->write_identity(pods));
   complain("writing decisions to their map", doors_.state->write_decisions(decisions, state));
-  complain("writing the heartbeat", doors_.state->heartbeat(state));
+  if (lives) {
+    complain("writing the heartbeat", doors_.state->heartbeat(state));
+  }
 }
 
 void Loop::doubt(MonotonicNs now) {

@@ -56,6 +56,9 @@ class Loop {
   /// From a sample to the sink. What fails on the way is logged when it begins and when it ends,
   /// and does not stop the loop: weights that a sink refused are tried again in the next tick.
   void tick(const sample::Sample& sample);
+  /// A tick that could not be measured: what was measured before grows older, until the guard lets go of the
+  /// weights made of it. No sign of life: where it lasts, a restart may help.
+  void miss(const Error& why, MonotonicNs now);
 
   /// None where none are configured.
   telemetry::PrometheusExporter* metrics() { return doors_.metrics.get(); }
@@ -81,6 +84,7 @@ class Loop {
     double churn = 0;  ///< sum of |delta log w| that the last tick brought
   };
 
+  void turn(const sample::Sample& sample, bool measured);
   void take_parameters();
   spec::LoopTiming timing(MonotonicNs now) const;
   void learn(Service& service, const turn::Decision& decision, const spec::LoopTiming& now);
@@ -89,7 +93,7 @@ class Loop {
   void withdraw_again(const std::vector<turn::Decision>& decisions);
   void withdraw(const spec::ServiceId& id);
   void write_state(const std::vector<identity::Pod>& pods, const std::vector<turn::Decision>& decisions,
-                   const spec::LoopTiming& now);
+                   const spec::LoopTiming& now, bool lives = true);
   /// Keeps what of the telemetry was not believed, for a minute after the last time.
   void doubt(MonotonicNs now);
   std::string trouble() const;

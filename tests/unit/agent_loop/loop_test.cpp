@@ -258,6 +258,29 @@ TEST_F(LoopTest, WeightsAreRenewedInEveryTickThatDoesNotPublishThem) {
   EXPECT_GT(proxies_.renewed, 50);
 }
 
+TEST_F(LoopTest, WeightsOfWhatCannotBeMeasuredAnyMoreAreLetGo) {
+  Loop loop = make(PolicyKind::kPrior);
+  for (int i = 0; i < 120; ++i) {
+    loop.tick(busy());
+  }
+  const auto equal = [this] {
+    return std::ranges::all_of(weights(), [&](const auto& e) { return e.weight == weights()[0].weight; });
+  };
+  ASSERT_FALSE(equal());
+  for (int i = 0; i < 4; ++i) {
+    loop.miss(Error::failed("maps"), now_ += kTick);
+  }
+  EXPECT_FALSE(equal()) << "a second without a sample is no reason";
+  for (int i = 0; i < 60; ++i) {
+    loop.miss(Error::failed("maps"), now_ += kTick);
+  }
+  EXPECT_TRUE(equal());
+  for (int i = 0; i < 120; ++i) {
+    loop.tick(busy());
+  }
+  EXPECT_FALSE(equal());
+}
+
 TEST_F(LoopTest, WhatTheSinkRefusedIsTriedAgain) {
   Loop loop = make(PolicyKind::kPrior, guard::Mode::kOff);
   proxies_.refuse = true;
