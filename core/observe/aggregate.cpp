@@ -18,6 +18,23 @@ bool sane(double value) {
   return value >= 0 && value <= kGreatest;
 }
 
+// What an endpoint says is its node's word alone, and any node may be hostile. In sums a value beyond this
+// many times the one in the middle counts as that much, and so does what is smaller in its logarithm; pods of
+// a service are seldom so far apart.
+constexpr double kUnlike = 16;
+
+// The one in the middle of the values above 0, of two the lesser, so that of two one cannot speak for both;
+// 0: none.
+double middle_of(std::vector<double> values) {
+  std::erase_if(values, [](double value) { return !(value > 0); });
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 // One quantity over the known endpoints that have it.
 class Column {
  public:
@@ -31,6 +48,19 @@ class Column {
       }
     }
   }
+
+  /// To be called before anything is summed up.
+  void bound() {
+    const double middle = middle_of(values_);
+    if (middle > 0) {
+      least_ = middle / kUnlike;
+      most_ = middle * kUnlike;
+    }
+    for (double& value : values_) {
+      value = std::min(value, most_);
+    }
+  }
+  double most() const { return most_; }
 
   double mean() const {
     double sum = 0;
@@ -55,7 +85,7 @@ class Column {
 
   void take_logs() {
     for (double& value : values_) {
-      value = std::log(value);
+      value = std::log(std::max(value, least_));
     }
   }
 
@@ -63,29 +93,50 @@ class Column {
 
  private:
   std::vector<double> values_;
+  double least_ = 0;
+  double most_ = kGreatest;
 };
+
+Column bounded(std::span<const spec::EndpointTelemetry> endpoints, double spec::EndpointTelemetry::*field,
+               bool zero_counts) {
+  Column column(endpoints, field, zero_counts);
+  column.bound();
+  return column;
+}
 
 // All requests together, as each endpoint's kernel counted them.
 spec::Latency pooled_latency(std::span<const spec::EndpointTelemetry> endpoints) {
-  spec::Latency pooled;
+  std::vector<double> counts;
   for (const auto& endpoint : endpoints) {
-    if (endpoint.known) {
-      pooled.add(endpoint.latency);
+    double count = 0;
+    for (const spec::LatencyBucket& bucket : endpoint.latency) {
+      count += endpoint.known ? bucket.count : 0;
     }
+    counts.push_back(count);
+  }
+  const double most = kUnlike * middle_of(counts);
+  spec::Latency pooled;
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    spec::LatencyBuckets latency = counts[i] > 0 ? endpoints[i].latency : spec::LatencyBuckets();
+    for (spec::LatencyBucket& bucket : latency) {
+      bucket.count = static_cast<std::uint32_t>(bucket.count * std::min(1.0, most / counts[i]));
+    }
+    pooled.add(latency);
   }
   return pooled;
 }
 
-double error_rate(std::span<const spec::EndpointTelemetry> endpoints) {
+double error_rate(std::span<const spec::EndpointTelemetry> endpoints, double most_qps) {
   double errors = 0;
-  double qps = 0;
+  double all = 0;
   for (const auto& endpoint : endpoints) {
     if (endpoint.known && sane(endpoint.qps) && sane(endpoint.error_rate)) {
-      errors += endpoint.qps * std::min(endpoint.error_rate, 1.0);
-      qps += endpoint.qps;
+      const double qps = std::min(endpoint.qps, most_qps);
+      errors += qps * std::min(endpoint.error_rate, 1.0);
+      all += qps;
     }
   }
-  return qps > 0 ? errors / qps : 0;
+  return all > 0 ? errors / all : 0;
 }
 
 void fill_capacity(spec::ServiceAggregate& result, std::span<const spec::EndpointTelemetry> endpoints) {
@@ -93,6 +144,7 @@ void fill_capacity(spec::ServiceAggregate& result, std::span<const spec::Endpoin
   const double measured = static_cast<double>(capacity.size());
   const double all = static_cast<double>(std::max<std::size_t>(endpoints.size(), 1));
   result.median_capacity_qps = capacity.median(0);
+  capacity.bound();
   result.mean_capacity_qps =
       (capacity.mean() * measured + result.median_capacity_qps * (all - measured)) / all;
   capacity.take_logs();
@@ -134,16 +186,17 @@ spec::ServiceAggregate aggregate(const spec::ServiceId& service,
   result.median_in_flight = Column(endpoints, &spec::EndpointTelemetry::in_flight, true).median(0);
   result.median_wait_share = Column(endpoints, &spec::EndpointTelemetry::wait_share, true).median(0);
   result.median_speed = Column(endpoints, &spec::EndpointTelemetry::speed, false).median(1);
-  result.mean_qps = Column(endpoints, &spec::EndpointTelemetry::qps, true).mean();
-  const Column utilisation(endpoints, &spec::EndpointTelemetry::utilisation, true);
+  const Column qps = bounded(endpoints, &spec::EndpointTelemetry::qps, true);
+  result.mean_qps = qps.mean();
+  const Column utilisation = bounded(endpoints, &spec::EndpointTelemetry::utilisation, true);
   result.mean_utilisation = utilisation.mean();
   result.cpu_imbalance = utilisation.coefficient_of_variation();
   result.memory_imbalance =
-      Column(endpoints, &spec::EndpointTelemetry::memory_share, false).coefficient_of_variation();
+      bounded(endpoints, &spec::EndpointTelemetry::memory_share, false).coefficient_of_variation();
   const spec::Latency latency = pooled_latency(endpoints);
   result.p50_ns = latency.quantile_ns(0.5);
   result.p99_ns = latency.quantile_ns(0.99);
-  result.error_rate = error_rate(endpoints);
+  result.error_rate = error_rate(endpoints, qps.most());
   fill_capacity(result, endpoints);
   result.persistence_s = persistence.update(endpoints, loop.now);
   fill_features(result, endpoints, offsets, loop);

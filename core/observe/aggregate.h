@@ -14,7 +14,8 @@ namespace ballast::observe {
 ///
 /// p50 and p99 are of the endpoints' latency histograms added up; 0 while none has any. Medians, means and
 /// spreads are over known endpoints, and each over those whose value makes sense (finite, not negative;
-/// latencies, speeds and capacities above 0). mean and max are over all endpoints' own features. `offsets`,
+/// latencies, speeds and capacities above 0). In what is summed up nobody counts for more than sixteen times
+/// the one in the middle, whatever it claims. mean and max are over all endpoints' own features. `offsets`,
 /// the deltas in force, are parallel to `endpoints`; missing ones are 0. Total.
 spec::ServiceAggregate aggregate(const spec::ServiceId& service,
                                  std::span<const spec::EndpointTelemetry> endpoints,

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
+
+#include "core/base/statistics.h"
 
 namespace ballast::observe {
 namespace {
@@ -14,6 +17,9 @@ constexpr double kShortestSpell = 0.01;
 // The reference is the mean of this many ticks at most, so that it follows a slow drift, which
 // the loop follows as well.
 constexpr double kReferenceTicks = 20;
+// Further from the one in the middle nothing is believed: one node's claims, which come and go as it likes,
+// would drown the differences between all others.
+const double kFurthest = std::log(16);
 
 double spread(const std::map<std::string, double>& pattern) {
   double squares = 0;
@@ -25,15 +31,19 @@ double spread(const std::map<std::string, double>& pattern) {
 
 std::map<std::string, double> pattern_of(std::span<const spec::EndpointTelemetry> endpoints) {
   std::map<std::string, double> pattern;
-  double sum = 0;
+  std::vector<double> all;
   for (const auto& endpoint : endpoints) {
-    if (!endpoint.known || !std::isfinite(endpoint.capacity_qps) || endpoint.capacity_qps <= 0) {
-      continue;
+    if (endpoint.known && std::isfinite(endpoint.capacity_qps) && endpoint.capacity_qps > 0) {
+      const double x = std::log(endpoint.capacity_qps);
+      pattern.emplace_hint(pattern.end(), endpoint.id.pod, x);
+      all.push_back(x);
     }
-    const double x = std::log(endpoint.capacity_qps);
-    if (pattern.emplace_hint(pattern.end(), endpoint.id.pod, x)->second == x) {
-      sum += x;
-    }
+  }
+  const double middle = median_in_place(all);
+  double sum = 0;
+  for (auto& [pod, x] : pattern) {
+    x = std::clamp(x, middle - kFurthest, middle + kFurthest);
+    sum += x;
   }
   const double mean = pattern.empty() ? 0 : sum / static_cast<double>(pattern.size());
   for (auto& [pod, x] : pattern) {

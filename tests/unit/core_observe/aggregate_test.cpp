@@ -135,6 +135,50 @@ TEST(Aggregate, MeanAndMaxAreOfTheOwnFeatures) {
   EXPECT_FLOAT_EQ(a.max[spec::kLoad], 0.5F);
 }
 
+// Any figures may be claimed by a hostile node for the pods that are its own.
+TEST(Aggregate, WhatOneClaimsDoesNotOutweighTheRest) {
+  std::vector<spec::EndpointTelemetry> e;
+  for (int i = 0; i < 39; ++i) {
+    e.push_back(endpoint("web-" + std::to_string(i), 90 + i % 3 * 10));
+    e.back().latency = testing::latencies(std::vector<double>(20, i == 0 ? 900e6 : 10e6));
+    e.back().qps = 100;
+    e.back().memory_share = 0.5;
+  }
+  const auto honest = aggregate_of(e);
+  e.push_back(endpoint("hostile", 1e15));
+  e.back().qps = 1e15;
+  e.back().utilisation = 1e15;
+  e.back().memory_share = 1e15;
+  e.back().error_rate = 1;
+  e.back().latency = {{200, 4'000'000'000}, {210, 4'000'000'000}, {220, 4'000'000'000}};
+  const auto a = aggregate_of(e);
+  EXPECT_NEAR(a.p50_ns, honest.p50_ns, 2e6);
+  EXPECT_LT(a.mean_qps, 2 * honest.mean_qps);
+  EXPECT_LT(a.mean_capacity_qps, 2 * honest.mean_capacity_qps);
+  EXPECT_LT(a.mean_utilisation, 2 * honest.mean_utilisation);
+  EXPECT_LT(a.error_rate, 0.5);
+  EXPECT_LT(a.cpu_imbalance, 2.5);
+  EXPECT_LT(a.memory_imbalance, 2.5);
+  EXPECT_LT(a.capacity_spread, 1);
+  e.back().capacity_qps = 1e-300;
+  EXPECT_LT(aggregate_of(e).capacity_spread, 1);
+}
+
+TEST(Aggregate, ClaimsThatComeAndGoDoNotHideDifferencesThatLast) {
+  std::vector<spec::EndpointTelemetry> e;
+  for (int i = 0; i < 120; ++i) {
+    e.push_back(endpoint("web-" + std::to_string(i), i % 2 == 0 ? 200 : 50));
+  }
+  PersistenceEstimator persistence;
+  double lasts_s = 0;
+  for (int tick = 0; tick < 240; ++tick) {
+    e[0].capacity_qps = tick / 3 % 2 == 0 ? 1e300 : 1e-300;
+    const spec::LoopTiming loop{.now = static_cast<MonotonicNs>(tick) * 250'000'000};
+    lasts_s = aggregate(kService, e, {}, loop, persistence).persistence_s;
+  }
+  EXPECT_GT(lasts_s, 50);
+}
+
 TEST(Aggregate, NoEndpointsAreAllZero) {
   const auto a = aggregate_of({});
   EXPECT_EQ(a.endpoints, 0U);
