@@ -10,6 +10,7 @@
 #include "agent/config/reader.h"
 #include "core/base/file.h"
 #include "core/base/listen_address.h"
+#include "core/base/url.h"
 
 namespace ballast::config {
 namespace {
@@ -21,6 +22,12 @@ using options::Wrong;
 std::optional<std::string> behind(const std::string& text, const std::string& scheme) {
   const bool begins = text.starts_with(scheme + ":") && text.size() > scheme.size() + 1;
   return begins ? std::optional(text.substr(scheme.size() + 1)) : std::nullopt;
+}
+
+/// What may be read by others: whoever declares an URL need not think of the password that it may hold.
+std::string shown(const options::Key& key) {
+  const std::string text = key.get();
+  return text.find("://") == std::string::npos ? text : without_secrets(text);
 }
 
 std::string section_of(const options::Key& key) {
@@ -174,7 +181,7 @@ std::string to_yaml(Config config) {
       out << YAML::Key << section << YAML::Value << YAML::BeginMap;
     }
     for (const options::Key* key : keys) {
-      out << YAML::Key << key->name.substr(key->name.find('.') + 1) << YAML::Value << key->get();
+      out << YAML::Key << key->name.substr(key->name.find('.') + 1) << YAML::Value << shown(*key);
     }
     if (!section.empty()) {
       out << YAML::EndMap;
@@ -212,7 +219,7 @@ std::string value(Config config, const std::string& key) {
   options::Schema schema;
   config.declare(schema);
   const options::Key* found = schema.find(key);
-  return found != nullptr ? found->get() : "";
+  return found != nullptr ? shown(*found) : "";
 }
 
 }  // namespace ballast::config

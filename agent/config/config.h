@@ -164,7 +164,7 @@ struct Override {
 /// errors. Touches nothing but the files named.
 Result<Config> load(const std::optional<std::filesystem::path>& file, const std::vector<Override>& flags);
 
-/// The configuration as a YAML file that load() reads back as the same Config.
+/// The configuration as a YAML file that load() reads back as the same Config, but for secrets in URLs.
 std::string to_yaml(Config config);
 
 /// docs/configuration.md.

@@ -10,6 +10,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/url.h"
 
 namespace ballast::kube {
 namespace {
@@ -29,8 +30,10 @@ std::string trimmed(std::string text) {
 }
 
 bool allowed_server(const std::string& server) {
-  return server.starts_with("https://") || server.starts_with("http://127.0.0.1:") ||
-         server.starts_with("http://[::1]:");
+  // A password is taken by no API server, and every message would show it.
+  return server.find('@') == std::string::npos &&
+         (server.starts_with("https://") || server.starts_with("http://127.0.0.1:") ||
+          server.starts_with("http://[::1]:"));
 }
 
 bool worth_another(long status) {
@@ -169,7 +172,8 @@ Result<std::unique_ptr<Client>> Client::create(ClientOptions options) {
     return Error::failed(fmt::format("libcurl: {}", curl_easy_strerror(started)));
   }
   if (!allowed_server(options.server)) {
-    return Error::usage("kubernetes.server: \"" + options.server + "\" is not https://HOST:PORT");
+    return Error::usage("kubernetes.server: \"" + without_secrets(options.server) +
+                        "\" is not https://HOST:PORT");
   }
   for (const fs::path& file : {options.ca_file, options.token_file}) {
     if (file.empty()) {

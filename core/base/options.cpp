@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "core/base/listen_address.h"
+#include "core/base/url.h"
 
 namespace ballast::options {
 namespace {
@@ -155,7 +156,7 @@ Wrong not_empty(const std::string& text) {
 Wrong http_url(const std::string& url) {
   const std::size_t host = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
   if (!url.empty() && (host == 0 || host >= url.size() || url[host] == '/' || url[host] == ':')) {
-    return "\"" + url + "\" is no URL; give http://HOST:PORT";
+    return "\"" + without_secrets(url) + "\" is no URL; give http://HOST:PORT";
   }
   return std::nullopt;
 }

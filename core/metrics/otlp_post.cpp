@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/base/url.h"
 
 namespace ballast::metrics {
 
@@ -27,7 +28,7 @@ std::size_t swallow(char*, std::size_t size, std::size_t count, void*) {
 
 Result<std::string> otlp_url(const std::string& endpoint, const std::string& path) {
   if (!endpoint.starts_with("http://") && !endpoint.starts_with("https://")) {
-    return Error::usage("\"" + endpoint + "\" is no collector's URL: give http://HOST:PORT");
+    return Error::usage("\"" + without_secrets(endpoint) + "\" is no collector's URL: give http://HOST:PORT");
   }
   static const CURLcode global = ::curl_global_init(CURL_GLOBAL_DEFAULT);
   if (global != CURLE_OK) {
@@ -62,7 +63,8 @@ OtlpAnswer otlp_post(const std::string& url, const std::string& body, std::chron
                             : done != CURLE_OK ? ::curl_easy_strerror(done)
                                                : "status " + std::to_string(status);
   if (wrong != complaint) {
-    spdlog::warn("{} exported to={} state=\"{}\"", what, url, wrong.empty() ? "works again" : wrong);
+    spdlog::warn("{} exported to={} state=\"{}\"", what, without_secrets(url),
+                 wrong.empty() ? "works again" : wrong);
     complaint = wrong;
   }
   if (taken) {

@@ -13,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class ConfigTest : public ::testing::Test {
@@ -46,6 +47,20 @@ TEST_F(ConfigTest, AnEmptyFileIsTheDefaults) {
   const auto config = load(write("empty.yaml", "# nothing\n"), {});
   ASSERT_TRUE(config.ok()) << config.error().message;
   EXPECT_EQ(*config, *load(std::nullopt, {}));
+}
+
+TEST_F(ConfigTest, APasswordInAUrlIsNotPrinted) {
+  for (const char* given : {"metrics_otlp: \"http://me:hush@collector:4318\"\n",
+                            "spans: {every: 20, otlp: \"https://collector:4318/v1/traces?key=hush\"}\n"}) {
+    const auto config = load(write("secret.yaml", given), {});
+    ASSERT_TRUE(config.ok()) << config.error().message;
+    EXPECT_THAT(config->metrics_otlp + config->spans.endpoint, HasSubstr("hush")) << "it is used";
+    EXPECT_THAT(to_yaml(*config), Not(HasSubstr("hush")));
+    EXPECT_THAT(to_yaml(*config), HasSubstr("collector:4318"));
+  }
+  const auto wrong = load(write("wrong.yaml", "metrics_otlp: \"me:hush@collector:4318\"\n"), {});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_THAT(wrong.error().message, Not(HasSubstr("hush")));
 }
 
 TEST_F(ConfigTest, EveryKeyIsReadAndPrintedBackTheSame) {

@@ -6,16 +6,19 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/base/log.h"
 #include "core/base/unique_fd.h"
 #include "eventually.h"
 
@@ -24,6 +27,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 /// Answers every POST with the status that is set, and keeps the bodies.
 class Collector {
@@ -184,6 +188,31 @@ TEST(OtlpExporterTest, ACollectorThatRefusesIsNotAskedAgain) {
   ASSERT_TRUE(eventually([&] { return collector.requests().size() >= 2; }));
   collector.status = 200;
   ASSERT_TRUE(eventually([&] { return (*exporter)->counts().exported == 1; }));
+}
+
+TEST(OtlpExporterTest, WhatItsUrlKeepsSecretIsSentAndNotLogged) {
+  Collector collector;
+  collector.status = 503;
+  collector.start();
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  const std::string port = collector.url().substr(collector.url().rfind(':'));
+  {
+    auto exporter =
+        OtlpExporter::start({.endpoint = "http://me:hush@127.0.0.1" + port + "/v1/traces?key=mute"});
+    ASSERT_TRUE(exporter.ok());
+    (*exporter)->offer({one_span()});
+    ASSERT_TRUE(eventually([&] { return (*exporter)->counts().failures >= 1; }));
+  }
+  spdlog::set_default_logger(before);
+  EXPECT_THAT(collector.requests()[0], HasSubstr("Authorization: Basic"));
+  EXPECT_THAT(collector.requests()[0], HasSubstr("key=mute"));
+  EXPECT_THAT(log.str(), HasSubstr("127.0.0.1" + port));
+  EXPECT_THAT(log.str(), Not(HasSubstr("hush")));
+  EXPECT_THAT(log.str(), Not(HasSubstr("mute")));
+  EXPECT_THAT(OtlpExporter::start({.endpoint = "me:hush@collector"}).error().message, Not(HasSubstr("hush")));
 }
 
 TEST(OtlpExporterTest, AnAddressThatIsNoUrlIsRefused) {

@@ -154,6 +154,13 @@ TEST(Client, RefusesServersWithoutTls) {
   EXPECT_THAT(client.error().message, HasSubstr("https://HOST:PORT"));
 }
 
+TEST(Client, RefusesAPasswordAndDoesNotRepeatIt) {
+  const auto client = Client::create({.server = "https://me:hush@10.0.0.1:6443"});
+  ASSERT_FALSE(client.ok());
+  EXPECT_EQ(client.error().exit_code(), 2);
+  EXPECT_THAT(client.error().message, ::testing::Not(HasSubstr("hush")));
+}
+
 TEST(Client, OutsideAClusterSaysWhatToSet) {
   ::unsetenv("KUBERNETES_SERVICE_HOST");
   const auto options = in_cluster();
