@@ -80,6 +80,7 @@ std::vector<double> PriorFilter::update(const std::vector<spec::EndpointObservat
       continue;
     }
     const double target = sane(endpoint.log_prior);
+    const double limit = endpoint.telemetry.cpu_limit_cores;
     Track track{.value = target, .mean = target};
     if (const auto known = tracks_.find(endpoint.telemetry.id); known != tracks_.end()) {
       track = known->second;
@@ -87,13 +88,16 @@ std::vector<double> PriorFilter::update(const std::vector<spec::EndpointObservat
       const double rest = target - track.value;
       const int direction = std::abs(rest) > options.confirm_step ? (rest > 0 ? 1 : -1) : 0;
       track.beyond = direction == 0 || direction * track.beyond < 0 ? direction : track.beyond + direction;
-      if (std::abs(rest) > options.immediate_step || std::abs(track.beyond) >= 2) {
+      const bool limited_anew = limit > 0 && track.limit > 0 && limit != track.limit;
+      track.mean += limited_anew ? rest : 0;
+      if (limited_anew || std::abs(rest) > options.immediate_step || std::abs(track.beyond) >= 2) {
         track.value = target;
         track.beyond = 0;
       } else {
         track.value += alpha * rest;
       }
     }
+    track.limit = limit > 0 ? limit : track.limit;
     track.mean += lasting_alpha * (target - track.mean);
     filtered.push_back(track.value);
     lasting_.push_back(track.mean);

@@ -33,6 +33,8 @@ struct PriorFilterOptions {
 
 /// Smooths the log priors of one service's endpoints over time.
 ///
+/// What comes with another CPU limit of the endpoint's is no noise: it passes at once, into the means too.
+///
 /// A change that all endpoints share (their median change) is not filtered: only differences
 /// reach the weights, and when one pod loses capacity the mean moves, hence everyone's log prior.
 class PriorFilter {
@@ -53,7 +55,8 @@ class PriorFilter {
   struct Track {
     double value = 0;
     double mean = 0;
-    int beyond = 0;  ///< consecutive ticks beyond confirm_step, signed by their direction
+    int beyond = 0;    ///< consecutive ticks beyond confirm_step, signed by their direction
+    double limit = 0;  ///< CPUs, the last that was known
   };
   std::map<spec::EndpointId, Track> tracks_;
   std::vector<double> lasting_;

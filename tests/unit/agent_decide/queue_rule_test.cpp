@@ -86,6 +86,28 @@ TEST(QueueRule, ACpuLimitThatLimitsSplitsByCapacityAndTilt) {
   EXPECT_NEAR(w[1] - w[2], std::log(2) + tilt[1] - tilt[2], 0.1);
 }
 
+/// Queues as the split wants them, before and after: what moves is the capacity alone, tilt included.
+TEST(QueueRule, AHalvedCpuLimitIsAnsweredInFullByTheFirstDecision) {
+  QueueRule rule;
+  Loop loop;
+  const auto decide = [&](double first) {
+    auto o = service({first, 200, 100, 100}, {0, 0, 0, 0}, 1);
+    o.endpoints[0].telemetry.cpu_limit_cores = o.endpoints[0].telemetry.usable_cores = first / 400;
+    return log_weights(rule.decide(o, loop.next()));
+  };
+  for (int i = 0; i < 400; ++i) {
+    decide(400);
+  }
+  const auto now = decide(200);
+  auto end = now;
+  for (int i = 0; i < 400; ++i) {
+    end = decide(200);
+  }
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    EXPECT_NEAR(now[i], end[i], 0.02);
+  }
+}
+
 TEST(QueueRule, NoMoreCpusAreCountedThanAPodCanUse) {
   QueueRule rule;
   Loop loop;
