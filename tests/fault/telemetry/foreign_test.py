@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs that nobody here wrote, through their own clients: foreign_test.py BIN MESH [--build].
 
-etcd whose client is kube-apiserver (gRPC in clear text), Envoy before nginx, and gRPC's own interop client and
-server: what they count themselves is what is measured of them. --build makes the last two from their Go module
-(minutes) where they are not there. Exit code 77: this process may not measure, or none of them is here.
+etcd whose client is kube-apiserver (gRPC in clear text), Envoy before nginx, gRPC's own interop client and server,
+and go-httpbin before curl: what they count themselves is what is measured of them. --build makes what comes of Go
+modules (minutes) where it is not there. Exit code 77: this process may not measure, or none of them is here.
 """
 import contextlib
 import json
@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
@@ -167,21 +166,46 @@ def interop(bench, client, server):
     print(f"gRPC interop: {calls} calls, {failed} of them failed, as its client checks them and both ends are measured")
 
 
-def interop_programs(build):
-    """(client, server), or nothing."""
-    found = []
-    for name in ("client", "server"):
-        program = f"grpc-interop-{name}"
-        if not build and not (example.CACHE / "examples" / f"{program}-{GRPC}").exists():
-            return None
-        found.append(example.go_program(program, f"google.golang.org/grpc/interop/{name}", GRPC))
-    return found
+HTTPBIN = "v2.26.0"
+# What curl asks for, on one connection as long as the server keeps it: heads, chunks, bodies both ways, redirects,
+# an answer that ends with the connection or comes by drops, every class of status.
+ASKED = ["/get", "/status/204", "/status/404", "/status/500", "/status/503", "/gzip", "/stream/20", "/stream-bytes/5000",
+         "/drip?numbytes=20&duration=0.3&delay=0.1", "/bytes/100000", "/delay/0.1", "/sse?count=5&duration=0.2", "/redirect/3"]
+
+
+def httpbin(bench, program):
+    group, asking, port = bench.cgroup("httpbin"), bench.cgroup("client"), free_port()
+    serving = Child([program, "-host", "127.0.0.1", "-port", port], cgroup=group, log=bench.work / "httpbin.log")
+    at = f"http://127.0.0.1:{port}"
+    told = ["-s", "-o", "/dev/null", "-w", "%{http_code} %{num_redirects}\\n"]
+    asked = [[*told, "-L", at + path] for path in ASKED]
+    asked += [[*told, "-I", at + "/get"], [*told, "-d", "a=b", at + "/post"], [*told, "-T", "/proc/self/status", at + "/put"]]
+    arguments = [a for each in asked * 20 for a in ("--next", *each)][1:]
+    try:
+        wait_for(lambda: machine.accepts("127.0.0.1", port), "go-httpbin listens")
+        curl = Child(["curl", *arguments], cgroup=asking, text=True, stdout=subprocess.PIPE)
+        lines = [line.split() for line in curl.process.communicate(timeout=120)[0].splitlines()]
+        rows = [bench.rows(group)["http1"], bench.rows(asking, "client")["http1"]]
+    finally:
+        serving.stop()
+    answers_had = sum(1 + int(redirects) for _, redirects in lines)
+    failed = sum(code.startswith("5") for code, _ in lines)
+    check(len(lines) == 20 * len(asked), f"curl told {len(lines)}")
+    for row in rows:
+        check(row["requests"] == row["responses"] == answers_had and row["failed"] == failed and row["in_flight"] == 0,
+              f"{answers_had} answers of which {failed} failed, measured {row}")
+    print(f"go-httpbin: {answers_had} answers, {failed} of them failed, as curl counts them and both ends are measured")
+
+
+def go_programs(build):
+    """What is made from Go modules, by name: of those that are here, or are to be."""
+    packages = {f"grpc-interop-{end}": (f"google.golang.org/grpc/interop/{end}", GRPC) for end in ("client", "server")}
+    packages["go-httpbin"] = ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin", HTTPBIN)
+    return {name: example.go_program(name, package, version) for name, (package, version) in packages.items()
+            if build or (example.CACHE / "examples" / f"{name}-{version}").exists()}
 
 
 def main():
-    if os.geteuid() != 0:
-        print("SKIPPED: needs root (cgroups, eBPF)")
-        return 77
     mesh = pathlib.Path(sys.argv[2])
     envoy = os.environ.get("BALLAST_ENVOY") or SOURCE / "build/venv/bin/envoy-binary"
     runs = []
@@ -189,27 +213,19 @@ def main():
         runs.append(lambda bench: envoy_and_nginx(bench, envoy))
     if (mesh / "kube-apiserver").exists() and shutil.which("etcd"):
         runs.append(lambda bench: etcd_and_apiserver(bench, mesh / "kube-apiserver"))
-    if programs := interop_programs("--build" in sys.argv):
-        runs.append(lambda bench: interop(bench, *programs))
+    made = go_programs("--build" in sys.argv)
+    if "grpc-interop-client" in made and "grpc-interop-server" in made:
+        runs.append(lambda bench: interop(bench, made["grpc-interop-client"], made["grpc-interop-server"]))
+    if "go-httpbin" in made:
+        runs.append(lambda bench: httpbin(bench, made["go-httpbin"]))
     if not runs:
-        print("SKIPPED: neither Envoy, nor kube-apiserver and etcd, nor gRPC's interop programs are here")
+        print("SKIPPED: neither Envoy, nor kube-apiserver and etcd, nor gRPC's interop programs, nor go-httpbin are here")
         return 77
-    with tempfile.TemporaryDirectory(prefix="ballast-foreign-") as work:
-        bench = machine.Bench(sys.argv[1], work)
-        os.chmod(work, 0o755)
-        try:
-            bench.start_agent()
-            for run in runs:
-                run(bench)
-        except machine.Failed as failed:
-            if "ballastd ended with 3" in str(failed):
-                print(f"SKIPPED: {failed}")
-                return 77
-            raise
-        finally:
-            bench.close()
-    print("passed")
-    return 0
+
+    def each(bench):
+        for run in runs:
+            run(bench)
+    return machine.measured(sys.argv[1], each)
 
 
 if __name__ == "__main__":

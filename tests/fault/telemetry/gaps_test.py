@@ -12,7 +12,6 @@ import os
 import pathlib
 import socket
 import sys
-import tempfile
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tools/bench/telemetry"))
@@ -61,7 +60,7 @@ def talk(port, answers):
             answers.append(path)
 
 
-def run(bench, namespace):
+def over(bench, namespace):
     group, port = bench.cgroup("server"), machine.free_port()
     with lossy.bad_link(namespace, 0, 0.2) as did:
         server = machine.Child([sys.executable, "-c", SERVER, lossy.THERE, port, SLOW_SECONDS], cgroup=group,
@@ -91,28 +90,16 @@ def run(bench, namespace):
     print(f"{total} requests counted, {first['count']} timed, {doubts} in doubt, {late} of {slow} slow ones timed")
 
 
+def run(bench):
+    with machine.server_namespace() as (namespace, _, _):
+        over(bench, namespace)
+
+
 def main():
-    if os.geteuid() != 0:
-        print("SKIPPED: needs root (cgroups, namespaces, eBPF)")
-        return 77
     if not os.path.exists("/dev/net/tun"):
         print("SKIPPED: needs /dev/net/tun")
         return 77
-    with tempfile.TemporaryDirectory(prefix="ballast-gaps-test-") as work:
-        bench = machine.Bench(sys.argv[1], work)
-        try:
-            bench.start_agent()
-            with machine.server_namespace() as (namespace, _, _):
-                run(bench, namespace)
-        except machine.Failed as failure:
-            if "ballastd ended with 3" in str(failure):
-                print(f"SKIPPED: {failure}")
-                return 77
-            raise
-        finally:
-            bench.close()
-    print("passed")
-    return 0
+    return machine.measured(sys.argv[1], run)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 NGINX = """daemon off; master_process off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log crit;
@@ -249,3 +250,25 @@ def server_namespace():
     finally:
         subprocess.run(["ip", "link", "del", ours], capture_output=True)
         subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def measured(binaries, run):
+    """The exit code of a test that is run(bench) beside an agent: 77 where this process may not measure."""
+    if os.geteuid() != 0:
+        print("SKIPPED: needs root (cgroups, namespaces, eBPF)")
+        return 77
+    with tempfile.TemporaryDirectory(prefix="ballast-measured-") as work:
+        os.chmod(work, 0o755)
+        bench = Bench(binaries, work)
+        try:
+            bench.start_agent()
+            run(bench)
+        except Failed as failure:
+            if "ballastd ended with 3" in str(failure):
+                print(f"SKIPPED: {failure}")
+                return 77
+            raise
+        finally:
+            bench.close()
+    print("passed")
+    return 0
