@@ -138,17 +138,18 @@ std::size_t YamlSection::choice(const std::string& key, const std::vector<std::s
   return static_cast<std::size_t>(it - choices.begin());
 }
 
-std::vector<double> YamlSection::numbers(const std::string& key, double least) {
+std::vector<YAML::Node> YamlSection::items(const std::string& key, const char* what) {
   const YAML::Node node = find(key);
+  if (node.IsDefined() && !node.IsSequence()) {
+    fail(key, what);
+    return {};
+  }
+  return {node.begin(), node.end()};
+}
+
+std::vector<double> YamlSection::numbers(const std::string& key, double least) {
   std::vector<double> values;
-  if (!node.IsDefined()) {
-    return values;
-  }
-  if (!node.IsSequence()) {
-    fail(key, "has to be a list of numbers");
-    return values;
-  }
-  for (const auto& item : node) {
+  for (const YAML::Node& item : items(key, "has to be a list of numbers")) {
     values.push_back(as_number(item, key, least, std::numeric_limits<double>::max()).value_or(least));
   }
   return values;
@@ -167,19 +168,12 @@ std::vector<std::uint32_t> YamlSection::indices(const std::string& key) {
 }
 
 std::vector<std::vector<double>> YamlSection::table(const std::string& key) {
-  const YAML::Node node = find(key);
+  constexpr const char* kWhat = "has to be a list of lists of numbers";
   std::vector<std::vector<double>> rows;
-  if (!node.IsDefined()) {
-    return rows;
-  }
-  if (!node.IsSequence()) {
-    fail(key, "has to be a list of lists of numbers");
-    return rows;
-  }
-  for (const auto& row : node) {
+  for (const YAML::Node& row : items(key, kWhat)) {
     rows.emplace_back();
     if (!row.IsSequence()) {
-      errors_->add(row.Mark(), path(key), "has to be a list of lists of numbers");
+      errors_->add(row.Mark(), path(key), kWhat);
       return {};
     }
     for (const auto& item : row) {
@@ -190,17 +184,9 @@ std::vector<std::vector<double>> YamlSection::table(const std::string& key) {
 }
 
 std::vector<YamlSection> YamlSection::list(const std::string& key) {
-  const YAML::Node node = find(key);
   std::vector<YamlSection> sections;
-  if (!node.IsDefined()) {
-    return sections;
-  }
-  if (!node.IsSequence()) {
-    fail(key, "has to be a list");
-    return sections;
-  }
-  for (std::size_t i = 0; i < node.size(); ++i) {
-    sections.emplace_back(node[i], fmt::format("{}[{}]", path(key), i), *errors_);
+  for (const YAML::Node& item : items(key, "has to be a list")) {
+    sections.emplace_back(item, fmt::format("{}[{}]", path(key), sections.size()), *errors_);
   }
   return sections;
 }

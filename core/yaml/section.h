@@ -64,6 +64,8 @@ class YamlSection {
 
  private:
   YAML::Node find(const std::string& key);
+  /// Of a list; none, and an error noted, where the key holds anything else.
+  std::vector<YAML::Node> items(const std::string& key, const char* what);
   std::string path(const std::string& key) const;
   std::optional<double> as_number(const YAML::Node& node, const std::string& key, double least, double most);
 
