@@ -26,7 +26,10 @@ constexpr double kRecentS = 5;        ///< what queues ask for now, without the 
 constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
 constexpr double kSlower = 8;         ///< the slow part's time constant over H, at least
 constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
-constexpr double kShifting = 8;       ///< of what moves in the latencies, over what differs between pods
+/// While something is foreseen queues come and go with it, and the slow part would answer in one part of a
+/// period what was asked for in another: it is so much slower then, and what it knows does not leak.
+constexpr double kForeseenSlower = 5;
+constexpr double kShifting = 8;  ///< of what moves in the latencies, over what differs between pods
 constexpr double kUnsure = 0.1;  ///< their mean square of moves before any could be seen, and in a slow loop
 constexpr double kUnsureSlow = 0.3;
 constexpr double kMostSlower = 1.5;
@@ -528,8 +531,10 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
         track.slow = -track.error;  // where it will begin
       } else {
         const double error = std::clamp(std::log((queue + 1) / (target + 1)), -kMostError, kMostError);
-        const double slowly = std::max(options.integral_s, kSlower * options.horizon * delay);
-        track.slow += -dt / slowly * error - dt / options.leak_s * track.slow;
+        const bool acts = !foreseen.empty();
+        const double slowly =
+            std::max(options.integral_s, kSlower * options.horizon * delay) * (acts ? kForeseenSlower : 1);
+        track.slow += -dt / slowly * error - (acts ? 0 : dt / options.leak_s * track.slow);
       }
       track.slow = std::clamp(track.slow, -options.integral_bound, options.integral_bound);
       const double horizon = options.horizon * (delay + age_s(telemetry, loop.now));

@@ -80,7 +80,8 @@ class QueueMemory {
 ///   slower = (1 - cpu_evidence) * log of its p50 beside the median pod's, as far as that lasts; no less
 ///            than its mean latency says, since a few quick requests more can move a median far
 ///   fast = log(1 - m (n - n*) / (x H + n* + 1)), within +-bound
-///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound
+///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound; while
+///     something is foreseen slower, and not leaking
 /// n: requests in flight; n*: what the service's requests in flight would be here if they were spread as
 /// rho / (1 - rho) of the intended split, times e^-slower; x: arrivals a second intended; H = horizon *
 /// delay; m: QueueMemory. Pure, total.

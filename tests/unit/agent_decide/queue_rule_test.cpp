@@ -202,6 +202,30 @@ TEST(QueueRule, ALongQueueThatStaysLosesWeight) {
   EXPECT_NEAR(w[1], w[3], 1e-9);
 }
 
+TEST(QueueRule, WhatIsForeseenIsNotAnsweredOnceMoreByQueuesThatComeWithIt) {
+  const std::vector<double> foreseen = {0.3, -0.3, 0, 0};
+  // The slow part alone: offsets while both pods have the same queue, after one of them had more.
+  const auto slow_after = [](const std::vector<double>& acts, double first, double second, int halves) {
+    QueueRule rule;
+    Loop loop;
+    loop.context.subscribers = 1;
+    double after = 0;
+    for (int half = 0; half < halves; ++half) {
+      for (int i = 0; i < 40; ++i) {
+        rule.decide(service({100, 100, 100, 100}, {8, 8, half % 2 == 0 ? first : second, 8}, 1), loop.next(),
+                    acts);
+      }
+      const auto proposal =
+          rule.decide(service({100, 100, 100, 100}, {8, 8, 8, 8}, 1), loop.next(), acts).endpoints;
+      after = proposal[2].offset - proposal[3].offset;
+    }
+    return after;
+  };
+  EXPECT_LT(slow_after({}, 3, 20, 8), -0.15);
+  EXPECT_GT(slow_after(foreseen, 3, 20, 8), slow_after({}, 3, 20, 8) / 3);
+  EXPECT_LT(slow_after(foreseen, 20, 20, 20), -0.3) << "what stays is still answered";
+}
+
 TEST(QueueRule, TheOlderTheSampleTheLessItMoves) {
   std::vector<double> moved;
   for (const std::uint64_t age_ms : {0, 400, 4000}) {
