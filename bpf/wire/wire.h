@@ -206,8 +206,8 @@ enum ballast_coverage_kind {
 	BALLAST_COVERAGE_UNIX = 3,  /* AF_UNIX connections that the cgroup's processes open */
 	BALLAST_COVERAGE_REFUSED = 4, /* connections for whose state there is no room:
 					 see BALLAST_FOLLOWED_KB */
-	BALLAST_COVERAGE_CALLS = 5, /* edges of the call graph that the agent let go, as the
-				       cgroup's alone filled the map; the agent's, not the programs' */
+	BALLAST_COVERAGE_CALLS = 5,   /* edges of the call graph that the agent let go, as
+					 the cgroup's alone filled the map */
 	BALLAST_COVERAGE_KINDS = 6,
 };
 
