@@ -34,8 +34,8 @@ Result<YAML::Node> load_yaml(const std::string& text, YamlErrors& errors) {
   }
 }
 
-YamlSection::YamlSection(YAML::Node node, std::string name, YamlErrors& errors)
-    : node_(std::move(node)), name_(std::move(name)), errors_(&errors) {
+YamlSection::YamlSection(const YAML::Node& node, std::string name, YamlErrors& errors)
+    : node_(node), name_(std::move(name)), errors_(&errors) {
   if (!node_.IsMap()) {
     errors_->add(node_.Mark(), path(""), "has to be a mapping of keys to values");
     node_ = YAML::Node(YAML::NodeType::Map);

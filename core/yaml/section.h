@@ -36,7 +36,7 @@ Result<YAML::Node> load_yaml(const std::string& text, YamlErrors& errors);
 /// notes the error and gives the default too.
 class YamlSection {
  public:
-  YamlSection(YAML::Node node, std::string name, YamlErrors& errors);
+  YamlSection(const YAML::Node& node, std::string name, YamlErrors& errors);
 
   bool has(const std::string& key);
   /// Where the mapping begins, from 1.

@@ -55,7 +55,7 @@ class TokenProof final : public sync::Proof {
     std::int64_t ends_s;      ///< the token's `exp`
   };
   struct Allowance {
-    double left;
+    double left = 0;
     Clock::time_point filled = Clock::now();
   };
   using Keys = std::map<std::string, Key>;  // by kid

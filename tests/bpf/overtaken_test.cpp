@@ -138,7 +138,7 @@ class OvertakenFromTheStart : public LiveTest {
                  port_);
   }
   // Its segments end at `cuts` and come in `order`; the first that comes is the handshake's last, too.
-  void expect_request(const std::string& request, std::vector<std::size_t> cuts,
+  void expect_request(const std::string& request, const std::vector<std::size_t>& cuts,
                       const std::vector<std::size_t>& order) {
     ASSERT_TRUE(peer_.connect(port_, false));
     std::vector<std::string> segments;

@@ -76,7 +76,9 @@ std::string token(const std::string& audience, int lasts_s, const std::string& s
 class SigningKey {
  public:
   SigningKey(std::string kid, bool rsa)
-      : kid_(std::move(kid)), rsa_(rsa), key_(rsa ? ::EVP_RSA_gen(2048) : ::EVP_EC_gen("P-256")) {}
+      : kid_(std::move(kid)),
+        rsa_(rsa),
+        key_(rsa ? ::EVP_RSA_gen(2048) : ::EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256")) {}
   ~SigningKey() { ::EVP_PKEY_free(key_); }
   SigningKey(const SigningKey&) = delete;
   SigningKey& operator=(const SigningKey&) = delete;
@@ -117,7 +119,7 @@ class SigningKey {
   static std::string pair_of(const std::string& der) {
     const auto* at = reinterpret_cast<const unsigned char*>(der.data());
     ECDSA_SIG* pair = ::d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size()));
-    const std::string out = bytes_of(::ECDSA_SIG_get0_r(pair), 32) + bytes_of(::ECDSA_SIG_get0_s(pair), 32);
+    std::string out = bytes_of(::ECDSA_SIG_get0_r(pair), 32) + bytes_of(::ECDSA_SIG_get0_s(pair), 32);
     ::ECDSA_SIG_free(pair);
     return out;
   }
