@@ -40,7 +40,12 @@ class MeshTest : public ::testing::Test {
     node_.reset();
     if (!IsSkipped() && plane() != nullptr) {
       for (const char* kind : {"virtualservices", "serviceentries"}) {
-        plane()->status_of("DELETE", std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind);
+        const std::string all = std::string("/apis/networking.istio.io/v1/namespaces/shop/") + kind;
+        // An API server that is slow may answer before it has deleted, and the next test find what is going.
+        EXPECT_TRUE(eventually([&] {
+          plane()->status_of("DELETE", all);
+          return kube::at(plane()->must("GET", all), {"items"}).empty();
+        }));
       }
       plane()->status_of("DELETE", kMergeWindow);
       plane()->status_of("DELETE", kLease);
