@@ -281,6 +281,6 @@ helm_uninstall() {
   [ -z "$(ours_in_the_api)" ]
 }
 rendered() {
-  [ -x "$run/bin/helm" ] || { echo "no helm was built (--quick)"; return 0; }
+  [ -x "$run/bin/helm" ] || { echo "no helm was built (--quick)"; return 77; }
   deploy/render.sh "$run/bin/helm" --check
 }
