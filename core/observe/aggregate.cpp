@@ -18,11 +18,6 @@ bool sane(double value) {
   return value >= 0 && value <= kGreatest;
 }
 
-// What an endpoint says is its node's word alone, and any node may be hostile. In sums a value beyond this
-// many times the one in the middle counts as that much, and so does what is smaller in its logarithm; pods of
-// a service are seldom so far apart.
-constexpr double kUnlike = 16;
-
 // The one in the middle of the values above 0, of two the lesser, so that of two one cannot speak for both;
 // 0: none.
 double middle_of(std::vector<double> values) {
@@ -53,8 +48,8 @@ class Column {
   void bound() {
     const double middle = middle_of(values_);
     if (middle > 0) {
-      least_ = middle / kUnlike;
-      most_ = middle * kUnlike;
+      least_ = middle / kFarthestRatio;
+      most_ = middle * kFarthestRatio;
     }
     for (double& value : values_) {
       value = std::min(value, most_);
@@ -114,7 +109,7 @@ spec::Latency pooled_latency(std::span<const spec::EndpointTelemetry> endpoints)
     }
     counts.push_back(count);
   }
-  const double most = kUnlike * middle_of(counts);
+  const double most = kFarthestRatio * middle_of(counts);
   spec::Latency pooled;
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     spec::LatencyBuckets latency = counts[i] > 0 ? endpoints[i].latency : spec::LatencyBuckets();

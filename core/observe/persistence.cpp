@@ -17,9 +17,8 @@ constexpr double kShortestSpell = 0.01;
 // The reference is the mean of this many ticks at most, so that it follows a slow drift, which
 // the loop follows as well.
 constexpr double kReferenceTicks = 20;
-// Further from the one in the middle nothing is believed: one node's claims, which come and go as it likes,
-// would drown the differences between all others.
-const double kFurthest = std::log(16);
+// Else one node's claims, which come and go as it likes, would drown the differences between all others.
+const double kFurthest = std::log(kFarthestRatio);
 
 double spread(const std::map<std::string, double>& pattern) {
   double squares = 0;

@@ -12,6 +12,11 @@
 
 namespace ballast::observe {
 
+/// What an endpoint says is its node's word alone, and any node may be hostile. In what is summed up over a
+/// service a value counts as no more than so many times the one in the middle, and in a logarithm as no less
+/// than that part of it: pods of a service are seldom so far apart.
+inline constexpr double kFarthestRatio = 16;
+
 struct PersistenceOptions {
   /// How long a service's differences are taken to last before one change was seen: quotas and
   /// machines differ for hours, so a stark difference is worth acting on at once.
