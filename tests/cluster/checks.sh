@@ -96,12 +96,12 @@ hostile() {
   k apply -f tests/cluster/manifests/hostile.yaml >/dev/null
   eventually 120 k -n shop wait --for=condition=Ready --timeout=1s pod/hostile || { k -n shop describe pod hostile; return 1; }
   local said
-  refused() {
+  hostile_refused() {
     said=$(k -n shop logs hostile --all-containers)
     [[ $said == *"token refused: it is of system:serviceaccount:shop:default"* &&
       $said == *"token refused: it is no token for ballast"* ]]
   }
-  eventually 60 refused || { echo "$said"; return 1; }
+  eventually 60 hostile_refused || { echo "$said"; return 1; }
   sleep 8  # what it would have reached by now
   after=$(status | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["fleet"]["nodes"])')
   said=$(k -n shop logs hostile --all-containers)
