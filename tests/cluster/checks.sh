@@ -154,6 +154,70 @@ K
   [ "$before" != "$after" ] && eventually 60 all_reached
 }
 
+# What each container of ours on a node holds and held at most, and its limit, as its cgroup has them, in MB:
+# NODE/POD/CONTAINER NOW MOST LIMIT.
+memory_of_ours() {
+  system get pods -o json | python3 -c '
+import json, sys
+for pod in json.load(sys.stdin)["items"]:
+    for c in pod["status"].get("containerStatuses", []):
+        if "running" in c["state"]:
+            print(pod["spec"]["nodeName"], pod["metadata"]["name"], c["name"], c["containerID"].split("//")[1])' |
+    while read -r node pod container id; do
+      in_node "${node#node-}" bash -c '
+        mb() { [ "$(cat "$1")" = max ] && echo none || echo $(($(cat "$1") >> 20)); }
+        for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+          folder=$(find "$root" -maxdepth 6 -type d -name "*$2*" 2>/dev/null | head -n 1)
+          [ -n "$folder" ] || continue
+          if [ -e "$folder/memory.usage_in_bytes" ]; then
+            echo "$1 $(mb "$folder/memory.usage_in_bytes") $(mb "$folder/memory.max_usage_in_bytes") $(mb "$folder/memory.limit_in_bytes")"
+          else
+            echo "$1 $(mb "$folder/memory.current") $(mb "$folder/memory.peak") $(mb "$folder/memory.max")"
+          fi
+          break
+        done' _ "$node/$pod/$container" "$id" </dev/null
+    done
+}
+# in_container NODE POD COMMAND...: as a process of a pod of shop, in its cgroups and its network.
+in_container() {
+  local node=$1 id ip
+  id=$(k -n shop get pod "$2" -o jsonpath='{.status.containerStatuses[0].containerID}') && ip=$(address_of shop "$2") || return 1
+  shift 2
+  in_pod "$node" "$ip" bash -c '
+    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*"); do echo $$ >"$folder/cgroup.procs" || true; done
+    shift
+    exec "$@"' _ "${id#*//}" "$@"
+}
+# A pod that opens 15,000 connections to itself and says nothing on them but HTTP/2's preface: what the kernel keeps of
+# them is charged to the agent, and stays within what its manifest gives it.
+memory_attacked() {
+  local attack code=0 now most limit pod
+  k apply -f tests/cluster/manifests/attacker.yaml >/dev/null &&
+    eventually 60 k -n shop wait --for=condition=Ready --timeout=1s pod/attacker || { k -n shop describe pod attacker; return 1; }
+  rm -f "$run/attack.in"
+  mkfifo "$run/attack.in"
+  in_container a attacker python3 "$root/tests/cluster/idle.py" 15000 <"$run/attack.in" >"$run/attack.said" 2>&1 &
+  attack=$!
+  exec 7>"$run/attack.in"
+  eventually 60 grep -q there "$run/attack.said" || { cat "$run/attack.said"; code=1; }
+  sleep 3
+  # Also an agent that begins anew, on maps that hold all that.
+  for pod in '' "$(system get pods -l app=ballastd --field-selector spec.nodeName=node-a -o name)"; do
+    [ -z "$pod" ] || { system delete "$pod" && agents_ready && eventually 90 all_reached; } || code=1
+    never_restarted || code=1
+    memory_of_ours | tee "$run/memory"
+    read -r _ now most limit <<<"$(grep -E '^node-a/ballastd-[^/]*/ballastd ' "$run/memory")"
+    echo "node-a's agent, beside 15,000 silent connections: $now MB, $most at most, of $limit"
+    [ -n "$most" ] && [ "$most" -lt 128 ] && [ "$most" -lt "$limit" ] || code=1
+  done
+  ctl a loss | tee "$run/loss" | grep attacker || { cat "$run/loss"; echo "nobody is named"; code=1; }
+  exec 7>&-
+  wait "$attack" || true
+  k -n shop delete pod attacker --wait=false >/dev/null
+  counts 1000 || code=1
+  return $code
+}
+
 epoch_and_version() { status | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["epoch"], s["version"])'; }
 leads_anew() { # leads_anew FORMER-EPOCH FORMER-VERSION
   local now

@@ -33,6 +33,26 @@ same_version() {
   echo "acts with $acts, released $released"
   [ "$acts" = "$released" ]
 }
+# A learning rate that ruins what it teaches: what the canary tries is worse, and nobody else gets it.
+learned_badly() {
+  system get deploy ballast-global -o json | python3 -c '
+import json, sys
+o = json.load(sys.stdin)
+for i, c in enumerate(o["spec"]["template"]["spec"]["containers"]):
+    if c["name"] == "ballast-global":
+        c["command"].append("--forecast-lr=" + sys.argv[1])
+        print(json.dumps([{"op": "replace", "path": f"/spec/template/spec/containers/{i}/command", "value": c["command"]}]))' "$1" >"$run/patch.json" &&
+    system patch deploy ballast-global --type=json --patch-file "$run/patch.json" &&
+    system rollout status deploy/ballast-global --timeout=120s && eventually 90 all_reached || return 1
+  told 240 'p["returned"] > 0 and p["promoted"] == 0' && acts_with_released || return 1
+  system logs "$(leader)" -c ballast-global | grep -F -m 1 'parameters given up' | tee "$run/given-up" &&
+    python3 - "$run/given-up" <<'P'
+import re
+import sys
+canary, rest = (float(re.search(rf'{side}_objective=(\S+)', open(sys.argv[1]).read()).group(1)) for side in ('canary', 'rest'))
+sys.exit(not canary < rest)
+P
+}
 
 learn() {
   check "helm install: the forecast is learned, and tried by half of the nodes first" learn_installed
@@ -43,6 +63,7 @@ learn() {
   check "the other node acts with what was released" acts_with_released
   check "the trial ends: released where it pays, taken back where not" told 180 'p["promoted"] + p["returned"] > 0'
   check "the other node acts with what was released then" acts_with_released
+  check "a canary that is worse is taken back, and the other node acts with what was released" learned_badly 0.5
   kill "$(pgrep -P "$load" || echo "$load")" 2>/dev/null
   wait "$load" 2>/dev/null || true
 }

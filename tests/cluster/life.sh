@@ -173,6 +173,7 @@ life() {
   check "under load: both Leases are deleted" under_load lease_gone
   check "under load: no writer lives, and comes back" under_load nodes_hand_back
   check "under load: the authority's key is thrown away" under_load authority_new
+  check "under load: a token is revoked" under_load token_revoked
   check "under load: a node is drained, and comes back" under_load drained_and_back
   check "under load: a node is rebooted" lucky under_load node_rebooted
   check "under load: the agents find maps of another wire version" under_load other_wire_version

@@ -197,10 +197,14 @@ lab_rate=280  # a second; by 2 ms of CPU time each 70 % of what the four pods ma
 unequal_up() {
   k apply -f tests/cluster/manifests/unequal.yaml && k -n unequal wait --for=condition=Ready --timeout=120s pod --all
 }
-# unequal_load SERVICE SECONDS WARM-UP SEED: a line of JSON.
+# unequal_load SERVICE SECONDS WARM-UP SEED [gateway]: a line of JSON; through the client's sidecar, or the ingress gateway.
 unequal_load() {
-  as_client unequal "$root"/build/release/bin/tests/ballast_cluster_load "$(service_ip unequal "$1")" 80 "$1.unequal.svc.cluster.local" \
-    "$lab_rate" "$2" "$3" "$4" 2
+  local load=$root/build/release/bin/tests/ballast_cluster_load
+  if [ "${5:-}" = gateway ]; then
+    in_control "$load" "$(address_of unequal gateway)" 8080 "$1.example" "$lab_rate" "$2" "$3" "$4" 2
+  else
+    as_client unequal "$load" "$(service_ip unequal "$1")" 80 "$1.unequal.svc.cluster.local" "$lab_rate" "$2" "$3" "$4" 2
+  fi
 }
 # Each pod by what its own node measured: an agent reads the CPU limit of no pod that is not on its node.
 unequal_explained() {
@@ -235,7 +239,7 @@ sys.exit(1)'
 not_quiet() {
   awk -v most="$((4 * $(nproc)))" '{if ($1 > most) print "the machine is too busy to measure on: a load of " $1; exit !($1 > most)}' /proc/loadavg
 }
-unequal_pairs() {
+unequal_pairs() { # unequal_pairs [gateway]
   not_quiet && return 77
   local pairs=${BALLAST_CLUSTER_PAIRS:-5} seconds=${BALLAST_CLUSTER_SECONDS:-16} pair arm arms
   : >"$run/pairs"
@@ -243,7 +247,7 @@ unequal_pairs() {
     arms=(plain web)
     [ $((pair % 2)) -eq 1 ] || arms=(web plain)
     for arm in "${arms[@]}"; do
-      echo "$pair $arm $(unequal_load "$arm" "$seconds" 4 "$pair")" >>"$run/pairs"
+      echo "$pair $arm $(unequal_load "$arm" "$seconds" 4 "$pair" "${1:-}")" >>"$run/pairs"
       # Why weights are what they are, for whoever reads of a pair that went wrong.
       [ "$arm" = plain ] || writer explain unequal/web -o json | PAIR=$pair python3 -c '
 import json, os, sys
@@ -314,4 +318,5 @@ unequal() {
   check "through an ingress gateway: its weights, and no request fails" unequal_gateway
   shown "weights follow a halved quota within 2 s" unequal_follows
   shown "p99 at most 0.45 of plain Istio's, in interleaved pairs" unequal_pairs
+  shown "and so through the ingress gateway" unequal_pairs gateway
 }

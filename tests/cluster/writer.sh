@@ -103,31 +103,36 @@ nodes_hand_back() {
   [ -n "$said" ] && system rollout status deploy/ballast-global --timeout=120s && eventually 60 writes 2
 }
 test_nothing_written() { [ -z "$(weights)" ]; }
+# learner_as NAME WORDS: what a learner of that name with the token of $run/proof says until it says the words (a regular
+# expression), 40 s at most.
+learner_as() {
+  local ip learner i
+  ip=$(system get pod "$(leader)" -o jsonpath='{.status.podIP}') || return 1
+  system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' >"$run/ca.crt"
+  nsenter --net=/run/netns/ballast-cp timeout 40 build/release/bin/ballast-learner --agent="unix:$run/nobody.sock" \
+    --global="$ip:7700" --worker-id="$1" --tls-ca="$run/ca.crt" --token="$run/proof" \
+    --server-name=ballast-global.ballast-system.svc >"$run/said-as" 2>&1 &
+  learner=$!
+  for ((i = 0; i < 200; i++)); do
+    grep -qE "$2" "$run/said-as" && break
+    sleep 0.2
+  done
+  kill "$learner"
+  wait "$learner"
+  cat "$run/said-as"
+}
+token_of() { # token_of POD: bound to it, so that it holds as long as the pod is there
+  system create token ballast --audience=ballast --bound-object-kind=Pod --bound-object-name="$1" >"$run/proof"
+}
 # A node with its own token and its agent's rights: another's name, and any bytes, many times.
 hostile_node() {
   local ip pod said before after
   ip=$(system get pod "$(leader)" -o jsonpath='{.status.podIP}') || return 1
   pod=$(system get pods -l app=ballastd --field-selector spec.nodeName=node-a -o jsonpath='{.items[0].metadata.name}')
-  system create token ballast --audience=ballast --bound-object-kind=Pod --bound-object-name="$pod" >"$run/proof" || return 1
-  system get configmap ballast-ca -o jsonpath='{.data.ca\.crt}' >"$run/ca.crt"
-  # as NAME WORDS: what a learner of that name says until it says the words, 40 s at most.
-  as() {
-    local learner i
-    nsenter --net=/run/netns/ballast-cp timeout 40 build/release/bin/ballast-learner --agent="unix:$run/nobody.sock" \
-      --global="$ip:7700" --worker-id="$1" --tls-ca="$run/ca.crt" --token="$run/proof" \
-      --server-name=ballast-global.ballast-system.svc >"$run/said-as" 2>&1 &
-    learner=$!
-    for ((i = 0; i < 200; i++)); do
-      grep -qF "$2" "$run/said-as" && break
-      sleep 0.2
-    done
-    kill "$learner"
-    wait "$learner"
-    cat "$run/said-as"
-  }
-  said=$(as node-b "is not the token's")
+  token_of "$pod" || return 1
+  said=$(learner_as node-b "is not the token's")
   [[ $said == *"node-b"*"is not the token's"* && $said != *" reached "* ]] || { echo "as node-b: $said"; return 1; }
-  said=$(as node-a/more ' reached ')
+  said=$(learner_as node-a/more ' reached ')
   [[ $said == *" reached "* ]] || { echo "as itself: $said"; return 1; }
   before=$(memory_of_global)
   in_control python3 tests/cluster/garbage.py "$ip:7700" "$run/ca.crt" "$run/proof" || return 1
@@ -135,6 +140,22 @@ hostile_node() {
   after=$(memory_of_global)
   echo "memory of the leader: $before, then $after MB"
   [ "$after" -lt 300 ] && all_reached && writes 2
+}
+# A token ends with its pod: what was said of it is remembered for a minute.
+token_revoked() {
+  local begun said
+  k apply -f tests/cluster/manifests/revoked.yaml && eventually 60 system wait --for=condition=Ready --timeout=1s pod/revoked &&
+    token_of revoked || return 1
+  said=$(learner_as node-a/revoked ' reached ')
+  [[ $said == *" reached "* ]] || { echo "before: $said"; return 1; }
+  system delete pod revoked --grace-period=0 --force
+  begun=$SECONDS
+  until [[ $(learner_as node-a/revoked 'token refused| reached ') == *"token refused"* ]]; do
+    [ "$((SECONDS - begun))" -lt 120 ] || { cat "$run/said-as"; return 1; }
+    sleep 2
+  done
+  echo "refused $((SECONDS - begun)) s after its pod was deleted: $(grep -F -m 1 'token refused' "$run/said-as")"
+  [ "$((SECONDS - begun))" -le 70 ] && eventually 60 all_reached
 }
 # MB that the leading ballast-global holds, of its process.
 memory_of_global() {

@@ -70,7 +70,9 @@ void check_agent(const Json& status, Findings& findings) {
   }
   for (const auto& [kind, cgroups] : gaps) {
     findings.push_back({"coverage " + kind, Level::kWarn,
-                        fmt::format("{} cgroups have traffic that is not measured: {}", cgroups, kind),
+                        kind == "calls"
+                            ? fmt::format("{} cgroups call more peers than the call graph keeps", cgroups)
+                            : fmt::format("{} cgroups have traffic that is not measured: {}", cgroups, kind),
                         "ballastctl loss names them and the reasons"});
   }
 }

@@ -333,14 +333,16 @@ void Plane::promote() {
     case Promotion::Step::kReturned:
       break;
   }
+  const PromotionStats trial = promotion_.stats();
   const Status given = network.give_back(promotion_.released()->theta);
   if (given) {
     promotion_.given_back(network.snapshot());
     network.keep(promotion_.released());
   }
-  spdlog::warn("parameters given up: canaries were paid worse version={} back_to={} error=\"{}\"",
-               latest->version.version, promotion_.released()->version.version,
-               given ? "" : given.error().message);
+  spdlog::warn("parameters given up: not proven better version={} back_to={} canary_objective={:.4g} "
+               "rest_objective={:.4g} error=\"{}\"",
+               latest->version.version, promotion_.released()->version.version, trial.canary_objective,
+               trial.rest_objective, given ? "" : given.error().message);
 }
 
 }  // namespace ballast::sync

@@ -147,6 +147,8 @@ TEST_F(Canaries, WhatHarmsTheCanaryIsTakenBackAndReachesNobodyElse) {
   }
   EXPECT_EQ(promotion()["promoted"], 0);
   EXPECT_NE(global_.text().find("given up"), std::string::npos);
+  EXPECT_NE(global_.text().find("canary_objective=-0.5 rest_objective=0.5"), std::string::npos)
+      << global_.text();
 
   // Whoever leads next begins with what all act with, also where the leader died in a trial, and tries with
   // the same node.
