@@ -339,10 +339,11 @@ void Plane::promote() {
     promotion_.given_back(network.snapshot());
     network.keep(promotion_.released());
   }
-  spdlog::warn("parameters given up: not proven better version={} back_to={} canary_objective={:.4g} "
-               "rest_objective={:.4g} error=\"{}\"",
-               latest->version.version, promotion_.released()->version.version, trial.canary_objective,
-               trial.rest_objective, given ? "" : given.error().message);
+  spdlog::warn(
+      "parameters given up: not proven better version={} back_to={} canary_objective={:.4g} "
+      "rest_objective={:.4g} error=\"{}\"",
+      latest->version.version, promotion_.released()->version.version, trial.canary_objective,
+      trial.rest_objective, given ? "" : given.error().message);
 }
 
 }  // namespace ballast::sync
