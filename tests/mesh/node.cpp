@@ -6,8 +6,16 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
 #include <random>
+#include <set>
+#include <thread>
+#include <utility>
 
+#include "agent/kube/watch.h"
 #include "tools/lab/http.h"
 
 namespace ballast::mesh {
@@ -24,6 +32,67 @@ std::string draw_id() {
 
 const std::string kPods = "/api/v1/namespaces/shop/pods";
 const std::string kSlices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+
+void ask_to_end(ControlPlane& plane, const std::string& pod) {
+  plane.must("DELETE", kPods + "/" + pod, {{"gracePeriodSeconds", 30}});
+}
+
+/// How Kubernetes' controller of EndpointSlices comes to know of pods that end (its
+/// pkg/controller/endpointslice): it hears of them from the API server as everybody does, and has a queue of
+/// Services without a batch period, so that it writes for the first at once, and what it hears of while it
+/// writes goes together into the next. It also waits a second when it is to write before it has seen its own
+/// last write; this one does not.
+class LeavingQueue {
+ public:
+  explicit LeavingQueue(ControlPlane& plane) {
+    auto client = kube::Client::create(plane.options(plane.admin_token()));
+    if (!client) {
+      ADD_FAILURE() << client.error().message;
+      return;
+    }
+    client_ = std::move(*client);
+    watch_ = std::make_unique<kube::Watch>(
+        *client_, kube::WatchOptions{.path = kPods, .query = "", .metadata_only = true, .changes_only = true},
+        kube::WatchHandler{[this](const Json& pod) { hear(pod); }, [](const std::string&) {}, [] {}});
+    EXPECT_TRUE(eventually([this] { return watch_->synced(); }));
+    // Listed; and it listens, as the controller does all the time.
+    std::this_thread::sleep_for(milliseconds(200));
+  }
+  ~LeavingQueue() {
+    if (client_ != nullptr) {
+      client_->stop();
+    }
+  }
+  LeavingQueue(const LeavingQueue&) = delete;
+  LeavingQueue& operator=(const LeavingQueue&) = delete;
+
+  /// Waits until some were heard of; all of them since the last call. None: nothing came.
+  std::set<std::string> take() {
+    std::unique_lock lock(mutex_);
+    news_.wait_for(lock, seconds(20), [this] { return !waiting_.empty(); });
+    return std::exchange(waiting_, {});
+  }
+
+ private:
+  void hear(const Json& pod) {
+    const std::string name = kube::text_at(pod, {"metadata", "name"});
+    if (kube::text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
+      return;
+    }
+    const std::lock_guard lock(mutex_);
+    if (heard_.insert(name).second) {
+      waiting_.insert(name);
+      news_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable news_;
+  std::set<std::string> heard_;
+  std::set<std::string> waiting_;
+  std::unique_ptr<kube::Client> client_;
+  std::unique_ptr<kube::Watch> watch_;  ///< the last to be made: it calls us
+};
 
 }  // namespace
 
@@ -183,12 +252,37 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
   // once; so out of the slice, then, after a preStop sleep of a second, the process.
   const std::string service = pods_.at(names.at(0)).service;
   std::vector<Pod> leaving;
-  for (const std::string& name : names) {
-    leaving.push_back(std::move(pods_.at(name)));
-    pods_.erase(name);
-    plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 30}});
+  const auto take_out = [&](const std::string& name) {
+    if (const auto pod = pods_.extract(name)) {
+      leaving.push_back(std::move(pod.mapped()));
+    }
+  };
+  if (at_once) {
+    LeavingQueue queue(plane_);
+    // All together, as the controller of ReplicaSets deletes.
+    std::vector<std::thread> asking;
+    for (const std::string& name : names) {
+      asking.emplace_back([&, name] { ask_to_end(plane_, name); });
+    }
+    while (leaving.size() < names.size()) {
+      const std::set<std::string> heard = queue.take();
+      std::for_each(heard.begin(), heard.end(), take_out);
+      write_slice(service);
+      if (heard.empty()) {
+        ADD_FAILURE() << "nothing was heard of a pod that was asked to end";
+        break;
+      }
+    }
+    for (std::thread& one : asking) {
+      one.join();
+    }
+  } else {
+    for (const std::string& name : names) {
+      take_out(name);
+      ask_to_end(plane_, name);
+    }
+    write_slice(service);
   }
-  write_slice(service);
   for (Pod& pod : leaving) {
     if (at_once) {
       pod.process.signal(SIGTERM);

@@ -35,7 +35,8 @@ class Node {
   void set_ready(const std::string& pod, bool ready);
   void remove_pod(const std::string& pod) { remove_pods({pod}); }
   /// All of one Service: out of the slice at once, then their processes.
-  /// `at_once`: their programs end on SIGTERM, while everybody is only being told.
+  /// `at_once`: all are asked to end together, who writes the slice hears of each as Kubernetes' controller
+  /// does, and their programs end on SIGTERM, while everybody is only being told.
   void remove_pods(const std::vector<std::string>& pods, bool at_once = false);
   /// The container's process is killed, and nobody is told.
   void end_process(const std::string& pod);
