@@ -33,8 +33,16 @@ std::string draw_id() {
 const std::string kPods = "/api/v1/namespaces/shop/pods";
 const std::string kSlices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
+std::string pod_path(const std::string& pod) {
+  return kPods + "/" + pod;
+}
+
+std::string slice_path(const std::string& service) {
+  return kSlices + "/" + service + "-slice";
+}
+
 void ask_to_end(ControlPlane& plane, const std::string& pod) {
-  plane.must("DELETE", kPods + "/" + pod, {{"gracePeriodSeconds", 30}});
+  plane.must("DELETE", pod_path(pod), {{"gracePeriodSeconds", 30}});
 }
 
 /// How Kubernetes' controller of EndpointSlices comes to know of pods that end (its
@@ -114,11 +122,11 @@ Node::Node(ControlPlane& plane, const std::string& name) : plane_(plane), name_(
 Node::~Node() {
   std::vector<std::string> services;
   for (const auto& [service, written] : slices_) {
-    plane_.status_of("DELETE", kSlices + "/" + service + "-slice");
+    plane_.status_of("DELETE", slice_path(service));
     plane_.status_of("DELETE", "/api/v1/namespaces/shop/services/" + service);
   }
   for (auto& [name, pod] : pods_) {
-    plane_.status_of("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+    plane_.status_of("DELETE", pod_path(name), {{"gracePeriodSeconds", 0}});
     pod.process.stop(milliseconds(100));
   }
   plane_.status_of("DELETE", "/api/v1/nodes/" + name_);
@@ -140,7 +148,7 @@ Json Node::add_service(const std::string& service, const std::string& mode) {
 
 std::string Node::add_pod(const std::string& service, const PodOptions& options) {
   static int addresses = 0;
-  const std::string name = fmt::format("{}-{}", service, pod_count_++);
+  std::string name = fmt::format("{}-{}", service, pod_count_++);
   Pod pod;
   pod.service = service;
   pod.options = options;
@@ -205,7 +213,7 @@ void Node::write_status(const std::string& name, const Pod& pod) {
                 {"containerID", "containerd://" + id},
                 {"state", {{"running", {{"startedAt", "2026-11-21T00:00:00Z"}}}}}};
   };
-  plane_.must("PATCH", kPods + "/" + name + "/status",
+  plane_.must("PATCH", pod_path(name) + "/status",
               {{"status",
                 {{"phase", "Running"},
                  {"podIP", pod.address},
@@ -234,7 +242,7 @@ void Node::write_slice(const std::string& service) {
       {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
       {"endpoints", endpoints}};
   if (std::exchange(slices_[service], true)) {
-    plane_.must("PATCH", kSlices + "/" + service + "-slice", {{"endpoints", endpoints}}, kube::kMergePatch);
+    plane_.must("PATCH", slice_path(service), {{"endpoints", endpoints}}, kube::kMergePatch);
   } else {
     plane_.must("POST", kSlices, slice);
   }
@@ -289,7 +297,7 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
     }
   }
   for (const std::string& name : names) {
-    plane_.must("DELETE", kPods + "/" + name, {{"gracePeriodSeconds", 0}});
+    plane_.must("DELETE", pod_path(name), {{"gracePeriodSeconds", 0}});
   }
   std::this_thread::sleep_for(seconds(1));
   for (Pod& pod : leaving) {
