@@ -219,6 +219,8 @@ memory_attacked() {
 }
 
 epoch_and_version() { status | python3 -c 'import json,sys; s = json.load(sys.stdin); print(s["epoch"], s["version"])'; }
+# The same once somebody leads: the former leader may have died with the writer beside it.
+settled() { eventually 60 epoch_and_version && epoch_and_version; }
 leads_anew() { # leads_anew FORMER-EPOCH FORMER-VERSION
   local now
   now=$(epoch_and_version) || return 1
@@ -226,7 +228,7 @@ leads_anew() { # leads_anew FORMER-EPOCH FORMER-VERSION
 }
 leader_killed() {
   local was former
-  was=$(epoch_and_version) || return 1
+  was=$(settled) || return 1
   former=$(leader)
   system delete pod "$former" --grace-period=0 --force
   # shellcheck disable=SC2086
@@ -236,7 +238,7 @@ leader_killed() {
 }
 both_killed() {
   local was
-  was=$(epoch_and_version) || return 1
+  was=$(settled) || return 1
   system delete pod -l app=ballast-global --grace-period=0 --force
   # shellcheck disable=SC2086
   eventually 90 leads_anew $was || { epoch_and_version; return 1; }
