@@ -293,21 +293,21 @@ unequal_follows() {
   local load=$!
   sleep 8
   in_pod a "$(address_of unequal client)" python3 "$root/tests/cluster/follow.py" "$ip" "outbound|80||web.unequal.svc.cluster.local" \
-    "$(limit_of a "$(k -n unequal get pod web-1 -o jsonpath='{.metadata.uid}')")" 3
+    "$(limit_of a "$(k -n unequal get pod web-1 -o jsonpath='{.status.containerStatuses[?(@.name=="web")].containerID}')")" 3
   local code=$?
   wait "$load"
   cat "$run/follow.load"
   grep -q '"failed": 0,' "$run/follow.load" || { echo "the machine is too busy: requests failed at 70 % of what the pods can carry"; return 77; }
   return $code
 }
-# limit_of NODE POD-UID: the file of its container's CPU quota, of either version of cgroups.
+# limit_of NODE CONTAINER-ID: the file of its CPU quota, of either version of cgroups. Its sidecar has a quota as well.
 limit_of() {
   in_node "$1" bash -c '
-    for folder in $(find /sys/fs/cgroup -maxdepth 5 -type d -name "*$1*"); do
-      for file in "$folder"/*/cpu.cfs_quota_us "$folder"/*/cpu.max; do
+    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*"); do
+      for file in "$folder"/cpu.cfs_quota_us "$folder"/cpu.max; do
         [ ! -e "$file" ] || grep -qE "^(-1|max)" "$file" || { echo "$file"; exit 0; }
       done
-    done' _ "$2"
+    done' _ "${2#*//}"
 }
 unequal() {
   check "Istio, by its chart: istiod injects" mesh_up
