@@ -243,6 +243,8 @@ unequal_pairs() { # unequal_pairs [gateway]
   not_quiet && return 77
   local pairs=${BALLAST_CLUSTER_PAIRS:-5} seconds=${BALLAST_CLUSTER_SECONDS:-16} pair arm arms
   : >"$run/pairs"
+  # What a proxy does the first time, its certificates and connections, is neither arm's.
+  for arm in plain web; do unequal_load "$arm" 4 0 98 "${1:-}" >/dev/null || return 1; done
   for ((pair = 1; pair <= pairs; pair++)); do
     arms=(plain web)
     [ $((pair % 2)) -eq 1 ] || arms=(web plain)
