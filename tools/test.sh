@@ -93,12 +93,13 @@ done_within() {
 quick='^(unit|bpf|tree)$'
 case $scope in
   whole)
-    # A whole Kubernetes (tests/cluster, some six minutes with its images) is not begun later than this; it is skipped
+    # A whole Kubernetes (tests/cluster, some five minutes with its images) is not begun later than this; it is skipped
     # then.
     export BALLAST_CLUSTER_BEGIN_BY=$(($(date +%s) + ${BALLAST_CLUSTER_BEGIN_S:-2400}))
     # Most tests wait most of the time, and all but a few run alone: what they leave of the cores fetches and builds what
     # is needed later (label `fetched`), outside the tree and once on a machine: JMeter, the control plane of tests/mesh,
-    # programs of the examples. So many seconds after the other tests, and with 0, what is not there is not waited for.
+    # programs of the examples, a Kubernetes. So many seconds after the other tests, and with 0, what is not there is not
+    # waited for.
     limit=${BALLAST_MESH_BUILD_S:-600}
     # On a machine that has built nothing before, the sanitizers may not be built by then: skipped, with the fuzzing that
     # runs beside them.
@@ -118,7 +119,7 @@ case $scope in
     fi
     run release-fetched --label-regex '^fetched$'
     again release '^(fault|mesh)$'
-    again release-fetched '^(fault|mesh)$'
+    again release-fetched '^(fault|mesh|cluster)$'
     code=0
     done_within asan "$(left "$sanitizers_by")" || code=$?
     case $code in

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tests/cluster/programs.sh [--helm | --where]: kubelet, kube-controller-manager, kube-scheduler and kube-proxy (with --helm: helm)
-# from the Go modules in modules/, into build/cluster/bin. Like the programs of tests/mesh they lie outside the tree by
-# version, and are built once on a machine. --where prints the folder of the first four and builds nothing.
+# tests/cluster/programs.sh [--helm | --where | --helm-where]: kubelet, kube-controller-manager, kube-scheduler and
+# kube-proxy (with --helm: helm) from the Go modules in modules/, into build/cluster/bin. Like the programs of tests/mesh
+# they lie outside the tree by version, and are built once on a machine. --where and --helm-where print the folder of
+# either and build nothing. Exit code 3: Go is missing.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 kept_in() { # kept_in MODULE
@@ -23,6 +24,7 @@ made() {
     flock 9
     for program in "$@"; do
       [ ! -s "$kept/$program" ] || continue
+      command -v go >/dev/null || { echo "cluster: Go is missing, $program cannot be built" >&2; exit 3; }
       echo "cluster: building $program"
       (cd "$module" && GOWORK=off GOFLAGS="-mod=readonly -buildvcs=false -trimpath -p=2" nice -n 10 \
         go build -ldflags "-s -w $flags" -o "$kept/.$program.$$" "$prefix/cmd/$program")
@@ -33,6 +35,8 @@ made() {
 }
 if [ "${1:-}" = --where ]; then
   kept_in kubernetes
+elif [ "${1:-}" = --helm-where ]; then
+  kept_in helm
 elif [ "${1:-}" = --helm ]; then
   made helm helm.sh/helm/v3 helm
 else
