@@ -102,7 +102,7 @@ class ChurnTest : public WholeTest {
     }
     figure("failed", static_cast<double>(ours));
     figure("failed_plain_istio", static_cast<double>(without));
-    EXPECT_LE(static_cast<double>(ours), static_cast<double>(without) + spare);
+    EXPECT_LE(static_cast<double>(ours), static_cast<double>(without) + spare) << agent_->log();
   }
   void expect_weighted(std::size_t pods) {
     EXPECT_TRUE(eventually([&] { return weighted(); })) << agent_->log();
