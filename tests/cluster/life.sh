@@ -6,7 +6,7 @@
 # LUCKY=1: where pods end without a word, which of the two an unlucky request belongs to is luck. Then a difference
 # counts that chance would make once in a hundred times.
 start_load() {
-  in_control python3 tests/cluster/load.py 127.0.0.1:80 "${1:-60}" life.shop.svc.cluster.local plain.shop.svc.cluster.local \
+  in_control python3 tests/cluster/load.py 127.0.0.1:80 "${RATE:-60}" life.shop.svc.cluster.local plain.shop.svc.cluster.local \
     >"$run/load.json" 2>"$run/logs/load.log" </dev/null &
   load_pid=$!
   sleep 2
@@ -156,6 +156,30 @@ pods_change() {
 }
 uninstalled() {
   uninstall_job && uninstall_kernel && uninstall_objects
+}
+
+# Pods whose programs end at once when they are asked to, which is a race between them and those who tell proxies.
+exits_at_once() {
+  k -n shop patch deployment life --type=json -p '[{"op":"remove","path":"/spec/template/spec/containers/0/lifecycle"}]' &&
+    k -n shop rollout status deploy/life --timeout=180s
+}
+scaled_down() {
+  local i
+  for ((i = 1; i <= 9; i++)); do
+    k -n shop scale deploy/life --replicas=6 && k -n shop rollout status deploy/life --timeout=60s && eventually 60 life_written 6 || return 1
+    sleep 2
+    k -n shop scale deploy/life --replicas=2 && eventually 60 life_written 2 || return 1
+    sleep 2
+  done
+}
+# Beside the controllers and kubelets of a real cluster: four of six pods go, nine times, under both Services at once.
+leave() {
+  check "istiod and an Envoy that it tells of the cluster" tests/cluster/mesh.sh
+  k apply -f tests/cluster/manifests/life.yaml >/dev/null
+  check "mode active" acts
+  check "an opted-in Service has weights in Envoy" eventually 90 life_weighted
+  check "its pods exit at once from now on" exits_at_once
+  RATE=300 shown "four of six pods go at once, nine times: no more fails than of the plain Service, beyond luck" lucky under_load scaled_down
 }
 
 life() {
