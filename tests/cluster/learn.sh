@@ -33,7 +33,7 @@ same_version() {
   echo "acts with $acts, released $released"
   [ "$acts" = "$released" ]
 }
-# A learning rate that ruins what it teaches: what the canary tries is worse, and nobody else gets it.
+# A learning rate that ruins what it teaches: what the canary tries is worse, and is taken back.
 learned_badly() {
   system get deploy ballast-global -o json | python3 -c '
 import json, sys
@@ -45,7 +45,7 @@ for i, c in enumerate(o["spec"]["template"]["spec"]["containers"]):
     system patch deploy ballast-global --type=json --patch-file "$run/patch.json" &&
     system rollout status deploy/ballast-global --timeout=120s && eventually 90 all_reached || return 1
   told 240 'p["returned"] > 0 and p["promoted"] == 0' && acts_with_released || return 1
-  system logs "$(leader)" -c ballast-global | grep -F -m 1 'parameters given up' | tee "$run/given-up" &&
+  system logs "$(leader)" -c ballast-global | grep -F 'parameters given up' | tee "$run/given-up" &&
     python3 - "$run/given-up" <<'P'
 import re
 import sys

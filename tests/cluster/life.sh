@@ -179,6 +179,7 @@ leave() {
   check "mode active" acts
   check "an opted-in Service has weights in Envoy" eventually 90 life_weighted
   check "its pods exit at once from now on" exits_at_once
+  # As many a second as that client brings about, some 170 each.
   RATE=300 shown "four of six pods go at once, nine times: no more fails than of the plain Service, beyond luck" lucky under_load scaled_down
 }
 
@@ -195,12 +196,12 @@ life() {
   check "under load: the writer is killed" under_load writer_moves
   check "under load: both replicas are killed" under_load both_killed
   check "under load: both Leases are deleted" under_load lease_gone
-  check "under load: no writer lives, and comes back" under_load nodes_hand_back
+  shown "under load: no writer lives, and comes back" under_load nodes_hand_back
   check "under load: the authority's key is thrown away" under_load authority_new
-  check "under load: a token is revoked" under_load token_revoked
+  shown "under load: a token is revoked" under_load token_revoked
   check "under load: a node is drained, and comes back" under_load drained_and_back
-  check "under load: a node is rebooted" lucky under_load node_rebooted
+  shown "under load: a node is rebooted" lucky under_load node_rebooted
   check "under load: the agents find maps of another wire version" under_load other_wire_version
-  check "under load: a node is added, and dies" under_load node_added
+  shown "under load: a node is added, and dies" under_load node_added
   check "under load: uninstalled" under_load uninstalled
 }
