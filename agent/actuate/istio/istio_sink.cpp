@@ -57,6 +57,18 @@ struct IstioSink::State {
                       .owner_name = options.owner_role},
              .may_write = [this] { return leads_now(SystemClock().now()); },
              .released = [this](const std::string& service) { return released_meanwhile(service); },
+             .wrote =
+                 [this](const std::string& service, const Json& spec, MonotonicNs at, bool whole) {
+                   if (probe != nullptr) {
+                     probe->written(service, spec, at, whole);
+                   }
+                 },
+             .left =
+                 [this](const std::string& service) {
+                   if (probe != nullptr) {
+                     probe->left(service);
+                   }
+                 },
              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
              .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
                               .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
@@ -73,7 +85,8 @@ struct IstioSink::State {
               .pause = options.look_pause,
               .again = 10 * options.look_pause,
               .window_again = 600 * options.look_pause,
-              .window_wanted_s = options.istio_fast ? std::optional(0.0) : std::nullopt},
+              .window_wanted_s = options.istio_fast ? std::optional(0.0) : std::nullopt,
+              .behind = 30 * options.look_pause},
           [this] {
             const std::lock_guard lock(mutex);
             return sample;
@@ -187,6 +200,9 @@ void IstioSink::State::looked(const Json& at, istio::Takes takes) {
   {
     const std::lock_guard lock(mutex);
     sampled = at.at("service").get<std::string>();
+    if (takes == istio::Takes::kUnknown) {
+      return;  // another's turn
+    }
     turned = std::exchange(own_host, yes) != yes;
     const auto of = taken.find(sampled);
     if (yes && at.at("whole") == true && of != taken.end() &&
@@ -413,11 +429,14 @@ std::string IstioSink::State::trouble() const {
           return said;
         }
       }
-      const std::string said = leader_watches->catalog->trouble();
-      return said.empty() ? leader_watches->leaving->trouble() : said;
+      for (const std::string& said : {leader_watches->catalog->trouble(), leader_watches->leaving->trouble()}) {
+        if (!said.empty()) {
+          return said;
+        }
+      }
     }
   }
-  return {};
+  return probe == nullptr ? "" : probe->trouble();
 }
 
 /// Who is asked to end is not ready any more, before its EndpointSlice says so.
@@ -466,6 +485,7 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   }
   out.seen = seen;
   out.own_host = own_host;
+  out.stale = probe == nullptr ? std::set<std::string>{} : probe->stale();
   istio::lend_weights(out.services, out.weights);
   for (kube::Service& service : out.services) {
     service.mode = !options.active && service.mode == "active" ? "shadow" : service.mode;
@@ -568,11 +588,6 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     writes = reconciler.writes();
     ++bursts;
     note_written();
-    if (const std::string service = probe == nullptr ? "" : probe->listens_to(); !service.empty()) {
-      if (const Json now_there = reconciler.written(service); !now_there.is_null()) {
-        probe->written(service, now_there.at("spec"), now_there.at("at").get<MonotonicNs>());
-      }
-    }
   } else if (!reconciler.hurry()) {
     // What is left waits because it is small, which is no delay of the loop.
     const std::lock_guard lock(mutex);

@@ -121,7 +121,8 @@ class IstioSink final : public WeightSink {
   /// (its quiet time, until something was heard). istiod does not tell when proxies acknowledged.
   double acknowledgement_delay_s() const override;
   std::string loop_profile() const override;
-  /// What the API server refuses us or why it does not answer, with the call that failed.
+  /// What the API server refuses us or why it does not answer, with the call that failed; else what istiod
+  /// does not tell proxies, or that it does not answer.
   std::string trouble() const override;
 
   /// For logs and tests.

@@ -30,6 +30,13 @@ constexpr std::size_t kKept = 16;
 /// A write that istiod was not heard to tell of for so long was replaced by a later one.
 constexpr MonotonicNs kLost = 5'000'000'000ULL;
 
+/// Services that were late, beside one look.
+constexpr std::size_t kAgainAtOnce = 20;
+
+MonotonicNs in_ns(std::chrono::milliseconds time) {
+  return static_cast<MonotonicNs>(time.count()) * 1'000'000ULL;
+}
+
 /// One stream, as a sidecar in namespace `ns` holds it; of one type of resource.
 class Stream {
  public:
@@ -144,22 +151,15 @@ Result<double> ask_merge_window(const std::string& istiod, const std::string& ns
 }
 
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
-  std::map<std::pair<std::string, int>, std::uint32_t> first;
+  std::map<std::pair<std::string, std::uint16_t>, std::uint32_t> first;
   for (const ProbedEndpoint& one : seen) {
     first.try_emplace({one.address, one.port}, one.weight);
   }
-  const kube::Json& ports = kube::at(spec, {"ports"});
-  const std::string port = ports.is_array() && !ports.empty() ? kube::text_at(ports[0], {"name"}) : "";
   Takes verdict = Takes::kUnknown;
   bool whole = true;
-  for (const kube::Json& endpoint : kube::at(spec, {"endpoints"})) {
-    const kube::Json& number = kube::at(endpoint, {"ports", port.c_str()});
-    const kube::Json& weight = kube::at(endpoint, {"weight"});
-    if (!number.is_number_integer() || !weight.is_number_integer()) {
-      continue;
-    }
-    const auto found = first.find({kube::text_at(endpoint, {"address"}), number.get<int>()});
-    if (found == first.end() || found->second != weight.get<std::uint32_t>()) {
+  for (const ProbedEndpoint& endpoint : entry_endpoints(spec)) {
+    const auto found = first.find({endpoint.address, endpoint.port});
+    if (found == first.end() || found->second != endpoint.weight) {
       // What a plain Service's endpoint weighs. Anything else is of an earlier write, or on its way.
       if (found != first.end() && found->second <= 1) {
         return Takes::kNo;
@@ -193,13 +193,44 @@ std::string IstiodProbe::listens_to() const {
   return listens_to_;
 }
 
-void IstiodProbe::written(const std::string& service, const kube::Json& spec, MonotonicNs at) {
+void IstiodProbe::written(const std::string& service, const kube::Json& spec, MonotonicNs at, bool whole) {
   const std::lock_guard lock(mutex_);
-  if (service == listens_to_ && !service.empty()) {
+  histories_[service].add(entry_endpoints(spec), at, in_ns(options_.behind));
+  if (whole && service == listens_to_ && !service.empty()) {
     spec_ = spec;
     written_at_ = at;
     match();
   }
+}
+
+void IstiodProbe::left(const std::string& service) {
+  const std::lock_guard lock(mutex_);
+  histories_.erase(service);
+  late_.erase(service);
+}
+
+std::set<std::string> IstiodProbe::stale() const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> out;
+  for (const auto& [service, late] : late_) {
+    out.insert(service);
+  }
+  return out;
+}
+
+std::string IstiodProbe::trouble() const {
+  const std::lock_guard lock(mutex_);
+  if (silent_ != 0 && SystemClock().now() - silent_ >= in_ns(options_.behind)) {
+    return "whether proxies are given the weights is not known (kubernetes.istiod says who is asked): " +
+           silent_why_;
+  }
+  if (late_.empty()) {
+    return {};
+  }
+  const std::string others = late_.size() == 1 ? "" : fmt::format(" and {} more", late_.size() - 1);
+  return fmt::format("istiod at {} tells proxies of {}{} nothing that was written in the last {:.0f} s",
+                     options_.istiod, late_.begin()->first, others,
+                     std::chrono::duration<double>(options_.behind).count());
 }
 
 WeightTravel IstiodProbe::travel() const {
@@ -267,7 +298,7 @@ void IstiodProbe::ask_window(const kube::Json& sample, const std::string& cluste
     const std::lock_guard lock(mutex_);
     const bool as_wanted = !options_.window_wanted_s || merge_window_s_ == options_.window_wanted_s;
     if (merge_window_s_ && as_wanted &&
-        now - window_asked_ < static_cast<MonotonicNs>(options_.window_again.count()) * 1'000'000ULL) {
+        now - window_asked_ < in_ns(options_.window_again)) {
       return;
     }
   }
@@ -285,10 +316,100 @@ void IstiodProbe::ask_window(const kube::Json& sample, const std::string& cluste
   merge_window_s_ = *window;
 }
 
+/// Nothing is looked at: nothing is known.
+void IstiodProbe::forget_trouble() {
+  const std::lock_guard lock(mutex_);
+  late_.clear();
+  silent_ = 0;
+}
+
+/// It answered, or not, with why.
+void IstiodProbe::note_answer(const std::string& error) {
+  const std::lock_guard lock(mutex_);
+  if (error.empty()) {
+    silent_ = 0;
+    return;
+  }
+  if (silent_ == 0) {
+    silent_ = SystemClock().now();
+    spdlog::warn("not verified that entries of own hosts take reason=\"{}\"", error);
+  }
+  silent_why_ = error;
+}
+
+bool IstiodProbe::is_late(const std::string& service, const std::vector<ProbedEndpoint>& seen,
+                          bool whole) const {
+  const std::lock_guard lock(mutex_);
+  const auto history = histories_.find(service);
+  return history != histories_.end() &&
+         history->second.behind(seen, whole, SystemClock().now()) >= in_ns(options_.behind);
+}
+
+/// Of Services that were late some are asked about beside each look, so that it is soon known when they are
+/// late no more, however many Services there are.
+void IstiodProbe::look_again_at_late(const std::string& but) {
+  for (std::size_t i = 0; i < kAgainAtOnce; ++i) {
+    std::string service;
+    Late late;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_ || i >= late_.size()) {
+        return;
+      }
+      auto next = late_.upper_bound(again_);
+      next = next == late_.end() ? late_.begin() : next;
+      again_ = service = next->first;
+      late = next->second;
+    }
+    if (service == but) {
+      continue;
+    }
+    const auto seen = ask_istiod(options_.istiod, late.ns, late.cluster, options_.timeout);
+    if (!seen) {
+      return;
+    }
+    if (!is_late(service, *seen, late.whole)) {
+      const std::lock_guard lock(mutex_);
+      late_.erase(service);
+    }
+  }
+}
+
+/// One look, and what of the Service is told; nothing yet: kUnknown, with `looks.unknown` not at its end.
+Takes IstiodProbe::look(const kube::Json& sample, const std::string& cluster, Looks& looks) {
+  const std::string ns = sample.at("ns").get<std::string>();
+  const std::string service = kube::text_at(sample, {"service"});
+  const bool whole = kube::at(sample, {"whole"}) != false;
+  if (looks.at != service) {
+    looks = {.at = service, .refuted = looks.refuted};
+  }
+  const auto seen = ask_istiod(options_.istiod, ns, cluster, options_.timeout);
+  note_answer(seen ? "" : seen.error().message);
+  Takes takes = seen ? compare(sample.at("spec"), *seen) : Takes::kUnknown;
+  looks.refuted = takes == Takes::kNo ? looks.refuted + 1 : 0;
+  if (takes == Takes::kNo) {
+    // It may have been on its way.
+    return looks.refuted < options_.refutations ? Takes::kUnknown : Takes::kNo;
+  }
+  if (seen && is_late(service, *seen, whole)) {
+    takes = Takes::kUnknown;  // the weights of who is there may be right, and who left be there still
+    ++looks.late;
+  } else if (seen) {
+    looks.late = 0;
+    const std::lock_guard lock(mutex_);
+    late_.erase(service);
+  }
+  looks.unknown = takes == Takes::kUnknown ? looks.unknown + 1 : 0;
+  if (looks.late >= options_.unknowns) {
+    const std::lock_guard lock(mutex_);
+    late_[service] = {.ns = ns, .cluster = cluster, .whole = whole};
+  }
+  return takes;
+}
+
 void IstiodProbe::run() {
   Takes said = Takes::kUnknown;
-  int refuted = 0;
-  std::string trouble;
+  Looks looks;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     lock.unlock();
@@ -298,19 +419,8 @@ void IstiodProbe::run() {
       const std::string cluster =
           fmt::format("outbound|{}||{}", spec.at("ports").at(0).at("number").get<int>(),
                       spec.at("hosts").at(0).get<std::string>());
-      const auto seen =
-          ask_istiod(options_.istiod, sample.at("ns").get<std::string>(), cluster, options_.timeout);
-      Takes takes = seen ? compare(spec, *seen) : Takes::kUnknown;
-      refuted = takes == Takes::kNo ? refuted + 1 : 0;
-      if (takes == Takes::kNo && refuted < options_.refutations) {
-        takes = Takes::kUnknown;  // it may have been on its way
-      }
-      if (const std::string now = seen ? "" : seen.error().message; now != trouble) {
-        trouble = now;
-        if (!now.empty()) {
-          spdlog::warn("not verified that entries of own hosts take reason=\"{}\"", now);
-        }
-      }
+      const Takes takes = look(sample, cluster, looks);
+      look_again_at_late(looks.at);
       if (takes != Takes::kUnknown) {
         pause = takes == Takes::kYes ? std::chrono::milliseconds(0) : options_.again;
         if (takes != said) {
@@ -329,9 +439,13 @@ void IstiodProbe::run() {
           pause = std::max(milliseconds(0), options_.again - std::chrono::duration_cast<milliseconds>(
                                                                  std::chrono::steady_clock::now() - begun));
         }
+      } else if (looks.unknown >= options_.unknowns) {
+        looks = {};
+        told_(sample, takes);
       }
     } else {
-      refuted = 0;
+      looks = {};
+      forget_trouble();
     }
     lock.lock();
     wake_.wait_for(lock, pause, [this] { return stopping_; });

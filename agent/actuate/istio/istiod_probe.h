@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "agent/actuate/istio/write_history.h"
 #include "agent/kube/client.h"
 #include "core/base/clock.h"
 #include "core/base/result.h"
@@ -22,12 +25,6 @@
 /// fast a weight travels: how long after its write istiod tells of it, and for how long Envoy will hold it
 /// back.
 namespace ballast::actuate::istio {
-
-struct ProbedEndpoint {
-  std::string address;
-  std::uint16_t port = 0;
-  std::uint32_t weight = 0;
-};
 
 /// The endpoints of one cluster (outbound|80||HOST), in istiod's order, as a sidecar in namespace `ns` gets
 /// them. `istiod`: HOST:PORT of its plain xDS port (15010). Errors: kFailed, when no answer came within the
@@ -57,11 +54,12 @@ struct WeightTravel {
 
 /// Looks again and again, in a thread of its own: an istiod that is away must not hold up writes. Between two
 /// looks it listens to what istiod tells of the Service that it looked at, and so measures the way of a
-/// weight.
+/// weight. Whoever writes tells of each write, so that it notices an istiod which answers and has not heard
+/// of anything for long: nothing that the writer could do reaches proxies then, so that it can but be said.
 class IstiodProbe {
  public:
-  /// An entry that has stood a while, {"ns", "spec"} and what is of use to the asker, or null. Asked before
-  /// each look.
+  /// An entry that has stood a while, {"service", "ns", "spec", "whole": the Service has no other} and what is
+  /// of use to the asker, or null. Asked before each look.
   using Sample = std::function<kube::Json()>;
   struct Options {
     std::string istiod;
@@ -73,8 +71,13 @@ class IstiodProbe {
     std::optional<double> window_wanted_s;
     /// So many in a row, a pause apart: an istiod that lost its API server for a while knows less than we.
     int refutations = 20;
+    /// After so many looks in a row that told nothing it is another Service's turn.
+    int unknowns = 5;
+    /// What istiod tells may be older than the last write by so long, and it may be silent for so long.
+    std::chrono::milliseconds behind{30'000};
   };
-  /// `told` hears of each verdict, kYes or kNo, with what was looked at, from the probe's thread.
+  /// `told` hears of each verdict, with what was looked at, from the probe's thread; kUnknown where it gave a
+  /// Service up for now.
   IstiodProbe(Options options, Sample sample, std::function<void(const kube::Json&, Takes)> told);
   ~IstiodProbe();
   IstiodProbe(const IstiodProbe&) = delete;
@@ -82,16 +85,40 @@ class IstiodProbe {
 
   /// The Service whose endpoints it listens to (the sample's "service"); empty: none.
   std::string listens_to() const;
-  /// Of that Service: its one entry says this since a write that began at `at`, on SystemClock.
-  void written(const std::string& service, const kube::Json& spec, MonotonicNs at);
+  /// The first of a Service's entries (`whole`: the only one) says this since a write that began at `at`, on
+  /// SystemClock.
+  void written(const std::string& service, const kube::Json& spec, MonotonicNs at, bool whole = true);
+  /// The Service is let go of.
+  void left(const std::string& service);
   WeightTravel travel() const;
+  /// Services of which istiod was seen to tell nothing that was in force within the last `behind`, at
+  /// `unknowns` looks in a row; until it is seen to.
+  std::set<std::string> stale() const;
+  /// Of those, or that istiod does not answer; empty: neither.
+  std::string trouble() const;
 
  private:
   struct Heard {
     MonotonicNs at = 0;
     std::vector<ProbedEndpoint> endpoints;
   };
+  struct Late {
+    std::string ns;
+    std::string cluster;
+    bool whole = true;
+  };
+  struct Looks {  ///< at one Service, in a row
+    std::string at;
+    int refuted = 0;
+    int unknown = 0;
+    int late = 0;
+  };
   void run();
+  Takes look(const kube::Json& sample, const std::string& cluster, Looks& looks);
+  void forget_trouble();
+  void note_answer(const std::string& error);
+  bool is_late(const std::string& service, const std::vector<ProbedEndpoint>& seen, bool whole) const;
+  void look_again_at_late(const std::string& but);
   void listen(const kube::Json& sample, const std::string& cluster);
   void ask_window(const kube::Json& sample, const std::string& cluster);
   void match();
@@ -108,6 +135,11 @@ class IstiodProbe {
   std::deque<Heard> heard_;
   std::deque<double> delays_s_;
   std::optional<double> merge_window_s_;
+  std::map<std::string, WriteHistory> histories_;  ///< by Service
+  std::map<std::string, Late> late_;               ///< by Service
+  std::string again_;                              ///< of those, who was looked at again last
+  MonotonicNs silent_ = 0;                         ///< since when istiod has not answered; 0: it has
+  std::string silent_why_;
   MonotonicNs window_asked_ = 0;  ///< the thread's own
   std::thread thread_;
 };

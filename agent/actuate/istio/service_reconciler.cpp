@@ -204,6 +204,24 @@ void ServiceReconciler::tell_odd(const kube::Service& service, MonotonicNs now) 
   post(service, true, "OddEndpoints", what + ", as Istio does");
 }
 
+/// Nothing that we could write reaches proxies then, a deletion neither: it can but be said.
+void ServiceReconciler::tell_stale(const kube::Service& service, bool stale, MonotonicNs now) {
+  if (!stale && !stale_.contains(service.key())) {
+    return;
+  }
+  Stale& before = stale_[service.key()];
+  if (before.told == stale || (stale && before.at != 0 && now - before.at < options_.stale_again_ns)) {
+    return;
+  }
+  before.told = stale;
+  before.at = stale ? now : before.at;
+  post(service, stale, stale ? "StaleEndpoints" : "EndpointsCurrent",
+       stale ? "istiod tells proxies nothing of what was written for it within half a minute: they send by "
+               "weights and to endpoints that are older, and what they have of other Services may be as old; "
+               "look at istiod's log and at its way to the API server"
+             : "istiod tells proxies what is written again");
+}
+
 /// Of one that is not held now and would be taken: is it taken and let go again and again?
 bool ServiceReconciler::flaps(const kube::Service& service, MonotonicNs now) {
   auto& taken = taken_[service.key()];
@@ -327,7 +345,11 @@ bool ServiceReconciler::write_entries(const kube::Service& service, Held& held,
   for (const auto& [name, object] : entries) {
     Object& have = held.entries[name];
     if (have.uid.empty() || have.spec != object.at("spec")) {
-      whole = !fail(service, held, put(service, object, have), now) && whole;
+      const bool done = !fail(service, held, put(service, object, have), now);
+      if (done && options_.wrote && held.way == Way::kOwnHost && name == entries.begin()->first) {
+        options_.wrote(service.key(), have.spec, have.at, entries.size() == 1);
+      }
+      whole = done && whole;
       held.written = now;
     }
   }
@@ -605,6 +627,9 @@ bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicN
     due(at);
     return false;
   }
+  if (first && options_.left) {
+    options_.left(service);
+  }
   held.phase = Phase::kLeaving;
   held.retry = 0;
   if (held.route) {
@@ -744,6 +769,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       }
       if (hold(service, wanted, now)) {
         kept.insert(key);
+        tell_stale(service, wanted.stale.contains(key), now);
       }
     } else if (std::none_of(service.endpoints.begin(), service.endpoints.end(),
                             [](const kube::Endpoint& endpoint) { return !endpoint.uid.empty(); })) {
@@ -763,6 +789,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
   std::erase_if(taken_, [&](const auto& taken) { return !there.contains(taken.first); });
   std::erase_if(odd_, [&](const auto& odd) { return !there.contains(odd.first); });
+  std::erase_if(stale_, [&](const auto& stale) { return !there.contains(stale.first); });
   std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
   std::erase_if(facts_.pages, [&](const auto& page) { return !there.contains(page.first); });
   std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
@@ -808,6 +835,11 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
 }
 
 Status ServiceReconciler::sweep(MonotonicNs now) {
+  for (const auto& [service, held] : held_) {
+    if (options_.left) {
+      options_.left(service);
+    }
+  }
   held_.clear();
   held_off_.clear();
   strays_.clear();
@@ -848,15 +880,6 @@ bool ServiceReconciler::hand_back(MonotonicNs now, MonotonicNs until) {
     held = leave(held->first, held->second, now) ? held_.erase(held) : std::next(held);
   }
   return held_.empty() && noted("merge window", merge_window_.remove()).ok();
-}
-
-Json ServiceReconciler::written(const std::string& service) const {
-  const auto found = held_.find(service);
-  if (found == held_.end() || found->second.way != Way::kOwnHost || found->second.entries.size() != 1) {
-    return {};
-  }
-  const Object& entry = found->second.entries.begin()->second;
-  return {{"spec", entry.spec}, {"at", entry.at}};
 }
 
 Json ServiceReconciler::sample(MonotonicNs now, const std::string& last) const {

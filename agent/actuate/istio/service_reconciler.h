@@ -28,7 +28,8 @@ struct Wanted {
   std::map<std::string, std::string> tripped;  ///< whose weights did harm, and how: for an Event
   /// Our VirtualServices and ServiceEntries as the API server shows them, by "KIND NS/NAME".
   std::map<std::string, Owned> seen;
-  bool own_host = true;  ///< false: seen not to take here, Services go by route
+  bool own_host = true;         ///< false: seen not to take here, Services go by route
+  std::set<std::string> stale;  ///< of which istiod tells proxies nothing that was written of late
 };
 
 struct ReconcilerOptions {
@@ -38,6 +39,10 @@ struct ReconcilerOptions {
   /// Asked before an object is made, for what was noted since the last look at the Lease: was the Service
   /// (NAMESPACE/NAME) released by hand?
   std::function<bool(const std::string& service)> released{};
+  /// Told of each write of the first entry of a Service's own host (`whole`: its only one), which began at
+  /// `at`, and when the Service is let go of.
+  std::function<void(const std::string& service, const Json& spec, MonotonicNs at, bool whole)> wrote{};
+  std::function<void(const std::string& service)> left{};
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's
@@ -51,6 +56,8 @@ struct ReconcilerOptions {
   /// What does not fit together in slices is told when it lasts: an endpoint that moves is in two for a
   /// moment.
   MonotonicNs odd_ns = 5'000'000'000ULL;
+  /// That istiod is behind is not told of one Service again so soon: of two istiods one may be.
+  MonotonicNs stale_again_ns = 600'000'000'000ULL;
   MonotonicNs refresh_ns = 60'000'000'000ULL;  ///< labels of a Service's pods are read again
   MonotonicNs retry_ns = 1'000'000'000ULL;
   MergeWindow::Options merge_window;
@@ -115,9 +122,6 @@ class ServiceReconciler {
   /// the next after `last` ({"service", "ns", "spec" of its first entry, "whole": it has no other}); for the
   /// look at istiod whether that takes. Null when there is none.
   Json sample(MonotonicNs now, const std::string& last) const;
-  /// The same of one Service as it was written last, and when that began ("at"); null where it is not held by
-  /// its own host in one entry.
-  Json written(const std::string& service) const;
 
  private:
   enum class Phase { kNew, kShadow, kHeld, kLeaving };
@@ -171,6 +175,7 @@ class ServiceReconciler {
   void post(const kube::Service& service, bool warning, const std::string& reason,
             const std::string& message);
   void tell_odd(const kube::Service& service, MonotonicNs now);
+  void tell_stale(const kube::Service& service, bool stale, MonotonicNs now);
   bool flaps(const kube::Service& service, MonotonicNs now);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
   Status put(const kube::Service& service, const Json& wanted, Object& have);
@@ -199,6 +204,11 @@ class ServiceReconciler {
     bool told = false;
   };
   std::map<std::string, Odd> odd_;
+  struct Stale {
+    bool told = false;
+    MonotonicNs at = 0;  ///< when last
+  };
+  std::map<std::string, Stale> stale_;
   std::map<std::string, MonotonicNs> strays_;  ///< objects of ours that nobody here wrote, since when
   std::map<std::string, std::string> said_;    ///< the last Event's reason
   std::uint64_t writes_ = 0;

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -445,6 +446,41 @@ TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
   EXPECT_EQ(entry.at("spec").at("hosts"), Json::array({"web.shop.ballast.internal"}))
       << "the entry of its own host has gone";
   EXPECT_GE(istiod_.asked, 20) << "not at the first word";
+}
+
+/// An istiod that answers and hears of nothing: what is written stays, and it is said.
+TEST_F(IstioSinkTest, AnIstiodThatTellsNothingNewIsSaidAtTheServiceAndInTheTrouble) {
+  const auto events = [&](const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    return std::count_if(objects_.begin(), objects_.end(), [&](const auto& one) {
+      return one.first.find("/events/") != std::string::npos &&
+             kube::text_at(one.second, {"reason"}) == reason &&
+             kube::text_at(one.second, {"involvedObject", "name"}) == "web";
+    });
+  };
+  start();
+  publish(3);
+  ASSERT_TRUE(eventually([&] { return outcome() == Outcome::kWritten; }));
+  istiod_.say(written());
+  ASSERT_TRUE(eventually([&] { return outcome() == Outcome::kAcknowledged; }));
+  EXPECT_EQ(sink_->trouble(), "");
+  publish(1);
+  ASSERT_TRUE(eventually([&] { return !sink_->trouble().empty(); }));
+  EXPECT_THAT(sink_->trouble(), HasSubstr("tells proxies of shop/web nothing"));
+  const auto next = [&](double first, const std::string& reason) {
+    return eventually([&] {
+      sink_->renew(kWeb);
+      publish(first);
+      return events(reason) == 1;
+    });
+  };
+  EXPECT_TRUE(next(1, "StaleEndpoints"));
+  EXPECT_FALSE(written().empty()) << "that it is deleted istiod would not hear either";
+  EXPECT_EQ(events("EndpointsCurrent"), 0);
+  istiod_.say(written());
+  EXPECT_TRUE(eventually([&] { return sink_->trouble().empty(); }));
+  EXPECT_TRUE(next(1, "EndpointsCurrent"));
+  EXPECT_EQ(events("StaleEndpoints"), 1) << "once";
 }
 
 TEST_F(IstioSinkTest, WeightsThatNobodyStandsByAnyMoreAreHandedBack) {
