@@ -2,13 +2,11 @@
 //
 // The managed pods' own sidecars: strict mTLS with certificates that istiod's CA signs for their service
 // accounts, through pilot-agent; and what istiod configures for traffic into the pod.
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "mesh_test.h"
+#include "pilot_agent.h"
 #include "tools/lab/http.h"
 
 namespace ballast::mesh {
@@ -19,69 +17,6 @@ using testing::HasSubstr;
 
 const std::string kShop = "/apis/security.istio.io/v1/namespaces/shop/peerauthentications";
 const std::string kAccounts = "/api/v1/namespaces/shop/serviceaccounts";
-
-/// pilot-agent: asks istiod's CA for a service account's certificate, with the account's token, and gives it
-/// out on a socket (SDS). In place of the Envoy that it wants to start, whose bootstrap needs Istio's own
-/// build, it gets a program that waits; the tests' Envoy takes its certificates from the socket.
-class PilotAgent {
- public:
-  static Result<std::unique_ptr<PilotAgent>> start(ControlPlane& plane, const std::string& account,
-                                                   int port) {
-    std::unique_ptr<PilotAgent> agent(new PilotAgent);
-    // All of its paths are relative to where it runs.
-    const fs::path home = plane.folder() / ("pilot-" + account);
-    const fs::path secrets = home / "var/run/secrets";
-    fs::remove_all(home);
-    for (const fs::path& folder : {secrets / "tokens", secrets / "istio", home / "etc/istio/proxy"}) {
-      fs::create_directories(folder);
-    }
-    fs::copy_file(plane.account_token(account, "shop", "istio-ca"), secrets / "tokens/istio-token",
-                  fs::copy_options::overwrite_existing);
-    const Ended root = plane.kubectl({"get", "secret", "istio-ca-secret", "-n", "istio-system", "-o",
-                                      "go-template={{index .data \"ca-cert.pem\" | base64decode}}"});
-    if (root.code != 0) {
-      return Error::failed("istiod's CA has no certificate: " + root.output);
-    }
-    std::ofstream(secrets / "istio/root-cert.pem") << root.output;
-    std::ofstream(home / "bootstrap.json") << "{}";
-    std::ofstream(home / "waits") << "#!/bin/sh\nwhile kill -0 $PPID; do sleep 1; done\n";
-    fs::permissions(home / "waits", fs::perms::owner_all);
-    agent->socket_ = secrets / "workload-spiffe-uds/socket";
-    ProcessOptions options;
-    options.argv = {"sh", "-c",
-                    fmt::format("cd '{}' && exec '{}' proxy sidecar --domain shop.svc.cluster.local "
-                                "--templateFile bootstrap.json",
-                                home.string(), (repository() / "build/mesh/pilot-agent").string())};
-    const Json config = {{"discoveryAddress", fmt::format("{}:{}", kHost, kCaPort)},
-                         {"binaryPath", (home / "waits").string()},
-                         {"proxyAdminPort", port},
-                         {"statusPort", port + 1}};
-    options.env = {"PROXY_CONFIG=" + config.dump(),
-                   "ISTIOD_SAN=istiod.istio-system.svc",
-                   "ISTIO_META_CLUSTER_ID=Kubernetes",
-                   "POD_NAMESPACE=shop",
-                   "POD_NAME=" + account,
-                   "SERVICE_ACCOUNT=" + account,
-                   "INSTANCE_IP=" + std::string(kHost)};
-    options.output = home / "log";
-    auto process = ChildProcess::spawn(options);
-    if (!process) {
-      return process.error();
-    }
-    agent->process_ = std::move(*process);
-    if (!eventually([&] { return fs::exists(agent->socket_); }, seconds(20))) {
-      const auto log = read_file(home / "log");
-      return Error::failed("pilot-agent did not come up: " + (log ? *log : ""));
-    }
-    return agent;
-  }
-  const fs::path& socket() const { return socket_; }
-
- private:
-  PilotAgent() = default;
-  ChildProcess process_;
-  fs::path socket_;
-};
 
 class MtlsTest : public MeshTest {
  protected:

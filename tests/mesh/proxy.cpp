@@ -22,6 +22,7 @@ using std::chrono::seconds;
 constexpr int kClientAdmin = 15000;
 constexpr int kSidecarAdmin = 15100;  // 15001 and 15006 are Istio's own
 constexpr int kGatewayAdmin = 15200;
+constexpr int kWaypointAdmin = 15270;
 
 /// Who the Envoy is, as pilot-agent would say it.
 Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
@@ -89,10 +90,51 @@ std::map<std::string, Value> by_address(const Json& clusters, const std::string&
       if (!health.empty() && health != "HEALTHY" && health != "UNKNOWN") {
         continue;
       }
-      out[kube::text_at(host, {"address", "socket_address", "address"})] = read(host);
+      std::string address = kube::text_at(host, {"address", "socket_address", "address"});
+      if (address.empty()) {
+        address = kube::text_at(host, {"address", "envoy_internal_address", "endpoint_id"});
+        address = address.substr(0, address.rfind(':'));
+      }
+      out[address] = read(host);
     }
   }
   return out;
+}
+
+std::uint32_t weight_of(const Json& host) {
+  const Json& weight = kube::at(host, {"weight"});
+  return weight.is_number_unsigned() ? weight.get<std::uint32_t>() : 0U;
+}
+
+std::uint64_t requests_of(const Json& host) {
+  for (const Json& stat : kube::at(host, {"stats"})) {
+    if (kube::text_at(stat, {"name"}) == "rq_total") {
+      const std::string value = kube::text_at(stat, {"value"});
+      return std::strtoull(value.c_str(), nullptr, 10);
+    }
+  }
+  return 0;
+}
+
+/// A listener of the bootstrap whose every request goes to one cluster of istiod's.
+Json listener_to(const std::string& cluster, int port) {
+  const std::string filters = "type.googleapis.com/envoy.extensions.filters.";
+  const Json route = {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", cluster}}}};
+  const Json manager = {
+      {"@type", filters + "network.http_connection_manager.v3.HttpConnectionManager"},
+      {"stat_prefix", "in"},
+      {"route_config",
+       {{"name", "in"},
+        {"validate_clusters", false},
+        {"virtual_hosts",
+         Json::array({{{"name", "all"}, {"domains", {"*"}}, {"routes", Json::array({route})}}})}}},
+      {"http_filters", Json::array({{{"name", "envoy.filters.http.router"},
+                                     {"typed_config", {{"@type", filters + "http.router.v3.Router"}}}}})}};
+  return {{"name", "in"},
+          {"address", {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", port}}}}},
+          {"filter_chains",
+           Json::array({{{"filters", Json::array({{{"name", "envoy.filters.network.http_connection_manager"},
+                                                   {"typed_config", manager}}})}}})}};
 }
 
 }  // namespace
@@ -119,10 +161,37 @@ Result<std::unique_ptr<Proxy>> Proxy::start_gateway(ControlPlane& plane) {
   return launch(plane, node, kGatewayAdmin, {});
 }
 
+std::string Proxy::waypoint_cluster(const std::string& host) {
+  return "inbound-vip|80|http|" + host;
+}
+
+Result<std::unique_ptr<Proxy>> Proxy::start_waypoint(ControlPlane& plane, const std::string& gateway,
+                                                     const std::string& address, const std::string& host,
+                                                     const fs::path& sds) {
+  const Json node = {{"id", "waypoint~" + address + "~" + gateway + ".shop~shop.svc.cluster.local"},
+                     {"cluster", gateway + ".shop"},
+                     {"metadata",
+                      {{"NAMESPACE", "shop"},
+                       {"CLUSTER_ID", "Kubernetes"},
+                       {"ISTIO_VERSION", "1.32.0"},
+                       {"LABELS", {{"gateway.networking.k8s.io/gateway-name", gateway}}},
+                       {"INSTANCE_IPS", address}}}};
+  const Json internal = {
+      {"name", "envoy.bootstrap.internal_listener"},
+      {"typed_config",
+       {{"@type", "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"}}}};
+  return launch(plane, node, kWaypointAdmin, sds,
+                {{"bootstrap_extensions", Json::array({internal})},
+                 {"static_resources",
+                  {{"listeners", Json::array({listener_to(waypoint_cluster(host), kWaypointPort)})}}}});
+}
+
 Result<std::unique_ptr<Proxy>> Proxy::launch(ControlPlane& plane, const Json& node, int admin,
-                                             const fs::path& sds) {
+                                             const fs::path& sds, const Json& own) {
   const fs::path file = plane.folder() / fmt::format("envoy-{}.json", admin);
-  std::ofstream(file) << bootstrap(node, admin, sds).dump(1);
+  Json whole = bootstrap(node, admin, sds);
+  whole.merge_patch(own);
+  std::ofstream(file) << whole.dump(1);
   ProcessOptions options;
   const auto envoy = lab::find_envoy();
   if (!envoy) {
@@ -150,24 +219,21 @@ Json Proxy::clusters() const {
   return page ? Json::parse(*page, nullptr, false) : Json();
 }
 
+std::map<std::string, std::uint32_t> Proxy::weights_in(const std::string& cluster) const {
+  return by_address<std::uint32_t>(clusters(), cluster, weight_of);
+}
+
+std::map<std::string, std::uint64_t> Proxy::requests_in(const std::string& cluster) const {
+  return by_address<std::uint64_t>(clusters(), cluster, requests_of);
+}
+
 std::map<std::string, std::uint32_t> Proxy::weights(const std::string& host, int port) const {
-  return by_address<std::uint32_t>(clusters(), cluster_name(host, port), [](const Json& one) {
-    const Json& weight = kube::at(one, {"weight"});
-    return weight.is_number_unsigned() ? weight.get<std::uint32_t>() : 0U;
-  });
+  return weights_in(cluster_name(host, port));
 }
 
 std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, int port,
                                                      const std::string& subset) const {
-  return by_address<std::uint64_t>(clusters(), cluster_name(host, port, subset), [](const Json& one) {
-    for (const Json& stat : kube::at(one, {"stats"})) {
-      if (kube::text_at(stat, {"name"}) == "rq_total") {
-        const std::string value = kube::text_at(stat, {"value"});
-        return std::strtoull(value.c_str(), nullptr, 10);
-      }
-    }
-    return 0ULL;
-  });
+  return requests_in(cluster_name(host, port, subset));
 }
 
 std::string Proxy::routed_to(const std::string& host, int port) const {
@@ -252,6 +318,19 @@ std::map<std::string, Json> Proxy::everything() const {
   take("dynamic_active_clusters", "cluster", nullptr);
   take("dynamic_listeners", "listener", "active_state");
   take("dynamic_route_configs", "route_config", nullptr);
+  return out;
+}
+
+std::map<std::string, Json> Proxy::refused_listeners() const {
+  std::map<std::string, Json> out;
+  const auto page = lab::http_get(admin_, "/config_dump?resource=dynamic_listeners", 5000);
+  const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+  for (const Json& entry : kube::at(dump, {"configs"})) {
+    const Json& config = kube::at(entry, {"error_state", "failed_configuration"});
+    if (config.is_object()) {
+      out[kube::text_at(config, {"name"})] = config;
+    }
+  }
   return out;
 }
 

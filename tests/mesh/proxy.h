@@ -25,6 +25,19 @@ class Proxy {
   /// An ingress gateway of the label istio=ingressgateway, in istio-system.
   static Result<std::unique_ptr<Proxy>> start_gateway(ControlPlane& plane);
 
+  /// A waypoint of namespace shop, for the Gateway of this name: an Envoy with the clusters that istiod gives
+  /// it. What ztunnel would bring it by HBONE comes to its own port instead, and goes to the cluster of this
+  /// host's port 80.
+  static Result<std::unique_ptr<Proxy>> start_waypoint(ControlPlane& plane, const std::string& gateway,
+                                                       const std::string& address, const std::string& host,
+                                                       const fs::path& sds);
+  static constexpr int kWaypointPort = 15280;
+  /// The cluster of a waypoint that leads to the pods of a host.
+  static std::string waypoint_cluster(const std::string& host);
+  /// Of one cluster by its whole name; pods behind a tunnel (HBONE) by the address that it leads to.
+  std::map<std::string, std::uint32_t> weights_in(const std::string& cluster) const;
+  std::map<std::string, std::uint64_t> requests_in(const std::string& cluster) const;
+
   /// Weights by address of those that take traffic in the cluster of a host and port; empty when there is no
   /// such cluster.
   std::map<std::string, std::uint32_t> weights(const std::string& host, int port = 80) const;
@@ -37,6 +50,8 @@ class Proxy {
   int get(const std::string& host, int port = 80, const std::string& header = "") const;
   /// Every cluster, listener and route that istiod configured, by kind and name, without their versions.
   std::map<std::string, Json> everything() const;
+  /// The listeners of istiod's that this Envoy does not know how to be, by name.
+  std::map<std::string, Json> refused_listeners() const;
   /// What istiod configured for traffic into the pod: clusters with the Services that they name, and
   /// listeners, by name and without their versions.
   std::map<std::string, Json> inbound() const;
@@ -55,7 +70,7 @@ class Proxy {
       : process_(std::move(process)), admin_{"127.0.0.1", static_cast<std::uint16_t>(admin)} {}
   Json clusters() const;
   static Result<std::unique_ptr<Proxy>> launch(ControlPlane& plane, const Json& node, int admin,
-                                               const fs::path& sds);
+                                               const fs::path& sds, const Json& own = Json::object());
   ChildProcess process_;
   lab::Endpoint admin_;
 };

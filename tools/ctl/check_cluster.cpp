@@ -211,8 +211,8 @@ class ClusterCheck {
     if (ztunnels.is_array()) {
       say("ambient", ztunnels.empty() ? Level::kOk : Level::kWarn,
           ztunnels.empty() ? "sidecars and gateways alone"
-                           : "ztunnel runs: pods of the ambient mesh are measured and not weighed",
-          "sidecars for the pods whose Service is to be weighed");
+                           : "ztunnel runs: pods behind it are weighed where their Service names a waypoint",
+          "sidecars for the pods of a Service that is to be weighed, or its label istio.io/use-waypoint");
     }
   }
 

@@ -429,7 +429,8 @@ std::string IstioSink::State::trouble() const {
           return said;
         }
       }
-      for (const std::string& said : {leader_watches->catalog->trouble(), leader_watches->leaving->trouble()}) {
+      for (const std::string& said :
+           {leader_watches->catalog->trouble(), leader_watches->leaving->trouble()}) {
         if (!said.empty()) {
           return said;
         }

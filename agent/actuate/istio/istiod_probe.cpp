@@ -297,8 +297,7 @@ void IstiodProbe::ask_window(const kube::Json& sample, const std::string& cluste
   {
     const std::lock_guard lock(mutex_);
     const bool as_wanted = !options_.window_wanted_s || merge_window_s_ == options_.window_wanted_s;
-    if (merge_window_s_ && as_wanted &&
-        now - window_asked_ < in_ns(options_.window_again)) {
+    if (merge_window_s_ && as_wanted && now - window_asked_ < in_ns(options_.window_again)) {
       return;
     }
   }

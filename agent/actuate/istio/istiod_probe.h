@@ -58,8 +58,8 @@ struct WeightTravel {
 /// of anything for long: nothing that the writer could do reaches proxies then, so that it can but be said.
 class IstiodProbe {
  public:
-  /// An entry that has stood a while, {"service", "ns", "spec", "whole": the Service has no other} and what is
-  /// of use to the asker, or null. Asked before each look.
+  /// An entry that has stood a while, {"service", "ns", "spec", "whole": the Service has no other} and what
+  /// is of use to the asker, or null. Asked before each look.
   using Sample = std::function<kube::Json()>;
   struct Options {
     std::string istiod;

@@ -148,11 +148,14 @@ std::optional<Refusal> judge_shape(const kube::Service& service, Way way) {
   if (service.ports.empty()) {
     return Refusal{"NoPorts", "the Service has no ports; add one or remove the label"};
   }
-  if (!service.waypoint.empty() && service.waypoint != "none") {
-    return Refusal{"Ambient",
-                   "its traffic goes through the waypoint " + service.waypoint +
-                       ", where Ballast's weights have not been shown to take; it is not weighed, and "
-                       "traffic is the plain Service's"};
+  // A waypoint has clusters of its own Services alone: none of a shadow host.
+  if (has_waypoint(service) && way != Way::kOwnHost) {
+    return Refusal{
+        "Ambient",
+        "its traffic goes through the waypoint " + service.waypoint +
+            ", where weights by route or by subset have not been shown to take; it is not weighed, "
+            "and traffic is the plain Service's; by its own host (ballast.dev/by: endpoint, ports "
+            "with names) it can be"};
   }
   for (const kube::ServicePort& port : service.ports) {
     if (way != Way::kOwnHost && !routed_as_http(port)) {
@@ -262,6 +265,10 @@ std::vector<Subset> subsets_of(const kube::Service& service,
     }
   }
   return {};
+}
+
+bool has_waypoint(const kube::Service& service) {
+  return !service.waypoint.empty() && service.waypoint != "none";
 }
 
 Way way_of(const kube::Service& service, bool own_host) {

@@ -78,6 +78,9 @@ std::string shadow_host(const kube::Service& service);
 /// Name of the VirtualService and of the first ServiceEntry, in the Service's namespace.
 std::string object_name(const kube::Service& service);
 
+/// Does the Service itself name a waypoint of the ambient mesh? (Its namespace may, which is not looked at.)
+bool has_waypoint(const kube::Service& service);
+
 /// The way that the Service's annotation asks for, or the best that is left: the own host unless `own_host`
 /// is false (it was seen not to take), or the Service's port has no name, which a ServiceEntry's has to have.
 Way way_of(const kube::Service& service, bool own_host);

@@ -484,11 +484,12 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     }
   }
   const bool known = learn_facts(service, held, now);
-  if (known && all_ambient(service, facts_)) {
+  if (known && !has_waypoint(service) && all_ambient(service, facts_)) {
     say(service, true, "Ambient",
-        "its pods are of the ambient mesh, where Ballast's weights have not been shown to take; it is not "
-        "weighed, "
-        "and traffic is the plain Service's");
+        "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it is "
+        "not "
+        "weighed, and traffic is the plain Service's; through a waypoint, named by the label "
+        "istio.io/use-waypoint of the Service itself, it can be");
     return false;
   }
   const auto entries = entries_now();

@@ -317,7 +317,9 @@ TEST(Judge, RefusesWhatItCannotKeepWhole) {
   EXPECT_EQ(reason(service), "NoPorts");
   service = web();
   service.waypoint = "waypoint";
-  EXPECT_EQ(reason(service), "Ambient");
+  EXPECT_EQ(reason(service, {}, Way::kRoute), "Ambient") << "it has no cluster of the shadow";
+  EXPECT_EQ(reason(service, {}, Way::kSubset), "Ambient");
+  EXPECT_EQ(reason(service), "") << "by its own host it takes, tests/mesh/ambient_test.cpp";
   for (const kube::ServicePort& odd : {kube::ServicePort{"dns", 53, "UDP"},
                                        {"mysql", 3306, "TCP"},
                                        {"https", 443, "TCP"},

@@ -42,10 +42,14 @@ class ServiceReconcilerTest : public ::testing::Test {
     return {
         .address = "10.0.0." + n, .pod = "p" + n, .uid = "u" + n, .ready = ready, .ports = {{"http", 8080}}};
   }
-  static Json pod(const std::string& uid, const std::string& version) {
-    return {{"metadata",
-             {{"uid", uid}, {"labels", {{"version", version}, {"security.istio.io/tlsMode", "istio"}}}}},
-            {"spec", {{"serviceAccountName", "web"}}}};
+  Json pod(const std::string& uid, const std::string& version) const {
+    Json out = {{"metadata",
+                 {{"uid", uid}, {"labels", {{"version", version}, {"security.istio.io/tlsMode", "istio"}}}}},
+                {"spec", {{"serviceAccountName", "web"}}}};
+    if (behind_ztunnel_) {
+      out["metadata"]["annotations"]["ambient.istio.io/redirection"] = "enabled";
+    }
+    return out;
   }
   /// As the API server: preconditions hold, generations grow with the spec.
   std::string serve(const Asked& asked) {
@@ -206,6 +210,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::vector<std::string> events_;
   std::string message_;
   std::map<std::string, std::string> pods_;  ///< version by uid
+  bool behind_ztunnel_ = false;              ///< they are
   int pods_answer_ = 200;
   int pod_reads_ = 0;
   int node_reads_ = 0;
@@ -452,9 +457,27 @@ TEST_F(ServiceReconcilerTest, AServiceMadeAgainUnderItsNameIsAdoptedAnew) {
 }
 
 TEST_F(ServiceReconcilerTest, ServicesOfTheAmbientMeshAreToldSo) {
-  service_.waypoint = "waypoint";
+  behind_ztunnel_ = true;
   reconciler_.reconcile(wanted(), 100 * kSecond);
   EXPECT_THAT(events_, ElementsAre("Ambient"));
+  EXPECT_THAT(message_, HasSubstr("istio.io/use-waypoint"));
+  EXPECT_THAT(log(), IsEmpty());
+}
+
+/// A waypoint picks the pod, by the weights of the Service's own host; of a shadow it knows nothing.
+TEST_F(ServiceReconcilerTest, AServiceWithAWaypointIsWeighedByItsOwnHostAlone) {
+  behind_ztunnel_ = true;
+  service_.waypoint = "waypoint";
+  adopt();
+  EXPECT_THAT(events_, ElementsAre("Managed"));
+  service_.by = "route";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "Ambient"));
+  service_.by = "";
+  Wanted refuted = wanted();
+  refuted.own_host = false;
+  reconciler_.reconcile(refuted, 120 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
 }
 

@@ -233,12 +233,13 @@ TEST(IstiodProbe, AnIstiodThatTellsNothingNewIsSaid) {
   Istiod istiod;
   istiod.say(kOursFirst);
   std::atomic<std::uint32_t> first{700};
-  IstiodProbe probe({.istiod = istiod.address(),
-                     .pause = milliseconds(10),
-                     .again = milliseconds(30),
-                     .unknowns = 3,
-                     .behind = milliseconds(600)},
-                    [&] { return sample("shop/web", first); }, [](const Json&, Takes) {});
+  IstiodProbe probe(
+      {.istiod = istiod.address(),
+       .pause = milliseconds(10),
+       .again = milliseconds(30),
+       .unknowns = 3,
+       .behind = milliseconds(600)},
+      [&] { return sample("shop/web", first); }, [](const Json&, Takes) {});
   const auto write = [&](std::uint32_t now) {
     first = now;
     probe.written("shop/web", sample("shop/web", now).at("spec"), SystemClock().now());
@@ -271,14 +272,16 @@ TEST(IstiodProbe, WhoWasLateIsLookedAtAgainBesideTheOthers) {
   Istiod istiod;
   istiod.say(kOursFirst);
   std::atomic<bool> other{false};
-  IstiodProbe probe({.istiod = istiod.address(),
-                     .pause = milliseconds(10),
-                     .again = milliseconds(30),
-                     .unknowns = 3,
-                     .behind = milliseconds(100)},
-                    [&] { return other ? sample("shop/other", 700) : sample("shop/web", 500); },
-                    [](const Json&, Takes) {});
-  const auto write = [&] { probe.written("shop/web", sample("shop/web", 500).at("spec"), SystemClock().now()); };
+  IstiodProbe probe(
+      {.istiod = istiod.address(),
+       .pause = milliseconds(10),
+       .again = milliseconds(30),
+       .unknowns = 3,
+       .behind = milliseconds(100)},
+      [&] { return other ? sample("shop/other", 700) : sample("shop/web", 500); }, [](const Json&, Takes) {});
+  const auto write = [&] {
+    probe.written("shop/web", sample("shop/web", 500).at("spec"), SystemClock().now());
+  };
   write();
   ASSERT_TRUE(eventually([&] { return !probe.stale().empty(); }));
   other = true;
@@ -296,18 +299,20 @@ TEST(IstiodProbe, WhoWasLateIsLookedAtAgainBesideTheOthers) {
 
 TEST(IstiodProbe, AnIstiodThatIsSilentForLongIsSaid) {
   std::atomic<bool> any{true};
-  IstiodProbe probe({.istiod = "127.0.0.1:1",
-                     .timeout = milliseconds(50),
-                     .pause = milliseconds(10),
-                     .behind = milliseconds(400)},
-                    [&] { return any ? sample("shop/web", 700) : Json(); }, [](const Json&, Takes) {});
+  IstiodProbe probe(
+      {.istiod = "127.0.0.1:1",
+       .timeout = milliseconds(50),
+       .pause = milliseconds(10),
+       .behind = milliseconds(400)},
+      [&] { return any ? sample("shop/web", 700) : Json(); }, [](const Json&, Takes) {});
   std::this_thread::sleep_for(milliseconds(200));
   EXPECT_EQ(probe.trouble(), "") << "it may be starting";
   ASSERT_TRUE(eventually([&] { return !probe.trouble().empty(); }));
   EXPECT_THAT(probe.trouble(), ::testing::HasSubstr("127.0.0.1:1"));
   EXPECT_THAT(probe.trouble(), ::testing::HasSubstr("kubernetes.istiod"));
   any = false;
-  EXPECT_TRUE(eventually([&] { return probe.trouble().empty(); })) << "nothing is weighed that could be asked about";
+  EXPECT_TRUE(eventually([&] { return probe.trouble().empty(); }))
+      << "nothing is weighed that could be asked about";
 }
 
 }  // namespace
