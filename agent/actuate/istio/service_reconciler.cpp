@@ -214,12 +214,15 @@ void ServiceReconciler::tell_stale(const kube::Service& service, bool stale, Mon
     return;
   }
   before.told = stale;
-  before.at = stale ? now : before.at;
-  post(service, stale, stale ? "StaleEndpoints" : "EndpointsCurrent",
-       stale ? "istiod tells proxies nothing of what was written for it within half a minute: they send by "
-               "weights and to endpoints that are older, and what they have of other Services may be as old; "
-               "look at istiod's log and at its way to the API server"
-             : "istiod tells proxies what is written again");
+  if (!stale) {
+    post(service, false, "EndpointsCurrent", "istiod tells proxies what is written again");
+    return;
+  }
+  before.at = now;
+  post(service, true, "StaleEndpoints",
+       "istiod tells proxies nothing of what was written for it within half a minute: they send by older "
+       "weights and to older endpoints, and what they have of other Services may be as old; look at istiod's "
+       "log and at its way to the API server");
 }
 
 /// Of one that is not held now and would be taken: is it taken and let go again and again?

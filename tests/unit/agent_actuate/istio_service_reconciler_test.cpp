@@ -481,6 +481,26 @@ TEST_F(ServiceReconcilerTest, AServiceWithAWaypointIsWeighedByItsOwnHostAlone) {
   EXPECT_THAT(log(), IsEmpty());
 }
 
+/// Of two istiods one may be behind, so that each look sees another.
+TEST_F(ServiceReconcilerTest, ThatIstiodIsBehindIsToldOnceInTenMinutes) {
+  adopt();
+  const auto at = [&](MonotonicNs second, bool stale) {
+    Wanted now = wanted();
+    now.stale = stale ? std::set<std::string>{"shop/web"} : std::set<std::string>{};
+    reconciler_.reconcile(now, second * kSecond);
+    return std::exchange(events_, {});
+  };
+  at(103, false);
+  EXPECT_THAT(at(110, true), ElementsAre("StaleEndpoints"));
+  EXPECT_THAT(at(111, true), IsEmpty());
+  EXPECT_THAT(at(112, false), ElementsAre("EndpointsCurrent"));
+  for (MonotonicNs second = 120; second < 700; second += 20) {
+    EXPECT_THAT(at(second, second % 40 == 0), IsEmpty());
+  }
+  EXPECT_THAT(at(720, true), ElementsAre("StaleEndpoints"));
+  EXPECT_FALSE(written().empty()) << "a deletion would not be heard of either";
+}
+
 TEST_F(ServiceReconcilerTest, EndpointsOfSomebodysOwnMakingAreToldThatNobodyMeasuresThem) {
   service_.endpoints[0].uid.clear();
   Wanted unmeasured = wanted();
