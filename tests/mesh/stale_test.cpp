@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An istiod that lost its way to the API server and answers proxies as if nothing had happened since.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "mesh_test.h"
+
+namespace ballast::mesh {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// What istiod and the API server send each other is lost while it lives.
+class Deaf {
+ public:
+  explicit Deaf(ControlPlane& plane) : plane_(plane) {
+    const Ended sockets = plane.run({"ss", "-tnpH", "dst", fmt::format(":{}", kApiPort)}, seconds(10));
+    std::istringstream lines(sockets.output);
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream words(line);
+      std::string state, received, sent, local;
+      words >> state >> received >> sent >> local;
+      const auto of = [&](pid_t pid) { return line.find(fmt::format("pid={},", pid)) != std::string::npos; };
+      if (of(plane.istiod().pid()) && !of(::getpid())) {  // ours it may have inherited
+        ports_.push_back(local.substr(local.rfind(':') + 1));
+      }
+    }
+    rule("-A");
+  }
+  ~Deaf() { rule("-D"); }
+  Deaf(const Deaf&) = delete;
+  Deaf& operator=(const Deaf&) = delete;
+  std::size_t connections() const { return ports_.size(); }
+
+ private:
+  void rule(const char* what) {
+    for (const std::string& port : ports_) {
+      for (const char* end : {"--sport", "--dport"}) {
+        const Ended done =
+            plane_.run({"iptables", what, "OUTPUT", "-p", "tcp", end, port, "-j", "DROP"}, seconds(10));
+        EXPECT_EQ(done.code, 0) << done.output;
+      }
+    }
+  }
+  ControlPlane& plane_;
+  std::vector<std::string> ports_;
+};
+
+TEST_F(MeshTest, AnIstiodThatHearsOfNothingIsSaid) {
+  if (const auto why = missing_pilot_agent()) {
+    GTEST_SKIP() << "*** SKIPPED, packets cannot be dropped here: " << *why;
+  }
+  start_web(2);
+  actuate::IstioOptions options;
+  options.api = plane()->options(plane()->admin_token());
+  options.lease.holder = "a";
+  options.active = true;
+  options.istiod = fmt::format("{}:{}", kHost, kIstiodPort);
+  options.look_pause = milliseconds(200);  // what is 30 s old as it comes is 6 s old here
+  auto sink = actuate::IstioSink::create(std::move(options));
+  ASSERT_TRUE(sink.ok());
+  sink_ = std::move(*sink);
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return weighted(); }));
+  const auto publish = [&](double first) { ASSERT_TRUE(sink_->publish(weights({first, 1})).ok()); };
+  // Weights that change at each decision are no trouble.
+  for (int i = 0; i < 8; ++i) {
+    publish(2 + i % 3);
+    std::this_thread::sleep_for(milliseconds(1000));
+    EXPECT_EQ(sink_->trouble(), "");
+  }
+  const auto decides = [&] {
+    sink_->renew({"shop", "web"});
+    return true;
+  };
+  const auto has_event = [&](const std::string& reason) {
+    const auto all = reasons("web");
+    return std::count(all.begin(), all.end(), reason) > 0;
+  };
+  {
+    const Deaf deaf(*plane());
+    ASSERT_GT(deaf.connections(), 0U);
+    publish(6);
+    const auto begun = std::chrono::steady_clock::now();
+    EXPECT_TRUE(eventually([&] { return decides() && !sink_->trouble().empty(); }, seconds(25)));
+    std::printf("an istiod that hears of nothing: said after %.1f s: %s\n",
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count(),
+                sink_->trouble().c_str());
+    EXPECT_THAT(sink_->trouble(), testing::HasSubstr("tells proxies of shop/web nothing"));
+    publish(6.5);
+    EXPECT_TRUE(eventually([&] { return decides() && has_event("StaleEndpoints"); }, seconds(10)));
+    EXPECT_EQ(entry_status(), 200);
+  }
+  const auto last = weights({5, 1});
+  ASSERT_TRUE(sink_->publish(last).ok());
+  EXPECT_TRUE(eventually([&] { return decides() && proxy_->weights(kWeb) == expected(last); }));
+  EXPECT_TRUE(eventually([&] { return decides() && sink_->trouble().empty(); }));
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_TRUE(sink_->publish(last).ok());  // Events are written with the next weights
+    return has_event("EndpointsCurrent");
+  }));
+}
+
+}  // namespace
+}  // namespace ballast::mesh
