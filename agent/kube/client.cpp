@@ -21,6 +21,7 @@ using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxLine = 16U << 20;
 constexpr std::size_t kMaxBody = 256U << 20;
+constexpr MonotonicNs kRolesRead = 10'000'000'000ULL;
 
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) {
@@ -213,6 +214,11 @@ std::string Client::trouble() const {
   return trouble_;
 }
 
+bool Client::away_of_late() const {
+  const MonotonicNs at = away_at_;
+  return at != 0 && SystemClock().now() - at < kRolesRead;
+}
+
 void Client::note(const std::string& trouble) {
   std::string before;
   {
@@ -307,6 +313,7 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
                              : transfer.silent ? fmt::format("silent for {} s", request.silence.count())
                              : reason[0] != 0  ? reason
                                                : curl_easy_strerror(code);
+    away_at_ = SystemClock().now();
     return Error::failed(fmt::format("{} {}{}: {}", request.method, options_.server, request.path, said));
   }
   if (line == nullptr || reply.status != 200) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/base/backoff.h"
+#include "core/base/clock.h"
 #include "core/base/options.h"
 #include "core/base/result.h"
 
@@ -117,6 +118,9 @@ class Client {
   /// What is wrong with the API server now, empty when the last call came through: for status and
   /// metrics.
   std::string trouble() const;
+  /// Did a call or a stream break off within the last ten seconds? An API server that has just begun refuses
+  /// what everybody may do (403) until it has read the roles, so what it refuses then proves nothing yet.
+  bool away_of_late() const;
 
  private:
   struct Handle;
@@ -129,7 +133,8 @@ class Client {
 
   const ClientOptions options_;
   std::atomic<bool> stopped_{false};
-  mutable std::mutex mutex_;  ///< guards what is below
+  std::atomic<MonotonicNs> away_at_{0};  ///< the last call or stream that broke off
+  mutable std::mutex mutex_;             ///< guards what is below
   std::condition_variable wake_;
   std::vector<std::unique_ptr<Handle>> idle_;
   std::set<Handle*> lent_;  ///< those of calls under way

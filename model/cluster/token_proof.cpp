@@ -173,7 +173,8 @@ Result<std::string> TokenProof::review(const std::string& token) {
     return reply.error();
   }
   if (!reply->ok()) {
-    return kube::api_error(request, *reply);
+    // Of us, and not of the token: a right that is missing, or an API server that has just begun.
+    return Error::failed(kube::api_error(request, *reply).message);
   }
   const Json review = reply->json();
   const Json& held = kube::at(review, {"status", "authenticated"});

@@ -69,6 +69,7 @@ struct IstioSink::State {
                      probe->left(service);
                    }
                  },
+             .away_of_late = [this] { return away_of_late(); },
              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
              .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
                               .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
@@ -129,6 +130,7 @@ struct IstioSink::State {
   bool released_meanwhile(const std::string& service);
   bool ready() const;
   bool deaf(MonotonicNs now) const;
+  bool away_of_late() const;
   MonotonicNs burst(MonotonicNs now);
   void take_leaving_out(std::vector<kube::Service>& services);
   istio::Wanted wanted(MonotonicNs now);
@@ -348,7 +350,7 @@ void IstioSink::State::keep_lease() {
 /// What a look at the Lease told.
 void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicNs now) {
   complain(lease_trouble, view ? "" : view.error().message);
-  refused = !view && view.error().kind == Error::Kind::kPrivilege;
+  refused = !view && view.error().kind == Error::Kind::kPrivilege && !away_of_late();
   answers_since = view && now - answered_at > kDeaf ? now : answers_since;
   answered_at = view ? now : answered_at;
   if (view) {
@@ -506,6 +508,12 @@ bool IstioSink::State::deaf(MonotonicNs now) const {
   }
   heard = std::max({heard, leader_watches->begun, answers_since});
   return now > heard && now - heard > kDeaf;
+}
+
+/// Whoever of us listens hears at once when an API server ends.
+bool IstioSink::State::away_of_late() const {
+  return writer->away_of_late() || reader->away_of_late() ||
+         (leader_watches != nullptr && leader_watches->reader->away_of_late());
 }
 
 /// As far apart as Envoy's merge window asks for, where that was seen.

@@ -317,7 +317,9 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
   }
   held.retry = now + options_.retry_ns;
   held.why = status.error().message;
-  held.refused = status.error().kind == Error::Kind::kPrivilege || status.error().kind == Error::Kind::kUsage;
+  held.refused =
+      status.error().kind == Error::Kind::kUsage ||
+      (status.error().kind == Error::Kind::kPrivilege && !(options_.away_of_late && options_.away_of_late()));
   if (status.error().kind == Error::Kind::kUsage) {
     held.retry = now + 10 * options_.retry_ns;
     say(service, true, "WriteRefused", status.error().message);

@@ -43,6 +43,9 @@ struct ReconcilerOptions {
   /// `at`, and when the Service is let go of.
   std::function<void(const std::string& service, const Json& spec, MonotonicNs at, bool whole)> wrote{};
   std::function<void(const std::string& service)> left{};
+  /// Asked when a right is missing: may that be said because the API server has just begun
+  /// (kube::Client::away_of_late)?
+  std::function<bool()> away_of_late{};
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's

@@ -334,13 +334,16 @@ TEST_F(ServiceReconcilerTest, WhoLeftAndIsKeptByWhatIsRefusedForGoodIsHandedBack
     int status;
     std::vector<kube::Endpoint> endpoints;
     bool at_once;
+    bool away_of_late = false;
   };
-  for (const auto& [status, endpoints, at_once] :
+  for (const auto& [status, endpoints, at_once, away_of_late] :
        std::vector<Case>{{403, {endpoint(2)}, true},
+                         {403, {endpoint(2)}, false, true},
                          {422, {endpoint(2)}, true},
+                         {422, {endpoint(2)}, true, true},
                          {504, {endpoint(2)}, false},
                          {403, {endpoint(1), endpoint(2)}, false}}) {
-    ServiceReconciler reconciler(*client_, {});
+    ServiceReconciler reconciler(*client_, {.away_of_late = [late = away_of_late] { return late; }});
     objects_.clear();
     service_.endpoints = {endpoint(1)};
     reconciler.reconcile(wanted(), 100 * kSecond);

@@ -83,10 +83,20 @@ class IstioSinkTest : public ::testing::Test {
     if (mute_ && last == kMute) {
       return "";
     }
+    if (state_ == Server::kAway) {
+      return "";
+    }
+    if (state_ == Server::kBegins) {
+      const bool takes_away =
+          asked.method == "DELETE" || asked.body.find("\"endpoints\":[]") != std::string::npos;
+      refused_deletes_ += takes_away ? 1 : 0;
+      return answer(403, R"({"message":"forbidden"})");
+    }
     if (asked.target.find("watch=1") != std::string::npos) {
       std::string told;
       pod_watches_ += last == "pods" ? 1 : 0;
-      for (int i = 0; !over_ && !(last == "pods" && ending_ != 0) && (i < 20 || last != "serviceentries");
+      for (int i = 0; !over_ && state_ == Server::kThere && !(last == "pods" && ending_ != 0) &&
+                      (i < 20 || last != "serviceentries");
            ++i) {
         std::this_thread::sleep_for(milliseconds(5));
       }
@@ -108,7 +118,7 @@ class IstioSinkTest : public ::testing::Test {
                     ? Json{{"type", "MODIFIED"}, {"object", object}}.dump() + "\n"
                     : "";
       }
-      return over_ ? "" : kube::stream(told);
+      return over_ || state_ != Server::kThere ? "" : kube::stream(told);
     }
     if (path.find("/pods/p1") != std::string::npos) {
       wait_for_renewals();
@@ -142,7 +152,12 @@ class IstioSinkTest : public ::testing::Test {
                                .dump());
       }
       const bool list = asked.method == "GET" && asked.target.find("limit=") != std::string::npos;
-      const Json items = lists_.contains(last) ? lists_.at(last) : Json::array();
+      Json items = lists_.contains(last) ? lists_.at(last) : Json::array();
+      for (const auto& [key, object] : objects_) {
+        if (last == "serviceentries" && key.find("/serviceentries/") != std::string::npos) {
+          items.push_back(object);
+        }
+      }
       return list ? answer(200, Json{{"metadata", {{"resourceVersion", "1"}}}, {"items", items}}.dump())
                   : answer(404, "{}");
     }
@@ -248,6 +263,9 @@ class IstioSinkTest : public ::testing::Test {
   std::atomic<bool> slow_deletes_{false};
   static constexpr const char* kMute = "destinationrules";
   std::atomic<bool> mute_{false};  ///< of these nothing is told, not even by a list
+  enum class Server { kThere, kAway, kBegins };
+  std::atomic<Server> state_{Server::kThere};
+  std::atomic<int> refused_deletes_{0};  ///< and what would empty an entry
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
   istio::Istiod istiod_;
@@ -523,6 +541,26 @@ TEST_F(IstioSinkTest, WhicheverWatchSaysNothingAllIsHandedBackUntilItDoes) {
   mute_ = false;
   publish(2);
   EXPECT_TRUE(eventually([&] { return !written().empty(); }));
+}
+
+/// It refuses everything until it has read the roles, which is no right that is missing.
+TEST_F(IstioSinkTest, AnApiServerThatHasJustBegunTakesNoWeightsOutOfTraffic) {
+  start();
+  publish(3);
+  ASSERT_TRUE(
+      eventually([&] { return outcome() == Outcome::kWritten || outcome() == Outcome::kAcknowledged; }));
+  state_ = Server::kAway;
+  ASSERT_TRUE(eventually([&] { return !sink_->trouble().empty(); }));
+  state_ = Server::kBegins;
+  EXPECT_TRUE(eventually([&] {
+    const std::string trouble = sink_->trouble();
+    return trouble.find("ballast-leader") != std::string::npos && trouble.find("403") != std::string::npos;
+  })) << sink_->trouble();
+  state_ = Server::kThere;
+  EXPECT_TRUE(eventually([&] { return sink_->trouble().empty(); })) << sink_->trouble();
+  EXPECT_EQ(refused_deletes_, 0);
+  const std::lock_guard lock(mutex_);
+  EXPECT_EQ(deletes_, 0);
 }
 
 TEST_F(IstioSinkTest, HandingBackAtTheEndHasItsTimeHoweverManyServicesThereAre) {

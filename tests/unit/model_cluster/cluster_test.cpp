@@ -153,6 +153,9 @@ class Api : public ::testing::Test {
     const Json body = Json::parse(asked.body, nullptr, false);
     if (asked.target.ends_with("/tokenreviews")) {
       ++reviews_;
+      if (begins_) {
+        return kube::answer(403, R"({"message":"forbidden"})");
+      }
       const auto found = accounts_.find(kube::text_at(body, {"spec", "token"}));
       Json status = {{"authenticated", false}, {"error", "no such token"}};
       if (found != accounts_.end()) {
@@ -193,6 +196,7 @@ class Api : public ::testing::Test {
   std::map<std::string, Account> accounts_;
   int version_ = 0;
   int reviews_ = 0;
+  bool begins_ = false;  ///< and has not read who may review tokens
   kube::ScriptedServer server_{[this](const kube::Asked& asked) { return say(asked); }};
   static constexpr const char* kAgents = "system:serviceaccount:ballast-system:ballast";
   static constexpr const char* kWriters = "system:serviceaccount:ballast-system:ballast-global";
@@ -443,6 +447,24 @@ TEST_F(Api, ARevokedTokenIsNotAskedForAgainAndAgain) {
     EXPECT_EQ(node.error().kind, Error::Kind::kPrivilege);
   }
   EXPECT_EQ(reviews_, 1);
+}
+
+/// What is refused to us says nothing of the token.
+TEST_F(Api, ATokenIsNotRefusedForAnApiServerThatHasJustBegun) {
+  const SigningKey key("first", false);
+  objects_["/openid/v1/jwks"] = {{"keys", {key.jwk()}}};
+  const auto calls = client();
+  TokenProof proof(*calls, {.account = kAgents});
+  const std::string good = key.sign("good");
+  accounts_[good] = {kAgents, "node-a"};
+  begins_ = true;
+  const auto begun = proof.node_of(good);
+  ASSERT_FALSE(begun);
+  EXPECT_EQ(begun.error().kind, Error::Kind::kFailed) << begun.error().message;
+  begins_ = false;
+  const auto node = proof.node_of(good);
+  ASSERT_TRUE(node) << node.error().message;
+  EXPECT_EQ(*node, "node-a");
 }
 
 /// A server known by the authority, whose callers show tokens; and callers.
