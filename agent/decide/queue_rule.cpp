@@ -33,10 +33,13 @@ constexpr double kShifting = 8;  ///< of what moves in the latencies, over what 
 constexpr double kUnsure = 0.1;  ///< their mean square of moves before any could be seen, and in a slow loop
 constexpr double kUnsureSlow = 0.3;
 constexpr double kMostSlower = 1.5;
-constexpr double kThinned = 0.05;    ///< log of a mean beside the others', that chance may make of it
-constexpr double kRunningS = 10;     ///< a pod that comes to a service this old is new
-constexpr double kMeasuredBy = 100;  ///< requests that count as much as what others were, as in observe
-constexpr double kUnseenS = 10;      ///< or so long: who is never measured must not stay cold
+constexpr double kThinned = 0.05;       ///< log of a mean beside the others', that chance may make of it
+constexpr double kHeldBack = 0.05;      ///< log of last byte over first beside the others' that says nothing,
+constexpr double kHeldBackNoise = 0.5;  ///< and so much of its moves (root mean square over kRecentS)
+constexpr double kHeldBackSlope = 2;    ///< from twice the first on it counts in full
+constexpr double kRunningS = 10;        ///< a pod that comes to a service this old is new
+constexpr double kMeasuredBy = 100;     ///< requests that count as much as what others were, as in observe
+constexpr double kUnseenS = 10;         ///< or so long: who is never measured must not stay cold
 constexpr double kColdRate = 0.5;
 constexpr double kColdLog = -0.2;  ///< measured beside the others: a new pod is cold from here ...
 constexpr double kWarmLog = -0.1;  ///< ... to here, or
@@ -111,6 +114,16 @@ double median(std::vector<double> values) {
     return 0;
   }
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Of two the lesser: of two endpoints one must not speak for both.
+double lesser_median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
@@ -274,17 +287,61 @@ void QueueRule::learn_latency(Track& track, const spec::EndpointTelemetry& telem
   const double mean_ns = spec::mean_ns(telemetry.latency);
   const double least = 1 - std::exp(-dt_s / lasting_s);
   const bool first = ++track.latencies == 1;
+  const bool ends = telemetry.p50_stretch >= 1 && std::isfinite(telemetry.p50_stretch) &&
+                    telemetry.mean_stretch >= 1 && std::isfinite(telemetry.mean_stretch);
   const auto learn = [&](Latency& latency, double log) {
-    if (first) {
-      latency = {.lasting = log, .now = log, .moves = unsure};
-    }
     latency.lasting += std::max(1 / track.latencies, least) * (log - latency.lasting);
     latency.now += (1 - std::exp(-dt_s / kRecentS)) * (log - latency.now);
     const double off = latency.now - latency.lasting;
     latency.moves += std::max(1 / (track.latencies + kLeastTicks), least) * (off * off - latency.moves);
   };
-  learn(track.median, std::log(telemetry.p50_ns));
-  learn(track.mean, std::log(mean_ns > 0 ? mean_ns : telemetry.p50_ns));
+  const auto learn_all = [&](Latencies& latencies, double log, double stretch) {
+    if (first) {
+      latencies.first = {.lasting = log, .now = log, .moves = unsure};
+    }
+    if (ends && !track.ends) {  // an agent of an earlier version tells none
+      const double later = std::log(stretch);
+      latencies.later = {.lasting = later, .now = later, .moves = 0};
+      latencies.last = latencies.first;
+      latencies.last.lasting += later;
+      latencies.last.now += later;
+    }
+    learn(latencies.first, log);
+    if (ends) {
+      learn(latencies.last, log + std::log(stretch));
+      learn(latencies.later, std::log(stretch));
+    }
+  };
+  learn_all(track.median, std::log(telemetry.p50_ns), telemetry.p50_stretch);
+  learn_all(track.mean, std::log(mean_ns > 0 ? mean_ns : telemetry.p50_ns), telemetry.mean_stretch);
+  track.ends = ends;
+}
+
+/// In log, by how much longer each endpoint's answers last after their first byte than the median one's: a
+/// head that goes out before its answer is done makes a first byte that says nothing. What every endpoint's
+/// answers have, such as a long body, counts for none, and neither does what chance makes of streams: where
+/// that is much is told by the endpoint in the middle, so that nobody can hide behind noise of his own.
+std::vector<double> QueueRule::held_back(const std::vector<spec::EndpointObservation>& endpoints,
+                                         const std::map<spec::EndpointId, Track>& tracks,
+                                         Latencies Track::*which) {
+  std::vector<double> known;
+  std::vector<double> moves;
+  std::vector<double> logs(endpoints.size(), 0);
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    if (const Track& track = tracks.at(endpoints[i].telemetry.id); track.latencies > 0 && track.ends) {
+      logs[i] = (track.*which).later.lasting;
+      known.push_back(logs[i]);
+      moves.push_back((track.*which).later.moves);
+    }
+  }
+  const double usual = lesser_median(known);
+  const double nothing = kHeldBack + kHeldBackNoise * std::sqrt(lesser_median(moves));
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    const Track& track = tracks.at(endpoints[i].telemetry.id);
+    const double longer = track.latencies > 0 && track.ends ? logs[i] - usual : 0;
+    logs[i] = std::clamp(kHeldBackSlope * (longer - nothing), 0.0, std::max(longer, 0.0));
+  }
+  return logs;
 }
 
 /// In log, by how much each endpoint's requests wait longer than at the median one, where that lasts and
@@ -296,21 +353,25 @@ std::vector<double> QueueRule::slower(const std::vector<spec::EndpointObservatio
   std::vector<double> means;
   for (const auto& endpoint : endpoints) {
     if (const Track& track = tracks.at(endpoint.telemetry.id); track.latencies > 0) {
-      medians.push_back(track.median.lasting);
-      means.push_back(track.mean.lasting);
+      medians.push_back(track.median.first.lasting);
+      means.push_back(track.mean.first.lasting);
     }
   }
   const double usual = median(medians);
   const double usual_mean = median(means);
+  const std::vector<double> median_held = held_back(endpoints, tracks, &Track::median);
+  const std::vector<double> mean_held = held_back(endpoints, tracks, &Track::mean);
   std::vector<double> logs(endpoints.size(), 0);
   std::vector<double> beside;
   double moves = 0;
   for (std::size_t i = 0; i < logs.size(); ++i) {
     if (const Track& track = tracks.at(endpoints[i].telemetry.id); track.latencies > 0) {
-      const double by_median = track.median.lasting - usual;
-      const double by_mean = track.mean.lasting - usual_mean - kThinned;
+      const double by_median = track.median.first.lasting - usual + median_held[i];
+      const double by_mean = track.mean.first.lasting - usual_mean + mean_held[i] - kThinned;
       logs[i] = std::max(by_median, by_mean);
-      moves += by_mean > by_median ? track.mean.moves : track.median.moves;
+      const bool held = by_mean > by_median ? mean_held[i] > 0 : median_held[i] > 0;
+      const Latencies& said = by_mean > by_median ? track.mean : track.median;
+      moves += held ? said.last.moves : said.first.moves;
       beside.push_back(logs[i]);
     }
   }

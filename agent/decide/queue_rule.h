@@ -78,7 +78,8 @@ class QueueMemory {
 /// log w = capacity (the CPU's only as far as the telemetry's cpu_evidence goes) + tilt - slower + slow +
 /// fast.
 ///   slower = (1 - cpu_evidence) * log of its p50 beside the median pod's, as far as that lasts; no less
-///            than its mean latency says, since a few quick requests more can move a median far
+///            than its mean latency says, since a few quick requests more can move a median far; both
+///            longer by what its answers last longer after their first byte than the median pod's
 ///   fast = log(1 - m (n - n*) / (x H + n* + 1)), within +-bound
 ///   slow = integral of -log((n + 1) / (n* + 1)) / integral_s, leaking, within +-integral_bound; while
 ///     something is foreseen slower, and not leaking
@@ -117,6 +118,12 @@ class QueueRule final : public Policy {
     double now = 0;      ///< the same over kRecentS
     double moves = 0;    ///< mean square of what that is off the first
   };
+  /// To an answer's first byte, to its last, and by how much the last is later.
+  struct Latencies {
+    Latency first;
+    Latency last;
+    Latency later;
+  };
   struct Track {
     double slow = 0;
     double error = 0;     ///< mean log of its queue over the target, over kLastingS
@@ -124,9 +131,10 @@ class QueueRule final : public Policy {
     double swing = 0;     ///< mean square of what `recent` is off `error`, over kLastingS
     double capacity = 0;  ///< mean log capacity, over kLastingS, and its variance
     double variance = 0;
-    Latency median;
-    Latency mean;
+    Latencies median;
+    Latencies mean;
     double latencies = 0;  ///< ticks with one
+    bool ends = false;     ///< `last` and `later` are known
     double ticks = 0;
     double answered = 0;  ///< requests that came to it since it joined
     MonotonicNs seen_first = 0;
@@ -155,6 +163,9 @@ class QueueRule final : public Policy {
     MonotonicNs began = 0;
     MonotonicNs last = 0;
   };
+  static std::vector<double> held_back(const std::vector<spec::EndpointObservation>& endpoints,
+                                       const std::map<spec::EndpointId, Track>& tracks,
+                                       Latencies Track::*which);
   static void learn_latency(Track& track, const spec::EndpointTelemetry& telemetry, double dt_s,
                             double lasting_s, double unsure);
   static std::vector<double> slower(const std::vector<spec::EndpointObservation>& endpoints,

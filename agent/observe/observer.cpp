@@ -95,11 +95,23 @@ struct ContainerTick {
   TickCounts counts;
   bool sampled = false;
   std::vector<const spec::Latency*> first_byte;
+  std::vector<const spec::Latency*> last_byte;
   double limit_cores = 0;
   double memory_bytes = 0;
   double memory_limit_bytes = 0;
   double in_flight = 0;
 };
+
+// Nearly always there is one; `merged` holds several added up.
+const spec::Latency* together(const std::vector<const spec::Latency*>& parts, spec::Latency& merged) {
+  if (parts.size() == 1) {
+    return parts.front();
+  }
+  for (const auto* part : parts) {
+    merged.add(*part);
+  }
+  return &merged;
+}
 
 // The pod's containers added up: memory of all, the rest of those that serve.
 struct PodTick : ContainerTick {
@@ -181,6 +193,7 @@ ContainerTick Observer::Endpoint::read(Container& container, const SamplesById& 
     cpu_left_ns_ -= static_cast<double>(s.on_cpu_ns);
     tick.sampled = true;
     tick.first_byte.push_back(&s.first_byte);
+    tick.last_byte.push_back(&s.last_byte);
     tick.counts.add({0, s.requests, s.responses, s.errors, s.on_cpu_ns, s.wait_ns, external_wait_ns(s),
                      s.unanswered, s.unknown, s.on_cpu_ns + s.wait_ns + s.quota_wait_ns});
     tick.in_flight += static_cast<double>(std::max<std::int64_t>(s.in_flight, 0));
@@ -232,6 +245,7 @@ PodTick Observer::Endpoint::read_pod(const SamplesById& by_id, Disbelief& disbel
     pod.limit_cores += tick.limit_cores;
     pod.in_flight += tick.in_flight;
     pod.first_byte.insert(pod.first_byte.end(), tick.first_byte.begin(), tick.first_byte.end());
+    pod.last_byte.insert(pod.last_byte.end(), tick.last_byte.begin(), tick.last_byte.end());
   }
   return pod;
 }
@@ -251,15 +265,9 @@ void Observer::Endpoint::update(const SamplesById& by_id, const sample::Sample& 
   }
   tick.counts.interval_ns = sample.interval_ns;
   answers += tick.counts.responses;
-  spec::Latency merged;
-  const spec::Latency* latency = tick.first_byte.front();  // nearly always the only one
-  if (tick.first_byte.size() > 1) {
-    for (const auto* part : tick.first_byte) {
-      merged.add(*part);
-    }
-    latency = &merged;
-  }
-  window.push(tick.counts, *latency);
+  spec::Latency merged[2];
+  const spec::Latency* latency = together(tick.first_byte, merged[0]);
+  window.push(tick.counts, *latency, *together(tick.last_byte, merged[1]));
   const TickPrint print{tick.counts.on_cpu_ns, tick.counts.wait_ns, latency->sum_ns};
   if (print.on_cpu_ns == 0 || print != last_tick_) {
     telemetry.taken = sample.taken;
@@ -283,6 +291,9 @@ void Observer::Endpoint::measure(const TickCounts& tick, const ObserverOptions& 
   window.first_byte().store(telemetry.latency);
   telemetry.p50_ns = window.first_byte().quantile_ns(0.5);
   telemetry.p99_ns = window.first_byte().quantile_ns(0.99);
+  const spec::Stretch stretch = spec::stretch_of(window.first_byte(), window.last_byte());
+  telemetry.p50_stretch = stretch.p50;
+  telemetry.mean_stretch = stretch.mean;
   telemetry.error_rate =
       std::min(1.0, ratio(static_cast<double>(sum.errors), static_cast<double>(sum.judged())));
   telemetry.cpu_cores = ratio(seconds(sum.on_cpu_ns), window_s);

@@ -74,12 +74,13 @@ void Window::clear() {
   ticks_.clear();
   sum_ = {};
   first_byte_ = {};
+  last_byte_ = {};
 }
 
-void Window::push(const TickCounts& counts, const spec::Latency& latency) {
+Window::Kept Window::add(spec::Latency& to, const spec::Latency& latency) {
   const auto& buckets = latency.buckets;
-  Tick tick{counts, latency.count, latency.sum_ns, {}};
-  tick.buckets.reserve(std::min<std::uint64_t>(latency.count, kUsualBuckets));
+  Kept kept{latency.count, latency.sum_ns, {}};
+  kept.buckets.reserve(std::min<std::uint64_t>(latency.count, kUsualBuckets));
   for (std::size_t begin = 0; begin < buckets.size(); begin += kBlock) {
     const std::size_t end = std::min(begin + kBlock, buckets.size());
     std::uint64_t any = 0;
@@ -88,15 +89,27 @@ void Window::push(const TickCounts& counts, const spec::Latency& latency) {
     }
     for (std::size_t i = begin; any != 0 && i < end; ++i) {
       if (buckets[i] > 0) {
-        tick.buckets.emplace_back(static_cast<std::uint16_t>(i), buckets[i]);
-        first_byte_.buckets[i] += buckets[i];
+        kept.buckets.emplace_back(static_cast<std::uint16_t>(i), buckets[i]);
+        to.buckets[i] += buckets[i];
       }
     }
   }
-  first_byte_.count += latency.count;
-  first_byte_.sum_ns += latency.sum_ns;
+  to.count += latency.count;
+  to.sum_ns += latency.sum_ns;
+  return kept;
+}
+
+void Window::subtract(spec::Latency& from, const Kept& kept) {
+  for (const auto& [bucket, count] : kept.buckets) {
+    from.buckets[bucket] -= count;
+  }
+  from.count -= kept.count;
+  from.sum_ns -= kept.sum_ns;
+}
+
+void Window::push(const TickCounts& counts, const spec::Latency& first_byte, const spec::Latency& last_byte) {
   sum_.add(counts);
-  ticks_.push_back(std::move(tick));
+  ticks_.push_back({counts, add(first_byte_, first_byte), add(last_byte_, last_byte)});
   while (ticks_.size() > kMaxTicks ||
          (ticks_.size() > 1 && sum_.interval_ns - ticks_.front().counts.interval_ns >= length_ns_)) {
     drop_oldest();
@@ -106,11 +119,8 @@ void Window::push(const TickCounts& counts, const spec::Latency& latency) {
 void Window::drop_oldest() {
   const Tick& oldest = ticks_.front();
   sum_.subtract(oldest.counts);
-  for (const auto& [bucket, count] : oldest.buckets) {
-    first_byte_.buckets[bucket] -= count;
-  }
-  first_byte_.count -= oldest.latency_count;
-  first_byte_.sum_ns -= oldest.latency_sum_ns;
+  subtract(first_byte_, oldest.first_byte);
+  subtract(last_byte_, oldest.last_byte);
   ticks_.pop_front();
 }
 

@@ -53,27 +53,34 @@ class Window {
  public:
   explicit Window(std::uint64_t length_ns) : length_ns_(length_ns) {}
   void clear();
-  /// `latency` holds the first-byte histograms of the tick.
-  void push(const TickCounts& counts, const spec::Latency& latency);
+  void push(const TickCounts& counts, const spec::Latency& first_byte, const spec::Latency& last_byte = {});
 
   bool empty() const { return ticks_.empty(); }
   const TickCounts& sum() const { return sum_; }
   const spec::Latency& first_byte() const { return first_byte_; }
+  const spec::Latency& last_byte() const { return last_byte_; }
 
  private:
   // A tick fills few of the 218 buckets, so those alone are kept for the day it leaves.
-  struct Tick {
-    TickCounts counts;
-    std::uint64_t latency_count = 0;
-    std::uint64_t latency_sum_ns = 0;
+  struct Kept {
+    std::uint64_t count = 0;
+    std::uint64_t sum_ns = 0;
     std::vector<std::pair<std::uint16_t, std::uint64_t>> buckets;
   };
+  struct Tick {
+    TickCounts counts;
+    Kept first_byte;
+    Kept last_byte;
+  };
+  static Kept add(spec::Latency& to, const spec::Latency& latency);
+  static void subtract(spec::Latency& from, const Kept& kept);
   void drop_oldest();
 
   std::uint64_t length_ns_;
   std::deque<Tick> ticks_;
   TickCounts sum_;
   spec::Latency first_byte_;
+  spec::Latency last_byte_;
 };
 
 }  // namespace ballast::observe

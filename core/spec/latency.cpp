@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 namespace ballast::spec {
 
@@ -60,6 +61,61 @@ double Latency::quantile_ns(double q) const {
     below += inside;
   }
   return upper;
+}
+
+namespace {
+
+constexpr double kLongestOverUsual = 100;
+constexpr double kUsual = 0.75;
+constexpr std::uint64_t kMayBeOpen = 10;  // one answer in so many,
+constexpr std::uint64_t kFewOpen = 2;     // and so many
+
+double mean_up_to(const Latency& latency, double longest_ns) {
+  double count = 0;
+  double sum = 0;
+  for (std::size_t i = 0; i < latency.buckets.size(); ++i) {
+    if (latency.buckets[i] > 0) {
+      const auto n = static_cast<double>(latency.buckets[i]);
+      const auto index = static_cast<std::uint32_t>(i);
+      double each = longest_ns;
+      if (i + 1 < latency.buckets.size()) {
+        each = (static_cast<double>(ballast_hist_lower(index)) +
+                static_cast<double>(ballast_hist_lower(index + 1))) /
+               2;
+      }
+      count += n;
+      sum += n * std::min(each, longest_ns);
+    }
+  }
+  return count > 0 ? sum / count : 0;
+}
+
+std::uint64_t total(const Latency& latency) {
+  return std::accumulate(latency.buckets.begin(), latency.buckets.end(), std::uint64_t{0});
+}
+
+double at_least_one(double last_ns, double first_ns) {
+  return first_ns > 0 && last_ns > first_ns ? last_ns / first_ns : 1;
+}
+
+}  // namespace
+
+Stretch stretch_of(const Latency& first_byte, const Latency& last_byte) {
+  if (first_byte.buckets == last_byte.buckets) {
+    return {};
+  }
+  const std::uint64_t begun = total(first_byte);
+  const std::uint64_t ended = total(last_byte) + begun / kMayBeOpen + kFewOpen;
+  const Latency* last = &last_byte;
+  Latency with_open;
+  if (begun > ended) {
+    with_open = last_byte;
+    with_open.buckets.back() += begun - ended;
+    last = &with_open;
+  }
+  const double longest_ns = kLongestOverUsual * last->quantile_ns(kUsual);
+  return {at_least_one(last->quantile_ns(0.5), first_byte.quantile_ns(0.5)),
+          at_least_one(mean_up_to(*last, longest_ns), mean_up_to(first_byte, longest_ns))};
 }
 
 double mean_ns(const LatencyBuckets& buckets) {

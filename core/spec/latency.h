@@ -24,4 +24,16 @@ struct Latency {
   double quantile_ns(double q) const;
 };
 
+/// By how much answers end later than they begin: their medians, and their means.
+struct Stretch {
+  double p50 = 1;
+  double mean = 1;
+};
+
+/// Of the answers of one time: last byte over first byte, at least 1. In both means nothing counts for more
+/// than a hundred times what three quarters of the answers end within, so that a few streams that stay open
+/// for hours say nothing. Answers that have begun and did not end count as the longest that there is, beyond
+/// the tenth that may begin in one time and end in the next. Total.
+Stretch stretch_of(const Latency& first_byte, const Latency& last_byte);
+
 }  // namespace ballast::spec

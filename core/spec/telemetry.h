@@ -51,6 +51,10 @@ struct EndpointTelemetry {
   double p50_ns = 0;         ///< first byte, longer window
   double p99_ns = 0;
   double tick_p50_ns = 0;  ///< first byte, last tick; 0 when no request ended in it
+  /// The same window's medians and means: last byte over first byte, at least 1; 0 where unknown. Whoever
+  /// answers chooses when its heads go out, but not when its answers end.
+  double p50_stretch = 0;
+  double mean_stretch = 0;
   /// Answers a second that it counted lately, those that its callers saw in the same time (0: no caller is
   /// measured), and first byte as they saw it over the longer window.
   double answers_per_s = 0;

@@ -9,6 +9,7 @@
 //   /twice            200 with "hello", and a second answer, "again", that nobody asked for
 //   /close            200 without a length, ends with the connection
 //   /slow             200 after 50 ms
+//   /late             200 at once, and its body after 100 ms
 //   /fail             503
 //   /continue         100, then 200
 //   /burn             200 after 20 ms of computing
@@ -126,6 +127,10 @@ bool answer(int fd, const std::string& method, const std::string& path) {
   } else if (path == "/close") {
     send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end");
     return false;
+  } else if (path == "/late") {
+    send_all(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    send_all(fd, "hello");
   } else if (path == "/fail") {
     send_all(fd, with_length("503 Service Unavailable", "busy", head));
   } else if (path == "/continue") {

@@ -270,6 +270,19 @@ TEST_F(HttpProbe, LatencyIsTheServersOwn) {
   EXPECT_GE(value.last_byte.sum_ns, value.first_byte.sum_ns);
 }
 
+// A head at once says nothing of when the answer is done: the last byte does, and until then it is in flight.
+TEST_F(HttpProbe, AHeadAtOnceIsNoAnswer) {
+  const Client client(port_);
+  client.send(get("/late"));
+  ASSERT_TRUE(eventually([this] { return row().first_byte.count == 1; }));
+  EXPECT_EQ(row().in_flight, 1);
+  ASSERT_NE(client.receive_until("hello"), "");
+  const auto value = row();
+  EXPECT_EQ(value.in_flight, 0);
+  EXPECT_LT(value.first_byte.sum_ns, 50'000'000U);
+  EXPECT_GE(value.last_byte.sum_ns, 100'000'000U);
+}
+
 TEST_F(HttpProbe, InFlightIsGivenBack) {
   Client waits(port_);
   waits.send(get("/never"));

@@ -43,14 +43,14 @@ inline spec::EndpointTelemetry endpoint(const std::string& pod, double capacity_
 /// Every number of an endpoint's telemetry. A field that is added does not compile until it is named here, so
 /// that no test that goes through them all misses it.
 inline std::vector<double*> numbers(spec::EndpointTelemetry& e) {
-  auto& [id, address, port, taken, known, qps, tick_requests, p50_ns, p99_ns, tick_p50_ns, answers_per_s,
-         seen_per_s, seen_p99_ns, in_flight, error_rate, success, cpu_cores, cpu_limit_cores, wait_share,
-         speed, utilisation, running_share, usable_cores, cpu_evidence, memory_bytes, memory_share,
-         capacity_qps, latency] = e;
+  auto& [id, address, port, taken, known, qps, tick_requests, p50_ns, p99_ns, tick_p50_ns, p50_stretch,
+         mean_stretch, answers_per_s, seen_per_s, seen_p99_ns, in_flight, error_rate, success, cpu_cores,
+         cpu_limit_cores, wait_share, speed, utilisation, running_share, usable_cores, cpu_evidence,
+         memory_bytes, memory_share, capacity_qps, latency] = e;
   return {&qps,          &tick_requests, &p50_ns,       &p99_ns,          &tick_p50_ns,  &in_flight,
           &error_rate,   &success,       &cpu_cores,    &cpu_limit_cores, &wait_share,   &speed,
           &utilisation,  &running_share, &usable_cores, &cpu_evidence,    &memory_bytes, &memory_share,
-          &capacity_qps, &answers_per_s, &seen_per_s,   &seen_p99_ns};
+          &capacity_qps, &answers_per_s, &seen_per_s,   &seen_p99_ns,     &p50_stretch,  &mean_stretch};
 }
 
 }  // namespace ballast::testing

@@ -29,7 +29,7 @@ bool finite(const EndpointReport& e) {
                         t.in_flight,    t.error_rate,    t.success,      t.cpu_cores,     t.cpu_limit_cores,
                         t.wait_share,   t.speed,         t.utilisation,  t.running_share, t.usable_cores,
                         t.cpu_evidence, t.memory_bytes,  t.memory_share, t.capacity_qps,  t.answers_per_s,
-                        t.seen_per_s,   t.seen_p99_ns,   e.offset};
+                        t.seen_per_s,   t.seen_p99_ns,   t.p50_stretch,  t.mean_stretch,  e.offset};
   return std::all_of(std::begin(all), std::end(all), [](double x) { return std::isfinite(x); });
 }
 

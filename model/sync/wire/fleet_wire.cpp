@@ -26,7 +26,8 @@ float narrow(double value) {
   NUMBER(error_rate) NUMBER(success) NUMBER(cpu_cores) NUMBER(cpu_limit_cores) NUMBER(wait_share) \
   NUMBER(speed) NUMBER(utilisation) NUMBER(running_share) NUMBER(usable_cores) NUMBER(cpu_evidence) \
   NUMBER(memory_bytes) NUMBER(memory_share) NUMBER(capacity_qps) \
-  NUMBER(answers_per_s) NUMBER(seen_per_s) NUMBER(seen_p99_ns)
+  NUMBER(answers_per_s) NUMBER(seen_per_s) NUMBER(seen_p99_ns) \
+  NUMBER(p50_stretch) NUMBER(mean_stretch)
 #define BALLAST_SERVICE_NUMBERS(NUMBER) \
   NUMBER(median_p50_ns) NUMBER(median_p99_ns) NUMBER(median_in_flight) NUMBER(median_wait_share) \
   NUMBER(mean_qps) NUMBER(mean_utilisation) NUMBER(median_speed) NUMBER(median_capacity_qps) \

@@ -356,8 +356,9 @@ TEST(QueueRule, QueuesThatMoveAreNoReasonInALoopThatIsTooSlowForThem) {
 }
 
 /// Log weight of pod 0 over pod 1 after three minutes of four equal queues, where pod 0's requests take
-/// `longer` times as long; or, moving, each pod's in turn for 11 s.
-double beside_a_slow_pod(double longer, double evidence, bool moving) {
+/// `longer` times as long; or, moving, each pod's in turn for 11 s. Its answers' last bytes come `stretch`
+/// times as late as its first, and those of the others `others` times; 0: not known.
+double beside_a_slow_pod(double longer, double evidence, bool moving, double stretch = 0, double others = 0) {
   QueueRule rule;
   Loop loop;
   ServiceProposal proposal;
@@ -365,7 +366,9 @@ double beside_a_slow_pod(double longer, double evidence, bool moving) {
     auto o = service({100, 100, 100, 100}, {3, 3, 3, 3}, evidence);
     const std::size_t slow = moving ? static_cast<std::size_t>(i / 44 % 4) : 0;
     for (std::size_t p = 0; p < 4; ++p) {
-      o.endpoints[p].telemetry.p50_ns = 2e7 * (p == slow ? longer : 1);
+      spec::EndpointTelemetry& t = o.endpoints[p].telemetry;
+      t.p50_ns = 2e7 * (p == slow ? longer : 1);
+      t.p50_stretch = t.mean_stretch = p == slow ? stretch : others;
     }
     proposal = rule.decide(o, loop.next());
   }
@@ -379,6 +382,14 @@ TEST(QueueRule, WhoseRequestsWaitLongerGetsFewerWhereThatLastsAndIsNotTheCpu) {
   EXPECT_GT(beside_a_slow_pod(3, 0, true), -0.1) << "it goes from pod to pod";
 }
 
+TEST(QueueRule, WhoseAnswersEndLateIsSlowWhateverItsFirstBytesSay) {
+  const double slow = beside_a_slow_pod(3, 0, false);
+  EXPECT_NEAR(beside_a_slow_pod(3.0 / 500, 0, false, 500, 1), slow, 0.05) << "heads at once";
+  EXPECT_EQ(beside_a_slow_pod(3, 0, false, 500, 500), slow) << "the bodies of all are long";
+  EXPECT_EQ(beside_a_slow_pod(3, 0, false, 500, 0), slow) << "beside agents that do not tell";
+  EXPECT_EQ(beside_a_slow_pod(3, 0, false, 1.04, 1), slow) << "hardly longer";
+}
+
 TEST(QueueRule, IsTotal) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double infinity = std::numeric_limits<double>::infinity();
@@ -389,6 +400,7 @@ TEST(QueueRule, IsTotal) {
     o.endpoints[1].telemetry.qps = bad;
     o.endpoints[1].telemetry.usable_cores = bad;
     o.endpoints[1].telemetry.p50_ns = bad;
+    o.endpoints[0].telemetry.p50_stretch = o.endpoints[1].telemetry.mean_stretch = bad;
     o.endpoints[2].telemetry.known = false;
     o.endpoints[0].log_prior = bad;
     loop.context.tick_s = bad;

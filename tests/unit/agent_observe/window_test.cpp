@@ -133,7 +133,7 @@ TEST(Window, KeepsTheTicksOfItsLengthAlone) {
     TickCounts counts;
     counts.interval_ns = 250;
     counts.requests = i;
-    window.push(counts, one_at(i));
+    window.push(counts, one_at(i), one_at(i + 1));
   }
   EXPECT_EQ(window.sum().interval_ns, 1000U);
   EXPECT_EQ(window.sum().requests, 6U + 7U + 8U + 9U);
@@ -141,6 +141,7 @@ TEST(Window, KeepsTheTicksOfItsLengthAlone) {
   EXPECT_EQ(window.first_byte().sum_ns, 28U);
   for (std::size_t i = 0; i < 10; ++i) {
     EXPECT_EQ(window.first_byte().buckets[i], i >= 6 ? 1U : 0U) << i;
+    EXPECT_EQ(window.last_byte().buckets[i + 1], i >= 6 ? 1U : 0U) << i;
   }
   window.clear();
   EXPECT_TRUE(window.empty());

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <random>
 
 #include "agent/decide/prior.h"
 #include "agent/decide/queue_rule.h"
@@ -26,10 +27,15 @@ constexpr double kCost = 2e5;                   // ns of CPU
 constexpr double kFake = 1e4;                   // ns of CPU that a made-up one costs
 constexpr std::uint64_t kQuick = 1'000'000;     // ns until an answer that waits for nothing
 constexpr std::uint64_t kWaiting = 10'000'000;  // ns until one that waits
+constexpr std::uint64_t kMinute = 60'000'000'000;
+constexpr std::uint64_t kAtOnce = 20'000;  // ns until a head that waits for nothing
 
 struct Lie {
-  double requests = 0;  // a second, at this moment, made up and well answered
-  double failed = 0;    // part of the true requests that it answers with an error
+  double requests = 0;   // a second, at this moment, made up and well answered
+  double failed = 0;     // part of the true requests that it answers with an error
+  double early = 0;      // part of those that wait whose heads go out early, the bodies when they are done
+  double sooner = 1;     // by so much of their time
+  bool endless = false;  // and their ends are not seen
 };
 /// What pod `i` does at `t` seconds, where it serves `served` requests a second.
 using Liar = std::function<Lie(int i, double t, double served)>;
@@ -46,6 +52,7 @@ struct Place {
   double peak = 1.10;  // of an honest pod's, at any moment
   double waiting = 0;  // part of the true requests that wait for something, where CPU limits nothing
   double longer = 1;   // times as long at pod 0
+  double streams = 0;  // of those that wait, by chance, whose answers go on for a minute
 };
 
 /// What the callers of pod `i` have had of it: totals.
@@ -86,6 +93,7 @@ Shares shares_of(const Liar& liar, decide::Policy& policy, Place place) {
   std::vector<double> share(pods_there, 1.0 / count);
   std::vector<double> part(pods_there, 0);      // of a request that a tick left over
   std::vector<double> answered(pods_there, 0);  // that callers had
+  std::mt19937 random(7);
   Shares out;
   int ticks = 0;
   for (double t = -10; t < 120; t += kTickS) {
@@ -105,11 +113,30 @@ Shares shares_of(const Liar& liar, decide::Policy& policy, Place place) {
       s.cpu_limit_cores = i % 2 == 0 ? 0.5 : 1;  // so that there is something to weigh
       const auto wait = static_cast<std::uint64_t>(kWaiting * (i == 0 ? place.longer : 1));
       const auto waited = static_cast<std::uint64_t>(served * kTickS * place.waiting);
-      s.first_byte.count = s.responses;
-      s.first_byte.buckets[ballast_hist_bucket(wait)] = waited;
-      s.first_byte.buckets[ballast_hist_bucket(kQuick)] = s.responses - waited;
-      s.first_byte.sum_ns =
+      const auto early = static_cast<std::uint64_t>(static_cast<double>(waited) * lie.early);
+      const auto head =
+          std::max(kAtOnce, static_cast<std::uint64_t>(static_cast<double>(wait) * (1 - lie.sooner)));
+      s.last_byte.count = s.responses;
+      s.last_byte.buckets[ballast_hist_bucket(wait)] = waited;
+      s.last_byte.buckets[ballast_hist_bucket(kQuick)] = s.responses - waited;
+      s.last_byte.sum_ns =
           (s.responses - waited) * 600'000 + waited * wait + static_cast<std::uint64_t>(ticks % 89);
+      s.first_byte = s.last_byte;
+      if (place.streams > 0) {
+        const auto streams = std::min(waited, std::poisson_distribution<std::uint64_t>(
+                                                  static_cast<double>(waited) * place.streams)(random));
+        s.last_byte.buckets[ballast_hist_bucket(wait)] -= streams;
+        s.last_byte.buckets[ballast_hist_bucket(kMinute)] += streams;
+        s.last_byte.sum_ns += streams * (kMinute - wait);
+      }
+      s.first_byte.buckets[ballast_hist_bucket(wait)] -= early;
+      s.first_byte.buckets[ballast_hist_bucket(head)] += early;
+      s.first_byte.sum_ns -= early * (wait - head);
+      if (lie.endless) {
+        s.last_byte.count -= early;
+        s.last_byte.buckets[ballast_hist_bucket(wait)] -= early;
+        s.last_byte.sum_ns -= early * wait;
+      }
       if (place.waiting > 0) {  // what waits is in flight, give or take one
         s.in_flight = std::lround(static_cast<double>(waited * wait) * 1e-9 / kTickS) + (ticks * 7 + i) % 3;
       }
@@ -209,6 +236,70 @@ TEST(Lies, ThatThinTheMedian) {
   const Liar nobody = [](int, double, double) { return Lie{}; };
   expect_no_gain(little, nobody, {.waiting = 0.52});
   expect_no_gain(little, nobody, {.waiting = 0.52, .longer = 3});
+}
+
+// Heads that go out at once, and bodies when they are done: the first byte says nothing any more. Requests in
+// flight are so until their last byte.
+TEST(Lies, HeadsAtOnceBodiesLate) {
+  const Liar heads = [](int i, double, double) { return Lie{.early = i == 0 ? 1.0 : 0}; };
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  expect_no_gain(heads, nobody, {.waiting = 1});
+  expect_no_gain(heads, nobody, {.waiting = 1, .longer = 3});  // it is slow, and hides it
+}
+
+TEST(Lies, HeadsAtOnceWhereMostAreQuick) {
+  const Liar heads = [](int i, double, double) { return Lie{.early = i == 0 ? 1.0 : 0}; };
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  expect_no_gain(heads, nobody, {.waiting = 0.52, .longer = 3});
+  expect_no_gain(heads, nobody, {.waiting = 0.1, .longer = 10});
+}
+
+TEST(Lies, HeadsAtOnceInPulses) {
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  for (const double on : {0.5, 4.0}) {
+    const Liar pulses = [on](int i, double t, double) {
+      return Lie{.early = i == 0 && std::fmod(t, 15) < on ? 1.0 : 0};
+    };
+    expect_no_gain(pulses, nobody, {.waiting = 1});
+    expect_no_gain(pulses, nobody, {.waiting = 1, .longer = 3});
+  }
+}
+
+TEST(Lies, HeadsALittleEarly) {
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  for (const double sooner : {0.05, 0.1, 0.3}) {
+    const Liar early = [sooner](int i, double, double) {
+      return Lie{.early = i == 0 ? 1.0 : 0, .sooner = sooner};
+    };
+    expect_no_gain(early, nobody, {.waiting = 1, .longer = 3});
+  }
+}
+
+TEST(Lies, HeadsAtOnceOfTwoPods) {
+  const Liar heads = [](int i, double, double) { return Lie{.early = i <= 1 ? 1.0 : 0}; };
+  expect_no_gain(heads, [](int, double, double) { return Lie{}; }, {.waiting = 1, .longer = 3});
+}
+
+TEST(Lies, HeadsAtOnceWhoseEndsAreNotSeen) {
+  const Liar heads = [](int i, double, double) { return Lie{.early = i == 0 ? 1.0 : 0, .endless = true}; };
+  expect_no_gain(heads, [](int, double, double) { return Lie{}; }, {.waiting = 1});
+}
+
+// Where some answers are streams, more at one pod than at another by chance, nobody's share changes for it.
+TEST(Lies, StreamsAreNone) {
+  const Liar nobody = [](int, double, double) { return Lie{}; };
+  for (const double longer : {1.0, 3.0}) {
+    decide::QueueRule alone;
+    const Shares without = shares_of(nobody, alone, {.waiting = 1, .longer = longer});
+    for (const double streams : {0.01, 0.2}) {
+      decide::QueueRule rule;
+      const Shares with = shares_of(nobody, rule, {.waiting = 1, .longer = longer, .streams = streams});
+      for (std::size_t i = 0; i < kPods; ++i) {
+        EXPECT_NEAR(with.mean[i], without.mean[i], 0.02 * without.mean[i])
+            << "pod " << i << ", streams " << streams << ", longer " << longer;
+      }
+    }
+  }
 }
 
 // Of two the other one fails, so that nobody is left to hold it against but its callers, who are looked at

@@ -65,6 +65,46 @@ TEST(Latency, AddPools) {
   EXPECT_GT(one.quantile_ns(0.99), 8'000'000);
 }
 
+Latency answers(std::initializer_list<std::pair<double, std::uint64_t>> ms) {
+  Latency latency;
+  for (const auto& [each, count] : ms) {
+    latency.buckets[ballast_hist_bucket(static_cast<std::uint64_t>(each * 1e6))] += count;
+  }
+  return latency;
+}
+
+TEST(Stretch, IsNoneWhereAnswersEndAsTheyBegin) {
+  EXPECT_EQ(stretch_of({}, {}).p50, 1);
+  EXPECT_EQ(stretch_of({}, {}).mean, 1);
+  const Latency all = answers({{1, 700}, {10, 200}, {60'000, 300}});
+  EXPECT_EQ(stretch_of(all, all).p50, 1);
+  EXPECT_EQ(stretch_of(all, all).mean, 1);
+}
+
+TEST(Stretch, OfHeadsThatGoOutAtOnce) {
+  const Stretch all = stretch_of(answers({{0.02, 1000}}), answers({{10, 1000}}));
+  EXPECT_NEAR(all.p50, 500, 50);
+  EXPECT_NEAR(all.mean, 500, 50);
+  // A tenth that waits a hundred times as long, and hides it.
+  const Stretch tail = stretch_of(answers({{1, 900}, {0.02, 100}}), answers({{1, 900}, {100, 100}}));
+  EXPECT_NEAR(tail.p50, 1, 0.15);
+  EXPECT_NEAR(tail.mean, 12, 1.5);
+}
+
+TEST(Stretch, OfFewStreamsIsLittle) {
+  const Stretch few = stretch_of(answers({{10, 1000}}), answers({{10, 999}, {60'000, 1}}));
+  EXPECT_NEAR(few.p50, 1, 0.001);
+  EXPECT_NEAR(few.mean, 1.1, 0.02);
+}
+
+TEST(Stretch, AnswersThatNeverEndAreLong) {
+  const Latency begun = answers({{1, 1000}});
+  EXPECT_GT(stretch_of(begun, {}).p50, 1e4);
+  EXPECT_GT(stretch_of(begun, {}).mean, 1e4);
+  EXPECT_EQ(stretch_of(begun, answers({{1, 950}})).mean, 1) << "began in one time and ended in the next";
+  EXPECT_GT(stretch_of(begun, answers({{1, 800}})).mean, 5);
+}
+
 TEST(Latency, WhatIsStoredAddsUpToTheSame) {
   Latency latency;
   record(latency, 500);
