@@ -167,7 +167,7 @@ for pod in json.load(sys.stdin)["items"]:
       in_node "${node#node-}" bash -c '
         mb() { [ "$(cat "$1")" = max ] && echo none || echo $(($(cat "$1") >> 20)); }
         for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do
-          folder=$(find "$root" -maxdepth 6 -type d -name "*$2*" 2>/dev/null | head -n 1)
+          folder=$(find "$root" -maxdepth 6 -type d -name "*$2*" ! -name "*conmon*" 2>/dev/null | head -n 1)
           [ -n "$folder" ] || continue
           if [ -e "$folder/memory.usage_in_bytes" ]; then
             echo "$1 $(mb "$folder/memory.usage_in_bytes") $(mb "$folder/memory.max_usage_in_bytes") $(mb "$folder/memory.limit_in_bytes")"
@@ -184,7 +184,7 @@ in_container() {
   id=$(k -n shop get pod "$2" -o jsonpath='{.status.containerStatuses[0].containerID}') && ip=$(address_of shop "$2") || return 1
   shift 2
   in_pod "$node" "$ip" bash -c '
-    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*"); do echo $$ >"$folder/cgroup.procs" || true; done
+    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*" ! -name "*conmon*"); do echo $$ >"$folder/cgroup.procs" || true; done
     shift
     exec "$@"' _ "${id#*//}" "$@"
 }

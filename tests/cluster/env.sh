@@ -12,6 +12,9 @@ every_node=(a b c)  # with the one that is added later (up.sh c)
 declare -A node_ip=([a]=10.90.0.11 [b]=10.90.0.12 [c]=10.90.0.13) pod_net=([a]=10.244.1 [b]=10.244.2 [c]=10.244.3)
 export KUBECONFIG=$run/pki/admin.conf
 
+# The nodes that run on CRI-O (crio.sh), the others on containerd: an option of run, kept for all that it starts.
+on_crio() { [[ " ${BALLAST_CLUSTER_CRIO:-} " == *" $1 "* ]]; }
+
 in_control() { nsenter --net=/run/netns/ballast-cp "$@"; }
 k() { in_control "$mesh/kubectl" "$@"; }
 helm() { in_control "$run/bin/helm" "$@"; }

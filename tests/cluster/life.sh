@@ -69,8 +69,8 @@ again() {
 kubelet_again() {
   again b kubelet 5 && sleep 5 && eventually 60 k wait --for=condition=Ready --timeout=1s node/node-b && agents_ready
 }
-containerd_again() {
-  again b containerd 3 && sleep 10 && eventually 90 k wait --for=condition=Ready --timeout=1s node/node-b && agents_ready
+runtime_again() {
+  again b "$(on_crio b && echo crio || echo containerd)" 3 && sleep 10 && eventually 90 k wait --for=condition=Ready --timeout=1s node/node-b && agents_ready
 }
 api_away() {
   kill -STOP "$(cat "$run/control-apiserver.pid")"
@@ -191,7 +191,7 @@ life() {
   check "under load: all pods are replaced" under_load pods_change
   check "under load: the DaemonSet is upgraded and rolled back" under_load upgraded_and_back
   check "under load: the kubelet of a node is restarted" under_load kubelet_again
-  check "under load: containerd of a node is restarted" under_load containerd_again
+  check "under load: the container runtime of a node is restarted" under_load runtime_again
   check "under load: the API server does not answer for 25 s" under_load api_away
   check "under load: the writer is killed" under_load writer_moves
   check "under load: both replicas are killed" under_load both_killed

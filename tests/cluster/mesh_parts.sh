@@ -305,7 +305,7 @@ unequal_follows() {
 # limit_of NODE CONTAINER-ID: the file of its CPU quota, of either version of cgroups. Its sidecar has a quota as well.
 limit_of() {
   in_node "$1" bash -c '
-    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*"); do
+    for folder in $(find /sys/fs/cgroup -maxdepth 6 -type d -name "*$1*" ! -name "*conmon*"); do
       for file in "$folder"/cpu.cfs_quota_us "$folder"/cpu.max; do
         [ ! -e "$file" ] || grep -qE "^(-1|max)" "$file" || { echo "$file"; exit 0; }
       done

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Process 1 of a node: its file systems, then containerd, kubelet and kube-proxy. Nothing of the host's is written.
+# Process 1 of a node: its file systems, then containerd or CRI-O, kubelet and kube-proxy. Nothing of the host's is written.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+. "$here/crio.sh"
 n=$1
 home=$run/node-$n
 hostname "node-$n"
@@ -47,11 +48,17 @@ up() {
   shift
   "$@" >"$run/logs/$name-$n.log" 2>&1 </dev/null &
 }
-up containerd containerd --config "$home/config.toml" --root /var/lib/containerd --state /run/containerd
-eventually 60 ctr --connect-timeout 1s version
 tars=("$run"/images/*.tar)
 [ -z "${BALLAST_CLUSTER_MESH:-}" ] || tars+=("$run"/images/mesh/*.tar)
-for tar in "${tars[@]}"; do ctr -n k8s.io images import "$tar"; done
+if on_crio "$n"; then
+  crio_mounted "$home"
+  for tar in "${tars[@]}"; do crio_imported "$home" "$tar"; done
+  up crio "$run/bin/crio" --config "$home/crio.conf" --config-dir ""
+else
+  up containerd containerd --config "$home/config.toml" --root /var/lib/containerd --state /run/containerd
+  eventually 60 ctr --connect-timeout 1s version
+  for tar in "${tars[@]}"; do ctr -n k8s.io images import "$tar"; done
+fi
 up kubelet "$run/bin/kubelet" --config "$home/kubelet.yaml" --kubeconfig "$run/pki/node-$n.conf" \
   --hostname-override "node-$n" --node-ip "${node_ip[$n]}" --v=2
 up proxy "$run/bin/kube-proxy" --config "$home/proxy.yaml" --v=2

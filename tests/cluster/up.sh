@@ -8,6 +8,7 @@
 # with it what a kernel holds in memory (its processes, cgroups, bpffs, tmpfs and wires); then it starts from its disk.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+. "$here/crio.sh"
 mkdir -p "$run/pki" "$run/logs"
 
 keys() { # keys [NODE...]: all, or those of nodes alone
@@ -133,6 +134,8 @@ version = 2
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = "/usr/sbin/runc"
 C
+  local endpoint=/run/containerd/containerd.sock
+  ! on_crio "$n" || { crio_configured "$home" && endpoint=/run/crio/crio.sock; }
   cat >"$home/cni/10-ptp.conflist" <<C
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
   {"type": "ptp", "ipMasq": false,
@@ -150,7 +153,7 @@ failCgroupV1: false
 failSwapOn: false
 clusterDNS: [$dns]
 clusterDomain: cluster.local
-containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+containerRuntimeEndpoint: unix://$endpoint
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}
