@@ -11,7 +11,7 @@ REQUESTS = 1000
 INSTRUCTION_LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS of the kernel
 OUR_LIMIT = 0.8
 GROUP = "/ballast-kernel-test/"
-MACHINES = ["5.10.v2", "5.10.hybrid", "6.1.v2", "6.1.hybrid", "6.12.v2", "newest.v2", "newest.locked", "host.native"]
+MACHINES = ["5.10.v2", "5.10.hybrid", "6.1.v2", "6.1.hybrid", "6.12.v2", "6.12.selinux", "newest.v2", "newest.locked", "host.native"]
 
 
 class Run:
@@ -83,6 +83,13 @@ def judge(run, label):
     ]
     if label.endswith(".locked"):
         checks.append(("the kernel is locked down", "[confidentiality]" in run.text("lockdown")))
+    if label.endswith(".selinux"):
+        checks += [
+            ("SELinux is in force, ballastd is spc_t", run.text("domain") == "system_u:system_r:spc_t:s0 1"),
+            ("the probe in its container answers", run.code.get("probed") == 0),
+            ("container_t may not use bpf(2)", re.search(r"denied .*system_r:container_t:.* tclass=bpf", run.text("denied")) is not None),
+            ("nothing is denied to spc_t", run.done and "scontext=system_u:system_r:spc_t" not in run.text("denied")),
+        ]
     for pod in ("http1", "h2"):
         row = run.of_pod("cpu", pod)
         checks.append((f"CPU time of {pod}", row.get("on_cpu_ns", 0) > 0))
