@@ -54,6 +54,7 @@ if on_crio "$n"; then
   crio_mounted "$home"
   for tar in "${tars[@]}"; do crio_imported "$home" "$tar"; done
   up crio "$run/bin/crio" --config "$home/crio.conf" --config-dir ""
+  eventually 60 curl -fsS -m 2 --unix-socket /run/crio/crio.sock http://crio/info
 else
   up containerd containerd --config "$home/config.toml" --root /var/lib/containerd --state /run/containerd
   eventually 60 ctr --connect-timeout 1s version
