@@ -21,7 +21,6 @@ using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxLine = 16U << 20;
 constexpr std::size_t kMaxBody = 256U << 20;
-constexpr MonotonicNs kRolesRead = 10'000'000'000ULL;
 
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) {
@@ -214,9 +213,9 @@ std::string Client::trouble() const {
   return trouble_;
 }
 
-bool Client::away_of_late() const {
+bool Client::away_within(std::chrono::seconds time) const {
   const MonotonicNs at = away_at_;
-  return at != 0 && SystemClock().now() - at < kRolesRead;
+  return at != 0 && std::chrono::nanoseconds(SystemClock().now() - at) < time;
 }
 
 void Client::note(const std::string& trouble) {

@@ -118,9 +118,8 @@ class Client {
   /// What is wrong with the API server now, empty when the last call came through: for status and
   /// metrics.
   std::string trouble() const;
-  /// Did a call or a stream break off within the last ten seconds? An API server that has just begun refuses
-  /// what everybody may do (403) until it has read the roles, so what it refuses then proves nothing yet.
-  bool away_of_late() const;
+  /// Did a call or a stream break off within this time?
+  bool away_within(std::chrono::seconds time) const;
 
  private:
   struct Handle;

@@ -39,6 +39,13 @@ constexpr std::chrono::seconds kWatchSilence{7};
 constexpr MonotonicNs kSweepWithin = 2'000'000'000ULL;
 /// Who has not heard of what weights depend on for so long while the API server answers otherwise hands back.
 constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
+/// An API server that has just begun refuses what everybody may do (403) until it has read the roles.
+constexpr std::chrono::seconds kRolesRead{10};
+/// istiod's watches, each for itself, ask an API server that was away again after longer and longer: the last
+/// was seen back 75 s after it.
+constexpr std::chrono::seconds kIstiodIsBack{180};
+constexpr milliseconds kAskIstiod{1000};
+constexpr MonotonicNs kUnanswered = 30'000'000'000ULL;
 constexpr const char* kShadow = "mode shadow writes nothing";
 
 }  // namespace
@@ -69,7 +76,8 @@ struct IstioSink::State {
                      probe->left(service);
                    }
                  },
-             .away_of_late = [this] { return away_of_late(); },
+             .away_of_late = [this] { return away_within(kRolesRead); },
+             .told = [this](const std::string& ns, const Json& spec) { return istiod_tells(ns, spec); },
              .settle_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
              .merge_window = {.root_ns = options.istio_fast ? options.root_namespace : "",
                               .gather_ns = static_cast<MonotonicNs>(options.settle.count()) * kMs,
@@ -130,7 +138,8 @@ struct IstioSink::State {
   bool released_meanwhile(const std::string& service);
   bool ready() const;
   bool deaf(MonotonicNs now) const;
-  bool away_of_late() const;
+  bool away_within(std::chrono::seconds time) const;
+  bool istiod_tells(const std::string& ns, const Json& spec);
   MonotonicNs burst(MonotonicNs now);
   void take_leaving_out(std::vector<kube::Service>& services);
   istio::Wanted wanted(MonotonicNs now);
@@ -184,6 +193,7 @@ struct IstioSink::State {
   bool sweep_due = false;
   bool refused = false;  ///< the Lease was, by the API server
   MonotonicNs sweep_at = 0;
+  MonotonicNs ask_istiod_at = 0;  ///< it did not answer, and is not asked before
   MonotonicNs answered_at = 0;    ///< the last look at the Lease that was answered
   MonotonicNs answers_since = 0;  ///< the first after an API server that was away
   std::atomic<bool> leads{false};
@@ -204,6 +214,9 @@ void IstioSink::State::looked(const Json& at, istio::Takes takes) {
     sampled = at.at("service").get<std::string>();
     if (takes == istio::Takes::kUnknown) {
       return;  // another's turn
+    }
+    if (takes == istio::Takes::kNo && away_within(kIstiodIsBack)) {
+      return;  // it may know of the Service and not of the entry
     }
     turned = std::exchange(own_host, yes) != yes;
     const auto of = taken.find(sampled);
@@ -350,7 +363,7 @@ void IstioSink::State::keep_lease() {
 /// What a look at the Lease told.
 void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicNs now) {
   complain(lease_trouble, view ? "" : view.error().message);
-  refused = !view && view.error().kind == Error::Kind::kPrivilege && !away_of_late();
+  refused = !view && view.error().kind == Error::Kind::kPrivilege && !away_within(kRolesRead);
   answers_since = view && now - answered_at > kDeaf ? now : answers_since;
   answered_at = view ? now : answered_at;
   if (view) {
@@ -511,9 +524,26 @@ bool IstioSink::State::deaf(MonotonicNs now) const {
 }
 
 /// Whoever of us listens hears at once when an API server ends.
-bool IstioSink::State::away_of_late() const {
-  return writer->away_of_late() || reader->away_of_late() ||
-         (leader_watches != nullptr && leader_watches->reader->away_of_late());
+bool IstioSink::State::away_within(std::chrono::seconds time) const {
+  return writer->away_within(time) || reader->away_within(time) ||
+         (leader_watches != nullptr && leader_watches->reader->away_within(time));
+}
+
+/// Before a route leads there. An istiod that does not answer is asked again only after a while, and believed
+/// to follow unless the API server was away.
+bool IstioSink::State::istiod_tells(const std::string& ns, const Json& spec) {
+  if (options.istiod.empty()) {
+    return !away_within(kIstiodIsBack);
+  }
+  const MonotonicNs now = SystemClock().now();
+  if (now >= ask_istiod_at) {
+    const auto told = istio::ask_istiod(options.istiod, ns, istio::cluster_of(spec), kAskIstiod);
+    if (told) {
+      return istio::tells_of(spec, *told);
+    }
+    ask_istiod_at = now + kUnanswered;
+  }
+  return !away_within(kIstiodIsBack);
 }
 
 /// As far apart as Envoy's merge window asks for, where that was seen.

@@ -150,6 +150,20 @@ Result<double> ask_merge_window(const std::string& istiod, const std::string& ns
   return Error::failed("istiod at " + istiod + " gives " + ns + " no cluster " + cluster);
 }
 
+std::string cluster_of(const kube::Json& spec) {
+  return fmt::format("outbound|{}||{}", spec.at("ports").at(0).at("number").get<int>(),
+                     spec.at("hosts").at(0).get<std::string>());
+}
+
+bool tells_of(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
+  const auto endpoints = entry_endpoints(spec);
+  return std::all_of(endpoints.begin(), endpoints.end(), [&](const ProbedEndpoint& endpoint) {
+    return std::any_of(seen.begin(), seen.end(), [&](const ProbedEndpoint& one) {
+      return one.address == endpoint.address && one.port == endpoint.port;
+    });
+  });
+}
+
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   std::map<std::pair<std::string, std::uint16_t>, std::uint32_t> first;
   for (const ProbedEndpoint& one : seen) {
@@ -157,18 +171,21 @@ Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   }
   Takes verdict = Takes::kUnknown;
   bool whole = true;
+  bool plain = false;
+  bool ours = false;
   for (const ProbedEndpoint& endpoint : entry_endpoints(spec)) {
     const auto found = first.find({endpoint.address, endpoint.port});
+    ours = ours || (found != first.end() && found->second > 1);
     if (found == first.end() || found->second != endpoint.weight) {
       // What a plain Service's endpoint weighs. Anything else is of an earlier write, or on its way.
-      if (found != first.end() && found->second <= 1) {
-        return Takes::kNo;
-      }
+      plain = plain || found != first.end();
       whole = false;
     }
     verdict = Takes::kYes;
   }
-  return whole ? verdict : Takes::kUnknown;
+  // Beside a weight of ours a plain one is a pod's that came since the last write that istiod has heard of.
+  const Takes otherwise = plain && !ours ? Takes::kNo : Takes::kUnknown;
+  return whole ? verdict : otherwise;
 }
 
 IstiodProbe::IstiodProbe(Options options, Sample sample, std::function<void(const kube::Json&, Takes)> told)
@@ -415,9 +432,7 @@ void IstiodProbe::run() {
     std::chrono::milliseconds pause = options_.pause;
     if (const kube::Json sample = sample_(); !sample.is_null()) {
       const kube::Json& spec = sample.at("spec");
-      const std::string cluster =
-          fmt::format("outbound|{}||{}", spec.at("ports").at(0).at("number").get<int>(),
-                      spec.at("hosts").at(0).get<std::string>());
+      const std::string cluster = cluster_of(spec);
       const Takes takes = look(sample, cluster, looks);
       look_again_at_late(looks.at);
       if (takes != Takes::kUnknown) {

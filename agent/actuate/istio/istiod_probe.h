@@ -41,8 +41,12 @@ Result<double> ask_merge_window(const std::string& istiod, const std::string& ns
 enum class Takes { kUnknown, kYes, kNo };
 
 /// What of a ServiceEntry's weights a proxy would use. Envoy keeps the first of two endpoints of one address:
-/// kNo where that is the plain Service's; kUnknown where weights are of an earlier write.
+/// kNo where that is the plain Service's, of each; kUnknown where weights are of an earlier write.
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen);
+/// The cluster of an entry's host at its first port, as istiod names it.
+std::string cluster_of(const kube::Json& spec);
+/// Are all endpoints of the entry among them, whatever they weigh?
+bool tells_of(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen);
 
 /// What was measured of late of the way of a weight; nothing where nothing was seen yet.
 struct WeightTravel {

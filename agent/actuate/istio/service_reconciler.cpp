@@ -548,6 +548,11 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     const bool settled = held.phase == Phase::kHeld || now - held.since >= options_.settle_ns;
     if (!settled) {
       due(held.since + options_.settle_ns);
+    } else if (!held.route && options_.told &&
+               !std::all_of(entries.begin(), entries.end(), [&](const auto& entry) {
+                 return options_.told(held.ns, entry.second.at("spec"));
+               })) {
+      due(now + options_.retry_ns);
     } else if (const Json route = virtual_service(service, options_.plan);
                (!held.route || held.route->spec != route.at("spec")) &&
                write_route(service, held, route, now)) {

@@ -46,6 +46,9 @@ struct ReconcilerOptions {
   /// Asked when a right is missing: may that be said because the API server has just begun
   /// (kube::Client::away_of_late)?
   std::function<bool()> away_of_late{};
+  /// Asked before a route leads to a shadow: does istiod tell proxies of this entry's endpoints? One that has
+  /// heard of the route and not of the entry leads all requests to nobody. Not there: time alone has to do.
+  std::function<bool(const std::string& ns, const Json& spec)> told{};
   MonotonicNs settle_ns = 1'000'000'000ULL;
   MonotonicNs drift_ns = 5'000'000'000ULL;  ///< what was written so long ago has to be seen
   /// So long may a Service's membership be behind its EndpointSlices, because a write is refused or a pod's

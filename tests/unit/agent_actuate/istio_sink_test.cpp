@@ -466,6 +466,27 @@ TEST_F(IstioSinkTest, WhereTheOwnHostDoesNotTakeItGoesByRoute) {
   EXPECT_GE(istiod_.asked, 20) << "not at the first word";
 }
 
+/// An istiod that has heard of the route before it hears of what the route leads to would send every request
+/// to nobody.
+TEST_F(IstioSinkTest, NoRouteLeadsWhereIstiodKnowsOfNobody) {
+  istiod_.say({{"10.0.0.1", 8080, 1}, {"10.0.0.2", 8080, 1}});
+  istiod_.hide(".ballast.internal");
+  start();
+  publish(3);
+  const auto has_shadow = [&] {
+    const std::lock_guard lock(mutex_);
+    const auto entry =
+        objects_.find("/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+    return entry != objects_.end() &&
+           entry->second.at("spec").at("hosts") == Json::array({"web.shop.ballast.internal"});
+  };
+  ASSERT_TRUE(eventually(has_shadow));
+  std::this_thread::sleep_for(milliseconds(500));  // many times as long as a shadow settles here
+  EXPECT_FALSE(has_route());
+  istiod_.hide("");
+  EXPECT_TRUE(eventually([&] { return has_route(); }));
+}
+
 /// An istiod that answers and hears of nothing: what is written stays, and it is said.
 TEST_F(IstioSinkTest, AnIstiodThatTellsNothingNewIsSaidAtTheServiceAndInTheTrouble) {
   const auto events = [&](const std::string& reason) {

@@ -37,6 +37,12 @@ class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoverySe
     endpoints_ = std::move(endpoints);
     ++version_;
   }
+  /// Clusters whose names hold this have no endpoints; empty: none is hidden.
+  void hide(std::string part) {
+    const std::lock_guard lock(mutex_);
+    hidden_ = std::move(part);
+    ++version_;
+  }
   /// No value: the cluster says nothing of it.
   void say_window(std::optional<double> seconds) {
     const std::lock_guard lock(mutex_);
@@ -75,7 +81,8 @@ class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoverySe
       {
         const std::lock_guard lock(mutex_);
         id_ = request.node().id();
-        for (const ProbedEndpoint& one : endpoints_) {
+        const bool hidden = !hidden_.empty() && request.resource_names(0).find(hidden_) != std::string::npos;
+        for (const ProbedEndpoint& one : hidden ? std::vector<ProbedEndpoint>() : endpoints_) {
           auto* endpoint = locality->add_lb_endpoints();
           auto* socket = endpoint->mutable_endpoint()->mutable_address()->mutable_socket_address();
           socket->set_address(one.address);
@@ -113,6 +120,7 @@ class Istiod final : public envoy::service::discovery::v3::AggregatedDiscoverySe
   int version_ = 1;
   std::optional<double> window_s_;
   std::vector<ProbedEndpoint> endpoints_;
+  std::string hidden_;
   std::string id_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -44,6 +44,8 @@ TEST(IstiodProbe, TheFirstOfTwoWithOneAddressDecides) {
   EXPECT_EQ(compare(sample().at("spec"), {}), Takes::kUnknown) << "an istiod that knows no pod yet";
   EXPECT_EQ(compare(sample().at("spec"), {{"10.0.0.1", 8080, 500}, {"10.0.0.2", 8080, 500}}), Takes::kUnknown)
       << "weights of an earlier write";
+  EXPECT_EQ(compare(sample().at("spec"), {{"10.0.0.1", 8080, 500}, {"10.0.0.2", 8080, 1}}), Takes::kUnknown)
+      << "and a pod that came since";
   EXPECT_EQ(compare(Json::object(), kOursFirst), Takes::kUnknown);
 }
 
