@@ -88,6 +88,7 @@ def judge(run, label):
             ("SELinux is in force, ballastd is spc_t", run.text("domain") == "system_u:system_r:spc_t:s0 1"),
             ("the probe in its container answers", run.code.get("probed") == 0),
             ("container_t may not use bpf(2)", re.search(r"denied .*system_r:container_t:.* tclass=bpf", run.text("denied")) is not None),
+            ("check tells container_t of its type", re.search(r"warn.*security_module.*our type is \S*container_t", run.text("other")) is not None),
             ("nothing is denied to spc_t", run.done and "scontext=system_u:system_r:spc_t" not in run.text("denied")),
         ]
     for pod in ("http1", "h2"):

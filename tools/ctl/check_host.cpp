@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -96,9 +97,16 @@ Finding security_module() {
   const std::string label = profile.substr(0, profile.find('\0'));
   const std::string lockdown = line_of("/sys/kernel/security/lockdown");
   const bool enforced = label.find("(enforce)") != std::string::npos;
-  if (line_of("/sys/fs/selinux/enforce") == "1" && label.find("spc_t") == std::string::npos &&
-      label.find("unconfined") == std::string::npos) {
-    return {"security_module", Level::kWarn, "SELinux is enforced, and our type is " + label,
+  // USER:ROLE:TYPE:LEVEL. A type that is confined may not be let read whether it is.
+  const bool selinux = std::count(label.begin(), label.end(), ':') >= 2 &&
+                       label.find(":spc_t") == std::string::npos &&
+                       label.find("unconfined") == std::string::npos;
+  const std::string enforces = line_of("/sys/fs/selinux/enforce");
+  if (selinux && enforces != "0") {
+    return {"security_module", Level::kWarn,
+            (enforces.empty() ? "whether SELinux is enforced may not be read, and our type is "
+                              : "SELinux is enforced, and our type is ") +
+                label,
             "seLinuxOptions: {type: spc_t} for the container"};
   }
   if (enforced) {
