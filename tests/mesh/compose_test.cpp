@@ -485,7 +485,7 @@ TEST_F(ComposeTest, TheProbeSeesThatItTakes) {
   ASSERT_NO_FATAL_FAILURE(start(2));
   sink_ = make_sink("a");
   ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
-  ASSERT_TRUE(eventually([&] { return weighted(); }));
+  ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
   using actuate::istio::Takes;
   const auto asked = [] {
     auto seen = actuate::istio::ask_istiod(std::string(kHost) + ":" + std::to_string(kIstiodPort), "shop",

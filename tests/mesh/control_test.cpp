@@ -184,7 +184,7 @@ TEST_F(MeshTest, EndpointsBringTheirPodsLabelsAccountsAndLocalities) {
   start_web(1);
   sink_ = make_sink("a");
   ASSERT_TRUE(sink_->publish(weights({1})).ok());
-  ASSERT_TRUE(eventually([&] { return entry_status() == 200; }));
+  ASSERT_TRUE(eventually([&] { return managed(); }));
   const Json entry =
       plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
   const Json& endpoint = kube::at(entry, {"spec", "endpoints"}).at(0);

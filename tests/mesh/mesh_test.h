@@ -151,6 +151,11 @@ class MeshTest : public ::testing::Test {
     const Json object = reply ? reply->json() : Json();
     return kube::text_at(object, {"metadata", "uid"});
   }
+  /// It is weighed, by an entry that stays: one as old as its Service is made anew.
+  bool managed(const std::string& service = "web") {
+    const auto said = reasons(service);
+    return std::find(said.begin(), said.end(), "Managed") != said.end();
+  }
   /// The endpoints that we wrote for a Service; null when there are none.
   static Json entry_endpoints(const std::string& service) {
     const auto reply = plane()->admin().call(
