@@ -21,7 +21,6 @@ using std::chrono::seconds;
 
 constexpr const char* kWaypoint = "waypoint";
 constexpr const char* kWaypointAddress = "10.77.0.4";
-constexpr const char* kAccounts = "/api/v1/namespaces/shop/serviceaccounts";
 constexpr const char* kGateways = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways";
 
 /// What istiod tells a ztunnel of each pod and Service, by name; as bytes, so that nothing is overlooked.
@@ -67,28 +66,12 @@ class AmbientTest : public MeshTest {
  protected:
   /// An istiod that serves it, and signs certificates: a waypoint waits for its own.
   static void SetUpTestSuite() {
-    if (missing() || missing_pilot_agent() || plane() == nullptr) {
-      return;
-    }
-    plane()->istiod().stop(seconds(5));
-    ASSERT_TRUE(plane()
-                    ->start_istiod(true, {"PILOT_ENABLE_AMBIENT=true",
-                                          // What of it makes the waypoint's Deployment, and says how it is.
-                                          "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER=false",
-                                          "PILOT_ENABLE_GATEWAY_API_STATUS=false"})
-                    .ok());
-    plane()->must("POST", kAccounts, {{"metadata", {{"name", kWaypoint}}}});
-    ASSERT_TRUE(eventually([&] {
-      return plane()->status_of("GET", "/api/v1/namespaces/istio-system/secrets/istio-ca-secret") == 200;
-    }));
+    start_signing_istiod({kWaypoint}, {"PILOT_ENABLE_AMBIENT=true",
+                                       // What of it makes the waypoint's Deployment, and says how it is.
+                                       "PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER=false",
+                                       "PILOT_ENABLE_GATEWAY_API_STATUS=false"});
   }
-  static void TearDownTestSuite() {
-    if (!missing() && !missing_pilot_agent() && plane() != nullptr) {
-      plane()->status_of("DELETE", kAccounts);
-      plane()->istiod().stop(seconds(5));
-      EXPECT_TRUE(plane()->start_istiod().ok());
-    }
-  }
+  static void TearDownTestSuite() { stop_signing_istiod(); }
   void SetUp() override {
     auto why = missing();
     why = why ? why : missing_pilot_agent();

@@ -58,8 +58,9 @@ class MeshTest : public ::testing::Test {
   static constexpr const char* kLease =
       "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/ballast-leader";
 
-  std::unique_ptr<actuate::IstioSink> make_sink(const std::string& holder, bool active = true,
-                                                int lease_s = 4, bool fast = false) {
+  std::unique_ptr<actuate::IstioSink> make_sink(
+      const std::string& holder, bool active = true, int lease_s = 4, bool fast = false,
+      std::chrono::milliseconds look_pause = std::chrono::seconds(1)) {
     actuate::IstioOptions options;
     options.api = plane()->options(plane()->admin_token());
     options.api.retry_budget = std::chrono::milliseconds(2000);
@@ -67,6 +68,7 @@ class MeshTest : public ::testing::Test {
     options.lease.duration_s = lease_s;
     options.active = active;
     options.istio_fast = fast;
+    options.look_pause = look_pause;
     options.istiod = std::string(kHost) + ":" + std::to_string(kIstiodPort);
     auto sink = actuate::IstioSink::create(std::move(options));
     EXPECT_TRUE(sink.ok());

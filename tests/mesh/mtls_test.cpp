@@ -16,7 +16,6 @@ using std::chrono::seconds;
 using testing::HasSubstr;
 
 const std::string kShop = "/apis/security.istio.io/v1/namespaces/shop/peerauthentications";
-const std::string kAccounts = "/api/v1/namespaces/shop/serviceaccounts";
 
 class MtlsTest : public MeshTest {
  protected:
@@ -49,26 +48,8 @@ class MtlsTest : public MeshTest {
     }
   }
   /// An istiod that signs certificates, for all of them.
-  static void SetUpTestSuite() {
-    if (missing() || missing_pilot_agent() || plane() == nullptr) {
-      return;
-    }
-    plane()->istiod().stop(seconds(5));
-    ASSERT_TRUE(plane()->start_istiod(true).ok());
-    for (const char* account : {"web", "client"}) {
-      plane()->must("POST", kAccounts, {{"metadata", {{"name", account}}}});
-    }
-    ASSERT_TRUE(eventually([&] {
-      return plane()->status_of("GET", "/api/v1/namespaces/istio-system/secrets/istio-ca-secret") == 200;
-    }));
-  }
-  static void TearDownTestSuite() {
-    if (!missing() && !missing_pilot_agent() && plane() != nullptr) {
-      plane()->status_of("DELETE", kAccounts);
-      plane()->istiod().stop(seconds(5));
-      EXPECT_TRUE(plane()->start_istiod().ok());
-    }
-  }
+  static void SetUpTestSuite() { start_signing_istiod({"web", "client"}); }
+  static void TearDownTestSuite() { stop_signing_istiod(); }
   /// As istio-init does: what comes to the pods' port goes to their sidecar, except from the sidecar itself.
   /// One Envoy stands for the sidecars of all pods here, which share an account.
   void redirect_to_sidecar() {

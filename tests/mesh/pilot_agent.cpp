@@ -2,10 +2,16 @@
 #include "pilot_agent.h"
 
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include <fstream>
 
 namespace ballast::mesh {
+namespace {
+
+constexpr const char* kAccounts = "/api/v1/namespaces/shop/serviceaccounts";
+
+}  // namespace
 
 using std::chrono::seconds;
 
@@ -58,6 +64,28 @@ Result<std::unique_ptr<PilotAgent>> PilotAgent::start(ControlPlane& plane, const
     return Error::failed("pilot-agent did not come up: " + (log ? *log : ""));
   }
   return agent;
+}
+
+void start_signing_istiod(const std::vector<std::string>& accounts, const std::vector<std::string>& env) {
+  if (missing() || missing_pilot_agent() || plane() == nullptr) {
+    return;
+  }
+  plane()->istiod().stop(seconds(5));
+  ASSERT_TRUE(plane()->start_istiod(true, env).ok());
+  for (const std::string& account : accounts) {
+    plane()->must("POST", kAccounts, {{"metadata", {{"name", account}}}});
+  }
+  ASSERT_TRUE(eventually([&] {
+    return plane()->status_of("GET", "/api/v1/namespaces/istio-system/secrets/istio-ca-secret") == 200;
+  }));
+}
+
+void stop_signing_istiod() {
+  if (!missing() && !missing_pilot_agent() && plane() != nullptr) {
+    plane()->status_of("DELETE", kAccounts);
+    plane()->istiod().stop(seconds(5));
+    EXPECT_TRUE(plane()->start_istiod().ok());
+  }
 }
 
 }  // namespace ballast::mesh

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "control_plane.h"
 
@@ -21,5 +22,10 @@ class PilotAgent {
   ChildProcess process_;
   fs::path socket_;
 };
+
+/// For a suite: an istiod that signs certificates, started anew with more settings, and these service
+/// accounts in shop. Nothing where they cannot be had here. The second undoes the first.
+void start_signing_istiod(const std::vector<std::string>& accounts, const std::vector<std::string>& env = {});
+void stop_signing_istiod();
 
 }  // namespace ballast::mesh

@@ -55,15 +55,7 @@ TEST_F(MeshTest, AnIstiodThatHearsOfNothingIsSaid) {
     GTEST_SKIP() << "*** SKIPPED, packets cannot be dropped here: " << *why;
   }
   start_web(2);
-  actuate::IstioOptions options;
-  options.api = plane()->options(plane()->admin_token());
-  options.lease.holder = "a";
-  options.active = true;
-  options.istiod = fmt::format("{}:{}", kHost, kIstiodPort);
-  options.look_pause = milliseconds(200);  // what is 30 s old as it comes is 6 s old here
-  auto sink = actuate::IstioSink::create(std::move(options));
-  ASSERT_TRUE(sink.ok());
-  sink_ = std::move(*sink);
+  sink_ = make_sink("a", true, 4, false, milliseconds(200));  // what is 30 s old as it comes is 6 s old here
   ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
   ASSERT_TRUE(eventually([&] { return weighted(); }));
   const auto publish = [&](double first) { ASSERT_TRUE(sink_->publish(weights({first, 1})).ok()); };
