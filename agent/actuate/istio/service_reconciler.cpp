@@ -491,9 +491,8 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
   const bool known = learn_facts(service, held, now);
   if (known && !has_waypoint(service) && all_ambient(service, facts_)) {
     say(service, true, "Ambient",
-        "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it is "
-        "not "
-        "weighed, and traffic is the plain Service's; through a waypoint, named by the label "
+        "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it "
+        "is not weighed, and traffic is the plain Service's; through a waypoint, named by the label "
         "istio.io/use-waypoint of the Service itself, it can be");
     return false;
   }

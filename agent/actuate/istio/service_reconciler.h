@@ -44,7 +44,7 @@ struct ReconcilerOptions {
   std::function<void(const std::string& service, const Json& spec, MonotonicNs at, bool whole)> wrote{};
   std::function<void(const std::string& service)> left{};
   /// Asked when a right is missing: may that be said because the API server has just begun
-  /// (kube::Client::away_of_late)?
+  /// (kube::Client::away_within)?
   std::function<bool()> away_of_late{};
   /// Asked before a route leads to a shadow: does istiod tell proxies of this entry's endpoints? One that has
   /// heard of the route and not of the entry leads all requests to nobody. Not there: time alone has to do.
