@@ -7,6 +7,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/base/statistics.h"
+
 namespace ballast::decide {
 namespace {
 
@@ -109,25 +111,6 @@ double log_mean_exp(const std::vector<double>& logs) {
   return logs.empty() ? 0 : std::log(sum / static_cast<double>(logs.size()));
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) {
-    return 0;
-  }
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-/// Of two the lesser: of two endpoints one must not speak for both.
-double lesser_median(std::vector<double> values) {
-  if (values.empty()) {
-    return 0;
-  }
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 /// The observation with capacities as far as the CPU is known to limit them.
 std::vector<spec::EndpointObservation> believed(const spec::ServiceObservation& observation) {
   std::vector<spec::EndpointObservation> endpoints = observation.endpoints;
@@ -140,7 +123,7 @@ std::vector<spec::EndpointObservation> believed(const spec::ServiceObservation& 
       known.push_back(logs.back());
     }
   }
-  const double middle = median(known);
+  const double middle = median_high(known);
   for (double& each : logs) {
     each = std::isnan(each) ? middle : each;
   }
@@ -334,8 +317,8 @@ std::vector<double> QueueRule::held_back(const std::vector<spec::EndpointObserva
       moves.push_back((track.*which).later.moves);
     }
   }
-  const double usual = lesser_median(known);
-  const double nothing = kHeldBack + kHeldBackNoise * std::sqrt(lesser_median(moves));
+  const double usual = median_low(known);
+  const double nothing = kHeldBack + kHeldBackNoise * std::sqrt(median_low(moves));
   for (std::size_t i = 0; i < logs.size(); ++i) {
     const Track& track = tracks.at(endpoints[i].telemetry.id);
     const double longer = track.latencies > 0 && track.ends ? logs[i] - usual : 0;
@@ -357,8 +340,8 @@ std::vector<double> QueueRule::slower(const std::vector<spec::EndpointObservatio
       means.push_back(track.mean.first.lasting);
     }
   }
-  const double usual = median(medians);
-  const double usual_mean = median(means);
+  const double usual = median_high(medians);
+  const double usual_mean = median_high(means);
   const std::vector<double> median_held = held_back(endpoints, tracks, &Track::median);
   const std::vector<double> mean_held = held_back(endpoints, tracks, &Track::mean);
   std::vector<double> logs(endpoints.size(), 0);
@@ -470,7 +453,7 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       track.answered += kMeasuredBy * dt / kUnseenS;
       track.answered += telemetry.known ? std::max(0.0, finite_or(telemetry.tick_requests, 0)) : 0;
       base[i] += state.cold_log * kMeasuredBy / (kMeasuredBy + track.answered);
-      const double beside = capacities[i] - median(capacities);
+      const double beside = capacities[i] - median_high(capacities);
       cold = cold || (telemetry.known && age < kWarmS && track.answered > kMeasuredBy / 2 &&
                       beside < (state.cold ? kWarmLog : kColdLog));
       if (!track.learned && telemetry.known && track.answered > 2 * kMeasuredBy) {
@@ -512,14 +495,14 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
   }
   const double delay = usable_delay(loop);
   // In force, a weight answers what was seen this long ago on average.
-  const double until = delay - tick / 2 + median(ages);
+  const double until = delay - tick / 2 + median_high(ages);
   state.memory.update(deviations, static_cast<std::size_t>(std::lround(std::min(until / tick, 1e3))), dt);
   const double memory = state.memory.left();
 
   spec::ServiceAggregate aggregate = observation.aggregate;
   aggregate.capacity_spread = spread_of(endpoints);
   LoopContext aged = loop;
-  aged.loop_delay_s = delay > kSlowLoopS ? delay + median(ages) : delay;
+  aged.loop_delay_s = delay > kSlowLoopS ? delay + median_high(ages) : delay;
   GateOptions gate = options.gate;
   if (delay <= kSlowLoopS) {
     gate.return_ratio *= options.fast_leave_ratio / gate.leave_ratio;

@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "core/base/statistics.h"
+
 namespace ballast::guard {
 
 namespace {
@@ -19,12 +21,6 @@ constexpr double kLeastSuccess = 0.02;
 constexpr double kTrouble = 0.95;  // success below it
 constexpr double kSilentS = 1;
 constexpr double kUnaskedS = 2;
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double waiting(const ShareWatch::Claim& claim) {
   return std::isfinite(claim.in_flight) ? std::max(claim.in_flight, 0.0) : 0;
@@ -66,8 +62,8 @@ std::vector<double> ShareWatch::cut(const std::vector<Claim>& claims, std::size_
   if (rates.empty()) {
     return factors;
   }
-  const double rate = median(rates);
-  const double queue = median(queues);
+  const double rate = median_low(rates);
+  const double queue = median_low(queues);
   for (std::size_t i = 0; i < claims.size(); ++i) {
     const auto found = tracks_.find(claims[i].key);
     if (found == tracks_.end() || (found->second.measures() && rates.size() < 2)) {
@@ -105,11 +101,11 @@ double ShareWatch::cut_by_callers(const Claim& claim, std::size_t memory) const 
   if (fell.empty()) {
     return 1;
   }
-  const double chance = std::hypot(callers.chance(), median(chances));
+  const double chance = std::hypot(callers.chance(), median_low(chances));
   if (chance > kMostChance) {
     return 1;
   }
-  return cut_to(1 + kMargin + chance, callers.over(median(fell)), claim.success);
+  return cut_to(1 + kMargin + chance, callers.over(median_low(fell)), claim.success);
 }
 
 void ShareWatch::learn(const Claim& claim, Track& track, const std::array<double, 2>& alpha, double drawn,

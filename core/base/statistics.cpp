@@ -5,6 +5,15 @@
 #include <cmath>
 
 namespace ballast {
+namespace {
+
+double nth(std::vector<double>& values, std::size_t n) {
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(n);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+}  // namespace
 
 double quantile_of_sorted(const std::vector<double>& values, double q) {
   if (values.empty()) {
@@ -39,6 +48,14 @@ double median_in_place(std::span<double> values) {
 
 double median(std::vector<double> values) {
   return median_in_place(values);
+}
+
+double median_low(std::vector<double> values) {
+  return values.empty() ? 0 : nth(values, (values.size() - 1) / 2);
+}
+
+double median_high(std::vector<double> values) {
+  return values.empty() ? 0 : nth(values, values.size() / 2);
 }
 
 }  // namespace ballast

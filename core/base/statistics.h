@@ -18,4 +18,9 @@ double nearest_rank_of_sorted(const std::vector<double>& values, double q);
 double median_in_place(std::span<double> values);
 double median(std::vector<double> values);
 
+/// A value that is there: of an even number the lesser of the two in the middle, or the greater; 0 when
+/// empty. By the lesser, of two none can speak for both.
+double median_low(std::vector<double> values);
+double median_high(std::vector<double> values);
+
 }  // namespace ballast
