@@ -39,7 +39,13 @@ Status post_event(Client& client, const ObjectRef& object, bool warning, const s
   if (!reply) {
     return reply.error();
   }
-  return reply->ok() ? ok() : Status(api_error(request, *reply));
+  if (reply->ok()) {
+    return ok();
+  }
+  const Error error = api_error(request, *reply);
+  // That namespace has gone, or the API server will never take such an Event.
+  const bool never = reply->status == 400 || reply->status == 404 || reply->status == 422;
+  return never ? Error::usage(error.message) : error;
 }
 
 }  // namespace ballast::kube

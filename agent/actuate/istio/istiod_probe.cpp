@@ -205,11 +205,6 @@ IstiodProbe::~IstiodProbe() {
   thread_.join();
 }
 
-std::string IstiodProbe::listens_to() const {
-  const std::lock_guard lock(mutex_);
-  return listens_to_;
-}
-
 void IstiodProbe::written(const std::string& service, const kube::Json& spec, MonotonicNs at, bool whole) {
   const std::lock_guard lock(mutex_);
   histories_[service].add(entry_endpoints(spec), at, in_ns(options_.behind));

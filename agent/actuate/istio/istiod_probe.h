@@ -87,8 +87,6 @@ class IstiodProbe {
   IstiodProbe(const IstiodProbe&) = delete;
   IstiodProbe& operator=(const IstiodProbe&) = delete;
 
-  /// The Service whose endpoints it listens to (the sample's "service"); empty: none.
-  std::string listens_to() const;
   /// The first of a Service's entries (`whole`: the only one) says this since a write that began at `at`, on
   /// SystemClock.
   void written(const std::string& service, const kube::Json& spec, MonotonicNs at, bool whole = true);
@@ -133,9 +131,9 @@ class IstiodProbe {
   std::condition_variable wake_;
   bool stopping_ = false;
   std::function<void()> hang_up_;  ///< ends the stream that is open
-  std::string listens_to_;
-  kube::Json spec_;             ///< of the write that is waited for
-  MonotonicNs written_at_ = 0;  ///< 0: none is
+  std::string listens_to_;         ///< the sample's "service"; empty: none
+  kube::Json spec_;                ///< of the write that is waited for
+  MonotonicNs written_at_ = 0;     ///< 0: none is
   std::deque<Heard> heard_;
   std::deque<double> delays_s_;
   std::optional<double> merge_window_s_;

@@ -15,6 +15,7 @@ namespace {
 
 constexpr MonotonicNs kFactsPause = 300'000'000ULL;
 constexpr std::size_t kSpareFacts = 1000;  ///< of pods that are gone
+constexpr std::size_t kMostUnsaid = 256;   ///< the oldest Events give way
 
 /// Is it one that a proxy would send to?
 bool serves(const kube::Service& service, const kube::Endpoint& endpoint) {
@@ -178,9 +179,47 @@ void ServiceReconciler::post(const kube::Service& service, bool warning, const s
                              const std::string& message) {
   spdlog::log(warning ? spdlog::level::warn : spdlog::level::info,
               "istio service={} reason={} message=\"{}\"", service.key(), reason, message);
-  const kube::ObjectRef object{.ns = service.ns, .name = service.name, .uid = service.uid};
-  if (Status posted = noted("event", kube::post_event(client_, object, warning, reason, message)); !posted) {
-    spdlog::warn("event not written service={} reason=\"{}\"", service.key(), posted.error().message);
+  unsaid_.push_back({.object = {.ns = service.ns, .name = service.name, .uid = service.uid},
+                     .warning = warning,
+                     .reason = reason,
+                     .message = message});
+  if (unsaid_.size() > kMostUnsaid) {
+    unsaid_.pop_front();
+  }
+  if (unsaid_.size() == 1) {
+    write_events();
+  }
+}
+
+/// In their order; what cannot be written waits, unless the API server will never take it.
+void ServiceReconciler::write_events() {
+  while (!unsaid_.empty()) {
+    const Unsaid& one = unsaid_.front();
+    const Status posted = kube::post_event(client_, one.object, one.warning, one.reason, one.message);
+    if (const bool later = !posted && posted.error().kind != Error::Kind::kUsage; later) {
+      std::ignore = noted("event", posted);
+      return;
+    }
+    if (!posted) {
+      spdlog::warn("event not taken service={}/{} reason=\"{}\"", one.object.ns, one.object.name,
+                   posted.error().message);
+    }
+    unsaid_.pop_front();
+  }
+  std::ignore = noted("event", ok());
+}
+
+/// Those of Services that are not there any more are given up.
+void ServiceReconciler::write_late_events(const std::set<std::string>& there, MonotonicNs now) {
+  if (!unsaid_.empty() && now >= events_retry_) {
+    write_events();
+    events_retry_ = now + 10 * options_.retry_ns;
+    std::erase_if(unsaid_,
+                  [&](const Unsaid& one) { return !there.contains(one.object.ns + "/" + one.object.name); });
+    std::ignore = unsaid_.empty() ? noted("event", ok()) : ok();
+  }
+  if (!unsaid_.empty()) {
+    due(events_retry_);
   }
 }
 
@@ -429,7 +468,9 @@ void ServiceReconciler::look_for_drift(const kube::Service& service, Held& held,
   const auto look = [&](const std::string& kind, const std::string& name, Object& have) {
     const auto seen = wanted.seen.find(kind + " " + held.ns + "/" + name);
     if (seen == wanted.seen.end()) {
-      if (!have.uid.empty() && (have.seen || now - held.written >= options_.drift_ns)) {
+      // After an API server was away a watch may not have heard of our own write for a while.
+      const bool heard = !(options_.away_of_late && options_.away_of_late());
+      if (!have.uid.empty() && heard && (have.seen || now - held.written >= options_.drift_ns)) {
         say(service, true, "ChangedByOthers",
             kind + " " + held.ns + "/" + name + " was removed by somebody else and is made again");
         have = {};
@@ -796,6 +837,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   }
   remove_strays(wanted, now);
   keep_merge_window(now);
+  write_late_events(there, now);
   std::erase_if(said_, [&](const auto& said) { return !there.contains(said.first); });
   std::erase_if(taken_, [&](const auto& taken) { return !there.contains(taken.first); });
   std::erase_if(odd_, [&](const auto& odd) { return !there.contains(odd.first); });

@@ -15,6 +15,7 @@
 #include "agent/actuate/istio/writer.h"
 #include "agent/guard/guard.h"
 #include "agent/kube/catalog.h"
+#include "agent/kube/events.h"
 #include "core/base/clock.h"
 
 namespace ballast::actuate::istio {
@@ -43,8 +44,8 @@ struct ReconcilerOptions {
   /// `at`, and when the Service is let go of.
   std::function<void(const std::string& service, const Json& spec, MonotonicNs at, bool whole)> wrote{};
   std::function<void(const std::string& service)> left{};
-  /// Asked when a right is missing: may that be said because the API server has just begun
-  /// (kube::Client::away_within)?
+  /// Asked when a right is missing, and when an object of ours is not heard of: may that be because the API
+  /// server has just begun (kube::Client::away_within)?
   std::function<bool()> away_of_late{};
   /// Asked before a route leads to a shadow: does istiod tell proxies of this entry's endpoints? One that has
   /// heard of the route and not of the entry leads all requests to nobody. Not there: time alone has to do.
@@ -180,6 +181,8 @@ class ServiceReconciler {
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
   void post(const kube::Service& service, bool warning, const std::string& reason,
             const std::string& message);
+  void write_events();
+  void write_late_events(const std::set<std::string>& there, MonotonicNs now);
   void tell_odd(const kube::Service& service, MonotonicNs now);
   void tell_stale(const kube::Service& service, bool stale, MonotonicNs now);
   bool flaps(const kube::Service& service, MonotonicNs now);
@@ -217,6 +220,14 @@ class ServiceReconciler {
   std::map<std::string, Stale> stale_;
   std::map<std::string, MonotonicNs> strays_;  ///< objects of ours that nobody here wrote, since when
   std::map<std::string, std::string> said_;    ///< the last Event's reason
+  struct Unsaid {
+    kube::ObjectRef object;
+    bool warning = false;
+    std::string reason;
+    std::string message;
+  };
+  std::deque<Unsaid> unsaid_;  ///< Events that the API server has not taken yet
+  MonotonicNs events_retry_ = 0;
   std::uint64_t writes_ = 0;
   std::map<std::string, std::string> troubles_;  ///< what fails now, and why
   std::vector<Late> late_;                       ///< of the burst that runs

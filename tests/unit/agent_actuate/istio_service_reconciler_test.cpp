@@ -55,6 +55,9 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::string serve(const Asked& asked) {
     const std::string path = asked.target.substr(0, asked.target.find('?'));
     const std::string last = path.substr(path.rfind('/') + 1);
+    if (path.find("/events") != std::string::npos && events_answer_ != 201) {
+      return answer(events_answer_, "{}");
+    }
     if (path.find("/events") != std::string::npos) {
       const Json event = Json::parse(asked.body, nullptr, false);
       events_.push_back(kube::text_at(event, {"reason"}));
@@ -211,6 +214,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::string message_;
   std::map<std::string, std::string> pods_;  ///< version by uid
   bool behind_ztunnel_ = false;              ///< they are
+  int events_answer_ = 201;
   int pods_answer_ = 200;
   int pod_reads_ = 0;
   int node_reads_ = 0;
@@ -976,6 +980,53 @@ TEST_F(ServiceReconcilerTest, ADeletedEntryThatWasSeenIsMadeAgainAtOnce) {
   reconciler_.reconcile(wanted(), 103 * kSecond);
   EXPECT_THAT(log(), ElementsAre("POST entry"));
   EXPECT_THAT(events_, ElementsAre("Managed", "ChangedByOthers"));
+}
+
+/// Its watch may not have told of what was written just before the API server went away.
+TEST_F(ServiceReconcilerTest, WhatIsNotHeardOfAfterTheApiServerWasAwayIsNotSaidToBeRemoved) {
+  bool away_of_late = true;
+  ServiceReconciler reconciler(*client_, {.away_of_late = [&] { return away_of_late; }});
+  reconciler.reconcile(wanted(), 100 * kSecond);
+  Wanted unheard = wanted();
+  unheard.seen.clear();
+  log();
+  reconciler.reconcile(unheard, 110 * kSecond);
+  EXPECT_THAT(log(), IsEmpty());
+  EXPECT_THAT(events_, ElementsAre("Managed"));
+  away_of_late = false;
+  objects_.clear();
+  reconciler.reconcile(unheard, 120 * kSecond);
+  EXPECT_THAT(log(), ElementsAre("POST entry"));
+  EXPECT_THAT(events_, ElementsAre("Managed", "ChangedByOthers"));
+}
+
+TEST_F(ServiceReconcilerTest, AnEventThatCouldNotBeWrittenIsWrittenLater) {
+  events_answer_ = 403;
+  adopt();
+  EXPECT_THAT(events_, IsEmpty());
+  EXPECT_THAT(reconciler_.trouble(), HasSubstr("/events: 403 (permission missing"));
+  service_.mode = "off";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_THAT(events_, IsEmpty());
+  events_answer_ = 201;
+  reconciler_.reconcile(wanted(), 125 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed", "Released"));
+  EXPECT_EQ(reconciler_.trouble(), "");
+}
+
+/// Of a namespace that has gone, or of a Service.
+TEST_F(ServiceReconcilerTest, AnEventThatNobodyWillTakeIsNoTrouble) {
+  events_answer_ = 404;
+  adopt();
+  EXPECT_EQ(reconciler_.trouble(), "");
+  events_answer_ = 403;
+  service_.mode = "off";
+  reconciler_.reconcile(wanted(), 110 * kSecond);
+  EXPECT_NE(reconciler_.trouble(), "");
+  Wanted none = wanted();
+  none.services.clear();
+  reconciler_.reconcile(none, 125 * kSecond);
+  EXPECT_EQ(reconciler_.trouble(), "");
 }
 
 /// istiod is asked about what is there, not about what somebody else has changed or removed meanwhile.

@@ -108,7 +108,7 @@ TEST(IstiodProbe, MeasuresTheWayOfAWeight) {
   web["service"] = "shop/web";
   IstiodProbe probe(
       {.istiod = istiod.address(), .pause = milliseconds(5)}, [&] { return web; }, [](const Json&, Takes) {});
-  ASSERT_TRUE(eventually([&] { return probe.listens_to() == "shop/web" && istiod.asked >= 2; }));
+  ASSERT_TRUE(eventually([&] { return istiod.asked >= 2; }));
   EXPECT_FALSE(probe.travel().istiod_s) << "nothing was written yet";
   EXPECT_EQ(probe.travel().merge_window_s, 1.0);
   Json spec = web.at("spec");
