@@ -48,7 +48,7 @@ part at_once '*AWeightIsInEnvoy*' BALLAST_MESH_CHANGES="$(long 50 20)" PILOT_ENA
 part leaves '*ALeavingPod*' BALLAST_MESH_LEAVES="$(long 100 20)"
 part scale_down '*AScaleDown*' BALLAST_MESH_PAIRS="$(long 9 3)"
 part refused '*RefusedHalfWay*' BALLAST_MESH_PAIRS="$(long 3 1)"
-part loop '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 40 6)"
+part loop '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 50 6)"
 part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 14 8)" \
   BALLAST_MESH_POLICY=queue_rule
 part unequal_gateway 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 14 8)" \
