@@ -5,25 +5,43 @@
 
 # LUCKY=1: where pods end without a word, which of the two an unlucky request belongs to is luck. Then a difference
 # counts that chance would make once in a hundred times.
+# start_load [SERVICE...]: of shop; end_load prints what became of its requests.
 start_load() {
-  in_control python3 tests/cluster/load.py 127.0.0.1:80 "${RATE:-60}" life.shop.svc.cluster.local plain.shop.svc.cluster.local \
+  local services=("$@")
+  [ $# -gt 0 ] || services=(life plain)
+  in_control python3 tests/cluster/load.py 127.0.0.1:80 "${RATE:-60}" "${services[@]/%/.shop.svc.cluster.local}" \
     >"$run/load.json" 2>"$run/logs/load.log" </dev/null &
   load_pid=$!
   sleep 2
 }
-stop_load() {
+end_load() {
   kill -TERM "$(pgrep -P "$load_pid" || echo "$load_pid")" 2>/dev/null
   wait "$load_pid"
   cat "$run/load.json"
-  python3 - "$run/load.json" "${LUCKY:-0}" <<'P'
+}
+# no_worse FILE SERVICE FILE SERVICE: of the lines that load.py printed, the first Service's failed requests are not more
+# than the second's.
+no_worse() {
+  python3 - "$@" "${LUCKY:-0}" <<'P'
 import json
 import math
 import sys
-seen = json.load(open(sys.argv[1]))
-life, plain = seen['life.shop.svc.cluster.local'], seen['plain.shop.svc.cluster.local']
-luck = 2.33 * math.sqrt(life['failed'] + plain['failed']) if sys.argv[2] == '1' else 0
-sys.exit(not (life['ok'] > 100 and plain['ok'] > 100 and life['failed'] <= plain['failed'] + luck))
+
+
+def total(file, service):
+    rows = [json.loads(line)[service + '.shop.svc.cluster.local'] for line in open(file)]
+    return sum(row['ok'] for row in rows), sum(row['failed'] for row in rows)
+
+
+(ok, failed), (plain_ok, plain_failed) = total(*sys.argv[1:3]), total(*sys.argv[3:5])
+luck = 2.33 * math.sqrt(failed + plain_failed) if sys.argv[5] == '1' else 0
+print(f'with Ballast {failed} failed, {ok} did not; without {plain_failed} failed, {plain_ok} did not; luck {luck:.1f}')
+sys.exit(not (ok > 100 and plain_ok > 100 and failed <= plain_failed + luck))
 P
+}
+stop_load() {
+  end_load
+  no_worse "$run/load.json" life "$run/load.json" plain
 }
 # during NAME COMMAND...: passes where the command does and no request failed beyond plain ones.
 under_load() {
@@ -163,24 +181,44 @@ exits_at_once() {
   k -n shop patch deployment life --type=json -p '[{"op":"remove","path":"/spec/template/spec/containers/0/lifecycle"}]' &&
     k -n shop rollout status deploy/life --timeout=180s
 }
+# An arm: four of six pods go under load, with Ballast (active) or without (off).
 scaled_down() {
-  local i
-  for ((i = 1; i <= 9; i++)); do
-    k -n shop scale deploy/life --replicas=6 && k -n shop rollout status deploy/life --timeout=60s && eventually 60 life_written 6 || return 1
-    sleep 2
-    k -n shop scale deploy/life --replicas=2 && eventually 60 life_written 2 || return 1
-    sleep 2
-  done
+  local mode=$1 written=0
+  [ "$mode" = off ] || written=6
+  k -n shop label --overwrite service life "ballast.dev/mode=$mode" && k -n shop scale deploy/life --replicas=6 &&
+    k -n shop rollout status deploy/life --timeout=60s && eventually 60 life_written "$written" || return 1
+  sleep 3
+  start_load life
+  k -n shop scale deploy/life --replicas=2 && eventually 60 slices_have 2 || { end_load; return 1; }
+  sleep 3
+  end_load
+  cat "$run/load.json" >>"$run/leave-$mode"
 }
-# Beside the controllers and kubelets of a real cluster: four of six pods go, nine times, under both Services at once.
+slices_have() {
+  [ "$(k -n shop get endpointslices -l kubernetes.io/service-name=life -o json | python3 -c '
+import json, sys
+print(sum(e["conditions"]["ready"] for s in json.load(sys.stdin)["items"] for e in s["endpoints"] or []))')" -eq "$1" ]
+}
+# Nine pairs of the same Service with Ballast and without; who is first takes turns.
+scaled_down_in_pairs() {
+  local i mode modes=(off active)
+  rm -f "$run"/leave-{off,active}
+  for ((i = 1; i <= 9; i++)); do
+    for mode in "${modes[@]}"; do scaled_down "$mode" || return 1; done
+    modes=("${modes[1]}" "${modes[0]}")
+  done
+  no_worse "$run/leave-active" life "$run/leave-off" life
+}
+# Beside the controllers and kubelets of a real cluster.
 leave() {
   check "istiod and an Envoy that it tells of the cluster" tests/cluster/mesh.sh
   k apply -f tests/cluster/manifests/life.yaml >/dev/null
   check "mode active" acts
   check "an opted-in Service has weights in Envoy" eventually 90 life_weighted
   check "its pods exit at once from now on" exits_at_once
-  # As many a second as that client brings about, some 170 each.
-  RATE=300 shown "four of six pods go at once, nine times: no more fails than of the plain Service, beyond luck" lucky under_load scaled_down
+  # As many a second as that client brings about.
+  RATE=300 shown "four of six pods go at once, nine interleaved pairs: no more fails than without Ballast, beyond luck" \
+    lucky scaled_down_in_pairs
 }
 
 life() {

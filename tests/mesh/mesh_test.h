@@ -21,6 +21,12 @@ namespace ballast::mesh {
 inline const std::string kWeb = "web.shop.svc.cluster.local";
 inline const std::string kShadow = "web.shop.ballast.internal";
 
+inline double quantile(std::vector<double> values, double q) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0
+                        : values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+}
+
 /// A node, a Service `web` that opted in, an Envoy as its client.
 class MeshTest : public ::testing::Test {
  protected:
@@ -182,12 +188,6 @@ class MeshTest : public ::testing::Test {
   }
   /// A figure for the report (tools/bench/mesh.sh), beside the line that is printed.
   static void figure(const std::string& name, double value) { RecordProperty(name, std::to_string(value)); }
-  static double quantile(std::vector<double> values, double q) {
-    std::sort(values.begin(), values.end());
-    return values.empty()
-               ? 0
-               : values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
-  }
 
   std::unique_ptr<Node> node_;
   std::unique_ptr<Proxy> proxy_;

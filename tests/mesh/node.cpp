@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <set>
 #include <thread>
@@ -255,11 +256,16 @@ void Node::set_ready(const std::string& name, bool ready) {
   write_slice(pod.service);
 }
 
-void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
+std::chrono::steady_clock::time_point Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
   // The order of Kubernetes: pods are asked to end, which the controller of slices and the kubelet see at
   // once; so out of the slice, then, after a preStop sleep of a second, the process.
   const std::string service = pods_.at(names.at(0)).service;
   std::vector<Pod> leaving;
+  std::optional<std::chrono::steady_clock::time_point> written;
+  const auto write = [&] {
+    written = written.value_or(std::chrono::steady_clock::now());
+    write_slice(service);
+  };
   const auto take_out = [&](const std::string& name) {
     if (const auto pod = pods_.extract(name)) {
       leaving.push_back(std::move(pod.mapped()));
@@ -275,7 +281,7 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
     while (leaving.size() < names.size()) {
       const std::set<std::string> heard = queue.take();
       std::for_each(heard.begin(), heard.end(), take_out);
-      write_slice(service);
+      write();
       if (heard.empty()) {
         ADD_FAILURE() << "nothing was heard of a pod that was asked to end";
         break;
@@ -289,7 +295,7 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
       take_out(name);
       ask_to_end(plane_, name);
     }
-    write_slice(service);
+    write();
   }
   for (Pod& pod : leaving) {
     if (at_once) {
@@ -303,6 +309,7 @@ void Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
   for (Pod& pod : leaving) {
     pod.process.stop(milliseconds(100));
   }
+  return *written;
 }
 
 void Node::restart_in_place(const std::string& name) {

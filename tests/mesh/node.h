@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -37,7 +38,9 @@ class Node {
   /// All of one Service: out of the slice at once, then their processes.
   /// `at_once`: all are asked to end together, who writes the slice hears of each as Kubernetes' controller
   /// does, and their programs end on SIGTERM, while everybody is only being told.
-  void remove_pods(const std::vector<std::string>& pods, bool at_once = false);
+  /// When the slice was first about to be written.
+  std::chrono::steady_clock::time_point remove_pods(const std::vector<std::string>& pods,
+                                                    bool at_once = false);
   /// The container's process is killed, and nobody is told.
   void end_process(const std::string& pod);
   /// The container's process is killed and a new container takes its place: new id, new cgroup.
