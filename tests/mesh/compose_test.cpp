@@ -2,7 +2,9 @@
 //
 // By its own host a Service is weighed whatever else says how its traffic goes: every cluster, listener and
 // route of client, gateway and pod stays as it was, only endpoints move.
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <thread>
 #include <tuple>
 
@@ -80,38 +82,45 @@ class ComposeTest : public MeshTest {
     }
     return last;
   }
-  static void expect_same(const std::vector<Config>& is, const std::vector<Config>& was, const char* when) {
+  /// `untouched`: and was it never anything else in between?
+  static void expect_same(const std::vector<Config>& is, const std::vector<Config>& was, const char* when,
+                          bool untouched = true) {
     static constexpr const char* kWho[] = {"client", "gateway", "pod"};
     for (std::size_t i = 0; i < was.size(); ++i) {
-      for (const auto& [name, config] : was[i]) {
+      EXPECT_GT(was[i].size(), 3U) << kWho[i] << ": nothing to compare " << when;
+      for (const auto& [name, all] : was[i]) {
         ASSERT_TRUE(is[i].contains(name)) << kWho[i] << ": " << name << " has gone " << when;
-        EXPECT_EQ(is[i].at(name), config) << kWho[i] << ": " << name << " " << when << "\n"
-                                          << Json::diff(config, is[i].at(name)).dump();
+        const Json& config = untouched ? all : all.at("config");
+        const Json& now = untouched ? is[i].at(name) : is[i].at(name).at("config");
+        EXPECT_EQ(now, config) << kWho[i] << ": " << name << " " << when << "\n"
+                               << Json::diff(config, now).dump();
       }
       EXPECT_EQ(is[i].size(), was[i].size()) << kWho[i] << " " << when;
     }
   }
+  std::vector<const Proxy*> proxies() const { return {proxy_.get(), gateway_.get(), sidecar_.get()}; }
+  /// Of a Service's own pods, or of all where there is one Service.
+  void publish(const std::vector<std::string>& services, const std::vector<double>& shares) {
+    for (const std::string& service : services) {
+      std::vector<std::string> addresses;
+      for (const auto& pod : node_->pods()) {
+        if (pod.starts_with(service + "-") || services.size() == 1) {
+          addresses.push_back(node_->address(pod));
+        }
+      }
+      ASSERT_TRUE(sink_->publish(weights_of(service, addresses, shares)).ok());
+    }
+  }
 
-  /// The heart of it: adopts, moves weights, hands back; `services` are managed, over the node's pods.
+  /// The heart of it: adopts and moves weights; `services` are managed, over the node's pods.
   void weigh(const std::vector<Config>& before, const std::vector<std::string>& services,
-             const std::vector<double>& shares) {
+             const std::vector<double>& shares, int changes = 5) {
     std::size_t configured = 0;
     for (const Config& config : before) {
       configured += config.size();
     }
     sink_ = make_sink("a");
-    const auto publish = [&](const std::vector<double>& of) {
-      for (const std::string& service : services) {
-        std::vector<std::string> addresses;
-        for (const auto& pod : node_->pods()) {
-          if (pod.starts_with(service + "-") || services.size() == 1) {
-            addresses.push_back(node_->address(pod));
-          }
-        }
-        ASSERT_TRUE(sink_->publish(weights_of(service, addresses, of)).ok());
-      }
-    };
-    publish(shares);
+    publish(services, shares);
     for (const std::string& service : services) {
       const std::string host = service + ".shop.svc.cluster.local";
       EXPECT_TRUE(eventually([&] {
@@ -128,59 +137,82 @@ class ComposeTest : public MeshTest {
     const auto updates = [&] {
       std::vector<double> all;
       for (const Proxy* one : {proxy_.get(), gateway_.get()}) {
-        all.push_back(one->stat("cluster_manager.cds.update_success"));
-        all.push_back(one->stat("listener_manager.lds.update_success"));
+        for (const char* of : {"cluster_manager.cds", "listener_manager.lds", "http..*.rds..*"}) {
+          all.push_back(one->stat(std::string(of) + ".update_success"));
+        }
       }
       return all;
     };
     const auto updates_before = updates();
-    for (int i = 0; i < 5; ++i) {
+    EXPECT_GT(*std::min_element(updates_before.begin(), updates_before.end() - 1), 0);
+    for (int i = 0; i < changes; ++i) {
       std::vector<double> moved = shares;
       moved[0] *= 1.5 + 0.3 * i;
-      publish(moved);
+      publish(services, moved);
       std::this_thread::sleep_for(milliseconds(1300));
     }
-    publish(shares);
+    publish(services, shares);
     expect_same(settled(), before, "after weights moved");
     EXPECT_EQ(updates(), updates_before) << "client and gateway are told of endpoints alone";
     // istiod recomputes the proxy of a pod whose own endpoint changed (pushPodProxyUpdates), by any
     // ServiceEntry.
     const Json entries = plane()->must("GET", std::string(kIstio) + "serviceentries");
-    const auto most = 6.0 * static_cast<double>(entries.at("items").size());
+    const auto most = (changes + 1.0) * static_cast<double>(entries.at("items").size());
     for (const char* type : {"cds", "lds", "rds"}) {
       EXPECT_LE(plane()->pushes(type) - pushes[type], most)
           << type << ": more than one for each change of an entry, to the pod's own";
     }
-    EXPECT_GE(plane()->pushes("eds") - pushes["eds"], 3);
+    EXPECT_GE(plane()->pushes("eds") - pushes["eds"], std::min(changes, 3));
     std::printf("%zu clusters, listeners and routes of three proxies, as they were; eds pushes %.0f\n",
                 configured, plane()->pushes("eds") - pushes["eds"]);
   }
-  void hand_back(const std::vector<Config>& before) {
+  void hand_back(const std::vector<Config>& before, const std::vector<std::string>& hosts = {kWeb},
+                 bool untouched = true) {
     sink_->flush();
-    expect_same(settled(), before, "after it was handed back");
-    EXPECT_TRUE(plain());
-  }
-  /// Requests of `get`, counted at the cluster: within the binomial interval of 99 % of the weights.
-  void expect_split(Proxy& proxy, const std::string& host, const std::vector<double>& shares,
-                    const std::string& subset, const std::function<int()>& get) {
-    constexpr int kRequests = 600;
-    const auto before = proxy.requests(host, 80, subset);
-    for (int i = 0; i < kRequests; ++i) {
-      ASSERT_EQ(get(), 200);
+    expect_same(settled(), before, "after it was handed back", untouched);
+    for (const std::string& host : hosts) {
+      for (const Proxy* proxy : proxies()) {
+        EXPECT_TRUE(plain(*proxy, host)) << host;
+      }
     }
-    auto after = proxy.requests(host, 80, subset);
+  }
+  struct Asked {
+    std::string subset = "";
+    int port = 80;
+    int requests = 600;
+  };
+  /// Requests of `get`, counted at the cluster, whose pods have these shares in the order of their names:
+  /// within the binomial interval of 99 % of the weights. How many came to it.
+  double expect_split(const Proxy& proxy, const std::string& host, const std::vector<double>& shares,
+                      const Asked& asked, const std::function<int()>& get) {
+    const auto before = proxy.requests(host, asked.port, asked.subset);
+    int failed = 0;
+    for (int i = 0; i < asked.requests; ++i) {
+      failed += get() == 200 ? 0 : 1;
+    }
+    EXPECT_EQ(failed, 0) << host;
+    auto after = proxy.requests(host, asked.port, asked.subset);
+    std::vector<std::pair<std::string, double>> got;
     double sum = 0;
+    double all = 0;
+    for (const auto& pod : node_->pods()) {
+      if (const auto one = before.find(node_->address(pod)); one != before.end()) {
+        got.emplace_back(pod, static_cast<double>(after[one->first] - one->second));
+        all += got.back().second;
+      }
+    }
+    EXPECT_EQ(got.size(), shares.size()) << host << " " << asked.subset;
     for (const double share : shares) {
       sum += share;
     }
-    const auto pods = node_->pods();
-    for (std::size_t i = 0; i < shares.size(); ++i) {
+    for (std::size_t i = 0; i < std::min(shares.size(), got.size()); ++i) {
       const double share = shares[i] / sum;
-      const std::string address = node_->address(pods[i]);
-      const double got = static_cast<double>(after[address] - before.at(address));
-      EXPECT_NEAR(got, kRequests * share, 2.576 * std::sqrt(kRequests * share * (1 - share)) + 1) << address;
-      std::printf("%s %s: %.0f of %d at share %.3f\n", host.c_str(), address.c_str(), got, kRequests, share);
+      EXPECT_NEAR(got[i].second, all * share, 2.576 * std::sqrt(all * share * (1 - share)) + 1)
+          << got[i].first;
+      std::printf("%s %s: %.0f of %.0f at share %.3f\n", host.c_str(), got[i].first.c_str(), got[i].second,
+                  all, share);
     }
+    return all;
   }
 
   std::unique_ptr<Proxy> gateway_;
@@ -193,13 +225,15 @@ TEST_F(ComposeTest, APlainService) {
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
   weigh(before, {"web"}, {4, 2, 1});
-  expect_split(*proxy_, kWeb, {4, 2, 1}, "", [&] { return proxy_->get(kWeb); });
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {4, 2, 1}, {}, [&] { return proxy_->get(kWeb); }), 600);
   hand_back(before);
 }
 
 TEST_F(ComposeTest, AUsersVirtualServiceAndDestinationRuleWithSubsets) {
   ASSERT_NO_FATAL_FAILURE(start(2));
-  node_->add_pod("web", {.cpus = 0, .labels = {{"version", "v2"}}});
+  for (int i = 0; i < 2; ++i) {
+    node_->add_pod("web", {.cpus = 0, .labels = {{"version", "v2"}}});
+  }
   make_istio("destinationrules", "DestinationRule", "users-own",
              {{"host", "web"},
               {"trafficPolicy", {{"loadBalancer", {{"simple", "LEAST_REQUEST"}}}}},
@@ -218,9 +252,11 @@ TEST_F(ComposeTest, AUsersVirtualServiceAndDestinationRuleWithSubsets) {
                               {"route", to("v1")}}})}});
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh(before, {"web"}, {7, 3, 5});
-  expect_split(*proxy_, kWeb, {7, 3}, "v1", [&] { return proxy_->get(kWeb); });
-  EXPECT_EQ(proxy_->get(kWeb, 80, "x-canary: yes\r\n"), 200);
+  weigh(before, {"web"}, {7, 3, 5, 2});
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {7, 3}, {.subset = "v1"}, [&] { return proxy_->get(kWeb); }), 600);
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {5, 2}, {.subset = "v2"},
+                         [&] { return proxy_->get(kWeb, 80, "x-canary: yes\r\n"); }),
+            600);
   hand_back(before);
 }
 
@@ -234,14 +270,21 @@ TEST_F(ComposeTest, AnHttpRouteOnTheService) {
       {{"parentRefs", Json::array({{{"group", ""}, {"kind", "Service"}, {"name", "web"}, {"port", 80}}})},
        {"rules",
         Json::array({{{"filters",
-                       Json::array({{{"type", "RequestHeaderModifier"},
-                                     {"requestHeaderModifier",
+                       Json::array({{{"type", "ResponseHeaderModifier"},
+                                     {"responseHeaderModifier",
                                       {{"set", Json::array({{{"name", "x-routed"}, {"value", "yes"}}})}}}}})},
                       {"backendRefs", Json::array({{{"name", "web"}, {"port", 80}}})}}})}});
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
   weigh(before, {"web"}, {3, 2, 1});
-  expect_split(*proxy_, kWeb, {3, 2, 1}, "", [&] { return proxy_->get(kWeb); });
+  int routed = 0;
+  const auto get = [&] {
+    const auto reply = proxy_->ask(kWeb);
+    routed += reply.head.find("\r\nx-routed: yes") == std::string::npos ? 0 : 1;
+    return reply.status;
+  };
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {3, 2, 1}, {}, get), 600);
+  EXPECT_EQ(routed, 600) << "by the user's route";
   hand_back(before);
 }
 
@@ -255,7 +298,7 @@ TEST_F(ComposeTest, AnIngressGatewayWithAVirtualServiceOfItsOwn) {
   ASSERT_TRUE(eventually([&] { return through() == 200 && proxy_->get(kWeb) == 200; }));
   const auto before = settled();
   weigh(before, {"web"}, {4, 2, 1});
-  expect_split(*gateway_, kWeb, {4, 2, 1}, "", through);
+  EXPECT_EQ(expect_split(*gateway_, kWeb, {4, 2, 1}, {}, through), 600);
   hand_back(before);
 }
 
@@ -269,32 +312,52 @@ TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
   auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
   ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
   sidecar_ = std::move(*sidecar);
-  Json destinations = Json::array();
-  for (const auto& [host, weight] : {std::pair("web-primary", 80), std::pair("web-canary", 20)}) {
+  const auto destinations = [](int canary) {
+    Json all = Json::array();
+    for (const auto& [host, weight] :
+         {std::pair("web-primary", 100 - canary), std::pair("web-canary", canary)}) {
+      all.push_back({{"destination", {{"host", host}}}, {"weight", weight}});
+    }
+    return Json{{"hosts", {"web"}}, {"http", Json::array({{{"route", all}}})}};
+  };
+  for (const char* host : {"web-primary", "web-canary"}) {
     make_istio("destinationrules", "DestinationRule", host, {{"host", host}});
-    destinations.push_back({{"destination", {{"host", host}}}, {"weight", weight}});
   }
-  make_istio("virtualservices", "VirtualService", "web",
-             {{"hosts", {"web"}}, {"http", Json::array({{{"route", destinations}}})}});
+  make_istio("virtualservices", "VirtualService", "web", destinations(20));
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
-  weigh(before, {"web-primary", "web-canary"}, {3, 1});
-  int canary = 0;
-  const auto count = [&](const std::string& service) {
-    double sum = 0;
-    for (const auto& [address, requests] : proxy_->requests(service + ".shop.svc.cluster.local")) {
-      sum += static_cast<double>(requests);
-    }
-    return sum;
+  const std::vector<std::string> both = {"web-primary", "web-canary"};
+  const std::vector<std::string> hosts = {"web-primary.shop.svc.cluster.local",
+                                          "web-canary.shop.svc.cluster.local"};
+  weigh(before, both, {3, 1});
+  // Of the requests that Flagger's split sends to the primary, its pods have their share of the weights.
+  const auto expect_both = [&](double canary) {
+    constexpr int kRequests = 500;
+    const double primary =
+        expect_split(*proxy_, hosts[0], {3, 1}, {.requests = kRequests}, [&] { return proxy_->get(kWeb); });
+    EXPECT_NEAR(primary, kRequests * (1 - canary), 2.576 * std::sqrt(kRequests * canary * (1 - canary)) + 1)
+        << "Flagger's split is Flagger's";
   };
-  const double first = count("web-canary");
-  for (int i = 0; i < 500; ++i) {
-    ASSERT_EQ(proxy_->get(kWeb), 200);
+  expect_both(0.2);
+  // The roll-out goes on while it is weighed: its route alone is another, and ours says nothing to it.
+  plane()->must("PATCH", std::string(kIstio) + "virtualservices/web", {{"spec", destinations(40)}},
+                kube::kMergePatch);
+  std::vector<Config> halfway;
+  ASSERT_TRUE(eventually([&] { return (halfway = settled()) != before; }));
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    for (const auto& [name, config] : before[i]) {
+      ASSERT_TRUE(halfway[i].contains(name)) << name;
+      EXPECT_TRUE(name.starts_with("route_config ") || halfway[i].at(name) == config) << name;
+    }
   }
-  canary = static_cast<int>(count("web-canary") - first);
-  EXPECT_NEAR(canary, 100, 2.576 * std::sqrt(500 * 0.2 * 0.8) + 1) << "Flagger's split is Flagger's";
-  sink_->flush();
-  expect_same(settled(), before, "after it was handed back");
+  expect_both(0.4);
+  publish(both, {1, 3});
+  ASSERT_TRUE(eventually([&] {
+    const auto weights = proxy_->weights(hosts[0]);
+    return weights.size() == 2 && weights.begin()->second < weights.rbegin()->second;
+  }));
+  expect_same(settled(), halfway, "after weights moved under the new split");
+  hand_back(halfway, hosts);
 }
 
 /// A second port of the Service, and a second Service over the same pods.
@@ -336,8 +399,9 @@ TEST_F(ComposeTest, TwoPortsAndTwoServicesOverTheSamePods) {
   EXPECT_EQ(proxy_->weights(kWeb, 81), wanted) << "its second port";
   EXPECT_EQ(proxy_->weights(other), wanted)
       << "who is measured as a pod of the first is weighed in the second";
-  expect_split(*proxy_, other, {4, 2, 1}, "", [&] { return proxy_->get(other); });
-  hand_back(before);
+  EXPECT_EQ(expect_split(*proxy_, other, {4, 2, 1}, {}, [&] { return proxy_->get(other); }), 600);
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {4, 2, 1}, {.port = 81}, [&] { return proxy_->get(kWeb, 81); }), 600);
+  hand_back(before, {kWeb, other});
   EXPECT_EQ(plane()->status_of("GET", std::string(kIstio) + "serviceentries/other-ballast"), 404);
 }
 
@@ -372,14 +436,14 @@ TEST_F(ComposeTest, WithoutTheMergeWindowOneFieldOfTheHostsClustersDiffers) {
     EXPECT_EQ(now[i].size(), before[i].size());
     for (const auto& [name, config] : before[i]) {
       ASSERT_TRUE(now[i].contains(name)) << name;
-      if (now[i].at(name) == config) {
+      if (now[i].at(name).at("config") == config.at("config")) {
         continue;
       }
       ++differ;
       EXPECT_THAT(name, testing::HasSubstr("outbound|80|"));
       EXPECT_THAT(name, testing::EndsWith(kWeb));
       EXPECT_EQ(
-          Json::diff(config, now[i].at(name)),
+          Json::diff(config.at("config"), now[i].at(name).at("config")),
           Json::array({{{"op", "add"}, {"path", "/common_lb_config/update_merge_window"}, {"value", "0s"}}}))
           << name;
     }
@@ -402,7 +466,7 @@ TEST_F(ComposeTest, WithoutTheMergeWindowOneFieldOfTheHostsClustersDiffers) {
   EXPECT_TRUE(eventually([&] { return window() == "0.500s"; })) << window();
   plane()->status_of("DELETE", made_.back());
   EXPECT_TRUE(eventually([&] { return window() == "0s"; }));
-  hand_back(before);
+  hand_back(before, {kWeb}, false);
   EXPECT_EQ(plane()->status_of("GET", kMergeWindow), 404);
 }
 

@@ -129,20 +129,21 @@ class MeshTest : public ::testing::Test {
     }
     return out;
   }
-  /// Are there endpoints in the Service's own cluster, and does this hold for each one's weight?
+  /// Are there endpoints in the cluster of a Service's own host, and does this hold for each one's weight?
   template <typename Is>
-  bool each_weight(Is is) {
-    const auto weights = proxy_->weights(kWeb);
+  static bool each_weight(const Proxy& proxy, const std::string& host, Is is) {
+    const auto weights = proxy.weights(host);
     return !weights.empty() &&
            std::all_of(weights.begin(), weights.end(), [&](const auto& one) { return is(one.second); });
   }
   bool weighted() {
-    return each_weight([](std::uint32_t weight) { return weight > 1; });
+    return each_weight(*proxy_, kWeb, [](std::uint32_t weight) { return weight > 1; });
   }
   /// As istiod has it of a Service: all alike.
-  bool plain() {
-    return each_weight([](std::uint32_t weight) { return weight == 1; });
+  static bool plain(const Proxy& proxy, const std::string& host) {
+    return each_weight(proxy, host, [](std::uint32_t weight) { return weight == 1; });
   }
+  bool plain() { return plain(*proxy_, kWeb); }
   bool routed_to_shadow() { return proxy_->routed_to(kWeb) == "outbound|80||" + kShadow; }
   long route_status() {
     return plane()->status_of("GET",

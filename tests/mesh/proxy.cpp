@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -256,31 +258,37 @@ std::string Proxy::routed_to(const std::string& host, int port) const {
 }
 
 int Proxy::get(const std::string& host, int port, const std::string& header) const {
+  return ask(host, port, header).status;
+}
+
+Proxy::Reply Proxy::ask(const std::string& host, int port, const std::string& header) const {
   auto socket = lab::connect_nonblocking({"127.0.0.1", static_cast<std::uint16_t>(port)});
   if (!socket) {
-    return 0;
+    return {};
   }
   const std::string request =
       "GET /work?us=10 HTTP/1.1\r\nHost: " + host + "\r\n" + header + "Connection: close\r\n\r\n";
   pollfd waiting{socket->get(), POLLOUT, 0};
   if (::poll(&waiting, 1, 3000) != 1 ||
       ::send(socket->get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
-    return 0;
+    return {};
   }
   lab::ResponseParser parser;
+  std::string text;
   waiting.events = POLLIN;
   while (::poll(&waiting, 1, 5000) == 1) {
     char bytes[4096];
     const ssize_t got = ::recv(socket->get(), bytes, sizeof bytes, 0);
+    text.append(bytes, got > 0 ? static_cast<std::size_t>(got) : 0);
     const auto state = got > 0 ? parser.feed({bytes, static_cast<std::size_t>(got)}) : parser.close();
     if (state == lab::ResponseParser::State::kDone) {
-      return parser.status();
+      return {parser.status(), text.substr(0, text.find("\r\n\r\n"))};
     }
     if (got <= 0 || state == lab::ResponseParser::State::kBad) {
-      return 0;
+      return {};
     }
   }
-  return 0;
+  return {};
 }
 
 std::map<std::string, Json> Proxy::inbound() const {
@@ -310,9 +318,12 @@ std::map<std::string, Json> Proxy::everything() const {
   const auto take = [&](const char* resource, const char* kind, const char* state) {
     const auto page = lab::http_get(admin_, std::string("/config_dump?resource=") + resource, 5000);
     const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+    EXPECT_TRUE(dump.is_object()) << resource << ": " << (page ? *page : page.error().message);
     for (const Json& entry : kube::at(dump, {"configs"})) {
-      const Json& config = state == nullptr ? kube::at(entry, {kind}) : kube::at(entry, {state, kind});
-      out[std::string(kind) + " " + kube::text_at(config, {"name"})] = config;
+      const Json& held = state == nullptr ? entry : kube::at(entry, {state});
+      const Json& config = kube::at(held, {kind});
+      out[std::string(kind) + " " + kube::text_at(config, {"name"})] = {
+          {"config", config}, {"version", kube::at(held, {"version_info"})}};
     }
   };
   take("dynamic_active_clusters", "cluster", nullptr);
@@ -364,8 +375,14 @@ std::string Proxy::certificates() const {
 
 double Proxy::stat(const std::string& name) const {
   const auto page = lab::http_get(admin_, "/stats?filter=^" + name + "$", 3000);
-  const std::size_t colon = page ? page->find(": ") : std::string::npos;
-  return colon == std::string::npos ? -1 : std::atof(page->c_str() + colon + 2);
+  std::istringstream lines(page ? *page : "");
+  double sum = -1;
+  for (std::string line; std::getline(lines, line);) {
+    if (const std::size_t colon = line.rfind(": "); colon != std::string::npos) {
+      sum = std::max(sum, 0.0) + std::atof(line.c_str() + colon + 2);
+    }
+  }
+  return sum;
 }
 
 }  // namespace ballast::mesh

@@ -46,9 +46,17 @@ class Proxy {
                                                 const std::string& subset = "") const;
   /// The cluster to which the host's route on this port leads; empty when there is none.
   std::string routed_to(const std::string& host, int port = 80) const;
-  /// Status of one GET through the proxy; 0 when nothing came.
+  /// Its status alone.
   int get(const std::string& host, int port = 80, const std::string& header = "") const;
-  /// Every cluster, listener and route that istiod configured, by kind and name, without their versions.
+  /// One GET through the proxy; status 0 when nothing came.
+  struct Reply {
+    int status = 0;
+    std::string head{};  ///< status line and headers, as they came
+  };
+  Reply ask(const std::string& host, int port = 80, const std::string& header = "") const;
+  /// Every cluster, listener and route that istiod configured, by kind and name: its "config", and the
+  /// "version" of the push that it came with. Envoy keeps that version while later pushes say the same, so
+  /// that who has it still was never anything else in between.
   std::map<std::string, Json> everything() const;
   /// The listeners of istiod's that this Envoy does not know how to be, by name.
   std::map<std::string, Json> refused_listeners() const;
@@ -61,8 +69,7 @@ class Proxy {
   double handshakes(const std::string& host, int port = 80) const;
   /// Certificates in use, as Envoy's admin interface shows them.
   std::string certificates() const;
-  /// Updates of a discovery service that Envoy took over so far: "cluster_manager.cds",
-  /// "listener_manager.lds".
+  /// The sum of the statistics whose whole names match (RE2); -1 where none does.
   double stat(const std::string& name) const;
 
  private:
