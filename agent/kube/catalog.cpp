@@ -306,12 +306,12 @@ std::optional<Service> Catalog::service(const std::string& key) const {
   return found == services_.end() ? std::nullopt : std::optional(found->second);
 }
 
-bool Catalog::serves(const std::string& uid) const {
+bool Catalog::has(const std::string& uid) const {
   const std::lock_guard lock(mutex_);
   return std::any_of(slices_.begin(), slices_.end(), [&](const auto& slice) {
     const auto& endpoints = slice.second.endpoints;
     return std::any_of(endpoints.begin(), endpoints.end(),
-                       [&](const Endpoint& endpoint) { return endpoint.ready && endpoint.uid == uid; });
+                       [&](const Endpoint& endpoint) { return endpoint.uid == uid; });
   });
 }
 

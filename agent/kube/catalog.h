@@ -98,8 +98,8 @@ class Catalog {
   std::vector<Service> services() const;
   /// One of them, by NAMESPACE/NAME, without its endpoints.
   std::optional<Service> service(const std::string& key) const;
-  /// Is this pod (its uid) a ready endpoint of one of them?
-  bool serves(const std::string& uid) const;
+  /// Is this pod (its uid) an endpoint of one of them, ready or not?
+  bool has(const std::string& uid) const;
   /// Grows with every change.
   std::uint64_t version() const;
   /// `call` is told of changes from a watch's thread; it must not call back into the catalog.

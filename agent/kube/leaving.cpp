@@ -14,8 +14,9 @@ constexpr MonotonicNs kKept = 60'000'000'000ULL;
 
 }  // namespace
 
-LeavingPods::LeavingPods(Client& client, std::function<void(const std::string& uid)> news)
-    : client_(client), news_(std::move(news)) {}
+LeavingPods::LeavingPods(Client& client, std::function<void(const std::string& uid)> news,
+                         std::function<void(const std::string& uid, const Json& pod)> changed)
+    : client_(client), news_(std::move(news)), changed_(std::move(changed)) {}
 
 void LeavingPods::listen(const std::set<std::string>& namespaces) {
   const std::lock_guard lock(mutex_);
@@ -45,7 +46,11 @@ void LeavingPods::listen(const std::set<std::string>& namespaces) {
 
 void LeavingPods::take(const Json& pod) {
   const std::string uid = text_at(pod, {"metadata", "uid"});
-  if (uid.empty() || text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
+  if (uid.empty()) {
+    return;
+  }
+  if (text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
+    changed_(uid, pod);
     return;
   }
   {

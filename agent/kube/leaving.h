@@ -16,12 +16,14 @@ namespace ballast::kube {
 /// Pods that have been asked to end. Kubernetes' own controller takes them out of the EndpointSlices for the
 /// same reason a few milliseconds later: who mirrors slices learns it from them when istiod does, and what he
 /// writes then comes after, by which istiod, that waits until it is quiet, tells proxies later than it would
-/// without him. So he listens where the controller does. Thread-safe.
+/// without him. So he listens where the controller does, and hears there too what else changes of a pod.
+/// Thread-safe.
 class LeavingPods {
  public:
-  /// `news(uid)` is told of each, from a watch's thread. `client` must outlive this, and has to be stopped
-  /// before this goes.
-  LeavingPods(Client& client, std::function<void(const std::string& uid)> news);
+  /// `news(uid)` is told of each, and `changed(uid, pod)` of each other change of a pod, with its metadata as
+  /// it is now; from a watch's thread. `client` must outlive this, and has to be stopped before this goes.
+  LeavingPods(Client& client, std::function<void(const std::string& uid)> news,
+              std::function<void(const std::string& uid, const Json& pod)> changed);
   LeavingPods(const LeavingPods&) = delete;
   LeavingPods& operator=(const LeavingPods&) = delete;
 
@@ -38,6 +40,7 @@ class LeavingPods {
 
   Client& client_;
   const std::function<void(const std::string&)> news_;
+  const std::function<void(const std::string&, const Json&)> changed_;
   mutable std::mutex mutex_;
   std::map<std::string, MonotonicNs> told_;  ///< by uid
   // The last to be made, the first to go.

@@ -176,6 +176,7 @@ struct IstioSink::State {
   std::unique_ptr<LeaderWatches> leader_watches;  ///< null while we do not lead; set by the thread alone
   std::map<std::string, istio::ConflictingRoute> conflicting_routes;
   std::map<std::string, istio::Owned> seen;
+  std::map<std::string, istio::PodFacts> pod_news;  ///< since the last burst, of pods of our Services
   std::set<std::string> released;
   std::string leader;
   std::string lease_trouble;
@@ -243,8 +244,18 @@ void IstioSink::State::look() {
       *now->reader, kube::CatalogOptions{.watch_length = kWatchLength, .silence = kWatchSilence});
   now->catalog->on_change([this] { wake(true); });
   now->leaving = std::make_unique<kube::LeavingPods>(
-      *now->reader, [this, catalog = now->catalog.get()](const std::string& uid) {
-        if (catalog->serves(uid)) {
+      *now->reader,
+      [this, catalog = now->catalog.get()](const std::string& uid) {
+        if (catalog->has(uid)) {
+          wake(true);
+        }
+      },
+      [this, catalog = now->catalog.get()](const std::string& uid, const Json& pod) {
+        if (catalog->has(uid)) {
+          {
+            const std::lock_guard lock(mutex);
+            istio::take_metadata(pod, pod_news[uid]);
+          }
           wake(true);
         }
       });
@@ -270,6 +281,7 @@ void IstioSink::State::set_leader_watches(std::unique_ptr<LeaderWatches> now) {
     const std::lock_guard lock(mutex);
     conflicting_routes.clear();
     seen.clear();
+    pod_news.clear();
   }
 }
 
@@ -500,6 +512,7 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
     out.conflicting_routes.push_back(conflicting_route);
   }
   out.seen = seen;
+  out.pod_news = std::exchange(pod_news, {});
   out.own_host = own_host;
   out.stale = probe == nullptr ? std::set<std::string>{} : probe->stale();
   istio::lend_weights(out.services, out.weights);

@@ -762,6 +762,13 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     owner_known_ = noted("owner", uid ? ok() : Status(uid.error())).ok();
     options_.plan.owner_uid = uid ? *uid : "";
   }
+  for (const auto& [uid, facts] : wanted.pod_news) {
+    // Who is not known here yet is read when it is needed.
+    if (const auto pod = facts_.pods.find(uid); pod != facts_.pods.end() && !pod->second.gone) {
+      pod->second.labels = facts.labels;
+      pod->second.ambient = facts.ambient;
+    }
+  }
   const SystemClock clock;
   writer_.may_read = [&] {
     reading_ = clock.now() >= until || (news && news());

@@ -29,6 +29,8 @@ struct Wanted {
   std::map<std::string, std::string> tripped;  ///< whose weights did harm, and how: for an Event
   /// Our VirtualServices and ServiceEntries as the API server shows them, by "KIND NS/NAME".
   std::map<std::string, Owned> seen;
+  /// Pods whose metadata changed since the last time, by uid, without their service accounts.
+  std::map<std::string, PodFacts> pod_news;
   bool own_host = true;         ///< false: seen not to take here, Services go by route
   std::set<std::string> stale;  ///< of which istiod tells proxies nothing that was written of late
 };

@@ -101,9 +101,7 @@ std::map<std::string, std::string> labels_of(const Json& object) {
 void take_pod(const Json& object, PodFacts& pod) {
   pod.gone = false;
   pod.service_account = kube::text_at(object, {"spec", "serviceAccountName"});
-  pod.labels = labels_of(object);
-  pod.ambient =
-      kube::text_at(object, {"metadata", "annotations", "ambient.istio.io/redirection"}) == "enabled";
+  take_metadata(object, pod);
 }
 
 std::string selector_of(const kube::Service& service) {
@@ -115,6 +113,12 @@ std::string selector_of(const kube::Service& service) {
 }
 
 }  // namespace
+
+void take_metadata(const Json& pod, PodFacts& facts) {
+  facts.labels = labels_of(pod);
+  facts.ambient =
+      kube::text_at(pod, {"metadata", "annotations", "ambient.istio.io/redirection"}) == "enabled";
+}
 
 bool ours(const Json& object, const std::string& lease) {
   const std::string of = kube::text_at(object, {"metadata", "labels", kLeaseLabel});
@@ -371,7 +375,7 @@ Status Writer::refresh_labels(const kube::Service& service, Facts& facts) {
                kMetadataList, [&](const Json& item) {
                  const auto pod = facts.pods.find(kube::text_at(item, {"metadata", "uid"}));
                  if (pod != facts.pods.end()) {
-                   pod->second.labels = labels_of(item);
+                   take_metadata(item, pod->second);
                  }
                });
 }

@@ -42,6 +42,10 @@ struct Owned {
   std::string key() const { return ns + "/" + service; }
 };
 Owned owned_of(const Json& object);
+
+/// What a pod's metadata says of it: all but its service account.
+void take_metadata(const Json& pod, PodFacts& facts);
+
 /// Is it Ballast's, and of the Ballast of this Lease (NAMESPACE.NAME)? What names none is everybody's.
 bool ours(const Json& object, const std::string& lease);
 

@@ -108,16 +108,12 @@ class IstioSinkTest : public ::testing::Test {
       }
       const std::lock_guard lock(mutex_);
       if (const int pod = last == "pods" ? ending_.exchange(0) : 0; pod != 0) {
-        return kube::stream(Json{{"type", "MODIFIED"},
-                                 {"object",
-                                  {{"metadata",
-                                    {{"namespace", "shop"},
-                                     {"name", "p" + std::to_string(pod)},
-                                     {"uid", "u" + std::to_string(pod)},
-                                     {"resourceVersion", "9"},
-                                     {"deletionTimestamp", "2026-11-21T00:00:00Z"}}}}}}
-                                .dump() +
-                            "\n");
+        Json metadata = {{"namespace", "shop"},
+                         {"name", "p" + std::to_string(pod)},
+                         {"uid", "u" + std::to_string(pod)},
+                         {"resourceVersion", "9"}};
+        metadata.update(pod_news_);
+        return kube::stream(Json{{"type", "MODIFIED"}, {"object", {{"metadata", metadata}}}}.dump() + "\n");
       }
       for (const auto& [key, object] : objects_) {
         told += last == "serviceentries" && key.find("/serviceentries/") != std::string::npos
@@ -262,7 +258,8 @@ class IstioSinkTest : public ::testing::Test {
   milliseconds stale_after_{15'000};
   std::atomic<bool> slow_reads_{false};
   std::atomic<bool> renewed_meanwhile_{false};
-  std::atomic<int> ending_{0};  ///< the number of a pod that is asked to end; 0: none is
+  std::atomic<int> ending_{0};  ///< the number of a pod whose news the watch is to tell; 0: there is none
+  Json pod_news_ = {{"deletionTimestamp", "2026-11-21T00:00:00Z"}};  ///< of its metadata: it is asked to end
   std::atomic<int> pod_watches_{0};
   std::atomic<int> patches_{0};  ///< of ServiceEntries
   std::atomic<bool> held_patches_{false};
@@ -379,6 +376,26 @@ TEST_F(IstioSinkTest, PodsThatLeaveWhileAWriteIsUnderWayGoTogetherIntoTheNext) {
   EXPECT_EQ(patches_ - before, 2);
   EXPECT_EQ(written().at(0).address, "10.0.0.1");
   EXPECT_EQ(written().at(1).address, "10.0.0.2");
+}
+
+/// Who relabels running pods (Argo Rollouts' stableMetadata) moves them from one subset to another.
+TEST_F(IstioSinkTest, ARunningPodsNewLabelsAreItsEndpointsAtOnce) {
+  pod_news_ = {{"labels", {{"version", "v2"}}}};
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return written().size() == 2 && outcome() == Outcome::kWritten; }));
+  const auto version_of = [&](std::size_t i) {
+    const std::lock_guard lock(mutex_);
+    const auto entry =
+        objects_.find("/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+    return entry == objects_.end()
+               ? "no entry"
+               : kube::text_at(kube::at(entry->second, {"spec", "endpoints"}).at(i), {"labels", "version"});
+  };
+  EXPECT_EQ(version_of(1), "");
+  ending_ = 2;
+  EXPECT_TRUE(eventually([&] { return version_of(1) == "v2"; }));
+  EXPECT_EQ(version_of(0), "") << "of that pod alone";
 }
 
 TEST_F(IstioSinkTest, OfAServiceThatPublishesWhatIsNotReadyItStays) {

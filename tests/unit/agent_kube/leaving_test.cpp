@@ -29,7 +29,8 @@ TEST(LeavingPods, AreHeardOfInNamespacesThatCameAfterManyThatWent) {
   });
   auto client = Client::create({.server = server.url()});
   ASSERT_TRUE(client.ok());
-  LeavingPods leaving(**client, [](const std::string&) {});
+  LeavingPods leaving(
+      **client, [](const std::string&) {}, [](const std::string&, const Json&) {});
   const auto heard_in = [&](const std::string& ns) {
     return eventually([&] {
       leaving.listen({ns});
