@@ -47,6 +47,11 @@ decide::LearnedOptions learned_options(const config::Config& c) {
   return options;
 }
 
+std::string environment(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? value : "";
+}
+
 Result<kube::ClientOptions> api_options(const config::Config& c) {
   return c.istio.api.server.empty() ? kube::in_cluster() : c.istio.api;
 }
@@ -194,13 +199,26 @@ Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config&
       telemetry::RouteStats(sample::route_patterns(c.routes)), std::move(exporter));
 }
 
+std::unique_ptr<kube::Installation> follow_installation(const config::Config& c) {
+  const std::string ns = environment("POD_NAMESPACE");
+  if (c.identity != "kubernetes" || c.role == "writer" || ns.empty()) {
+    return nullptr;
+  }
+  auto api = api_options(c);
+  auto installation = api ? kube::Installation::follow({.api = std::move(*api), .ns = ns})
+                          : Result<std::unique_ptr<kube::Installation>>(api.error());
+  if (!installation) {
+    spdlog::warn("the programs stay when it is uninstalled reason=\"{}\"", installation.error().message);
+    return nullptr;
+  }
+  return std::move(*installation);
+}
+
 void tell_pod(const config::Config& c, const Error& why) {
-  const auto named = [](const char* variable) {
-    const char* value = std::getenv(variable);
-    return std::string(value != nullptr ? value : "");
-  };
-  const kube::ObjectRef pod{
-      .kind = "Pod", .ns = named("POD_NAMESPACE"), .name = named("POD_NAME"), .uid = named("POD_UID")};
+  const kube::ObjectRef pod{.kind = "Pod",
+                            .ns = environment("POD_NAMESPACE"),
+                            .name = environment("POD_NAME"),
+                            .uid = environment("POD_UID")};
   if (pod.ns.empty() || pod.name.empty()) {
     return;
   }

@@ -9,6 +9,7 @@
 #include "agent/config/config.h"
 #include "agent/fleet/fleet.h"
 #include "agent/identity/identity.h"
+#include "agent/kube/installation.h"
 #include "agent/loop/acting_policy.h"
 #include "agent/loop/loop.h"
 #include "agent/loop/span_export.h"
@@ -37,6 +38,9 @@ std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c);
 
 /// Null: spans are not exported. The probes are loaded.
 Result<std::unique_ptr<loop::SpanExport>> make_span_export(const config::Config& c);
+
+/// Null: not an agent in a pod (POD_NAMESPACE).
+std::unique_ptr<kube::Installation> follow_installation(const config::Config& c);
 
 /// Says at this pod, where it is one (POD_NAME, POD_NAMESPACE, POD_UID), why ballastd ended: an Event stays
 /// where a container's log has gone.

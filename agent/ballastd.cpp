@@ -128,7 +128,7 @@ Status turn(const config::Config& c, loop::Loop& turning, const Measure& measure
     }
     if (*event == loop::Ticker::Event::kStop) {
       turning.release();
-      spdlog::info("stopped missed_ticks={} measuring=goes_on", ticker.missed());
+      spdlog::info("stopped missed_ticks={}", ticker.missed());
       return ok();
     }
     if (*event == loop::Ticker::Event::kReload) {
@@ -173,6 +173,24 @@ Status run_writer(const config::Config& c, loop::Ticker& ticker, loop::ActingPol
     return Result<sample::Sample>(std::move(empty));
   };
   return turn(c, turning, nothing, ticker, nullptr);
+}
+
+/// At the end of an agent: what uninstalls deletes our DaemonSet, and nobody comes after us on this node.
+void leave_kernel(const config::Config& c, kube::Installation* installation,
+                  std::optional<kernel::Probes>& probes) {
+  const std::string going = installation != nullptr ? installation->going() : "";
+  if (going.empty()) {
+    spdlog::info("the programs stay measuring=goes_on trouble=\"{}\"",
+                 installation != nullptr ? installation->trouble() : "");
+    return;
+  }
+  probes.reset();
+  const Status gone = kernel::Probes::unload(c.bpffs);
+  if (gone) {
+    spdlog::info("unloaded because=\"{}\"", going);
+  } else {
+    spdlog::warn("not unloaded because=\"{}\" reason=\"{}\"", going, gone.error().message);
+  }
 }
 
 Status run(const config::Config& c) {
@@ -232,10 +250,15 @@ Status run(const config::Config& c) {
     return spans.error();
   }
   doors.fleet = assembly::make_fleet(c);
+  const auto installation = assembly::follow_installation(c);
   loop::Loop turning(assembly::loop_options(c), std::move(*policy), std::move(doors));
   tell_start(c);
   const Measure measure = [&meter](const std::vector<identity::Pod>& pods) { return meter->sample(pods); };
-  return turn(c, turning, measure, *ticker, spans->get());
+  Status ended = turn(c, turning, measure, *ticker, spans->get());
+  if (ended) {
+    leave_kernel(c, installation.get(), probes);
+  }
+  return ended;
 }
 
 const cli::About kAbout = {
@@ -244,7 +267,8 @@ const cli::About kAbout = {
     "Measures every pod from inside the kernel and weighs the endpoints of its services",
     "With no flag and no file it measures every cgroup and writes nothing.\n"
     "SIGTERM and SIGINT publish equal weights and end it; the programs stay in the kernel and go on\n"
-    "measuring until a restart or --unload. SIGHUP reads policy.parameters again.\n",
+    "measuring until a restart or --unload, but for an agent of Kubernetes whose DaemonSet is\n"
+    "deleted: that unloads them. SIGHUP reads policy.parameters again.\n",
     {{"ballastd --config /etc/ballast/ballastd.yaml --check-config", "Print the configuration in force"},
      {"ballastd --identity static:pods.yaml --sink xds:127.0.0.1:18000 --mode active",
       "Weigh the pods of a file, without Kubernetes"}},

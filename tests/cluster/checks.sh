@@ -282,6 +282,32 @@ uninstall_objects() {
   [ -z "$(ours_in_the_api)" ]
 }
 
+nothing_left() { [ -z "$(in_kernel)$(ours_in_the_api)" ]; }
+# The whole by one command, with nothing done before: agents that end take their programs along, and what the writer
+# wrote goes with its role.
+plain_uninstall() {
+  local before
+  # Something is there, so that its absence says something.
+  k -n shop label service web ballast.dev/mode=active --overwrite
+  k apply -k deploy/daemonset/overlays/active && agents_ready && eventually 120 writes 2 || return 1
+  before=$(in_kernel)
+  [ "$(wc -l <<<"$before")" -eq ${#nodes[@]} ] || { echo "in the kernels before: $before"; return 1; }
+  # As a node that is rolled, and one whose pod ends by force, which takes its token along: these leave the programs.
+  system rollout restart ds/ballastd && agents_ready || return 1
+  system delete pod -l app=ballastd --field-selector spec.nodeName=node-b --grace-period=0 --force && agents_ready || return 1
+  ! system logs -l app=ballastd -c ballastd --tail=-1 | grep 'adopted=false' || { echo "an agent unloaded that has a successor"; return 1; }
+  system logs -f -l app=ballastd -c ballastd --tail=0 >"$run/last_words" 2>/dev/null &
+  k delete -k deploy/daemonset/overlays/active --timeout=120s || return 1
+  eventually 60 nothing_left
+  kill %% 2>/dev/null
+  grep -E 'unloaded|programs stay' "$run/last_words"
+  in_kernel
+  ours_in_the_api
+  nothing_left
+}
+
+uninstall() { shown "uninstall: kubectl delete -k alone leaves nothing, in the kernels and in the API" plain_uninstall; }
+
 # The definitions of foreign objects that manifests of ours may have: OpenShift's constraints, Prometheus's operator.
 crds() {
   local module file

@@ -10,6 +10,7 @@
 #include "agent/actuate/istio/writer.h"
 #include "agent/identity/kubernetes_source.h"
 #include "agent/kube/events.h"
+#include "agent/kube/installation.h"
 #include "whole_test.h"
 
 namespace ballast::mesh {
@@ -212,7 +213,8 @@ class RightsTest : public WholeTest {
     }
     return refused;
   }
-  /// A node's: whose the pods are, and where `dead` says so what a dead writer left.
+  /// A node's: whose the pods are, whether it is being uninstalled, and where `dead` says so what a dead
+  /// writer left.
   std::string life_of_a_node(bool dead) {
     plane()->status_of("DELETE", kLease);
     if (dead) {
@@ -231,24 +233,29 @@ class RightsTest : public WholeTest {
     }
     identity::KubernetesOptions who{.api = api(), .node = node_->name()};
     auto pods = identity::KubernetesSource::create(who, clock_);
+    auto installation = kube::Installation::follow({.api = api(), .ns = "ballast-system"});
     actuate::IstioOptions options{.api = api()};
     options.lease.holder = "node";
     options.lease.duration_s = 3;
     options.istiod.clear();
     auto sink = actuate::IstioSink::create(std::move(options));
-    EXPECT_TRUE(pods.ok() && sink.ok());
+    EXPECT_TRUE(pods.ok() && installation.ok() && sink.ok());
     std::string refused;
+    const auto said = [&] {
+      for (const std::string& trouble :
+           {(*pods)->trouble(), (*installation)->trouble(), (*sink)->trouble()}) {
+        refused = trouble.find(": 403") != std::string::npos ? trouble : refused;
+      }
+      return !refused.empty();
+    };
     EXPECT_TRUE(eventually(
         [&] {
-          for (const std::string& trouble : {(*pods)->trouble(), (*sink)->trouble()}) {
-            refused = trouble.find(": 403") != std::string::npos ? trouble : refused;
-          }
-          return !refused.empty() || ((*pods)->synced() && entry_status() == 404 && status_of_route() == 404);
+          return said() || ((*pods)->synced() && (*installation)->seen() && entry_status() == 404 &&
+                            status_of_route() == 404);
         },
         seconds(20)));
     // A watch that is refused says so after its list.
-    eventually([&] { return !(refused = refused.empty() ? (*pods)->trouble() : refused).empty(); },
-               milliseconds(900));
+    eventually(said, milliseconds(900));
     EXPECT_FALSE((*sink)->leading());
     if (refused.empty()) {
       // What a start that failed says.
@@ -371,6 +378,23 @@ TEST_F(RightsTest, EveryRightOfANodeIsNeededAndAllAreEnough) {
   }
   plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
   plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
+}
+
+/// The account of an agent goes before its pod, and what it then may ask says nothing any more.
+TEST_F(RightsTest, AnAgentWhoseRightsWereDeletedKnowsIt) {
+  token_ = plane()->account_token("ballast");
+  auto installation = kube::Installation::follow({.api = api(), .ns = "ballast-system"});
+  ASSERT_TRUE(installation.ok());
+  ASSERT_TRUE(eventually([&] { return (*installation)->seen(); })) << (*installation)->trouble();
+  EXPECT_EQ((*installation)->going(), "") << "all is there";
+  const Ended gone = plane()->uninstall(overlay());
+  EXPECT_EQ(gone.code, 0) << gone.output;
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_THAT((*installation)->going(), HasSubstr("the ServiceAccount ballast-global was deleted"))
+      << (*installation)->trouble();
+  EXPECT_LT(seconds_since(begun), 5);
+  const Ended again = plane()->install(overlay());
+  EXPECT_EQ(again.code, 0) << again.output;
 }
 
 /// Membership fails open: a pod that leaves is gone from Envoy, whatever the writer may not do any more.
