@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One writer in the cluster: what happens to its override when it dies, and whose clock counts.
+#include "agent/actuate/istio/writer.h"
 #include "mesh_test.h"
 
 namespace ballast::mesh {
@@ -71,6 +72,71 @@ TEST_F(MeshTest, AHolderWhoseClockIsWrongIsJudgedByOurs) {
   EXPECT_TRUE(eventually([&] { return sink_->leading() && entry_status() == 200; }));
   std::printf("a Lease renewed for the year 2099 by a holder that died: taken after %.1f s (Lease of 3 s)\n",
               ms_since(begun) / 1000);
+}
+
+/// What a leader sent before its Lease ran out, and the API server does after another has led.
+TEST_F(MeshTest, ALateWriteOfADeposedLeaderDoesNotLandOrIsUndone) {
+  static constexpr const char* kEntries = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries";
+  const std::string entry = std::string(kEntries) + "/web-ballast";
+  start_web(2);
+  auto former = make_sink("former");
+  ASSERT_TRUE(former->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return weighted() && managed(); }));
+  const Json known = plane()->must("GET", entry);
+  former.reset();  // as SIGKILL
+
+  sink_ = make_sink("second");
+  const auto current = weights({1, 4});
+  ASSERT_TRUE(sink_->publish(current).ok());
+  ASSERT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(current); }));
+  Json late = known;
+  for (Json& endpoint : late["spec"]["endpoints"]) {
+    endpoint["weight"] = 7;
+  }
+  const auto was = [&] {
+    return kube::text_at(plane()->must("GET", entry), {"metadata", "resourceVersion"});
+  };
+  const std::string before = was();
+  // Changed, and made anew: the first write was under way when the Lease ran out.
+  for (const bool there : {true, false}) {
+    actuate::istio::Object have;
+    if (there) {
+      have = {.uid = kube::text_at(known, {"metadata", "uid"}),
+              .version = kube::text_at(known, {"metadata", "resourceVersion"}),
+              .spec = known.at("spec")};
+    }
+    Json wanted = late;
+    wanted["metadata"].erase("uid");
+    wanted["metadata"].erase("resourceVersion");
+    actuate::istio::Writer writer(plane()->admin(), "");
+    int asked = 0;
+    writer.may_write = [&] { return asked++ == 0; };
+    bool changed = false;
+    const Status put = writer.put(wanted, have, changed);
+    ASSERT_FALSE(put.ok());
+    EXPECT_THAT(put.error().message, testing::HasSubstr("not leading any more"));
+    EXPECT_EQ(asked, 2) << "the first was refused by the API server, and the second never sent";
+    EXPECT_EQ(was(), before);
+  }
+  EXPECT_EQ(proxy_->weights(kWeb), expected(current));
+
+  // Its successor has swept, and then there is an object of ours that nobody decided.
+  sink_->flush();
+  ASSERT_EQ(entry_status(), 404);
+  sink_ = make_sink("third");
+  ASSERT_TRUE(eventually([&] { return sink_->leading(); }));
+  ASSERT_TRUE(eventually([&] { return plain(); }));
+  std::this_thread::sleep_for(seconds(2));
+  Json made = late;
+  for (const char* field : {"uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"}) {
+    made["metadata"].erase(field);
+  }
+  plane()->must("POST", kEntries, made);
+  const auto begun = steady_clock::now();
+  EXPECT_TRUE(eventually([&] { return entry_status() == 404; }, seconds(20)));
+  std::printf("a late POST of an entry -> gone: %.2f s\n", ms_since(begun) / 1000);
+  EXPECT_LT(ms_since(begun), 2000);
+  EXPECT_TRUE(eventually([&] { return plain(); }));
 }
 
 }  // namespace
