@@ -137,16 +137,25 @@ class Client::Lent {
   ~Lent() {
     const std::lock_guard lock(client_.mutex_);
     client_.lent_.erase(handle_.get());
-    client_.idle_.push_back(std::move(handle_));
+    if (whole_) {
+      client_.idle_.push_back(std::move(handle_));
+    }
   }
   Lent(const Lent&) = delete;
   Lent& operator=(const Lent&) = delete;
   CURL* get() const { return handle_->curl; }
-  CURLcode perform() { return handle_->perform(client_.stopped_); }
+  CURLcode perform() {
+    const CURLcode code = handle_->perform(client_.stopped_);
+    whole_ = code == CURLE_OK;
+    return code;
+  }
 
  private:
   Client& client_;
   std::unique_ptr<Handle> handle_;
+  /// Over HTTP/2 a call that timed out leaves its connection open, and the next would go over it: where
+  /// packets are lost that is for as long as TCP tries, a quarter of an hour. So it goes with its handle.
+  bool whole_ = true;
 };
 
 Result<ClientOptions> in_cluster(const fs::path& folder) {
