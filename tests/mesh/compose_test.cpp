@@ -2,9 +2,15 @@
 //
 // By its own host a Service is weighed whatever else says how its traffic goes: every cluster, listener and
 // route of client, gateway and pod stays as it was, only endpoints move.
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <sstream>
 #include <thread>
 #include <tuple>
 
@@ -43,6 +49,7 @@ class ComposeTest : public MeshTest {
     sink_.reset();
     gateway_.reset();
     sidecar_.reset();
+    more_sidecars_.clear();
     for (auto path = made_.rbegin(); path != made_.rend(); ++path) {
       plane()->status_of("DELETE", *path);
     }
@@ -216,9 +223,102 @@ class ComposeTest : public MeshTest {
   }
 
   std::unique_ptr<Proxy> gateway_;
-  std::unique_ptr<Proxy> sidecar_;
+  std::unique_ptr<Proxy> sidecar_;                     ///< of the first pod
+  std::vector<std::unique_ptr<Proxy>> more_sidecars_;  ///< of further pods
   std::vector<std::string> made_;
 };
+
+/// That a process has used so far.
+double cpu_seconds(pid_t pid) {
+  std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+  std::string text((std::istreambuf_iterator<char>(stat)), {});
+  std::istringstream fields(text.substr(text.rfind(')') + 2));
+  double user = 0;
+  double system = 0;
+  std::string skipped;
+  for (int i = 0; i < 11; ++i) {
+    fields >> skipped;
+  }
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+/// What was asked of Envoy by each kind of push so far. Routes have a subscription each.
+std::map<std::string, double> taken_by(const Proxy& proxy) {
+  return {{"cds", proxy.stat("cluster_manager.cds.update_success")},
+          {"lds", proxy.stat("listener_manager.lds.update_success")},
+          {"rds", proxy.sum_of_stats("http\\..*\\.rds\\..*\\.update_success")},
+          {"eds", proxy.sum_of_stats("cluster\\.outbound.*\\.update_success")}};
+}
+
+/// Every managed pod has a sidecar, as in a mesh. A change of weights is endpoints alone to who calls. To the
+/// pods' own proxies istiod (pushPodProxyUpdates) sends all that they have once more: it tells a proxy to
+/// compute anew what any ServiceEntry's endpoint of its address says, were it the weight alone, and there is
+/// no form of an entry that it does not do it for. An istiod that lets no ServiceEntry select pods
+/// (PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false) does not do it.
+TEST_F(ComposeTest, WhatAChangeOfWeightsPushesToWhomWhereEveryPodHasASidecar) {
+  for (const bool selects : {true, false}) {
+    SCOPED_TRACE(selects ? "as istiod comes" : "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false");
+    if (!selects) {
+      plane()->istiod().stop(seconds(5));
+      ASSERT_TRUE(plane()->start_istiod(false, {"PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false"}).ok());
+    } else {
+      ASSERT_NO_FATAL_FAILURE(start(3));
+      for (int i = 1; i < 3; ++i) {
+        const std::string pod = node_->pods()[static_cast<std::size_t>(i)];
+        auto sidecar = Proxy::start_sidecar(*plane(), pod, node_->address(pod), {}, i);
+        ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
+        more_sidecars_.push_back(std::move(*sidecar));
+      }
+    }
+    const std::vector<std::pair<std::string, const Proxy*>> proxies = {{"client", proxy_.get()},
+                                                                       {"gateway", gateway_.get()},
+                                                                       {"pod 1", sidecar_.get()},
+                                                                       {"pod 2", more_sidecars_[0].get()},
+                                                                       {"pod 3", more_sidecars_[1].get()}};
+    ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && plain(); }));
+    sink_ = make_sink("a");
+    ASSERT_TRUE(sink_->publish(weights({4, 2, 1})).ok());
+    ASSERT_TRUE(eventually([&] { return weighted() && managed(); }));
+    const auto configured = settled();
+    std::map<std::string, std::map<std::string, double>> before;
+    for (const auto& [who, proxy] : proxies) {
+      before[who] = taken_by(*proxy);
+      EXPECT_GT(before[who].at("cds"), 0) << who;
+      EXPECT_GT(before[who].at("lds"), 0) << who;
+    }
+    EXPECT_GT(before["client"].at("rds"), 0);
+    const double cpu_s = cpu_seconds(plane()->istiod().pid());
+    constexpr int kChanges = 10;
+    for (int i = 0; i < kChanges; ++i) {
+      const auto guarded = weights({i % 2 == 0 ? 6.0 : 4.0, 2, 1});
+      ASSERT_TRUE(sink_->publish(guarded).ok());
+      ASSERT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }));
+      std::this_thread::sleep_for(milliseconds(1200));
+    }
+    std::printf("%d changes of weights: istiod used %.3f s of CPU a change\n", kChanges,
+                (cpu_seconds(plane()->istiod().pid()) - cpu_s) / kChanges);
+    expect_same(settled(), configured, "after weights moved");
+    for (const auto& [who, proxy] : proxies) {
+      auto pushed = taken_by(*proxy);
+      for (auto& [kind, count] : pushed) {
+        count -= before[who].at(kind);
+      }
+      std::printf("%s: %.0f CDS, %.0f LDS, %.0f RDS, %.0f EDS\n", who.c_str(), pushed["cds"], pushed["lds"],
+                  pushed["rds"], pushed["eds"]);
+      EXPECT_GE(pushed["eds"], kChanges) << who;
+      if (!selects || !who.starts_with("pod")) {
+        EXPECT_EQ(pushed["cds"] + pushed["lds"] + pushed["rds"], 0) << who;
+      } else {
+        EXPECT_LE(pushed["cds"], kChanges + 1) << who << ": no more than one for each change";
+      }
+    }
+    sink_->flush();
+    sink_.reset();
+  }
+  plane()->istiod().stop(seconds(5));
+  ASSERT_TRUE(plane()->start_istiod().ok());
+}
 
 TEST_F(ComposeTest, APlainService) {
   ASSERT_NO_FATAL_FAILURE(start(3));

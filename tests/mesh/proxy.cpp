@@ -146,9 +146,10 @@ Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane, const fs::path&
 }
 
 Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                    const std::string& address, const fs::path& sds) {
-  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"), kSidecarAdmin,
-                sds);
+                                                    const std::string& address, const fs::path& sds,
+                                                    int number) {
+  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"),
+                kSidecarAdmin + number, sds);
 }
 
 Result<std::unique_ptr<Proxy>> Proxy::start_gateway(ControlPlane& plane) {
@@ -356,6 +357,26 @@ Json Proxy::cluster(const std::string& host, int port) const {
   return {};
 }
 
+std::map<std::string, bool> Proxy::identities(const std::string& host, int port) const {
+  std::map<std::string, bool> out;
+  const auto page = lab::http_get(admin_, "/config_dump?include_eds&resource=dynamic_endpoint_configs", 3000);
+  const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
+  for (const Json& entry : kube::at(dump, {"configs"})) {
+    const Json& assignment = kube::at(entry, {"endpoint_config"});
+    if (kube::text_at(assignment, {"cluster_name"}) != cluster_name(host, port)) {
+      continue;
+    }
+    for (const Json& locality : kube::at(assignment, {"endpoints"})) {
+      for (const Json& one : kube::at(locality, {"lb_endpoints"})) {
+        out[kube::text_at(one, {"endpoint", "address", "socket_address", "address"})] =
+            kube::text_at(one, {"metadata", "filter_metadata", "envoy.transport_socket_match", "tlsMode"}) ==
+            "istio";
+      }
+    }
+  }
+  return out;
+}
+
 double Proxy::handshakes(const std::string& host, int port) const {
   const auto page = lab::http_get(admin_, "/stats?filter=ssl.handshake", 3000);
   std::istringstream lines(page ? *page : "");
@@ -381,6 +402,17 @@ double Proxy::stat(const std::string& name) const {
     if (const std::size_t colon = line.rfind(": "); colon != std::string::npos) {
       sum = std::max(sum, 0.0) + std::atof(line.c_str() + colon + 2);
     }
+  }
+  return sum;
+}
+
+double Proxy::sum_of_stats(const std::string& names) const {
+  const auto page = lab::http_get(admin_, "/stats?filter=^" + names + "$", 3000);
+  std::istringstream lines(page ? *page : "");
+  double sum = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t value = line.rfind(": ");
+    sum += value == std::string::npos ? 0 : std::atof(line.c_str() + value + 2);
   }
   return sum;
 }

@@ -18,9 +18,10 @@ class Proxy {
   /// With `sds`, the socket of a pilot-agent, it has a certificate of istiod's for mTLS.
   static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane, const fs::path& sds = {});
   /// A pod's own sidecar instead: its node id and labels are the pod's. Its listeners may not bind here,
-  /// where the pod has their ports; what istiod told it is what counts.
+  /// where the pod has their ports; what istiod told it is what counts. `number`: of those that run at once.
   static Result<std::unique_ptr<Proxy>> start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                      const std::string& address, const fs::path& sds = {});
+                                                      const std::string& address, const fs::path& sds = {},
+                                                      int number = 0);
 
   /// An ingress gateway of the label istio=ingressgateway, in istio-system.
   static Result<std::unique_ptr<Proxy>> start_gateway(ControlPlane& plane);
@@ -65,12 +66,17 @@ class Proxy {
   std::map<std::string, Json> inbound() const;
   /// The cluster of a host and port as istiod configured it; null when there is none.
   Json cluster(const std::string& host, int port = 80) const;
+  /// By address of the endpoints that istiod told of a host: do they say that they are asked by mTLS, as the
+  /// identity of a pod with a sidecar is (tlsMode)?
+  std::map<std::string, bool> identities(const std::string& host, int port = 80) const;
   /// Handshakes that the cluster of a host completed as a TLS client.
   double handshakes(const std::string& host, int port = 80) const;
   /// Certificates in use, as Envoy's admin interface shows them.
   std::string certificates() const;
   /// The sum of the statistics whose whole names match (RE2); -1 where none does.
   double stat(const std::string& name) const;
+  /// The sum of all whose whole names match this regular expression.
+  double sum_of_stats(const std::string& names) const;
 
  private:
   Proxy(ChildProcess process, int admin)
