@@ -153,6 +153,7 @@ std::string Node::add_pod(const std::string& service, const PodOptions& options)
   Pod pod;
   pod.service = service;
   pod.options = options;
+  pod.ready = options.ready;
   ++addresses;
   pod.address = fmt::format("10.77.{}.{}", 1 + addresses / 200, 1 + addresses % 200);
   Json labels = {{"app", service}, {"version", "v1"}};

@@ -14,6 +14,7 @@ namespace ballast::mesh {
 struct PodOptions {
   double cpus = 0.5;                               ///< quota; 0: none
   bool serve = true;                               ///< start the application
+  bool ready = true;                               ///< from the beginning; else by set_ready()
   std::map<std::string, std::string> labels = {};  ///< beside app and version
 };
 
