@@ -18,6 +18,9 @@ namespace {
 
 constexpr const char* kBoth = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
+constexpr const char* kWebhooks =
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/istio-validator";
+
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -172,7 +175,8 @@ Status ControlPlane::start_api_server() {
   });
 }
 
-Status ControlPlane::start_istiod(bool mtls, const std::vector<std::string>& env) {
+Status ControlPlane::start_istiod(bool mtls, const std::vector<std::string>& env, bool validates) {
+  status_of("DELETE", kWebhooks);  // of one that has gone it would refuse every write
   std::ofstream(folder() / "mesh.yaml")
       << fmt::format("enableAutoMtls: {}\naccessLogFile: \"\"\n", mtls ? "true" : "false");
   std::vector<std::string> settings = {fmt::format("ENABLE_CA_SERVER={}", mtls),
@@ -183,21 +187,57 @@ Status ControlPlane::start_istiod(bool mtls, const std::vector<std::string>& env
                                        "POD_NAMESPACE=istio-system",
                                        "POD_NAME=istiod"};
   settings.insert(settings.end(), env.begin(), env.end());
-  auto istiod = spawn(
-      {program("pilot-discovery"), "discovery", "--kubeconfig=" + (folder() / "kubeconfig").string(),
-       "--registries=Kubernetes", "--clusterID=Kubernetes", "-n", "istio-system",
-       "--meshConfig=" + (folder() / "mesh.yaml").string(),
-       fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort), "--httpAddr=127.0.0.1:8081",
-       "--httpsAddr=", fmt::format("--secureGRPCAddr={}", mtls ? fmt::format("{}:{}", kHost, kCaPort) : ""),
-       fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort), "--ctrlz_port=0"},
-      "istiod.log", std::move(settings));
+  std::vector<std::string> argv = {
+      program("pilot-discovery"),
+      "discovery",
+      "--kubeconfig=" + (folder() / "kubeconfig").string(),
+      "--registries=Kubernetes",
+      "--clusterID=Kubernetes",
+      "-n",
+      "istio-system",
+      "--meshConfig=" + (folder() / "mesh.yaml").string(),
+      fmt::format("--grpcAddr={}:{}", kHost, kIstiodPort),
+      "--httpAddr=127.0.0.1:8081",
+      validates ? fmt::format("--httpsAddr={}:{}", kHost, kWebhookPort) : "--httpsAddr=",
+      fmt::format("--secureGRPCAddr={}", mtls ? fmt::format("{}:{}", kHost, kCaPort) : ""),
+      fmt::format("--monitoringAddr=127.0.0.1:{}", kIstiodMonitoringPort),
+      "--ctrlz_port=0"};
+  if (validates) {
+    for (const auto& [flag, file] : {std::pair("tlsCertFile", "api.crt"), std::pair("tlsKeyFile", "api.key"),
+                                     std::pair("caCertFile", "ca.crt")}) {
+      argv.push_back(fmt::format("--{}={}", flag, (folder() / file).string()));
+    }
+  }
+  auto istiod = spawn(std::move(argv), "istiod.log", std::move(settings));
   if (!istiod) {
     return istiod.error();
   }
   istiod_ = std::move(*istiod);
-  return wait_for("istiod", istiod_, folder() / "istiod.log", [] {
+  Status up = wait_for("istiod", istiod_, folder() / "istiod.log", [] {
     return lab::http_get({"127.0.0.1", 8081}, "/ready", 1000).ok();
   });
+  if (up && validates) {
+    ask_istiod_to_validate();
+  }
+  return up;
+}
+
+void ControlPlane::ask_istiod_to_validate() {
+  const Ended ca = run({"openssl", "base64", "-A", "-in", (folder() / "ca.crt").string()}, seconds(10));
+  must("POST", fs::path(kWebhooks).parent_path().string(),
+       {{"metadata", {{"name", fs::path(kWebhooks).filename().string()}}},
+        {"webhooks",
+         Json::array({{{"name", "validation.istio.io"},
+                       {"clientConfig",
+                        {{"url", fmt::format("https://{}:{}/validate", kHost, kWebhookPort)},
+                         {"caBundle", ca.output}}},
+                       {"rules", Json::array({{{"operations", {"CREATE", "UPDATE"}},
+                                               {"apiGroups", {"networking.istio.io", "security.istio.io"}},
+                                               {"apiVersions", {"*"}},
+                                               {"resources", {"*"}}}})},
+                       {"failurePolicy", "Fail"},
+                       {"sideEffects", "None"},
+                       {"admissionReviewVersions", {"v1"}}}})}});
 }
 
 Result<ChildProcess> ControlPlane::start_garbage_collector() {

@@ -25,6 +25,7 @@ inline constexpr int kApiPort = 6443;
 inline constexpr int kIstiodPort = 15010;
 inline constexpr int kCaPort = 15012;
 inline constexpr int kIstiodMonitoringPort = 15014;
+inline constexpr int kWebhookPort = 15017;
 inline constexpr const char* kAdminToken = "admin-token";
 
 /// The folder of the repository.
@@ -84,8 +85,9 @@ class ControlPlane {
 
   Status start_etcd();
   /// With `mtls` it signs certificates (on kCaPort) and tells proxies to use them.
-  /// `env`: more of its settings.
-  Status start_istiod(bool mtls = false, const std::vector<std::string>& env = {});
+  /// `env`: more of its settings. With `validates` it looks at each of Istio's objects that is written, as
+  /// Istio's own installation has it (a ValidatingWebhookConfiguration, which is gone with the next start).
+  Status start_istiod(bool mtls = false, const std::vector<std::string>& env = {}, bool validates = false);
   Status start_api_server();
   /// Kubernetes' garbage collector (kube-controller-manager, and nothing else of it), while the process
   /// lives.
@@ -98,6 +100,7 @@ class ControlPlane {
   explicit ControlPlane(TempDir dir) : dir_(std::move(dir)) {}
   Status make_credentials();
   Status make_crds();
+  void ask_istiod_to_validate();
   Result<ChildProcess> spawn(std::vector<std::string> argv, const std::string& log,
                              std::vector<std::string> env = {});
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "agent/actuate/istio/writer.h"
 #include "mesh_test.h"
 
 namespace ballast::mesh {
@@ -325,6 +326,77 @@ TEST_F(MeshTest, TheLongestNameIpv6AndDualStackAreManaged) {
         "/api/v1/namespaces/shop/services?labelSelector=app%3Dpaper"}) {
     plane()->status_of("DELETE", path);
   }
+}
+
+/// Istio's own webhook refuses what it takes for wrong. As Istio is installed it sees all that we write: here
+/// entries of own hosts, of a shadow host and of a Service that is split, the route, what is left where
+/// deleting is refused, and the EnvoyFilter.
+TEST_F(MeshTest, IstiosOwnValidationTakesAllThatIsWritten) {
+  plane()->istiod().stop(seconds(5));
+  ASSERT_TRUE(plane()->start_istiod(false, {}, true).ok());
+  const std::string istio = "/apis/networking.istio.io/v1/namespaces/shop/";
+  // The CRD's own schema lets a port of no protocol through.
+  const Json wrong = {{"apiVersion", "networking.istio.io/v1"},
+                      {"kind", "ServiceEntry"},
+                      {"metadata", {{"name", "wrong"}}},
+                      {"spec",
+                       {{"hosts", {"a.example.com"}},
+                        {"resolution", "STATIC"},
+                        {"ports", Json::array({{{"number", 80}, {"name", "http"}, {"protocol", "NONE"}}})}}}};
+  const auto refused =
+      plane()->admin().call({.method = "POST", .path = istio + "serviceentries", .body = wrong.dump()});
+  ASSERT_TRUE(refused.ok());
+  EXPECT_EQ(refused->status, 400);
+  EXPECT_THAT(refused->body, testing::HasSubstr("admission webhook")) << "it is asked";
+
+  start_web(3);
+  std::vector<std::string> many;
+  Json slices;
+  for (int i = 0; i < 600; ++i) {
+    many.push_back("198.51." + std::to_string(i / 250) + "." + std::to_string(1 + i % 250));
+    slices.push_back(many.back());
+  }
+  add_on_paper("split", {"IPv4"}, {{"IPv4", slices}});
+  add_on_paper("routed", {"IPv4"}, {{"IPv4", {"192.0.2.7", "192.0.2.8"}}});
+  plane()->must("PATCH", "/api/v1/namespaces/shop/services/routed",
+                {{"metadata", {{"annotations", {{"ballast.dev/by", "route"}}}}}}, kube::kMergePatch);
+  sink_ = make_sink("a", true, 10, true);
+  for (const double first : {3.0, 5.0}) {  // posted, and then patched
+    const auto guarded = weights({first, 2, 1});
+    ASSERT_TRUE(sink_->publish(guarded).ok());
+    std::vector<double> shares(many.size(), 1);
+    shares[0] = first;
+    ASSERT_TRUE(sink_->publish(weights_of("split", many, shares)).ok());
+    ASSERT_TRUE(sink_->publish(weights_of("routed", {"192.0.2.7", "192.0.2.8"}, {first, 1})).ok());
+    EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); })) << sink_->trouble();
+  }
+  EXPECT_TRUE(eventually([&] {
+    return managed() && managed("split") && managed("routed") &&
+           plane()->status_of("GET", istio + "virtualservices/routed-ballast") == 200 &&
+           plane()->status_of("GET", kMergeWindow) == 200;
+  })) << sink_->trouble();
+  const Json page = plane()->must("GET", istio + "serviceentries");
+  std::size_t of_split = 0;
+  for (const Json& entry : kube::at(page, {"items"})) {
+    of_split += kube::text_at(entry, {"metadata", "name"}).starts_with("split") ? 1 : 0;
+  }
+  EXPECT_EQ(of_split, 2U) << "600 endpoints";
+  EXPECT_EQ(sink_->trouble(), "");
+  actuate::istio::Writer writer(plane()->admin(), "ballast-system.ballast-leader");
+  for (const auto& [kind, name] :
+       {std::pair("VirtualService", "routed-ballast"), std::pair("ServiceEntry", "routed-ballast"),
+        std::pair("ServiceEntry", "web-ballast")}) {
+    const Status emptied = writer.disarm(kind, "shop", name, "routed.shop.svc.cluster.local");
+    EXPECT_TRUE(emptied.ok()) << kind << " " << name << ": " << (emptied.ok() ? "" : emptied.error().message);
+  }
+  sink_->flush();
+  for (const char* path :
+       {"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=app%3Dpaper",
+        "/api/v1/namespaces/shop/services?labelSelector=app%3Dpaper"}) {
+    plane()->status_of("DELETE", path);
+  }
+  plane()->istiod().stop(seconds(5));
+  ASSERT_TRUE(plane()->start_istiod().ok());
 }
 
 /// How often a second the API server lets agents that do not lead look at the Lease, four at once.
