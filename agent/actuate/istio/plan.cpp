@@ -369,6 +369,10 @@ Json endpoint_json(const kube::Service& service, const kube::Endpoint& endpoint,
     if (!pod.labels.contains(kTlsMode)) {
       entry["labels"][kTlsMode] = "disabled";
     }
+    // It labels a pod's endpoint with the pod's node, whatever the pod says, and an entry's with none.
+    if (!endpoint.node.empty()) {
+      entry["labels"]["kubernetes.io/hostname"] = endpoint.node;
+    }
   }
   // A label of the pod's own comes before its node's, and istiod reads it from the labels here too.
   const bool own_locality =

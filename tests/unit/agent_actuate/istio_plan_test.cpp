@@ -63,12 +63,15 @@ Json only_entry(const kube::Service& service, const Weights& weights = {}, Way w
 TEST(Endpoints, OnlyReadyOnesWithTheirWeightsAndWhatTheirPodsBring) {
   const Json list = only_entry(web(), {{{"10.0.0.1", 8080}, 1700}})["spec"]["endpoints"];
   ASSERT_THAT(list, SizeIs(2));
-  EXPECT_EQ(list[0], (Json{{"address", "10.0.0.1"},
-                           {"weight", 1700},
-                           {"ports", {{"http", 8080}, {"grpc", 9090}}},
-                           {"labels", {{"app", "web"}, {"security.istio.io/tlsMode", "istio"}}},
-                           {"serviceAccount", "web-account"},
-                           {"locality", "r/z/"}}));
+  EXPECT_EQ(
+      list[0],
+      (Json{{"address", "10.0.0.1"},
+            {"weight", 1700},
+            {"ports", {{"http", 8080}, {"grpc", 9090}}},
+            {"labels",
+             {{"app", "web"}, {"security.istio.io/tlsMode", "istio"}, {"kubernetes.io/hostname", "n1"}}},
+            {"serviceAccount", "web-account"},
+            {"locality", "r/z/"}}));
   EXPECT_EQ(list[1]["weight"], 1000) << "unknown to the loop: a fair share";
 }
 
