@@ -136,8 +136,8 @@ Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
     spec["leaseTransitions"] = transitions.is_number_integer() ? transitions.get<int>() + 1 : 1;
     spec["acquireTime"] = spec["renewTime"];
     spec["holderIdentity"] = options_.holder;
-    spec["leaseDurationSeconds"] = options_.duration_s;
   }
+  spec["leaseDurationSeconds"] = options_.duration_s;  // his own may have lapsed by give_up()
   const bool led = valid_until_ > now;
   if (Status written = write(lease, now, view.leading); !written) {
     return written.error();
@@ -163,7 +163,7 @@ Result<LeaseView> LeaderLease::step(MonotonicNs now, bool candidate) {
   return view;
 }
 
-Status LeaderLease::give_up() {
+Status LeaderLease::give_up(bool handed_back) {
   if (valid_until_.exchange(0) == 0) {
     return ok();
   }
@@ -176,7 +176,11 @@ Status LeaderLease::give_up() {
   if (!reply->ok() || text_at(lease, {"spec", "holderIdentity"}) != options_.holder) {
     return ok();
   }
-  lease["spec"]["holderIdentity"] = "";
+  if (handed_back) {
+    lease["spec"]["holderIdentity"] = "";
+  } else {
+    lease["spec"]["leaseDurationSeconds"] = 1;
+  }
   const Request request{.method = "PUT", .path = path() + "/" + options_.name, .body = lease.dump()};
   const Result<Reply> written = client_.call(request);
   return written ? ok() : Status(written.error());

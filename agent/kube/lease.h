@@ -46,8 +46,9 @@ class LeaderLease {
   /// Looks, and as a candidate takes, or as the holder renews. Errors: kFailed; whoever led goes on to
   /// until valid_until(). Who does not lead reads from the API server's cache: thousands look, one writes.
   Result<LeaseView> step(MonotonicNs now, bool candidate);
-  /// Lets go of it, so that another may take it at once. Only the holder writes.
-  Status give_up();
+  /// Lets go of it, so that another may take it at once. Only the holder writes. Where not all was handed
+  /// back the holder stays named, of a Lease that lapses within a second: to all others he is one that died.
+  Status give_up(bool handed_back = true);
   /// The last instant at which the leader may write; 0 when we do not lead. A second before others
   /// may take the Lease.
   MonotonicNs valid_until() const { return valid_until_; }

@@ -39,6 +39,8 @@ constexpr std::chrono::seconds kWatchSilence{7};
 constexpr MonotonicNs kSweepWithin = 2'000'000'000ULL;
 /// Who has not heard of what weights depend on for so long while the API server answers otherwise hands back.
 constexpr MonotonicNs kDeaf = 10'000'000'000ULL;
+/// Whose right to hand back is missing for so long leaves it to others, which have it: every node's account.
+constexpr MonotonicNs kStuck = 3'000'000'000ULL;
 /// An API server that has just begun refuses what everybody may do (403) until it has read the roles.
 constexpr std::chrono::seconds kRolesRead{10};
 /// istiod's watches, each for itself, ask an API server that was away again after longer and longer: the last
@@ -133,11 +135,12 @@ struct IstioSink::State {
   void run();
   void keep_lease();
   Result<kube::LeaseView> step_lease();
+  void give_way(MonotonicNs now, const Status& swept_now);
   void take_look(const Result<kube::LeaseView>& view, MonotonicNs now);
   bool leads_now(MonotonicNs now) const { return lease.valid_until() > now && lease.term() == term; }
   bool released_meanwhile(const std::string& service);
   bool ready() const;
-  bool deaf(MonotonicNs now) const;
+  MonotonicNs deaf_at(MonotonicNs now) const;
   bool away_within(std::chrono::seconds time) const;
   bool istiod_tells(const std::string& ns, const Json& spec);
   MonotonicNs burst(MonotonicNs now);
@@ -192,7 +195,10 @@ struct IstioSink::State {
   istio::ServiceReconciler reconciler;
   bool swept = false;  ///< the overrides of the holder that lapsed are being removed, or were
   bool sweep_due = false;
-  bool refused = false;  ///< the Lease was, by the API server
+  bool refused = false;         ///< the Lease was, by the API server
+  bool gave_way = false;        ///< to others, who hand back: what was known does not hold any more
+  MonotonicNs sweep_stuck = 0;  ///< since when a right is missing for it; 0: none is
+  std::atomic<MonotonicNs> no_candidate_until{0};
   MonotonicNs sweep_at = 0;
   MonotonicNs ask_istiod_at = 0;  ///< it did not answer, and is not asked before
   MonotonicNs answered_at = 0;    ///< the last look at the Lease that was answered
@@ -351,7 +357,30 @@ bool IstioSink::State::ready() const {
 
 Result<kube::LeaseView> IstioSink::State::step_lease() {
   const std::lock_guard lock(lease_steps);
-  return lease.step(SystemClock().now(), options.stands());
+  const MonotonicNs now = SystemClock().now();
+  return lease.step(now, options.stands() && now >= no_candidate_until);
+}
+
+/// Who may not hand back what is in force must not keep others from it: nodes act when nobody leads. It
+/// stands for the Lease again when they have had the time.
+void IstioSink::State::give_way(MonotonicNs now, const Status& swept_now) {
+  const bool refused_now =
+      !swept_now && swept_now.error().kind == Error::Kind::kPrivilege && !away_within(kRolesRead);
+  sweep_stuck = !refused_now ? 0 : sweep_stuck == 0 ? now : sweep_stuck;
+  const MonotonicNs since = refused_now ? sweep_stuck : reconciler.stuck();
+  if (since == 0 || now - since < kStuck || !leads_now(now)) {
+    return;
+  }
+  spdlog::warn("the Lease is left to lapse reason=\"handing back is refused: {}\"",
+               swept_now ? reconciler.trouble() : swept_now.error().message);
+  const std::lock_guard lock(lease_steps);
+  no_candidate_until = now + 2 * static_cast<MonotonicNs>(options.lease.duration_s) * 1000 * kMs;
+  gave_way = true;
+  sweep_due = false;
+  sweep_stuck = 0;
+  if (Status given = lease.give_up(false); !given) {
+    spdlog::warn("lease not given up reason=\"{}\"", given.error().message);  // it lapses in its time
+  }
 }
 
 /// Looks at the Lease, and renews it, whatever the writing thread is busy with: a pass over Services of
@@ -382,14 +411,16 @@ void IstioSink::State::take_look(const Result<kube::LeaseView>& view, MonotonicN
     {
       const std::lock_guard lock(mutex);
       released = istio::released(view->annotations);
-      leader = view->leading ? options.lease.holder : view->lapsed ? "" : view->holder;
+      const bool gone = view->lapsed || view->holder == options.lease.holder;
+      leader = view->leading ? options.lease.holder : gone ? "" : view->holder;
     }
     if (view->took) {
       term = view->term;
       spdlog::info("leading holder={} before={}", options.lease.holder, view->holder);
       // Where nobody has held it since we did, what we know of the cluster still holds: an API server
       // that was away for longer than the Lease is no reason to take the weights out of traffic.
-      sweep_due = view->holder != options.lease.holder;
+      sweep_due = view->holder != options.lease.holder || gave_way;
+      gave_way = false;
     }
     if (!options.stands()) {
       if (view->lapsed && !swept) {
@@ -522,18 +553,17 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   return out;
 }
 
-/// Has membership, or what else weights depend on, not been heard of for too long, though the API server
-/// answers? Of pods that leave the slices tell as well.
-bool IstioSink::State::deaf(MonotonicNs now) const {
+/// When membership, or what else weights depend on, has not been heard of for too long, though the API server
+/// answers; 0: it does not. Of pods that leave the slices tell as well.
+MonotonicNs IstioSink::State::deaf_at(MonotonicNs now) const {
   if (leader_watches == nullptr || now - answered_at > kDeaf) {
-    return false;
+    return 0;
   }
   MonotonicNs heard = leader_watches->catalog->heard();
   for (const auto& watch : leader_watches->watches) {
     heard = std::min(heard, watch->heard());
   }
-  heard = std::max({heard, leader_watches->begun, answers_since});
-  return now > heard && now - heard > kDeaf;
+  return std::max({heard, leader_watches->begun, answers_since}) + kDeaf;
 }
 
 /// Whoever of us listens hears at once when an API server ends.
@@ -581,7 +611,11 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     take_look(step_lease(), now);
   }
   if (sweep_due) {
-    if (Status done = reconciler.sweep(now); !done) {
+    const Status done = reconciler.sweep(now);
+    if (options.stands()) {
+      give_way(now, done);
+    }
+    if (!done) {
       spdlog::warn("overrides not removed yet reason=\"{}\"", done.error().message);
       complain(write_trouble, done.error().message);
       return now + 1000 * kMs;
@@ -589,7 +623,8 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     sweep_due = false;
   }
   const bool leading = leads_now(now);
-  const bool unable = leading ? deaf(now) : refused || !options.stands();
+  const MonotonicNs deaf = leading ? deaf_at(now) : 0;
+  const bool unable = leading ? deaf != 0 && now > deaf : refused || !options.stands();
   if (unable) {
     if (reconciler.managed() > 0) {
       spdlog::warn("handing back reason=\"{}\"",
@@ -608,6 +643,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
       const std::lock_guard lock(mutex);
       return membership_news;
     });
+    next = deaf != 0 && (next == 0 || deaf < next) ? deaf + 1 : next;
     std::map<std::string, Taken> answers;
     for (const auto& [service, of_service] : given.weights) {
       answers[service] = {of_service, reconciler.answer(service, of_service)};
@@ -627,6 +663,9 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
       }
     }
     taken = std::move(answers);
+  }
+  if (leading) {
+    give_way(now, ok());
   }
   complain(write_trouble, reconciler.trouble());
   {
@@ -752,15 +791,19 @@ void IstioSink::flush() {
   }
   const SystemClock clock;
   const MonotonicNs end = clock.now() + static_cast<MonotonicNs>(state.options.flush.count()) * kMs;
-  while (!state.reconciler.hand_back(clock.now(), end) && clock.now() < end) {
+  const auto stuck = [&] {
+    const MonotonicNs since = state.reconciler.stuck();
+    return since != 0 && clock.now() - since >= kStuck;
+  };
+  while (!state.reconciler.hand_back(clock.now(), end) && clock.now() < end && !stuck()) {
     std::this_thread::sleep_for(milliseconds(50));
   }
   state.complain(state.write_trouble, state.reconciler.trouble());
   if (state.reconciler.managed() > 0) {
-    spdlog::warn("not everything was handed back, run ballastctl release --all services={}",
+    spdlog::warn("not everything was handed back: nodes will, or run ballastctl release --all services={}",
                  state.reconciler.managed());
   }
-  if (Status done = state.lease.give_up(); !done) {
+  if (Status done = state.lease.give_up(state.reconciler.managed() == 0); !done) {
     spdlog::warn("lease not given up reason=\"{}\"", done.error().message);
   }
   state.leads = false;

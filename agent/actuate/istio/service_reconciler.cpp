@@ -646,24 +646,36 @@ void ServiceReconciler::write_late(MonotonicNs now, const std::function<bool()>&
 }
 
 /// Deletes; and where that is refused, once, makes it say nothing.
-Status ServiceReconciler::take_away(const std::string& kind, const Held& held, const std::string& name,
-                                    const std::string& uid, const std::string& service) {
+Status ServiceReconciler::take_away(const std::string& kind, Held& held, const std::string& name,
+                                    const std::string& uid, const std::string& service, MonotonicNs since) {
   Status removed = counted(service, writer_.remove(kind, held.ns, name, uid));
   if (!removed) {
+    const bool in_force = kind == "VirtualService" || held.way == Way::kOwnHost;
     const std::string host =
         service.substr(service.find('/') + 1) + "." + held.ns + ".svc." + options_.plan.domain;
-    const bool plain = (kind == "VirtualService" || held.way == Way::kOwnHost) &&
-                       writer_.disarm(kind, held.ns, name, host).ok();
+    const bool plain = in_force && writer_.disarm(kind, held.ns, name, host).ok();
+    if (in_force && !plain && removed.error().kind == Error::Kind::kPrivilege &&
+        !(options_.away_of_late && options_.away_of_late())) {
+      held.stuck = since;
+    }
     spdlog::warn("hand-back waits object={} {}/{} traffic={} reason=\"{}\"", kind, held.ns, name,
                  plain ? "plain" : "as it was", removed.error().message);
   }
   return removed;
 }
 
-bool ServiceReconciler::remove_entries(const std::string& service, Held& held) {
+MonotonicNs ServiceReconciler::stuck() const {
+  MonotonicNs since = 0;
+  for (const auto& [service, held] : held_) {
+    since = held.stuck != 0 && (since == 0 || held.stuck < since) ? held.stuck : since;
+  }
+  return since;
+}
+
+bool ServiceReconciler::remove_entries(const std::string& service, Held& held, MonotonicNs since) {
   bool all = true;
   for (auto have = held.entries.begin(); have != held.entries.end();) {
-    const bool gone = take_away("ServiceEntry", held, have->first, have->second.uid, service).ok();
+    const bool gone = take_away("ServiceEntry", held, have->first, have->second.uid, service, since).ok();
     have = gone ? held.entries.erase(have) : std::next(have);
     all = all && gone;
   }
@@ -683,8 +695,9 @@ bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicN
   }
   held.phase = Phase::kLeaving;
   held.retry = 0;
+  const MonotonicNs since = held.stuck == 0 ? now : std::exchange(held.stuck, 0);
   if (held.route) {
-    if (!take_away("VirtualService", held, held.name, held.route->uid, service)) {
+    if (!take_away("VirtualService", held, held.name, held.route->uid, service, since)) {
       held.retry = now + options_.retry_ns;
       due(held.retry);
       return false;
@@ -696,7 +709,7 @@ bool ServiceReconciler::leave(const std::string& service, Held& held, MonotonicN
       return false;
     }
   }
-  if (!remove_entries(service, held)) {
+  if (!remove_entries(service, held, since)) {
     held.retry = now + options_.retry_ns;
     due(held.retry);
     return false;

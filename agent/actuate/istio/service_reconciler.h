@@ -116,6 +116,9 @@ class ServiceReconciler {
   /// Lets go of everything that is known; true when all of it is gone.
   bool hand_back(MonotonicNs now, MonotonicNs until = ~0ULL);
 
+  /// Since when a right is missing to hand back what is in force; 0: none is.
+  MonotonicNs stuck() const;
+
   /// How far apart the writes of one Service are from now on (ReconcilerOptions).
   void pace(MonotonicNs apart_ns, MonotonicNs small_apart_ns);
 
@@ -148,6 +151,7 @@ class ServiceReconciler {
     MonotonicNs refreshed = 0;
     bool wrote_small = false;
     MonotonicNs retry = 0;
+    MonotonicNs stuck = 0;                  ///< since when it is in force and may not be handed back
     std::map<std::string, Object> entries;  ///< by name
     std::optional<Object> route;
     std::map<std::string, int> shares;  ///< by subset
@@ -176,7 +180,7 @@ class ServiceReconciler {
   void remove_strays(const Wanted& wanted, MonotonicNs now);
   void keep_merge_window(MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
-  bool remove_entries(const std::string& service, Held& held);
+  bool remove_entries(const std::string& service, Held& held, MonotonicNs since);
   bool learn_facts(const kube::Service& service, Held& held, MonotonicNs now);
   void forget_facts(const Wanted& wanted);
   std::string managed_message(const kube::Service& service, const Held& held) const;
@@ -192,8 +196,8 @@ class ServiceReconciler {
   Status put(const kube::Service& service, const Json& wanted, Object& have);
   Status counted(const std::string& object, const Status& written);
   Status noted(const std::string& what, Status status);
-  Status take_away(const std::string& kind, const Held& held, const std::string& name, const std::string& uid,
-                   const std::string& service);
+  Status take_away(const std::string& kind, Held& held, const std::string& name, const std::string& uid,
+                   const std::string& service, MonotonicNs since);
   void due(MonotonicNs at) { next_ = next_ == 0 || at < next_ ? at : next_; }
 
   kube::Client& client_;

@@ -331,6 +331,38 @@ TEST_F(ServiceReconcilerTest, MembershipIsHandedBackWhicheverVerbIsRefused) {
   }
 }
 
+TEST_F(ServiceReconcilerTest, WhatMayNotBeHandedBackIsStuckUntilItMay) {
+  for (const bool by_route : {false, true}) {
+    SCOPED_TRACE(by_route);
+    service_.mode = "active";
+    service_.by = by_route ? "route" : "";
+    MonotonicNs now = 100 * kSecond;
+    ServiceReconciler reconciler(*client_, {});
+    reconciler.reconcile(wanted(), now);
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    service_.mode = "off";
+    refused_ = {"DELETE"};
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    EXPECT_EQ(reconciler.stuck(), 0U) << "what is there says nothing any more";
+    refused_ = {"DELETE", "PATCH"};
+    const MonotonicNs since = now += 2 * kSecond;
+    reconciler.reconcile(wanted(), now);
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    EXPECT_EQ(reconciler.stuck(), since);
+    refuse_ = 504;
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    EXPECT_EQ(reconciler.stuck(), 0U) << "what time mends";
+    refuse_ = 403;
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    EXPECT_EQ(reconciler.stuck(), now);
+    refused_.clear();
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    reconciler.reconcile(wanted(), now += 2 * kSecond);
+    EXPECT_EQ(reconciler.stuck(), 0U);
+    EXPECT_TRUE(objects_.empty());
+  }
+}
+
 /// Who left still runs for a moment: waiting for what is refused for good would outlast it. What time mends,
 /// and what keeps nobody who left, is waited for.
 TEST_F(ServiceReconcilerTest, WhoLeftAndIsKeptByWhatIsRefusedForGoodIsHandedBackAtOnce) {

@@ -95,6 +95,9 @@ class IstioSinkTest : public ::testing::Test {
       refused_deletes_ += takes_away ? 1 : 0;
       return answer(403, R"({"message":"forbidden"})");
     }
+    if (unwritable_ && asked.method != "GET" && path.find("networking.istio.io") != std::string::npos) {
+      return answer(403, R"({"message":"forbidden"})");
+    }
     if (asked.target.find("watch=1") != std::string::npos) {
       std::string told;
       pod_watches_ += last == "pods" ? 1 : 0;
@@ -197,7 +200,7 @@ class IstioSinkTest : public ::testing::Test {
   }
   void start(Part part, bool fast = false) {
     IstioOptions options;
-    options.lease.duration_s = slow_reads_ ? 3 : options.lease.duration_s;
+    options.lease.duration_s = slow_reads_ ? 3 : lease_s_;
     options.api.server = server_.url();
     options.api.retry_budget = milliseconds(50);
     options.lease.holder = "me";
@@ -268,6 +271,8 @@ class IstioSinkTest : public ::testing::Test {
   std::atomic<bool> muting_{false};  ///< of it nothing is told, not even by a list
   enum class Server { kThere, kAway, kBegins };
   std::atomic<Server> state_{Server::kThere};
+  std::atomic<bool> unwritable_{false};  ///< Istio's objects: every right to write is missing
+  int lease_s_ = 10;
   std::atomic<int> refused_deletes_{0};  ///< and what would empty an entry
   std::atomic<bool> over_{false};
   kube::ScriptedServer server_;
@@ -658,6 +663,35 @@ TEST_F(IstioSinkTest, HandingBackAtTheEndHasItsTimeHoweverManyServicesThereAre) 
   sink_->flush();
   const std::lock_guard lock(mutex_);
   EXPECT_LE(deletes_, 1);
+}
+
+/// Every node may delete what is ours, and does where nobody leads.
+TEST_F(IstioSinkTest, WhoMayNotHandBackLeavesItToOthersAndBeginsAnewAfterwards) {
+  lease_s_ = 3;
+  start();
+  publish(3);
+  ASSERT_TRUE(eventually([&] { return !written().empty(); }));
+  const auto lapses = [&] {
+    const std::lock_guard lock(mutex_);
+    const Json& spec = objects_.at(kLease).at("spec");
+    return spec.at("leaseDurationSeconds") == 1 && spec.at("holderIdentity") == "me";
+  };
+  unwritable_ = true;
+  ASSERT_TRUE(sink_->withdraw(kWeb).ok());
+  EXPECT_TRUE(eventually([&] { return lapses() && !sink_->leading() && sink_->leader().empty(); }));
+  EXPECT_THAT(sink_->trouble(), HasSubstr("403"));
+  EXPECT_FALSE(written().empty()) << "here is nobody else";
+  unwritable_ = false;
+  EXPECT_TRUE(eventually([&] { return sink_->leading(); }));
+  EXPECT_FALSE(lapses());
+  EXPECT_TRUE(eventually([&] { return written().empty(); }));
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return !written().empty(); }));
+  unwritable_ = true;
+  const auto begun = std::chrono::steady_clock::now();
+  sink_->flush();
+  EXPECT_TRUE(lapses()) << "and so at the end";
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(8));
 }
 
 TEST_F(IstioSinkTest, WhoDoesNotWriteSaysWhoHasTheDecision) {

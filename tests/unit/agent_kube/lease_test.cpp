@@ -185,6 +185,25 @@ TEST_F(LeaseTest, GivenUpItIsFreeAtOnce) {
   EXPECT_FALSE(view->lapsed);
 }
 
+TEST_F(LeaseTest, GivenUpWithSomethingLeftItsHolderIsDeadToAllOthers) {
+  LeaderLease a = lease("a");
+  LeaderLease node = lease("node");
+  ASSERT_TRUE(a.step(100 * kSecond, true).ok());
+  ASSERT_FALSE(node.step(100 * kSecond, false)->lapsed);
+  ASSERT_TRUE(a.give_up(false).ok());
+  EXPECT_EQ(a.valid_until(), 0U);
+  const auto seen = node.step(102 * kSecond, false);
+  ASSERT_TRUE(seen.ok());
+  EXPECT_TRUE(seen->lapsed) << "its length is ten seconds as it comes";
+  EXPECT_EQ(seen->holder, "a");
+  ASSERT_FALSE(a.step(103 * kSecond, false)->leading);
+  const auto again = a.step(104 * kSecond, true);
+  ASSERT_TRUE(again.ok());
+  EXPECT_TRUE(again->took);
+  EXPECT_FALSE(node.step(106 * kSecond, false)->lapsed);
+  EXPECT_FALSE(node.step(109 * kSecond, false)->lapsed) << "and as long as before";
+}
+
 TEST_F(LeaseTest, AnnotationsAreHandedOnAndSurviveARenewal) {
   LeaderLease a = lease("a");
   ASSERT_TRUE(a.step(100 * kSecond, true).ok());
