@@ -320,6 +320,7 @@ std::vector<Service> Catalog::services() const {
   using Place = std::pair<std::string, std::map<std::string, int>>;
   std::map<std::string, std::map<Place, Endpoint>> found;
   std::map<std::string, std::vector<std::string>> odd;
+  std::vector<Endpoint*> disputed;
   for (const auto& [name, slice] : slices_) {
     const auto service = services_.find(slice.service);
     if (service == services_.end() || service->second.family != slice.family) {
@@ -328,19 +329,24 @@ std::vector<Service> Catalog::services() const {
     auto& endpoints = found[slice.service];
     for (const Endpoint& endpoint : slice.endpoints) {
       if (endpoint.address.empty()) {
-        odd[slice.service].push_back("endpoint " + endpoint.pod + " has no address: left out");
+        odd[slice.service].push_back("endpoint " + endpoint.pod + " has no address: left out, as Istio does");
         continue;
       }
-      // While an endpoint moves between slices it is in both; one that is ready wins.
+      // While an endpoint moves between slices it is in both. Where they do not agree istiod goes by
+      // whichever it comes upon first, which is another each time: it is left to it alone.
       Endpoint& known = endpoints[{endpoint.address, endpoint.ports}];
       if (!known.address.empty() && known.ready != endpoint.ready) {
         odd[slice.service].push_back(endpoint.address +
-                                     " is ready in one slice and not in another: taken for ready");
+                                     " is ready in one slice and not in another: not weighed");
+        disputed.push_back(&known);
       }
-      if (known.address.empty() || (!known.ready && endpoint.ready)) {
+      if (known.address.empty()) {
         known = endpoint;
       }
     }
+  }
+  for (Endpoint* endpoint : disputed) {
+    endpoint->ready = false;
   }
   std::vector<Service> out;
   out.reserve(services_.size());

@@ -240,7 +240,7 @@ void ServiceReconciler::tell_odd(const kube::Service& service, MonotonicNs now) 
     return;
   }
   odd.told = true;
-  post(service, true, "OddEndpoints", what + ", as Istio does");
+  post(service, true, "OddEndpoints", what);
 }
 
 /// Nothing that we could write reaches proxies then, a deletion neither: it can but be said.

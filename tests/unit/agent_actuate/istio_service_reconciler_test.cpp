@@ -741,16 +741,16 @@ TEST_F(ServiceReconcilerTest, AServiceWhoseLabelFlapsIsLeftAloneForAMinute) {
 
 TEST_F(ServiceReconcilerTest, WhatDoesNotFitTogetherInSlicesIsToldWhenItLasts) {
   adopt();
-  service_.odd = {"10.0.0.1 is ready in one slice and not in another: taken for ready"};
+  service_.odd = {"10.0.0.1 is ready in one slice and not in another: not weighed"};
   reconciler_.reconcile(wanted(), 200 * kSecond);
   service_.odd.clear();
   reconciler_.reconcile(wanted(), 203 * kSecond);
-  service_.odd = {"10.0.0.1 is ready in one slice and not in another: taken for ready"};
+  service_.odd = {"10.0.0.1 is ready in one slice and not in another: not weighed"};
   for (int i = 0; i < 10; ++i) {
     reconciler_.reconcile(wanted(), (204 + i) * kSecond);
   }
   EXPECT_THAT(events_, testing::Contains("OddEndpoints").Times(1));
-  EXPECT_THAT(message_, HasSubstr("taken for ready"));
+  EXPECT_THAT(message_, HasSubstr("in another: not weighed"));
   EXPECT_TRUE(objects_.contains(kEntry)) << "and it goes on";
 }
 
