@@ -111,8 +111,8 @@ TEST_F(MeshTest, ALateWriteOfADeposedLeaderDoesNotLandOrIsUndone) {
     actuate::istio::Writer writer(plane()->admin(), "");
     int asked = 0;
     writer.may_write = [&] { return asked++ == 0; };
-    bool changed = false;
-    const Status put = writer.put(wanted, have, changed);
+    auto others = actuate::istio::Others::kNothing;
+    const Status put = writer.put(wanted, have, others);
     ASSERT_FALSE(put.ok());
     EXPECT_THAT(put.error().message, testing::HasSubstr("not leading any more"));
     EXPECT_EQ(asked, 2) << "the first was refused by the API server, and the second never sent";

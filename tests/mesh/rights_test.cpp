@@ -429,6 +429,117 @@ TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
   }
 }
 
+/// Who may write nothing any more cannot hand back: it stops leading, and the nodes do, each of which may.
+TEST_F(RightsTest, WhereEveryWriteIsRefusedTheNodesHandBack) {
+  constexpr int kLeaseS = 4;
+  start_web(2);
+  const std::string leaving = node_->pods()[0];
+  const auto make = [&](const char* account, const char* holder) {
+    token_ = plane()->account_token(account);
+    actuate::IstioOptions options{.api = api()};
+    options.lease.holder = holder;
+    options.lease.duration_s = kLeaseS;
+    options.active = account == std::string("ballast-global");
+    options.istiod.clear();
+    auto sink = actuate::IstioSink::create(std::move(options));
+    EXPECT_TRUE(sink.ok());
+    return std::move(*sink);
+  };
+  const auto node = make("ballast", "node");
+  const Json rules = plane()->must("GET", kWriterRoles).at("rules");
+  Json reads = rules;
+  const Right create{"networking.istio.io", "serviceentries", "create", "", "shop"};
+  for (const char* resource : {"serviceentries", "virtualservices"}) {
+    for (const char* verb : {"create", "patch", "delete"}) {
+      reads = without(reads, {"networking.istio.io", resource, verb, "", "shop"});
+    }
+  }
+  // Without the rights to read it hears of nothing either, which it takes for deafness after ten seconds.
+  struct Arm {
+    const char* what;
+    Json left;
+    bool ends;
+    int bound_s;
+  };
+  for (const Arm& arm :
+       {Arm{"writes", reads, false, kLeaseS + 7}, Arm{"all", Json::array(), false, 10 + kLeaseS + 7},
+        Arm{"writes, and it ends", reads, true, kLeaseS + 7}}) {
+    SCOPED_TRACE(arm.what);
+    const auto writer = make("ballast-global", "writer");
+    ASSERT_TRUE(writer->publish(weights({3, 1})).ok());
+    ASSERT_TRUE(eventually([&] { return weighted() && proxy_->weights(kWeb).size() == 2; }));
+    plane()->must("PATCH", kWriterRoles, {{"rules", arm.left}}, kube::kMergePatch);
+    EXPECT_TRUE(eventually([&] { return !allowed(create); }));
+    const auto begun = std::chrono::steady_clock::now();
+    node_->set_ready(leaving, false);
+    if (arm.ends) {
+      writer->flush();
+    }
+    EXPECT_TRUE(eventually([&] {
+      writer->renew({"shop", "web"});
+      return !proxy_->weights(kWeb).contains(node_->address(leaving));
+    })) << writer->trouble();
+    const double took_s = seconds_since(begun);
+    std::printf("every right gone (%s) -> a pod that left is gone from the client's Envoy: %.1f s\n",
+                arm.what, took_s);
+    EXPECT_LE(took_s, arm.bound_s);
+    EXPECT_EQ(entry_status(), 404);
+    EXPECT_TRUE(eventually([&] { return plain(); }));
+    EXPECT_EQ(node->trouble(), "");
+    plane()->must("PATCH", kWriterRoles, {{"rules", rules}}, kube::kMergePatch);
+    EXPECT_TRUE(eventually([&] { return allowed(create); }));
+    node_->set_ready(leaving, true);
+    if (!arm.ends) {
+      EXPECT_TRUE(eventually([&] {
+        writer->renew({"shop", "web"});
+        return weighted() && proxy_->weights(kWeb).size() == 2;
+      })) << "and begins anew when it may";
+    }
+    writer->flush();
+    EXPECT_EQ(entry_status(), 404) << writer->trouble();
+    EXPECT_TRUE(eventually([&] { return plain() && proxy_->weights(kWeb).size() == 2; }));
+  }
+}
+
+/// What a writer that died left, and somebody took the label from, is ours to whoever comes after.
+TEST_F(RightsTest, WhatLostItsLabelIsSweptAndReleased) {
+  start_web(2);
+  const std::string entry = std::string(kShop) + "serviceentries/web-ballast";
+  for (const bool by_hand : {false, true}) {
+    SCOPED_TRACE(by_hand);
+    plane()->status_of("DELETE", kLease);
+    token_ = plane()->account_token("ballast-global");
+    actuate::IstioOptions options{.api = api()};
+    options.lease.holder = "dies";
+    options.lease.duration_s = 3;
+    options.active = true;
+    options.istiod.clear();
+    auto writer = actuate::IstioSink::create(options);
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->publish(weights({3, 1})).ok());
+    ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
+    writer->reset();  // and leaves everything
+    plane()->must("PATCH", entry, {{"metadata", {{"labels", {{"app.kubernetes.io/managed-by", "Helm"}}}}}},
+                  kube::kMergePatch);
+    if (by_hand) {
+      auto client = kube::Client::create(api());
+      const auto released =
+          actuate::istio::release_by_hand(**client, "ballast-system", "ballast-leader", "*");
+      ASSERT_TRUE(released.ok()) << released.error().message;
+      EXPECT_EQ(*released, 1);
+    } else {
+      token_ = plane()->account_token("ballast");
+      options.api = api();
+      options.lease.holder = "node";
+      options.active = false;
+      const auto node = actuate::IstioSink::create(options);
+      EXPECT_TRUE(eventually([&] { return entry_status() == 404; })) << (*node)->trouble();
+    }
+    EXPECT_EQ(entry_status(), 404);
+    EXPECT_TRUE(eventually([&] { return plain(); }));
+  }
+}
+
 /// Whatever its rights say: the policy of the manifests, by the account's own token.
 TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   token_ = plane()->account_token("ballast-global");
@@ -483,6 +594,26 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   EXPECT_EQ(call("DELETE", all + "/theirs", nullptr), 422) << "a foreign object";
   EXPECT_EQ(call("PATCH", all + "/theirs", {{"metadata", {{"labels", ours}}}}), 422) << "nor made ours first";
   EXPECT_EQ(plane()->status_of("GET", all + "/theirs"), 200);
+  // What somebody took the label from is ours by its owner, to be given the label back or deleted.
+  const Json owner = {{"apiVersion", "rbac.authorization.k8s.io/v1"},
+                      {"kind", "ClusterRole"},
+                      {"name", "ballast-writer"},
+                      {"uid", plane()->must("GET", kWriterRoles).at("metadata").at("uid")}};
+  const auto owned = [&](const std::string& name) {
+    Json object = entry(name, {{"ballast.dev/service", "web"}}, "web.shop.svc.cluster.local");
+    object["metadata"]["ownerReferences"] = Json::array({owner});
+    return object;
+  };
+  plane()->must("POST", all, owned("web-ballast"));
+  EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"spec", {{"exportTo", {"."}}}}}), 422) << "not without it";
+  EXPECT_EQ(call("PATCH", all + "/web-ballast", {{"metadata", {{"labels", ours}}}}), 200);
+  EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
+  plane()->must("POST", all, owned("web-ballast"));
+  EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
+  plane()->must("POST", all, owned("copied"));
+  EXPECT_EQ(call("DELETE", all + "/copied", nullptr), 422) << "a user's copy under another name";
+  EXPECT_EQ(call("PATCH", all + "/copied", {{"metadata", {{"labels", ours}}}}), 422);
+  EXPECT_EQ(call("POST", all, owned("new-ballast")), 422) << "nothing is made by it";
   // A node's account may delete ours, and write nothing, whatever its rights.
   plane()->must("POST", all, entry("web-ballast", ours, "web.shop.svc.cluster.local"));
   token_ = plane()->account_token("ballast");

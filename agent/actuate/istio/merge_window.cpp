@@ -28,8 +28,8 @@ Json merge_window_filter(const std::set<std::string>& hosts, const std::string& 
 Status MergeWindow::put(const PlanOptions& plan, MonotonicNs now) {
   looked_ = now;
   const Json wanted = merge_window_filter(hosts_, options_.root_ns, plan);
-  bool changed = false;
-  return writer_.put(wanted, have_, changed);
+  Others others = Others::kNothing;
+  return writer_.put(wanted, have_, others);
 }
 
 Status MergeWindow::keep(const std::set<std::string>& hosts, const PlanOptions& plan, MonotonicNs now,

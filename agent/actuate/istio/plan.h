@@ -26,6 +26,9 @@ inline constexpr const char* kManagedByLabel = "app.kubernetes.io/managed-by";
 inline constexpr const char* kManagedBy = "ballast";
 inline constexpr const char* kFieldManager = "ballast";
 
+/// The ClusterRole that owns our objects, unless another is named (PlanOptions).
+inline constexpr const char* kOwnerRole = "ballast-writer";
+
 /// Which Ballast of the cluster an object belongs to: NAMESPACE.NAME of its Lease.
 inline constexpr const char* kLeaseLabel = "ballast.dev/lease";
 inline constexpr const char* kServiceLabel = "ballast.dev/service";

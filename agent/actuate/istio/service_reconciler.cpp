@@ -369,15 +369,26 @@ bool ServiceReconciler::fail(const kube::Service& service, Held& held, const Sta
   return true;
 }
 
-Status ServiceReconciler::put(const kube::Service& service, const Json& wanted, Object& have) {
-  bool changed = false;
+/// Each time; but who writes against us all the time is told of now and then.
+void ServiceReconciler::tell_others(const kube::Service& service, const Json& object, Others others,
+                                    MonotonicNs now) {
+  const std::string what = kube::text_at(object, {"kind"}) + " " + kube::key_of(object) + " was " +
+                           (others == Others::kRemoved ? "removed by somebody else and is made again"
+                                                       : "changed by somebody else and is written again");
+  std::erase_if(others_, [&](const auto& told) { return now - told.second >= options_.others_again_ns; });
+  if (others_.try_emplace(what, now).second) {
+    post(service, true, "ChangedByOthers",
+         what + "; take the label " + kube::kModeLabel + " from the Service before you change it");
+  }
+}
+
+Status ServiceReconciler::put(const kube::Service& service, const Json& wanted, Object& have,
+                              MonotonicNs now) {
+  Others others = Others::kNothing;
   have.at = SystemClock().now();
-  Status done = counted(service.key(), writer_.put(wanted, have, changed));
-  if (changed) {
-    say(service, true, "ChangedByOthers",
-        kube::text_at(wanted, {"kind"}) + " " + kube::key_of(wanted) +
-            " was changed by somebody else and is written again; take the label " + kube::kModeLabel +
-            " from the Service before you change it");
+  Status done = counted(service.key(), writer_.put(wanted, have, others));
+  if (done && others != Others::kNothing) {
+    tell_others(service, wanted, others, now);
   }
   return done;
 }
@@ -389,7 +400,7 @@ bool ServiceReconciler::write_entries(const kube::Service& service, Held& held,
   for (const auto& [name, object] : entries) {
     Object& have = held.entries[name];
     if (have.uid.empty() || have.spec != object.at("spec")) {
-      const bool done = !fail(service, held, put(service, object, have), now);
+      const bool done = !fail(service, held, put(service, object, have, now), now);
       if (done && options_.wrote && held.way == Way::kOwnHost && name == entries.begin()->first) {
         options_.wrote(service.key(), have.spec, have.at, entries.size() == 1);
       }
@@ -415,7 +426,7 @@ bool ServiceReconciler::write_route(const kube::Service& service, Held& held, co
   if (!held.route) {
     held.route.emplace();
   }
-  if (fail(service, held, put(service, route, *held.route), now)) {
+  if (fail(service, held, put(service, route, *held.route, now), now)) {
     return false;
   }
   held.phase = Phase::kHeld;
@@ -463,19 +474,19 @@ bool ServiceReconciler::behind(const kube::Service& service, Held& held, bool is
 }
 
 /// What others changed is forgotten, so that it is written again.
-void ServiceReconciler::look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted,
-                                       MonotonicNs now) {
+void ServiceReconciler::look_for_drift(Held& held, const Wanted& wanted, MonotonicNs now) {
   const auto look = [&](const std::string& kind, const std::string& name, Object& have) {
     const auto seen = wanted.seen.find(kind + " " + held.ns + "/" + name);
     if (seen == wanted.seen.end()) {
       // After an API server was away a watch may not have heard of our own write for a while.
       const bool heard = !(options_.away_of_late && options_.away_of_late());
       if (!have.uid.empty() && heard && (have.seen || now - held.written >= options_.drift_ns)) {
-        say(service, true, "ChangedByOthers",
-            kind + " " + held.ns + "/" + name + " was removed by somebody else and is made again");
-        have = {};
+        // Removed, or without the label that it is watched by: looked at before it is written.
+        have.spec = Json();
+        have.seen = false;
       }
-    } else if (seen->second.uid != have.uid || seen->second.generation > have.generation) {
+    } else if (seen->second.uid != have.uid || seen->second.generation > have.generation ||
+               !seen->second.labelled) {
       have.spec = Json();
       have.seen = false;
     } else {
@@ -521,7 +532,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
   const auto entries_now = [&] { return service_entries(service, held.way, weights, facts_, options_.plan); };
   const bool held_now = held.phase != Phase::kNew;
   if (held_now) {
-    look_for_drift(service, held, wanted, now);
+    look_for_drift(held, wanted, now);
   }
   if (held_now && held.retry <= now && !all_identified(service, facts_)) {
     // Who leaves does not wait for what has to be read of who comes.

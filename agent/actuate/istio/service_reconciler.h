@@ -67,6 +67,8 @@ struct ReconcilerOptions {
   MonotonicNs odd_ns = 5'000'000'000ULL;
   /// That istiod is behind is not told of one Service again so soon: of two istiods one may be.
   MonotonicNs stale_again_ns = 600'000'000'000ULL;
+  /// What somebody else did to an object of ours is told of one object again no sooner.
+  MonotonicNs others_again_ns = 5'000'000'000ULL;
   MonotonicNs refresh_ns = 60'000'000'000ULL;  ///< labels of a Service's pods are read again
   MonotonicNs retry_ns = 1'000'000'000ULL;
   MergeWindow::Options merge_window;
@@ -176,7 +178,7 @@ class ServiceReconciler {
   bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);
   bool behind(const kube::Service& service, Held& held, bool is, const std::map<std::string, Json>& entries,
               MonotonicNs now);
-  void look_for_drift(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void look_for_drift(Held& held, const Wanted& wanted, MonotonicNs now);
   void remove_strays(const Wanted& wanted, MonotonicNs now);
   void keep_merge_window(MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
@@ -193,7 +195,8 @@ class ServiceReconciler {
   void tell_stale(const kube::Service& service, bool stale, MonotonicNs now);
   bool flaps(const kube::Service& service, MonotonicNs now);
   bool fail(const kube::Service& service, Held& held, const Status& status, MonotonicNs now);
-  Status put(const kube::Service& service, const Json& wanted, Object& have);
+  void tell_others(const kube::Service& service, const Json& object, Others others, MonotonicNs now);
+  Status put(const kube::Service& service, const Json& wanted, Object& have, MonotonicNs now);
   Status counted(const std::string& object, const Status& written);
   Status noted(const std::string& what, Status status);
   Status take_away(const std::string& kind, Held& held, const std::string& name, const std::string& uid,
@@ -224,6 +227,7 @@ class ServiceReconciler {
     MonotonicNs at = 0;  ///< when last
   };
   std::map<std::string, Stale> stale_;
+  std::map<std::string, MonotonicNs> others_;  ///< by what somebody else did to which object: told when last
   std::map<std::string, MonotonicNs> strays_;  ///< objects of ours that nobody here wrote, since when
   std::map<std::string, std::string> said_;    ///< the last Event's reason
   struct Unsaid {

@@ -27,7 +27,7 @@ bool ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, c
     return !leads_nowhere();
   }
   if (held.route) {
-    look_for_drift(service, held, wanted, now);
+    look_for_drift(held, wanted, now);
   }
   int step = 0;
   bool same = held.route && !held.route->spec.is_null() && held.shares.size() == found.shares.size();

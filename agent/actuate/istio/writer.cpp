@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <utility>
 
+#include "agent/actuate/istio/merge_window.h"
 #include "core/base/backoff.h"
 
 namespace ballast::actuate::istio {
@@ -38,8 +40,26 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string ours_selector() {
-  return "labelSelector=" + kube::encode(std::string(kManagedByLabel) + "=" + kManagedBy);
+/// Of ours: what carries our label, and what somebody took that from.
+std::array<std::string, 2> ours_selectors() {
+  const std::string managed = kManagedByLabel;
+  return {"labelSelector=" + kube::encode(managed + "=" + kManagedBy),
+          "labelSelector=" + kube::encode(kServiceLabel + ("," + managed) + "!=" + kManagedBy)};
+}
+
+bool has_label(const Json& object) {
+  return kube::text_at(object, {"metadata", "labels", kManagedByLabel}) == kManagedBy;
+}
+
+/// As the admission policy of the manifests says it, which would refuse us what this let through.
+bool is_of_our_role(const Json& object) {
+  const Json& owners = kube::at(object, {"metadata", "ownerReferences"});
+  const std::string name = kube::text_at(object, {"metadata", "name"});
+  return (name.find("-ballast") != std::string::npos || name == kMergeWindowName) && owners.is_array() &&
+         std::any_of(owners.begin(), owners.end(), [](const Json& owner) {
+           return kube::text_at(owner, {"kind"}) == "ClusterRole" &&
+                  kube::text_at(owner, {"name"}) == kOwnerRole;
+         });
 }
 
 /// What an operator has to mend, as opposed to what time mends.
@@ -122,8 +142,7 @@ void take_metadata(const Json& pod, PodFacts& facts) {
 
 bool ours(const Json& object, const std::string& lease) {
   const std::string of = kube::text_at(object, {"metadata", "labels", kLeaseLabel});
-  return kube::text_at(object, {"metadata", "labels", kManagedByLabel}) == kManagedBy &&
-         (of.empty() || lease.empty() || of == lease);
+  return (has_label(object) || is_of_our_role(object)) && (of.empty() || lease.empty() || of == lease);
 }
 
 Owned owned_of(const Json& object) {
@@ -136,7 +155,8 @@ Owned owned_of(const Json& object) {
           .service = kube::text_at(object, {"metadata", "labels", kServiceLabel}),
           .uid = have.uid,
           .generation = have.generation,
-          .own_host = kube::text_at(object, {"kind"}) != "VirtualService" && !host.ends_with(kShadowDomain)};
+          .own_host = kube::text_at(object, {"kind"}) != "VirtualService" && !host.ends_with(kShadowDomain),
+          .labelled = has_label(object)};
 }
 
 Result<Reply> Writer::write(const Request& request) {
@@ -162,7 +182,7 @@ Status Writer::look(const Json& wanted, Object& have) {
   if (!there->ok() || object.is_discarded()) {
     return kube::api_error(request, *there);
   }
-  if (!ours(object, lease_)) {
+  if (!ours(object, lease_) && (have.uid.empty() || have.uid != kube::text_at(object, {"metadata", "uid"}))) {
     const std::string other = kube::text_at(object, {"metadata", "labels", kLeaseLabel});
     return Error::usage(fmt::format(
         "{} {} is there and is {}; rename it, or remove the label {} from the Service",
@@ -170,14 +190,41 @@ Status Writer::look(const Json& wanted, Object& have) {
         other.empty() ? "not Ballast's" : "of another Ballast (" + other + ")", kube::kModeLabel));
   }
   take(object, have);
+  const Json& labels = kube::at(wanted, {"metadata", "labels"});
+  const auto items = labels.items();
+  have.labelled = std::all_of(items.begin(), items.end(), [&](const auto& label) {
+    return kube::at(object, {"metadata", "labels", label.key().c_str()}) == label.value();
+  });
   return ok();
 }
 
-Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
+/// Of what is not as we left it.
+Status Writer::look_again(const Json& wanted, Object& have, Others& others) {
+  const std::string uid = have.uid;
+  const std::int64_t generation = have.generation;
+  if (Status looked = look(wanted, have); !looked) {
+    return looked;
+  }
+  if (!uid.empty() && have.uid.empty()) {
+    others = Others::kRemoved;
+  } else if (!uid.empty() &&
+             (!have.labelled || (have.generation != generation && have.spec != wanted.at("spec")))) {
+    // What says already what it should may be our own write, whose answer was lost.
+    others = Others::kChanged;
+  }
+  return ok();
+}
+
+Status Writer::put(const Json& wanted, Object& have, Others& others) {
   const std::string folder =
       collection(kube::text_at(wanted, {"kind"}), kube::text_at(wanted, {"metadata", "namespace"}));
   const std::string path = folder + "/" + kube::text_at(wanted, {"metadata", "name"});
   const std::string manager = std::string("?fieldManager=") + kFieldManager;
+  if (!have.uid.empty() && have.spec.is_null()) {
+    if (Status looked = look_again(wanted, have, others); !looked) {
+      return looked;
+    }
+  }
   // Twice: what somebody else did meanwhile is looked at once, and then written over.
   for (int attempt = 0;; ++attempt) {
     const bool fresh = have.uid.empty();
@@ -191,19 +238,27 @@ Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
                     .content_type = fresh ? kube::kJsonBody : kube::kMergePatch};
     if (!fresh) {
       const Json patch = difference(have.spec, wanted.at("spec"));
-      if (patch.empty()) {
+      if (patch.empty() && have.labelled) {
         return ok();
       }
       // The version tells another object of the same name, too.
-      request.body = dump({{"metadata", {{"resourceVersion", have.version}}}, {"spec", patch}});
+      Json metadata = {{"resourceVersion", have.version}};
+      if (!have.labelled) {
+        metadata["labels"] = wanted.at("metadata").at("labels");
+      }
+      request.body = dump({{"metadata", metadata}, {"spec", patch}});
     }
     const Result<Reply> reply = write(request);
+    if (others != Others::kNothing && !(reply && reply->ok())) {
+      have.spec = Json();  // what stands is not ours
+    }
     if (!reply) {
       return reply.error();  // should it have landed, the next one finds another version and looks
     }
     if (reply->ok()) {
       take(reply->json(), have);
       have.spec = wanted.at("spec");
+      have.labelled = true;
       return ok();
     }
     const bool moved = reply->status == kConflict || (!fresh && reply->status == kNotFound);
@@ -211,13 +266,9 @@ Status Writer::put(const Json& wanted, Object& have, bool& changed_by_others) {
       const Error error = kube::api_error(request, *reply);
       return refused(reply->status) ? Error::usage(error.message) : error;
     }
-    const std::int64_t generation = have.generation;
-    if (Status looked = look(wanted, have); !looked) {
+    if (Status looked = look_again(wanted, have, others); !looked) {
       return looked;
     }
-    // What says already what it should may be our own write, whose answer was lost.
-    changed_by_others =
-        changed_by_others || (!fresh && have.generation != generation && have.spec != wanted.at("spec"));
   }
 }
 
@@ -290,13 +341,18 @@ Status Writer::pages(const std::string& path, const char* accept,
 
 Result<std::vector<Owned>> Writer::list(const std::string& kind) {
   std::vector<Owned> owned;
-  const Status read = pages(collection(kind, "") + "?" + ours_selector(), kube::kJsonBody, [&](Json item) {
-    item["kind"] = kind;  // items of a list do not say it
-    if (ours(item, lease_)) {
-      owned.push_back(owned_of(item));
+  for (const std::string& selector : ours_selectors()) {
+    const Status read = pages(collection(kind, "") + "?" + selector, kube::kJsonBody, [&](Json item) {
+      item["kind"] = kind;  // items of a list do not say it
+      if (ours(item, lease_)) {
+        owned.push_back(owned_of(item));
+      }
+    });
+    if (!read) {
+      return read.error();
     }
-  });
-  return read ? Result<std::vector<Owned>>(std::move(owned)) : read.error();
+  }
+  return owned;
 }
 
 Status Writer::read_pods(const kube::Service& service, Facts& facts) {

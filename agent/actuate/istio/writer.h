@@ -25,10 +25,11 @@ struct Object {
   std::string version;
   std::string created;          ///< creationTimestamp
   std::int64_t generation = 0;  ///< grows with every change of the spec
-  Json spec;
-  bool stood = false;    ///< the API server has shown it since it was made
-  bool seen = false;     ///< the API server has shown it since it was written
-  std::uint64_t at = 0;  ///< when our last write of it began, on SystemClock
+  Json spec;                    ///< null: somebody else was at it, and it is to be looked at
+  bool labelled = true;         ///< it has our labels still
+  bool stood = false;           ///< the API server has shown it since it was made
+  bool seen = false;            ///< the API server has shown it since it was written
+  std::uint64_t at = 0;         ///< when our last write of it began, on SystemClock
 };
 
 /// An object of ours in the cluster.
@@ -39,6 +40,7 @@ struct Owned {
   std::string uid;
   std::int64_t generation = 0;
   bool own_host = false;  ///< a ServiceEntry of the Service's own host
+  bool labelled = true;   ///< false: somebody took our label from it
   std::string key() const { return ns + "/" + service; }
 };
 Owned owned_of(const Json& object);
@@ -46,8 +48,12 @@ Owned owned_of(const Json& object);
 /// What a pod's metadata says of it: all but its service account.
 void take_metadata(const Json& pod, PodFacts& facts);
 
-/// Is it Ballast's, and of the Ballast of this Lease (NAMESPACE.NAME)? What names none is everybody's.
+/// Is it Ballast's, and of the Ballast of this Lease (NAMESPACE.NAME)? What names none is everybody's. Told
+/// by our label; where somebody took that from it by its owner, the role kOwnerRole, and its name.
 bool ours(const Json& object, const std::string& lease);
+
+/// What somebody else did to an object of ours, which was then written over.
+enum class Others { kNothing, kChanged, kRemoved };
 
 /// The reads and writes of Istio's objects. All writes may be made twice. `may_write` is asked before each: a
 /// leader whose Lease has run out meanwhile must not.
@@ -61,18 +67,20 @@ class Writer {
   std::function<bool()> may_read = [] { return true; };
 
   /// Makes the object what `wanted` says: posted when it is not there, else a merge patch of what of the spec
-  /// is different. `have` becomes what the API server answers. `changed_by_others` is set when somebody else
-  /// had changed it, which is then written over once. kUsage when an object of that name is there and is not
-  /// ours, or when the server refuses what it says (4xx): the operator has to do something.
-  Status put(const Json& wanted, Object& have, bool& changed_by_others);
+  /// is different, with our labels where somebody took them from it. `have` becomes what the API server
+  /// answers. `others` says what somebody else had done, which is written over once. kUsage when an object of
+  /// that name is there and is not ours, or when the server refuses what it says (4xx): the operator has to
+  /// do something.
+  Status put(const Json& wanted, Object& have, Others& others);
   /// Done too when it is not there, or when what is there is another than that of this uid. Without a uid
-  /// only what carries our label is deleted.
+  /// only what is ours is deleted.
   Status remove(const std::string& kind, const std::string& ns, const std::string& name,
                 const std::string& uid);
   /// Where deleting is refused: an entry without endpoints, a route that leads to the plain Service.
   Status disarm(const std::string& kind, const std::string& ns, const std::string& name,
                 const std::string& host);
-  /// What is there under this name: `have` without a uid when nothing is. kUsage when it is not ours.
+  /// What is there under this name: `have` without a uid when nothing is. kUsage when it is not ours, and
+  /// another than that of the uid of `have`.
   Status look(const Json& wanted, Object& have);
   /// All of ours: kind is VirtualService, ServiceEntry or EnvoyFilter. Empty where Istio is not installed.
   Result<std::vector<Owned>> list(const std::string& kind);
@@ -89,6 +97,7 @@ class Writer {
 
  private:
   Result<kube::Reply> write(const kube::Request& request);
+  Status look_again(const Json& wanted, Object& have, Others& others);
   Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each,
                std::string* cursor = nullptr);
 

@@ -75,6 +75,9 @@ class ServiceReconcilerTest : public ::testing::Test {
     if (path.find("/leases") != std::string::npos) {
       return serve_lease(asked, path);
     }
+    if (path.find("/clusterroles/") != std::string::npos) {
+      return answer(200, R"({"metadata":{"uid":"r1"}})");
+    }
     if (path.find("networking.istio.io") == std::string::npos) {
       return answer(404, "{}");
     }
@@ -88,7 +91,10 @@ class ServiceReconcilerTest : public ::testing::Test {
     if (asked.method == "GET" && collection) {
       Json items = Json::array();
       for (const auto& [key, object] : objects_) {
-        if (key.find("/" + last + "/") != std::string::npos) {
+        // Asked for what has our label, or for what has it not and is of a Service.
+        const bool with = asked.target.find("%21%3D") == std::string::npos;
+        if (key.find("/" + last + "/") != std::string::npos && with == has_label(object) &&
+            (with || !kube::text_at(object, {"metadata", "labels", kServiceLabel}).empty())) {
           items.push_back(object);
         }
       }
@@ -129,6 +135,9 @@ class ServiceReconcilerTest : public ::testing::Test {
     if (!is(kube::at(body, {"metadata"}), "uid") || !is(kube::at(body, {"metadata"}), "resourceVersion")) {
       return answer(409, "{}");
     }
+    if (const Json& labels = kube::at(body, {"metadata", "labels"}); labels.is_object()) {
+      there->second["metadata"]["labels"].merge_patch(labels);
+    }
     change(place, kube::at(body, {"spec"}));
     return std::exchange(hang_up_, false) ? "" : answer(200, objects_[place].dump());
   }
@@ -166,11 +175,16 @@ class ServiceReconcilerTest : public ::testing::Test {
     }
     return answer(200, Json{{"items", items}}.dump());
   }
+  static bool has_label(const Json& object) {
+    return kube::text_at(object, {"metadata", "labels", kManagedByLabel}) == kManagedBy;
+  }
   /// Somebody's merge patch of the spec.
   void change(const std::string& path, const Json& spec) {
     Json& object = objects_.at(path);
+    const Json before = object["spec"];
     object["spec"].merge_patch(spec);
-    object["metadata"]["generation"] = object["metadata"]["generation"].get<int>() + 1;
+    object["metadata"]["generation"] =
+        object["metadata"]["generation"].get<int>() + (object["spec"] == before ? 0 : 1);
     object["metadata"]["resourceVersion"] = std::to_string(++version_);
   }
   Wanted wanted(std::uint32_t weight = 1000) {
@@ -178,6 +192,9 @@ class ServiceReconcilerTest : public ::testing::Test {
     out.services = {service_};
     out.weights["shop/web"] = {{{"10.0.0.1", 8080}, weight}};
     for (const auto& [path, object] : objects_) {
+      if (kube::text_at(object, {"kind"}) == "ServiceEntry" && !has_label(object)) {
+        continue;  // they are watched by it
+      }
       out.seen[kube::text_at(object, {"kind"}) + " " + kube::key_of(object)] = owned_of(object);
     }
     return out;
@@ -438,10 +455,10 @@ TEST_F(ServiceReconcilerTest, ADeposedLeadersWriteDoesNotLand) {
   Writer late(*client_, "");
   late.may_write = [&] { return leads; };
   Object held{.uid = "o1", .version = "1", .spec = Json::object()};
-  bool changed = false;
+  Others others = Others::kNothing;
   Json object = objects_.at(kEntry);
   object["spec"]["endpoints"] = Json::array();
-  EXPECT_FALSE(late.put(object, held, changed).ok()) << "its Lease has run out";
+  EXPECT_FALSE(late.put(object, held, others).ok()) << "its Lease has run out";
   EXPECT_THAT(log(), IsEmpty());
   const kube::Request patch{
       .method = "PATCH",
@@ -1061,6 +1078,99 @@ TEST_F(ServiceReconcilerTest, AnEventThatNobodyWillTakeIsNoTrouble) {
   EXPECT_EQ(reconciler_.trouble(), "");
 }
 
+TEST_F(ServiceReconcilerTest, WhoWritesAgainAndAgainIsToldOfNowAndThen) {
+  adopt();
+  const auto told = [&] { return std::count(events_.begin(), events_.end(), "ChangedByOthers"); };
+  for (int i = 0; i < 5; ++i) {
+    change(kEntry, {{"exportTo", {i % 2 == 0 ? "." : "*"}}});
+    reconciler_.reconcile(wanted(), (110 + i) * kSecond);
+    EXPECT_FALSE(objects_.at(kEntry).at("spec").contains("exportTo")) << "whether or not it is told";
+  }
+  EXPECT_EQ(told(), 1);
+  change(kEntry, {{"exportTo", {"."}}});
+  reconciler_.reconcile(wanted(), 116 * kSecond);
+  EXPECT_EQ(told(), 2) << "and again, where it goes on";
+  reconciler_.reconcile(wanted(), 117 * kSecond);
+  objects_.erase(kEntry);
+  reconciler_.reconcile(wanted(), 118 * kSecond);
+  EXPECT_EQ(told(), 3) << "another thing than a change";
+  EXPECT_THAT(message_, HasSubstr("was removed by somebody else"));
+}
+
+/// A watch by the label shows of it that it has gone.
+class UnlabelledTest : public ServiceReconcilerTest {
+ protected:
+  UnlabelledTest() : owned_(*client_, {.plan = {.owner_name = kOwnerRole}}) {}
+  void adopt_and_unlabel(const std::string& by = "") {
+    service_.by = by;
+    owned_.reconcile(wanted(), 100 * kSecond);
+    owned_.reconcile(wanted(), 102 * kSecond);
+    for (auto& [path, object] : objects_) {
+      object["metadata"]["labels"].erase(kManagedByLabel);
+      change(path, Json::object());
+    }
+    log();
+  }
+  ServiceReconciler owned_;
+};
+
+TEST_F(UnlabelledTest, WhatLostItsLabelIsGivenItBack) {
+  for (const std::string by : {"", "route"}) {
+    SCOPED_TRACE(by);
+    events_.clear();
+    adopt_and_unlabel(by);
+    const Json before = objects_.at(kEntry).at("spec");
+    owned_.reconcile(wanted(), 120 * kSecond);
+    std::vector<std::string> patches = {"PATCH entry"};
+    if (!by.empty()) {
+      patches.emplace_back("PATCH route");
+    }
+    EXPECT_EQ(log(), patches);
+    for (const auto& [path, object] : objects_) {
+      EXPECT_TRUE(has_label(object)) << path;
+    }
+    EXPECT_EQ(objects_.at(kEntry).at("spec"), before);
+    EXPECT_EQ(events_.back(), "ChangedByOthers");
+    EXPECT_THAT(message_, HasSubstr("was changed by somebody else"));
+    owned_.reconcile(wanted(), 121 * kSecond);
+    EXPECT_THAT(log(), IsEmpty());
+    service_.mode = "off";
+    owned_.reconcile(wanted(), 122 * kSecond);
+    owned_.reconcile(wanted(), 124 * kSecond);
+    ASSERT_TRUE(objects_.empty());
+    service_.mode = "active";
+  }
+}
+
+/// And one that may not be changed is not left in force as if it were somebody else's.
+TEST_F(UnlabelledTest, WhatLostItsLabelIsHandedBackWhereItCannotBeWritten) {
+  adopt_and_unlabel();
+  refused_ = {"PATCH"};
+  service_.endpoints = {endpoint(2)};
+  for (int i = 0; i < 40; ++i) {
+    owned_.reconcile(wanted(), (1200 + i) * (kSecond / 10));
+  }
+  EXPECT_TRUE(objects_.empty());
+  EXPECT_THAT(events_, testing::Contains("HandedBack"));
+}
+
+TEST_F(UnlabelledTest, WhatLostItsLabelIsOursToWhoeverComesAfter) {
+  adopt_and_unlabel();
+  Json copy = objects_.at(kEntry);
+  copy["metadata"]["name"] = "mine";
+  Json foreign = objects_.at(kEntry);
+  foreign["metadata"].erase("ownerReferences");
+  foreign["metadata"]["name"] = "foreign-ballast";
+  const std::string folder = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/";
+  objects_[folder + "mine"] = copy;
+  objects_[folder + "foreign-ballast"] = foreign;
+  ServiceReconciler successor(*client_, {});
+  ASSERT_TRUE(successor.sweep(200 * kSecond).ok());
+  EXPECT_THAT(log(), ElementsAre("DELETE entry"));
+  EXPECT_EQ(objects_.size(), 2U) << "a user's copy, and what no role of ours owns";
+  EXPECT_FALSE(objects_.contains(kEntry));
+}
+
 /// istiod is asked about what is there, not about what somebody else has changed or removed meanwhile.
 TEST_F(ServiceReconcilerTest, OnlyAnEntryThatIsThereAsWrittenSaysWhatIstiodDoesWithIt) {
   reconciler_.reconcile(wanted(), 100 * kSecond);
@@ -1135,6 +1245,12 @@ TEST_F(MergeWindowTest, WhatSomebodyElseMadeOfItIsWrittenOverAndAForeignOneIsLef
   objects_[kFilter]["metadata"]["labels"].erase(kManagedByLabel);
   change(kFilter, {{"configPatches", Json::array()}});
   fast_.reconcile(two(false), 161 * kSecond);
+  EXPECT_EQ(hosts(), (std::set<std::string>{"web.shop.svc.cluster.local"})) << "ours, by its uid";
+  EXPECT_TRUE(has_label(objects_[kFilter]));
+  objects_[kFilter]["metadata"]["labels"].erase(kManagedByLabel);
+  objects_[kFilter]["metadata"]["uid"] = "theirs";
+  change(kFilter, {{"configPatches", Json::array()}});
+  fast_.reconcile(two(false), 191 * kSecond);
   EXPECT_TRUE(hosts().empty());
   EXPECT_THAT(fast_.trouble(), HasSubstr("is not Ballast's"));
   EXPECT_TRUE(objects_.contains(kEntry)) << "weights go on";
