@@ -10,6 +10,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <ostream>
 #include <sstream>
 #include <thread>
 #include <tuple>
@@ -67,7 +68,12 @@ class ComposeTest : public MeshTest {
   }
   void start(int pods) {
     start_web(pods);
-    auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
+    start_sidecar();
+  }
+  /// Of the first pod.
+  void start_sidecar(const std::string& more_addresses = "") {
+    auto sidecar =
+        Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]) + more_addresses);
     ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
     sidecar_ = std::move(*sidecar);
   }
@@ -75,12 +81,12 @@ class ComposeTest : public MeshTest {
   std::vector<Config> configs() {
     return {proxy_->everything(), gateway_->everything(), sidecar_->everything()};
   }
-  /// As it is when nothing has moved for two seconds.
+  /// As it is when nothing has moved for a while.
   std::vector<Config> settled() {
     auto last = configs();
     auto moved = std::chrono::steady_clock::now();
     const auto end = moved + seconds(60);
-    for (auto now = moved; now < end && now - moved < seconds(2); now = std::chrono::steady_clock::now()) {
+    for (auto now = moved; now < end && now - moved < still_; now = std::chrono::steady_clock::now()) {
       std::this_thread::sleep_for(milliseconds(500));
       if (auto is = configs(); is != last) {
         last = std::move(is);
@@ -166,7 +172,9 @@ class ComposeTest : public MeshTest {
     const Json entries = plane()->must("GET", std::string(kIstio) + "serviceentries");
     const auto most = (changes + 1.0) * static_cast<double>(entries.at("items").size());
     for (const char* type : {"cds", "lds", "rds"}) {
-      EXPECT_LE(plane()->pushes(type) - pushes[type], most)
+      // The writer's own look at istiod asks for clusters, once.
+      const double looks = std::string(type) == "cds" ? 1 : 0;
+      EXPECT_LE(plane()->pushes(type) - pushes[type], most + looks)
           << type << ": more than one for each change of an entry, to the pod's own";
     }
     EXPECT_GE(plane()->pushes("eds") - pushes["eds"], std::min(changes, 3));
@@ -178,11 +186,16 @@ class ComposeTest : public MeshTest {
     sink_->flush();
     expect_same(settled(), before, "after it was handed back", untouched);
     for (const std::string& host : hosts) {
-      for (const Proxy* proxy : proxies()) {
-        EXPECT_TRUE(plain(*proxy, host)) << host;
+      for (std::size_t i = 0; i < before.size(); ++i) {
+        // A Service that is not exported to the gateway's namespace is nothing there.
+        const bool sees = before[i].contains("cluster outbound|80||" + host);
+        EXPECT_TRUE(sees || i == 1) << host;
+        EXPECT_TRUE(!sees || plain(*proxies()[i], host)) << host;
       }
     }
   }
+  void roll_out(const std::string& collection, const char* version, const char* kind,
+                const std::function<Json(int)>& spec);
   struct Asked {
     std::string subset = "";
     int port = 80;
@@ -222,6 +235,7 @@ class ComposeTest : public MeshTest {
     return all;
   }
 
+  milliseconds still_{2000};
   std::unique_ptr<Proxy> gateway_;
   std::unique_ptr<Proxy> sidecar_;                     ///< of the first pod
   std::vector<std::unique_ptr<Proxy>> more_sidecars_;  ///< of further pods
@@ -402,28 +416,208 @@ TEST_F(ComposeTest, AnIngressGatewayWithAVirtualServiceOfItsOwn) {
   hand_back(before);
 }
 
-TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
+/// What a user has of Istio's beside a Service of three pods, of which the last is another version, with
+/// another hash of Argo Rollouts' and in another zone; and where requests to the Service have to end.
+struct Own {
+  const char* name;
+  struct Object {
+    const char* plural;
+    const char* kind;
+    Json spec;
+  };
+  std::vector<Object> objects;
+  std::string subset = "";     ///< whose cluster takes the requests
+  std::vector<double> shares;  ///< of its pods
+  double of = 1;               ///< the part of the requests that it takes
+  std::string mirror = "";     ///< the subset that gets each of them too
+  bool fault = false;          ///< a request with x-fault is refused by the user's own fault
+  bool only_here = false;      ///< the Service is of its own namespace alone
+};
+void PrintTo(const Own& own, std::ostream* out) {
+  *out << own.name;
+}
+
+Json to_web(const std::string& subset = "") {
+  Json destination = {{"host", "web"}};
+  if (!subset.empty()) {
+    destination["subset"] = subset;
+  }
+  return Json::array({{{"destination", destination}}});
+}
+Json subsets(const std::string& label, const std::vector<std::pair<const char*, const char*>>& of) {
+  Json all = Json::array();
+  for (const auto& [name, value] : of) {
+    all.push_back({{"name", name}, {"labels", {{label, value}}}});
+  }
+  return all;
+}
+const Json kOutliers = {{"consecutive5xxErrors", 5}, {"interval", "10s"}, {"baseEjectionTime", "30s"}};
+/// Of web, for all of its host.
+Json rule(const Json& policy) {
+  return {{"host", "web"}, {"trafficPolicy", policy}};
+}
+
+std::vector<Own> owns() {
+  const Json canary_route =
+      Json::array({{{"destination", {{"host", "web"}, {"subset", "stable"}}}, {"weight", 80}},
+                   {{"destination", {{"host", "web"}, {"subset", "canary"}}}, {"weight", 20}}});
+  return {
+      {.name = "Mirror",
+       .objects = {{"destinationrules",
+                    "DestinationRule",
+                    {{"host", "web"}, {"subsets", subsets("version", {{"v1", "v1"}, {"v2", "v2"}})}}},
+                   {"virtualservices",
+                    "VirtualService",
+                    {{"hosts", {"web"}},
+                     {"http", Json::array({{{"route", to_web("v1")},
+                                            {"mirror", {{"host", "web"}, {"subset", "v2"}}},
+                                            {"mirrorPercentage", {{"value", 100}}}}})}}}},
+       .subset = "v1",
+       .shares = {4, 2},
+       .mirror = "v2"},
+      {.name = "Fault",
+       .objects = {{"virtualservices",
+                    "VirtualService",
+                    {{"hosts", {"web"}},
+                     {"http",
+                      Json::array(
+                          {{{"match", Json::array({{{"headers", {{"x-fault", {{"exact", "yes"}}}}}}})},
+                            {"fault", {{"abort", {{"httpStatus", 418}, {"percentage", {{"value", 100}}}}}}},
+                            {"route", to_web()}},
+                           {{"fault", {{"delay", {{"fixedDelay", "1ms"}, {"percentage", {{"value", 50}}}}}}},
+                            {"route", to_web()}}})}}}},
+       .shares = {4, 2, 1},
+       .fault = true},
+      {.name = "Delegate",
+       .objects = {{"virtualservices", "VirtualService", {{"http", Json::array({{{"route", to_web()}}})}}},
+                   {"virtualservices",
+                    "VirtualService",
+                    {{"hosts", {"web"}},
+                     {"http", Json::array({{{"match", Json::array({{{"uri", {{"prefix", "/"}}}}})},
+                                            {"delegate", {{"name", "own-0"}, {"namespace", "shop"}}}}})}}}},
+       .shares = {4, 2, 1}},
+      {.name = "OutlierDetection",
+       .objects = {{"destinationrules", "DestinationRule", rule({{"outlierDetection", kOutliers}})}},
+       // Istio's own: with it the zones come in an order.
+       .shares = {4, 2, 0}},
+      {.name = "Warmup",
+       .objects = {{"destinationrules", "DestinationRule",
+                    rule({{"loadBalancer",
+                           {{"simple", "LEAST_REQUEST"}, {"warmup", {{"duration", "1s"}}}}}})}},
+       .shares = {4, 2, 1}},
+      {.name = "SidecarScope",
+       .objects = {{"sidecars", "Sidecar", {{"egress", Json::array({{{"hosts", {"./*"}}}})}}}},
+       .shares = {4, 2, 1}},
+      {.name = "ArgoRolloutsSubsets",
+       .objects = {{"destinationrules",
+                    "DestinationRule",
+                    {{"host", "web"},
+                     {"subsets", subsets("rollouts-pod-template-hash", {{"stable", "a"}, {"canary", "b"}})}}},
+                   {"virtualservices",
+                    "VirtualService",
+                    {{"hosts", {"web"}},
+                     {"http", Json::array({{{"name", "primary"}, {"route", canary_route}}})}}}},
+       .subset = "stable",
+       .shares = {4, 2},
+       .of = 0.8},
+      {.name = "ExportTo",
+       .objects =
+           {{"destinationrules",
+             "DestinationRule",
+             {{"host", "web"}, {"exportTo", {"."}}, {"subsets", subsets("version", {{"v1", "v1"}})}}},
+            {"virtualservices",
+             "VirtualService",
+             {{"hosts", {"web"}}, {"exportTo", {"."}}, {"http", Json::array({{{"route", to_web("v1")}}})}}}},
+       .subset = "v1",
+       .shares = {4, 2},
+       .only_here = true},
+      {.name = "LocalityFailover",
+       .objects = {{"destinationrules", "DestinationRule",
+                    rule(
+                        {{"outlierDetection", kOutliers},
+                         {"loadBalancer",
+                          {{"localityLbSetting",
+                            {{"enabled", true}, {"failoverPriority", {"topology.kubernetes.io/zone"}}}}}}})}},
+       .shares = {4, 2, 0}},
+      {.name = "LocalityDistribute",
+       .objects =
+           {{"destinationrules", "DestinationRule",
+             rule({{"outlierDetection", kOutliers},
+                   {"loadBalancer",
+                    {{"localityLbSetting",
+                      {{"enabled", true},
+                       {"distribute", Json::array({{{"from", "r1/z1/*"},
+                                                    {"to", {{"r1/z1/*", 60}, {"r1/z2/*", 40}}}}})}}}}}})}},
+       .shares = {40, 20, 40}},
+  };
+}
+
+class ComposeWithTest : public ComposeTest, public testing::WithParamInterface<Own> {};
+
+TEST_P(ComposeWithTest, WhatTheUserHas) {
+  const Own& own = GetParam();
+  still_ = seconds(1);
+  plane()->must(
+      "POST", "/api/v1/nodes",
+      {{"metadata",
+        {{"name", "node-b"},
+         {"labels", {{"topology.kubernetes.io/region", "r1"}, {"topology.kubernetes.io/zone", "z2"}}}}}});
+  made_.push_back("/api/v1/nodes/node-b");
+  ASSERT_NO_FATAL_FAILURE(start_web(2, {.cpus = 0, .labels = {{"rollouts-pod-template-hash", "a"}}}));
+  node_->add_pod(
+      "web",
+      {.cpus = 0, .labels = {{"version", "v2"}, {"rollouts-pod-template-hash", "b"}}, .node = "node-b"});
+  ASSERT_NO_FATAL_FAILURE(start_sidecar());
+  if (own.only_here) {
+    plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
+                  {{"metadata", {{"annotations", {{"networking.istio.io/exportTo", "."}}}}}},
+                  kube::kMergePatch);
+  }
+  for (std::size_t i = 0; i < own.objects.size(); ++i) {
+    make_istio(own.objects[i].plural, own.objects[i].kind, "own-" + std::to_string(i), own.objects[i].spec);
+  }
+  const auto faulty = [&] { return proxy_->get(kWeb, 80, "x-fault: yes\r\n"); };
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && (!own.fault || faulty() == 418); }));
+  ASSERT_TRUE(eventually([&] {
+    return gateway_->weights(kWeb).empty() == own.only_here &&
+           (own.subset.empty() || !proxy_->requests(kWeb, 80, own.subset).empty());
+  }));
+  const auto before = settled();
+  weigh(before, {"web"}, {4, 2, 1}, 1);
+  const auto mirrored = [&] {
+    double sum = 0;
+    for (const auto& [address, requests] : proxy_->requests(kWeb, 80, own.mirror)) {
+      sum += static_cast<double>(requests);
+    }
+    return sum;
+  };
+  constexpr int kRequests = 500;
+  const double at_first = mirrored();
+  const double came = expect_split(*proxy_, kWeb, own.shares, {.subset = own.subset, .requests = kRequests},
+                                   [&] { return proxy_->get(kWeb); });
+  EXPECT_NEAR(came, kRequests * own.of, 2.576 * std::sqrt(kRequests * own.of * (1 - own.of)));
+  if (!own.mirror.empty()) {
+    EXPECT_TRUE(eventually([&] { return mirrored() - at_first == kRequests; })) << mirrored() - at_first;
+  }
+  EXPECT_TRUE(!own.fault || faulty() == 418);
+  hand_back(before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Users, ComposeWithTest, testing::ValuesIn(owns()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+/// A Service whose requests the user's route leads to two others, 80:20 and half way 60:40, by the `spec`
+/// of the canary's share.
+void ComposeTest::roll_out(const std::string& collection, const char* version, const char* kind,
+                           const std::function<Json(int)>& spec) {
   for (const char* name : {"web", "web-primary", "web-canary"}) {
     node_->add_service(name, std::string(name) == "web" ? "" : "active");
   }
   node_->add_pod("web-primary", {.cpus = 0});
   node_->add_pod("web-primary", {.cpus = 0});
   node_->add_pod("web-canary", {.cpus = 0});
-  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
-  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
-  sidecar_ = std::move(*sidecar);
-  const auto destinations = [](int canary) {
-    Json all = Json::array();
-    for (const auto& [host, weight] :
-         {std::pair("web-primary", 100 - canary), std::pair("web-canary", canary)}) {
-      all.push_back({{"destination", {{"host", host}}}, {"weight", weight}});
-    }
-    return Json{{"hosts", {"web"}}, {"http", Json::array({{{"route", all}}})}};
-  };
-  for (const char* host : {"web-primary", "web-canary"}) {
-    make_istio("destinationrules", "DestinationRule", host, {{"host", host}});
-  }
-  make_istio("virtualservices", "VirtualService", "web", destinations(20));
+  ASSERT_NO_FATAL_FAILURE(start_sidecar());
+  make(collection, version, kind, "web", spec(20));
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200; }));
   const auto before = settled();
   const std::vector<std::string> both = {"web-primary", "web-canary"};
@@ -440,8 +634,7 @@ TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
   };
   expect_both(0.2);
   // The roll-out goes on while it is weighed: its route alone is another, and ours says nothing to it.
-  plane()->must("PATCH", std::string(kIstio) + "virtualservices/web", {{"spec", destinations(40)}},
-                kube::kMergePatch);
+  plane()->must("PATCH", collection + "/web", {{"spec", spec(40)}}, kube::kMergePatch);
   std::vector<Config> halfway;
   ASSERT_TRUE(eventually([&] { return (halfway = settled()) != before; }));
   for (std::size_t i = 0; i < before.size(); ++i) {
@@ -458,6 +651,66 @@ TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
   }));
   expect_same(settled(), halfway, "after weights moved under the new split");
   hand_back(halfway, hosts);
+}
+
+TEST_F(ComposeTest, FlaggersPairInTheMiddleOfARollOut) {
+  for (const char* host : {"web-primary", "web-canary"}) {
+    make_istio("destinationrules", "DestinationRule", host, {{"host", host}});
+  }
+  roll_out(std::string(kIstio) + "virtualservices", "networking.istio.io/v1", "VirtualService",
+           [](int canary) -> Json {
+             Json all = Json::array();
+             for (const auto& [host, weight] :
+                  {std::pair("web-primary", 100 - canary), std::pair("web-canary", canary)}) {
+               all.push_back({{"destination", {{"host", host}}}, {"weight", weight}});
+             }
+             return {{"hosts", {"web"}}, {"http", Json::array({{{"route", all}}})}};
+           });
+}
+
+TEST_F(ComposeTest, AnHttpRouteWithWeightedBackends) {
+  if (plane()->status_of("GET", std::string(kGatewayApi) + "httproutes") != 200) {
+    GTEST_SKIP() << "*** SKIPPED: the Gateway API's CRDs are not there";
+  }
+  still_ = seconds(1);
+  roll_out(std::string(kGatewayApi) + "httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute",
+           [](int canary) -> Json {
+             const Json parent = {{"group", ""}, {"kind", "Service"}, {"name", "web"}, {"port", 80}};
+             Json all = Json::array();
+             for (const auto& [name, weight] :
+                  {std::pair("web-primary", 100 - canary), std::pair("web-canary", canary)}) {
+               all.push_back({{"name", name}, {"port", 80}, {"weight", weight}});
+             }
+             return {{"parentRefs", Json::array({parent})}, {"rules", Json::array({{{"backendRefs", all}}})}};
+           });
+}
+
+/// Who relabels running pods moves them from one subset to another: Argo Rollouts does.
+TEST_F(ComposeTest, ARelabelledPodGoesToItsSubsetAtOnce) {
+  start_web(2);
+  node_->add_pod("web", {.cpus = 0, .labels = {{"version", "v2"}}});
+  make_istio("destinationrules", "DestinationRule", "users-own",
+             {{"host", "web"}, {"subsets", subsets("version", {{"v1", "v1"}, {"v2", "v2"}})}});
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({4, 2, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
+  const std::string moves = node_->pods()[1];
+  const auto weight_in = [&](const char* subset) {
+    const auto weights = proxy_->weights_in(std::string("outbound|80|") + subset + "|" + kWeb);
+    const auto one = weights.find(node_->address(moves));
+    return one == weights.end() ? 0 : one->second;
+  };
+  const auto in = [&](const char* subset, const char* other) {
+    return weight_in(subset) > 1 && weight_in(other) == 0;
+  };
+  ASSERT_TRUE(eventually([&] { return in("v1", "v2"); }));
+  const auto begun = std::chrono::steady_clock::now();
+  plane()->must("PATCH", "/api/v1/namespaces/shop/pods/" + moves,
+                {{"metadata", {{"labels", {{"version", "v2"}}}}}}, kube::kMergePatch);
+  EXPECT_TRUE(eventually([&] { return in("v2", "v1"); }, seconds(5)))
+      << weight_in("v1") << " in v1, " << weight_in("v2") << " in v2";
+  std::printf("a pod with a new label is in its subset, with its weight, after %.0f ms\n",
+              std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count());
 }
 
 /// A second port of the Service, and a second Service over the same pods.
@@ -488,9 +741,7 @@ TEST_F(ComposeTest, TwoPortsAndTwoServicesOverTheSamePods) {
   plane()->must("PATCH", "/api/v1/namespaces/shop/services/other",
                 {{"spec", {{"selector", {{"app", "web"}}}}}}, kube::kMergePatch);
   slice("other", "http");
-  auto sidecar = Proxy::start_sidecar(*plane(), node_->pods()[0], node_->address(node_->pods()[0]));
-  ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
-  sidecar_ = std::move(*sidecar);
+  ASSERT_NO_FATAL_FAILURE(start_sidecar());
   const std::string other = "other.shop.svc.cluster.local";
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(other).size() == 3; }));
   const auto before = settled();

@@ -4,6 +4,7 @@
 // accounts, through pilot-agent; and what istiod configures for traffic into the pod.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <set>
 #include <thread>
 #include <utility>
@@ -259,6 +260,35 @@ TEST_F(MtlsTest, ARollingUpdateWhosePodsCannotBeReadIsNeverWithoutIdentity) {
   EXPECT_GT(looks, 100);
   EXPECT_THAT(without, testing::IsEmpty());
   plane()->must("PATCH", kWriter, {{"rules", rules}}, kube::kMergePatch);
+}
+
+/// Auto mTLS: what has no sidecar is spoken to in plain text, also where the others have to be met by mTLS.
+TEST_F(MtlsTest, APodWithoutASidecarStaysInPlainTextAmongOthers) {
+  ASSERT_NO_FATAL_FAILURE(start_with_sidecar(2));
+  node_->add_pod("web", {.cpus = 0});
+  make_strict();
+  const lab::Endpoint met{node_->address(node_->pods()[0]), 8080};
+  ASSERT_TRUE(eventually([&] { return !lab::http_get(met, "/work?us=1", 1000).ok(); })) << "by mTLS alone";
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(kWeb).size() == 3; }));
+  const Json tls = tls_of(kWeb);
+  sink_ = make_sink("a");
+  const auto guarded = weights({4, 2, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }));
+  const auto before = proxy_->requests(kWeb);
+  constexpr int kRequests = 280;
+  int failed = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    failed += proxy_->get(kWeb) == 200 ? 0 : 1;
+  }
+  EXPECT_EQ(failed, 0);
+  auto after = proxy_->requests(kWeb);
+  const std::string bare = node_->address(node_->pods()[2]);
+  const auto got = static_cast<double>(after[bare] - before.at(bare));
+  std::printf("auto mTLS: %.0f of %d requests to a pod without a sidecar, at a share of one in seven\n", got,
+              kRequests);
+  EXPECT_NEAR(got, kRequests / 7.0, 2.576 * std::sqrt(kRequests * 6.0 / 49) + 1);
+  EXPECT_EQ(tls_of(kWeb), tls);
 }
 
 TEST_F(MtlsTest, AManagedPodsOwnSidecarKeepsWhatItHad) {

@@ -162,7 +162,7 @@ std::string Node::add_pod(const std::string& service, const PodOptions& options)
       "POST", kPods,
       {{"metadata", {{"name", name}, {"labels", labels}}},
        {"spec",
-        {{"nodeName", name_},
+        {{"nodeName", options.node.empty() ? name_ : options.node},
          {"serviceAccountName", service},
          {"terminationGracePeriodSeconds", 0},
          {"containers",
@@ -232,8 +232,8 @@ void Node::write_slice(const std::string& service) {
     if (pod.service == service) {
       endpoints.push_back(
           {{"addresses", Json::array({pod.address})},
-           {"nodeName", name_},
-           {"zone", "z1"},
+           {"nodeName", pod.options.node.empty() ? name_ : pod.options.node},
+           {"zone", pod.options.node.empty() ? "z1" : "z2"},
            {"conditions", {{"ready", pod.ready}, {"serving", pod.ready}, {"terminating", false}}},
            {"targetRef", {{"kind", "Pod"}, {"namespace", "shop"}, {"name", name}, {"uid", pod.uid}}}});
     }

@@ -16,6 +16,7 @@ struct PodOptions {
   bool serve = true;                               ///< start the application
   bool ready = true;                               ///< from the beginning; else by set_ready()
   std::map<std::string, std::string> labels = {};  ///< beside app and version
+  std::string node = {};  ///< another Node object, of zone z2, that it says it is on; empty: this
 };
 
 /// A small stand-in for the kubelet and the EndpointSlice controller: real processes in cgroups named as

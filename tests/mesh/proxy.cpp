@@ -26,16 +26,18 @@ constexpr int kSidecarAdmin = 15100;  // 15001 and 15006 are Istio's own
 constexpr int kGatewayAdmin = 15200;
 constexpr int kWaypointAdmin = 15270;
 
-/// Who the Envoy is, as pilot-agent would say it.
-Json node_of(const std::string& pod, const std::string& address, const Json& labels, const char* mode) {
-  return {{"id", "sidecar~" + address + "~" + pod + ".shop~shop.svc.cluster.local"},
+/// Who the Envoy is, as pilot-agent would say it. `addresses`: with commas between them.
+Json node_of(const std::string& pod, const std::string& addresses, const Json& labels, const char* mode) {
+  return {{"id", "sidecar~" + addresses.substr(0, addresses.find(',')) + "~" + pod +
+                     ".shop~shop.svc.cluster.local"},
           {"cluster", pod + ".shop"},
+          {"locality", {{"region", "r1"}, {"zone", "z1"}}},
           {"metadata",
            {{"NAMESPACE", "shop"},
             {"CLUSTER_ID", "Kubernetes"},
             {"ISTIO_VERSION", "1.32.0"},
             {"LABELS", labels},
-            {"INSTANCE_IPS", address},
+            {"INSTANCE_IPS", addresses},
             {"INTERCEPTION_MODE", mode}}}};
 }
 
@@ -141,14 +143,15 @@ Json listener_to(const std::string& cluster, int port) {
 
 }  // namespace
 
-Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane, const fs::path& sds) {
-  return launch(plane, node_of("client", kHost, {{"app", "client"}}, "NONE"), kClientAdmin, sds);
+Result<std::unique_ptr<Proxy>> Proxy::start(ControlPlane& plane, const fs::path& sds,
+                                            const std::string& addresses) {
+  return launch(plane, node_of("client", addresses, {{"app", "client"}}, "NONE"), kClientAdmin, sds);
 }
 
 Result<std::unique_ptr<Proxy>> Proxy::start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                    const std::string& address, const fs::path& sds,
+                                                    const std::string& addresses, const fs::path& sds,
                                                     int number) {
-  return launch(plane, node_of(pod, address, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"),
+  return launch(plane, node_of(pod, addresses, {{"app", "web"}, {"version", "v1"}}, "REDIRECT"),
                 kSidecarAdmin + number, sds);
 }
 

@@ -15,12 +15,14 @@ namespace ballast::mesh {
 /// the Services' ports, routed by Host.
 class Proxy {
  public:
-  /// With `sds`, the socket of a pilot-agent, it has a certificate of istiod's for mTLS.
-  static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane, const fs::path& sds = {});
+  /// With `sds`, the socket of a pilot-agent, it has a certificate of istiod's for mTLS. `addresses`: its
+  /// own, with commas between them.
+  static Result<std::unique_ptr<Proxy>> start(ControlPlane& plane, const fs::path& sds = {},
+                                              const std::string& addresses = kHost);
   /// A pod's own sidecar instead: its node id and labels are the pod's. Its listeners may not bind here,
   /// where the pod has their ports; what istiod told it is what counts. `number`: of those that run at once.
   static Result<std::unique_ptr<Proxy>> start_sidecar(ControlPlane& plane, const std::string& pod,
-                                                      const std::string& address, const fs::path& sds = {},
+                                                      const std::string& addresses, const fs::path& sds = {},
                                                       int number = 0);
 
   /// An ingress gateway of the label istio=ingressgateway, in istio-system.
