@@ -81,7 +81,7 @@ class MtlsTest : public MeshTest {
   }
   /// A pod that is started and known to everybody, and not ready.
   std::string add_unready() {
-    const std::string pod = node_->add_pod("web", with_sidecar(false));
+    std::string pod = node_->add_pod("web", with_sidecar(false));
     redirect_to_sidecar(pod);
     return pod;
   }
