@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "agent/actuate/istio/writer.h"
+#include "load.h"
 #include "mesh_test.h"
 
 namespace ballast::mesh {
@@ -513,6 +514,131 @@ TEST_F(MeshTest, AnotherWriterOnOurObjectsIsUndone) {
   EXPECT_NE(plane()->must("GET", entry).at("metadata").at("uid"), written.at("metadata").at("uid"));
   EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }))
       << "by its own host still: that somebody removed it says nothing of istiod";
+  EXPECT_TRUE(eventually([&] { return told() == 2; })) << "of each thing that was done";
+  // Without the label that ours are watched by it is no stranger: it is ours by its uid and its owner.
+  const std::string uid = entry_uid();
+  plane()->must("PATCH", entry, {{"metadata", {{"labels", {{"app.kubernetes.io/managed-by", nullptr}}}}}},
+                kube::kMergePatch);
+  EXPECT_TRUE(eventually([&] {
+    const Json now = plane()->must("GET", entry);
+    return kube::text_at(now, {"metadata", "labels", "app.kubernetes.io/managed-by"}) == "ballast";
+  }));
+  EXPECT_EQ(entry_uid(), uid);
+  EXPECT_TRUE(eventually([&] { return told() == 3; }));
+  EXPECT_EQ(proxy_->weights(kWeb), expected(guarded));
+  const auto said = reasons("web");
+  EXPECT_EQ(std::count(said.begin(), said.end(), "HandedBack"), 0);
+  const auto again = weights({1, 3});
+  ASSERT_TRUE(sink_->publish(again).ok());
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(again); })) << "it does not freeze";
+}
+
+/// istiod goes by whichever slice it comes upon first: such an address is left to it.
+TEST_F(MeshTest, AnAddressOfTwoSlicesThatDisagreeIsInNoEntry) {
+  start_web(2);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return weighted() && entry_endpoints("web").size() == 2; }));
+  const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+  const std::string disputed = node_->address(node_->pods()[0]);
+  plane()->must(
+      "POST", slices,
+      {{"metadata", {{"name", "web-left-behind"}, {"labels", {{"kubernetes.io/service-name", "web"}}}}},
+       {"addressType", "IPv4"},
+       {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
+       {"endpoints", Json::array({{{"addresses", {disputed}}, {"conditions", {{"ready", false}}}}})}});
+  const auto stands = [&] {
+    const Json endpoints = entry_endpoints("web");
+    return std::any_of(endpoints.begin(), endpoints.end(), [&](const Json& endpoint) {
+      return kube::text_at(endpoint, {"address"}) == disputed;
+    });
+  };
+  EXPECT_TRUE(eventually([&] { return !stands(); }));
+  EXPECT_EQ(entry_endpoints("web").size(), 1U);
+  EXPECT_TRUE(eventually([&] {
+    sink_->renew({"shop", "web"});
+    const auto said = reasons("web");
+    return std::find(said.begin(), said.end(), "OddEndpoints") != said.end();
+  }));
+  EXPECT_EQ(proxy_->get(kWeb), 200);
+  EXPECT_FALSE(stands());
+  plane()->must("DELETE", slices + "/web-left-behind");
+  EXPECT_TRUE(eventually([&] { return stands(); }));
+}
+
+/// A pod that has no address yet is in no slice: it is nobody's endpoint, and no reason to wait.
+TEST_F(MeshTest, APodWithoutAnAddressIsNoEndpoint) {
+  start_web(2);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
+  const std::string pods = "/api/v1/namespaces/shop/pods";
+  plane()->must("POST", pods,
+                {{"metadata", {{"name", "pending"}, {"labels", {{"app", "web"}}}}},
+                 {"spec", {{"containers", Json::array({{{"name", "web"}, {"image", "none"}}})}}}});
+  const auto guarded = weights({1, 3});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  EXPECT_TRUE(eventually([&] { return proxy_->weights(kWeb) == expected(guarded); }));
+  EXPECT_EQ(entry_endpoints("web").size(), 2U);
+  EXPECT_EQ(sink_->trouble(), "");
+  plane()->must("DELETE", pods + "/pending?gracePeriodSeconds=0");
+}
+
+TEST_F(MeshTest, OfTwoBallastsTheFirstKeepsTheServiceAndTheOtherSaysSo) {
+  start_web(2);
+  sink_ = make_sink("a");
+  const auto guarded = weights({3, 1});
+  ASSERT_TRUE(sink_->publish(guarded).ok());
+  ASSERT_TRUE(eventually([&] { return managed() && proxy_->weights(kWeb) == expected(guarded); }));
+  const std::string entry = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
+  const Json before = plane()->must("GET", entry);
+  auto load = Load::start(50, 8, 0.3);
+  ASSERT_NE(load, nullptr);
+  actuate::IstioOptions options;
+  options.api = plane()->options(plane()->admin_token());
+  options.lease.holder = "b";
+  options.lease.name = "another-leader";
+  options.active = true;
+  options.istiod.clear();
+  auto other = actuate::IstioSink::create(options);
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE((*other)->publish(weights({1, 3})).ok());
+  EXPECT_TRUE(eventually([&] {
+    const auto said = reasons("web");
+    return std::find(said.begin(), said.end(), "WriteRefused") != said.end();
+  }));
+  (*other)->flush();  // what it hands back is none of the first's
+  const auto out = load->wait();
+  EXPECT_GT(out.requests, 100U);
+  EXPECT_EQ(out.failed, 0U);
+  EXPECT_EQ(plane()->must("GET", entry), before);
+  EXPECT_EQ(proxy_->weights(kWeb), expected(guarded));
+  plane()->status_of("DELETE",
+                     "/apis/coordination.k8s.io/v1/namespaces/ballast-system/leases/another-leader");
+}
+
+TEST_F(MeshTest, ALabelThatFlapsUnderLoadFailsNoRequest) {
+  start_web(2);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
+  auto load = Load::start(50, 16, 0.3);
+  ASSERT_NE(load, nullptr);
+  for (int i = 0; i < 12; ++i) {
+    plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
+                  {{"metadata", {{"labels", {{"ballast.dev/mode", i % 2 == 0 ? "off" : "active"}}}}}},
+                  kube::kMergePatch);
+    sink_->renew({"shop", "web"});
+    std::this_thread::sleep_for(seconds(1));
+  }
+  EXPECT_TRUE(eventually([&] {
+    const auto said = reasons("web");
+    return std::find(said.begin(), said.end(), "Flapping") != said.end();
+  }));
+  EXPECT_TRUE(eventually([&] { return plain(); })) << "left alone for a minute";
+  const auto out = load->wait();
+  EXPECT_GT(out.requests, 100U);
+  EXPECT_EQ(out.failed, 0U);
 }
 
 /// What the operator set at istiod is found by how soon istiod tells of a weight.
