@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <fstream>
 #include <thread>
 #include <tuple>
@@ -31,6 +32,18 @@ double resident_mb() {
   return resident * 4096 / 1e6;
 }
 
+/// What this process has of its heap in use, the least of a second: what a call in between needs is not kept.
+double heap_kb() {
+  double least = 0;
+  for (int i = 0; i < 20; ++i) {
+    const struct mallinfo2 now = ::mallinfo2();
+    const double kb = static_cast<double>(now.uordblks + now.hblkhd) / 1000;
+    least = i == 0 ? kb : std::min(least, kb);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return least;
+}
+
 class ScaleTest : public MeshTest {
  protected:
   void TearDown() override {
@@ -43,6 +56,7 @@ class ScaleTest : public MeshTest {
     }
     MeshTest::TearDown();
   }
+  static constexpr std::size_t kOthersKb = 60;
   static Json metadata(const std::string& name, Json labels, std::size_t bytes) {
     labels["scale"] = "yes";
     return {{"name", name}, {"labels", labels}, {"annotations", {{"size", std::string(bytes, 'x')}}}};
@@ -53,13 +67,18 @@ class ScaleTest : public MeshTest {
   static std::string address_of_large(int service, int i) {
     return fmt::format("10.{}.{}.{}", 150 + service, i / 250, 1 + i % 250);
   }
-  /// A Service with its pods, spread over the nodes, and its slices of a hundred; the addresses.
-  std::vector<std::string> add(const std::string& name, int endpoints, int nodes, bool large, int number) {
-    plane()->must("POST", kServices,
-                  {{"metadata", metadata(name, {{"ballast.dev/mode", "active"}}, 500)},
-                   {"spec",
-                    {{"selector", {{"app", name}}},
-                     {"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", 8080}}})}}}});
+  /// A Service with its pods, spread over the nodes, and its slices of a hundred; the addresses. One that is
+  /// not managed is no smaller than `kOthersKb` in each of its objects.
+  std::vector<std::string> add(const std::string& name, int endpoints, int nodes, bool large, int number,
+                               bool managed = true) {
+    const std::size_t more = managed ? 0 : 1000 * kOthersKb;
+    plane()->must(
+        "POST", kServices,
+        {{"metadata",
+          metadata(name, managed ? Json{{"ballast.dev/mode", "active"}} : Json::object(), 500 + more)},
+         {"spec",
+          {{"selector", {{"app", name}}},
+           {"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", 8080}}})}}}});
     std::vector<std::string> addresses;
     Json list = Json::array();
     for (int i = 0; i < endpoints; ++i) {
@@ -82,12 +101,12 @@ class ScaleTest : public MeshTest {
                         {"name", pod},
                         {"uid", kube::text_at(made, {"metadata", "uid"})}}}});
       if (list.size() == 100 || i + 1 == endpoints) {
-        plane()->must(
-            "POST", kSlices,
-            {{"metadata", metadata(fmt::format("{}-{}", name, i), {{"kubernetes.io/service-name", name}}, 0)},
-             {"addressType", "IPv4"},
-             {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
-             {"endpoints", std::exchange(list, Json::array())}});
+        plane()->must("POST", kSlices,
+                      {{"metadata", metadata(fmt::format("{}-{}", name, i),
+                                             {{"kubernetes.io/service-name", name}}, more)},
+                       {"addressType", "IPv4"},
+                       {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
+                       {"endpoints", std::exchange(list, Json::array())}});
       }
     }
     return addresses;
@@ -168,6 +187,43 @@ TEST_F(ScaleTest, MemoryAndReadsAreThoseOfTheManagedEndpoints) {
   figure("writer_mb", grown);
   figure("requests_per_s", quiet);
   EXPECT_LE(grown, 128);
+
+  // As many again that nobody manages: of them the writer keeps the keys of their slices, and no more.
+  const int others_large = asked("BALLAST_MESH_OTHERS_LARGE", large);
+  std::size_t slices = 0;
+  const auto add_other = [&](int i) {
+    const bool is_large = i < others_large;
+    const int of = is_large ? endpoints : 2;
+    add(fmt::format("other-{}", i), of, nodes, is_large, is_large ? 60 + i : 4000 + i, false);
+    slices += static_cast<std::size_t>((of + 99) / 100);
+  };
+  // What comes after them in the same collection is heard of after them.
+  std::size_t left_all = all;
+  const auto hear = [&] {
+    const Json page =
+        plane()->must("GET", std::string(kSlices) + "?labelSelector=kubernetes.io/service-name%3D" +
+                                 services.begin()->first);
+    const Json& slice = page.at("items").at(0);
+    Json left = slice.at("endpoints");
+    left.erase(left.begin());
+    plane()->must("PATCH", std::string(kSlices) + "/" + kube::text_at(slice, {"metadata", "name"}),
+                  {{"endpoints", left}}, kube::kMergePatch);
+    --left_all;
+    return eventually([&] { return written_endpoints() == left_all; });
+  };
+  add_other(0);  // what is read into has room for such objects from then on
+  ASSERT_TRUE(hear()) << sink_->trouble();
+  const double kept_before = heap_kb();
+  slices = 0;
+  for (int i = 1; i < small + others_large; ++i) {
+    add_other(i);
+  }
+  ASSERT_TRUE(hear()) << sink_->trouble();
+  const double by_others = heap_kb() - kept_before;
+  std::printf("%d more services that are not managed, in %zu slices: the writer keeps %.0f KB more\n",
+              small + others_large - 1, slices, by_others);
+  figure("others_kb", by_others);
+  EXPECT_LE(by_others, 150 + static_cast<double>(slices)) << "a key of each slice";
   EXPECT_LE(quiet, 10) << "a renewed Lease and watches that are begun anew";
   agent = {};
   sink_->flush();
