@@ -107,7 +107,7 @@ Service parse_service(const Json& object) {
   service.name = text_at(object, {"metadata", "name"});
   service.uid = text_at(object, {"metadata", "uid"});
   service.created = text_at(object, {"metadata", "creationTimestamp"});
-  service.waypoint = text_at(object, {"metadata", "labels", "istio.io/use-waypoint"});
+  service.waypoint = text_at(object, {"metadata", "labels", kWaypointLabel});
   service.mode = text_at(object, {"metadata", "labels", kModeLabel});
   service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
   service.type = text_at(object, {"spec", "type"});

@@ -23,6 +23,10 @@ inline constexpr const char* kModeLabel = "ballast.dev/mode";
 /// The annotation that says how weights are written: endpoint (as without it), route or subset.
 inline constexpr const char* kByAnnotation = "ballast.dev/by";
 
+/// The label by which a Service, or its namespace for all that say nothing, names a waypoint of Istio's
+/// ambient mesh.
+inline constexpr const char* kWaypointLabel = "istio.io/use-waypoint";
+
 struct ServicePort {
   std::string name;  ///< may be empty where the Service has one port
   int number = 0;
@@ -54,7 +58,7 @@ struct Service {
   std::string type;                      ///< ClusterIP, NodePort, LoadBalancer, ExternalName
   std::string family = "IPv4";           ///< the first of its families: endpoints of others are left out
   std::vector<std::string> cluster_ips;  ///< of all its families
-  std::string waypoint;                  ///< label istio.io/use-waypoint
+  std::string waypoint;                  ///< as its own label says; none: not its namespace's either
   bool headless = false;
   bool publishes_not_ready = false;    ///< pods that are not ready, or are ending, take traffic too
   bool node_local = false;             ///< clients reach endpoints on their own node only, or prefer them

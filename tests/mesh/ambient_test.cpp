@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/codegen/proto_utils.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "envoy_delta.pb.h"
@@ -238,7 +239,15 @@ TEST_F(AmbientTest, AWaypointSplitsByTheWeights) {
     EXPECT_NEAR(got, share * kRequests, 2.576 * std::sqrt(kRequests * share * (1 - share)) + 1);
   }
 
-  // Pods behind ztunnel are reached through its tunnel, by the same weights.
+  // Pods behind ztunnel are reached through its tunnel, by the same weights; that it is the namespace now
+  // that names the waypoint changes nothing.
+  const std::string shop = "/api/v1/namespaces/shop";
+  const auto name_at = [&](const std::string& object, const Json& named) {
+    plane()->must("PATCH", object, {{"metadata", {{"labels", {{"istio.io/use-waypoint", named}}}}}},
+                  kube::kMergePatch);
+  };
+  name_at(shop, kWaypoint);
+  name_at(shop + "/services/web", nullptr);
   for (const std::string& pod : node_->pods()) {
     put_behind_ztunnel(pod);
   }
@@ -247,6 +256,16 @@ TEST_F(AmbientTest, AWaypointSplitsByTheWeights) {
     return status != 0 && status != 200;  // nobody is at the tunnel's end here
   };
   EXPECT_TRUE(eventually([&] { return tunnelled() && at_waypoint() == expected(guarded); }));
+  std::this_thread::sleep_for(seconds(2));  // for who would take them out for it
+  EXPECT_THAT(reasons("web"), testing::Not(testing::Contains("Ambient")));
+  EXPECT_EQ(at_waypoint(), expected(guarded));
+  name_at(shop, nullptr);
+  EXPECT_TRUE(eventually([&] {
+    const auto said = reasons("web");
+    return std::find(said.begin(), said.end(), "Ambient") != said.end() && entry_status() == 404;
+  })) << "behind ztunnel, and without a waypoint";
+  name_at(shop, kWaypoint);
+  EXPECT_TRUE(eventually([&] { return at_waypoint() == expected(guarded); })) << "and with one again";
 
   sink_->flush();
   EXPECT_TRUE(eventually([&] {
@@ -254,6 +273,7 @@ TEST_F(AmbientTest, AWaypointSplitsByTheWeights) {
     return now.size() == 3 &&
            std::all_of(now.begin(), now.end(), [](const auto& one) { return one.second == 1; });
   }));
+  name_at(shop, nullptr);
 }
 
 }  // namespace

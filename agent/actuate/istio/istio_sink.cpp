@@ -180,6 +180,7 @@ struct IstioSink::State {
   std::map<std::string, istio::ConflictingRoute> conflicting_routes;
   std::map<std::string, istio::Owned> seen;
   std::map<std::string, istio::PodFacts> pod_news;  ///< since the last burst, of pods of our Services
+  std::map<std::string, std::string> waypoints;     ///< of namespaces whose label names one, by /NAMESPACE
   std::set<std::string> released;
   std::string leader;
   std::string lease_trouble;
@@ -271,6 +272,7 @@ void IstioSink::State::look() {
   watch(*now, "HTTPRoute", "/apis/gateway.networking.k8s.io/v1/httproutes", "");
   watch(*now, "ServiceEntry", istio + "serviceentries",
         "labelSelector=" + kube::encode(std::string(istio::kManagedByLabel) + "=" + istio::kManagedBy));
+  watch(*now, "Namespace", "/api/v1/namespaces", "labelSelector=" + kube::encode(kube::kWaypointLabel));
   set_leader_watches(std::move(now));
 }
 
@@ -288,6 +290,7 @@ void IstioSink::State::set_leader_watches(std::unique_ptr<LeaderWatches> now) {
     conflicting_routes.clear();
     seen.clear();
     pod_news.clear();
+    waypoints.clear();
   }
 }
 
@@ -298,6 +301,9 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
                                const std::lock_guard lock(mutex);
                                conflicting_routes.erase(kind + " " + key);
                                seen.erase(kind + " " + key);
+                               if (kind == "Namespace") {
+                                 waypoints.erase(key);
+                               }
                              },
                              // Mostly the echo of our own writes: to act on it at once would end the
                              // quiet for which istiod waits.
@@ -305,6 +311,7 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
   to.watches.push_back(std::make_unique<kube::Watch>(*to.reader,
                                                      kube::WatchOptions{.path = path,
                                                                         .query = query,
+                                                                        .metadata_only = kind == "Namespace",
                                                                         .optional = kind == "HTTPRoute",
                                                                         .length = kWatchLength,
                                                                         .silence = kWatchSilence},
@@ -313,6 +320,11 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
 
 void IstioSink::State::see(const std::string& kind, const Json& object) {
   const std::string key = kind + " " + kube::key_of(object);
+  if (kind == "Namespace") {
+    const std::lock_guard lock(mutex);
+    waypoints[kube::key_of(object)] = kube::text_at(object, {"metadata", "labels", kube::kWaypointLabel});
+    return;
+  }
   const bool ours = istio::ours(object, options.lease.ns + "." + options.lease.name);
   auto conflicting_route =
       kind == "ServiceEntry" ? std::nullopt : istio::parse_conflicting_route(kind, object);
@@ -549,6 +561,9 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   istio::lend_weights(out.services, out.weights);
   for (kube::Service& service : out.services) {
     service.mode = !options.active && service.mode == "active" ? "shadow" : service.mode;
+    if (const auto of = waypoints.find("/" + service.ns); service.waypoint.empty() && of != waypoints.end()) {
+      service.waypoint = of->second;
+    }
   }
   return out;
 }

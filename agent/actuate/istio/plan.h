@@ -81,7 +81,7 @@ std::string shadow_host(const kube::Service& service);
 /// Name of the VirtualService and of the first ServiceEntry, in the Service's namespace.
 std::string object_name(const kube::Service& service);
 
-/// Does the Service itself name a waypoint of the ambient mesh? (Its namespace may, which is not looked at.)
+/// Does the Service, or its namespace for it, name a waypoint of the ambient mesh?
 bool has_waypoint(const kube::Service& service);
 
 /// The way that the Service's annotation asks for, or the best that is left: the own host unless `own_host`

@@ -545,7 +545,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     say(service, true, "Ambient",
         "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it "
         "is not weighed, and traffic is the plain Service's; through a waypoint, named by the label "
-        "istio.io/use-waypoint of the Service itself, it can be");
+        "istio.io/use-waypoint of the Service or of its namespace, it can be");
     return false;
   }
   const auto entries = entries_now();

@@ -152,9 +152,11 @@ class IstioSinkTest : public ::testing::Test {
     const auto there = objects_.find(path);
     if (there == objects_.end()) {
       if (path.find("/pods/p") != std::string::npos) {
-        return answer(200, Json{{"metadata", {{"uid", "u" + last.substr(1)}}},
-                                {"spec", {{"serviceAccountName", "web"}}}}
-                               .dump());
+        Json metadata = {{"uid", "u" + last.substr(1)}};
+        if (behind_ztunnel_) {
+          metadata["annotations"] = {{"ambient.istio.io/redirection", "enabled"}};
+        }
+        return answer(200, Json{{"metadata", metadata}, {"spec", {{"serviceAccountName", "web"}}}}.dump());
       }
       const bool list = asked.method == "GET" && asked.target.find("limit=") != std::string::npos;
       Json items = lists_.contains(last) ? lists_.at(last) : Json::array();
@@ -267,6 +269,7 @@ class IstioSinkTest : public ::testing::Test {
   std::atomic<int> patches_{0};  ///< of ServiceEntries
   std::atomic<bool> held_patches_{false};
   std::atomic<bool> slow_deletes_{false};
+  bool behind_ztunnel_ = false;      ///< all pods
   std::string mute_;                 ///< a collection; set before it starts
   std::atomic<bool> muting_{false};  ///< of it nothing is told, not even by a list
   enum class Server { kThere, kAway, kBegins };
@@ -401,6 +404,16 @@ TEST_F(IstioSinkTest, ARunningPodsNewLabelsAreItsEndpointsAtOnce) {
   ending_ = 2;
   EXPECT_TRUE(eventually([&] { return version_of(1) == "v2"; }));
   EXPECT_EQ(version_of(0), "") << "of that pod alone";
+}
+
+TEST_F(IstioSinkTest, AWaypointOfTheNamespaceIsItsServices) {
+  behind_ztunnel_ = true;
+  lists_["namespaces"] =
+      Json::array({{{"metadata", {{"name", "shop"}, {"labels", {{"istio.io/use-waypoint", "waypoint"}}}}}}});
+  start();
+  publish(3);
+  EXPECT_TRUE(eventually([&] { return written().size() == 2 && outcome() == Outcome::kWritten; }))
+      << sink_->answer(kWeb).detail;
 }
 
 TEST_F(IstioSinkTest, OfAServiceThatPublishesWhatIsNotReadyItStays) {
@@ -610,7 +623,7 @@ class OneSilentWatch : public IstioSinkTest {
 TEST(SilentWatchTest, WhicheverWatchSaysNothingAllIsHandedBackUntilItDoes) {
   std::vector<std::thread> all;
   for (const char* collection : {"services", "endpointslices", "virtualservices", "destinationrules",
-                                 "httproutes", "serviceentries"}) {
+                                 "httproutes", "serviceentries", "namespaces"}) {
     all.emplace_back([collection] { OneSilentWatch(collection).expect_handed_back_until_it_speaks(); });
   }
   for (std::thread& one : all) {
