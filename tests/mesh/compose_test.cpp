@@ -685,6 +685,57 @@ TEST_F(ComposeTest, AnHttpRouteWithWeightedBackends) {
            });
 }
 
+/// Through a Gateway of the Gateway API whose proxies are the user's own.
+TEST_F(ComposeTest, AnHttpRouteThroughAGateway) {
+  if (plane()->status_of("GET", std::string(kGatewayApi) + "httproutes") != 200) {
+    GTEST_SKIP() << "*** SKIPPED: the Gateway API's CRDs are not there";
+  }
+  still_ = seconds(1);
+  constexpr int kPort = 8071;
+  constexpr int kServicePort = 8072;  // there the client's own proxy listens, as for any Service
+  const std::string system = "/api/v1/namespaces/istio-system/services";
+  const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/istio-system/endpointslices";
+  // The proxies are found by their Service.
+  plane()->must(
+      "POST", system,
+      {{"metadata", {{"name", "edge"}}},
+       {"spec",
+        {{"selector", {{"istio", "ingressgateway"}}},
+         {"ports", Json::array({{{"name", "http"}, {"port", kServicePort}, {"targetPort", kPort}}})}}}});
+  made_.push_back(system + "/edge");
+  plane()->must(
+      "POST", slices,
+      {{"metadata", {{"name", "edge-1"}, {"labels", {{"kubernetes.io/service-name", "edge"}}}}},
+       {"addressType", "IPv4"},
+       {"ports", Json::array({{{"name", "http"}, {"port", kPort}, {"protocol", "TCP"}}})},
+       {"endpoints", Json::array({{{"addresses", {"10.77.0.3"}}, {"conditions", {{"ready", true}}}}})}});
+  made_.push_back(slices + "/edge-1");
+  make(
+      "/apis/gateway.networking.k8s.io/v1/namespaces/istio-system/gateways", "gateway.networking.k8s.io/v1",
+      "Gateway", "edge",
+      {{"gatewayClassName", "istio"},
+       {"addresses", Json::array({{{"type", "Hostname"}, {"value", "edge.istio-system.svc.cluster.local"}}})},
+       {"listeners", Json::array({{{"name", "http"},
+                                   {"port", kServicePort},
+                                   {"protocol", "HTTP"},
+                                   {"allowedRoutes", {{"namespaces", {{"from", "All"}}}}}}})}});
+  gateway_.reset();  // istiod looks for a proxy's Services when it comes
+  auto gateway = Proxy::start_gateway(*plane());
+  ASSERT_TRUE(gateway.ok()) << gateway.error().message;
+  gateway_ = std::move(*gateway);
+  ASSERT_NO_FATAL_FAILURE(start(3));
+  make(std::string(kGatewayApi) + "httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute", "edge",
+       {{"parentRefs", Json::array({{{"kind", "Gateway"}, {"name", "edge"}, {"namespace", "istio-system"}}})},
+        {"hostnames", {"shop.example.com"}},
+        {"rules", Json::array({{{"backendRefs", Json::array({{{"name", "web"}, {"port", 80}}})}}})}});
+  const auto through = [&] { return gateway_->get("shop.example.com", kPort); };
+  ASSERT_TRUE(eventually([&] { return through() == 200 && proxy_->get(kWeb) == 200; }));
+  const auto before = settled();
+  weigh(before, {"web"}, {4, 2, 1}, 1);
+  EXPECT_EQ(expect_split(*gateway_, kWeb, {4, 2, 1}, {}, through), 600);
+  hand_back(before);
+}
+
 /// Who relabels running pods moves them from one subset to another: Argo Rollouts does.
 TEST_F(ComposeTest, ARelabelledPodGoesToItsSubsetAtOnce) {
   start_web(2);
