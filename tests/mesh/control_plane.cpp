@@ -241,11 +241,19 @@ void ControlPlane::ask_istiod_to_validate() {
 }
 
 Result<ChildProcess> ControlPlane::start_garbage_collector() {
-  if (!fs::exists(program("kube-controller-manager"))) {
-    return Error::failed(
-        "build/mesh/kube-controller-manager is not there; run tools/mesh/build.sh kube-controller-manager");
+  fs::path manager = program("kube-controller-manager");
+  if (!fs::exists(manager)) {
+    // What tests/cluster builds lies outside the tree.
+    const Ended where =
+        run({(repository() / "tests/cluster/programs.sh").string(), "--where"}, std::chrono::seconds(20));
+    manager = fs::path(where.output.substr(0, where.output.find('\n'))) / "kube-controller-manager";
   }
-  return spawn({program("kube-controller-manager"), "--kubeconfig=" + (folder() / "kubeconfig").string(),
+  if (!fs::exists(manager)) {
+    return Error::failed(
+        manager.string() +
+        " is not there; run tests/cluster/programs.sh or tools/mesh/build.sh kube-controller-manager");
+  }
+  return spawn({manager, "--kubeconfig=" + (folder() / "kubeconfig").string(),
                 "--controllers=garbage-collector-controller", "--leader-elect=false", "--secure-port=0"},
                "controllers.log");
 }

@@ -633,32 +633,53 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   EXPECT_EQ(call("DELETE", all + "/web-ballast", nullptr), 200);
 }
 
-/// `kubectl delete -k` of the whole, with nothing done before: the rights go while all is managed.
-TEST_F(RightsTest, WithTheRightsAllThatWasWrittenGoes) {
+/// `kubectl delete -k` of the whole, with nothing done before: the rights go while all is managed, by own
+/// host and by route, and the garbage collector takes what their owner left.
+TEST_F(RightsTest, DeletingAllAtOnceLeavesNothingOfOurs) {
   auto collector = plane()->start_garbage_collector();
   if (!collector) {
     GTEST_SKIP() << "*** SKIPPED: " << collector.error().message;
   }
   start_web(2);
+  add_routed();
   token_ = plane()->account_token("ballast-global");
   actuate::IstioOptions options{.api = api()};
   options.lease.holder = "uninstalled";
   options.active = true;
+  options.istio_fast = true;
+  options.istiod.clear();
   auto sink = actuate::IstioSink::create(std::move(options));
   ASSERT_TRUE(sink.ok());
   ASSERT_TRUE((*sink)->publish(weights({3, 1})).ok());
-  ASSERT_TRUE(eventually([&] { return weighted(); }));
-  for (const char* path :
-       {"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/ballast-writer", kWriterRoles}) {
-    plane()->must("DELETE", path);
-  }
+  ASSERT_TRUE((*sink)->publish(weights_of("routed", {"192.0.2.7"}, {1})).ok());
+  ASSERT_TRUE(eventually([&] {
+    return weighted() && entry_status() == 200 && status_of_route() == 200 &&
+           plane()->status_of("GET", kMergeWindow) == 200;
+  })) << (*sink)->trouble();
+  const auto left = [&] {
+    std::string names;
+    for (const char* kind : {"v1/serviceentries", "v1/virtualservices", "v1alpha3/envoyfilters"}) {
+      const Json all = plane()->must("GET", std::string("/apis/networking.istio.io/") + kind +
+                                                "?labelSelector=app.kubernetes.io/managed-by=ballast");
+      for (const Json& object : kube::at(all, {"items"})) {
+        names += std::string(kind) + kube::key_of(object) + " ";
+      }
+    }
+    return names;
+  };
+  EXPECT_THAT(left(), testing::AllOf(HasSubstr("serviceentriesshop/web"),
+                                     HasSubstr("virtualservicesshop/routed"), HasSubstr("envoyfilters")));
   const auto begun = std::chrono::steady_clock::now();
-  EXPECT_TRUE(eventually([&] { return entry_status() == 404; }, seconds(60)));
-  std::printf("rights deleted -> nothing of ours in the cluster: %.1f s\n", seconds_since(begun));
+  const Ended gone = plane()->uninstall(overlay());
+  EXPECT_EQ(gone.code, 0) << gone.output;
+  EXPECT_TRUE(eventually([&] { return left().empty(); })) << left();
+  std::printf("kubectl delete -k begun -> nothing of ours in the cluster: %.1f s\n", seconds_since(begun));
   EXPECT_TRUE(eventually([&] { return plain(); }));
   (*sink)->flush();
-  EXPECT_EQ(entry_status(), 404);
-  const Ended again = plane()->install();
+  EXPECT_EQ(left(), "");
+  plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
+  plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
+  const Ended again = plane()->install(overlay());
   EXPECT_EQ(again.code, 0) << again.output;
 }
 
