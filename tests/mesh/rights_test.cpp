@@ -687,6 +687,32 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
   EXPECT_EQ(call("DELETE", all + "/copied", nullptr), 422) << "a user's copy under another name";
   EXPECT_EQ(call("PATCH", all + "/copied", {{"metadata", {{"labels", ours}}}}), 422);
   EXPECT_EQ(call("POST", all, owned("new-ballast")), 422) << "nothing is made by it";
+  // The same of routes.
+  const auto route = [](const std::string& name, const Json& labels, const std::string& host) {
+    return Json{{"apiVersion", "networking.istio.io/v1"},
+                {"kind", "VirtualService"},
+                {"metadata", {{"name", name}, {"namespace", "shop"}, {"labels", labels}}},
+                {"spec",
+                 {{"hosts", {host}},
+                  {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}})}}}};
+  };
+  const std::string routes = std::string(kShop) + "virtualservices";
+  const std::string host = "web.shop.svc.cluster.local";
+  EXPECT_EQ(call("POST", routes, route("web-ballast", ours, "api.shop.svc.cluster.local")), 422)
+      << "another's host";
+  EXPECT_EQ(call("POST", routes, route("web", ours, host)), 422) << "another's name";
+  EXPECT_EQ(call("POST", routes, route("web-ballast", {{"app", "x"}}, host)), 422) << "not said to be ours";
+  plane()->must("POST", routes, route("theirs", {{"app", "x"}}, host));
+  EXPECT_EQ(call("PATCH", routes + "/theirs", {{"spec", {{"exportTo", {"."}}}}}), 422) << "a foreign route";
+  EXPECT_EQ(call("PATCH", routes + "/theirs", {{"metadata", {{"labels", ours}}}}), 422)
+      << "nor made ours first";
+  EXPECT_EQ(call("DELETE", routes + "/theirs", nullptr), 422) << "a foreign route";
+  EXPECT_EQ(kube::at(plane()->must("GET", routes + "/theirs"), {"spec"}),
+            route("theirs", {}, host).at("spec"));
+  EXPECT_EQ(call("POST", routes, route("web-ballast", ours, host)), 201);
+  EXPECT_EQ(call("PATCH", routes + "/web-ballast", {{"spec", {{"hosts", {"a.example.com"}}}}}), 422);
+  EXPECT_EQ(call("PATCH", routes + "/web-ballast", {{"spec", {{"exportTo", {"."}}}}}), 200);
+  EXPECT_EQ(call("DELETE", routes + "/web-ballast", nullptr), 200);
   // A node's account may delete ours, and write nothing, whatever its rights.
   plane()->must("POST", all, entry("web-ballast", ours, "web.shop.svc.cluster.local"));
   token_ = plane()->account_token("ballast");
