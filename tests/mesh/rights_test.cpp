@@ -11,6 +11,11 @@
 #include "agent/identity/kubernetes_source.h"
 #include "agent/kube/events.h"
 #include "agent/kube/installation.h"
+#include "core/spec/spec.h"
+#include "model/cluster/authority.h"
+#include "model/cluster/checkpoint_object.h"
+#include "model/cluster/token_proof.h"
+#include "model/policy/parameters.h"
 #include "whole_test.h"
 
 namespace ballast::mesh {
@@ -26,6 +31,9 @@ constexpr const char* kLeaseRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast-writer";
 constexpr const char* kNodeLeaseRoles =
     "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast";
+constexpr const char* kGlobalRoles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ballast-global";
+constexpr const char* kGlobalObjectRoles =
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/ballast-system/roles/ballast-global";
 using Roles = std::vector<std::string>;
 
 constexpr const char* kMergeWindowRoles =
@@ -67,9 +75,9 @@ class RightsTest : public WholeTest {
     auto operator<=>(const Right&) const = default;
   };
   static std::string namespace_of(const std::string& role) {
-    return role == kLeaseRoles || role == kNodeLeaseRoles ? "ballast-system"
-           : role == kMergeWindowRoles                    ? "istio-system"
-                                                          : "shop";
+    return role == kLeaseRoles || role == kNodeLeaseRoles || role == kGlobalObjectRoles ? "ballast-system"
+           : role == kMergeWindowRoles                                                  ? "istio-system"
+                                                                                        : "shop";
   }
 
   /// Every single right that the manifests give, whichever and however many roles give it.
@@ -267,6 +275,52 @@ class RightsTest : public WholeTest {
     }
     return refused;
   }
+  /// What ballast-global keeps.
+  static void forget_global() {
+    for (const char* object : {"secrets/ballast-ca", "configmaps/ballast-ca", "configmaps/ballast-checkpoint",
+                               "configmaps/ballast-checkpoint-forecast-1"}) {
+      plane()->status_of("DELETE", std::string("/api/v1/namespaces/ballast-system/") + object);
+    }
+  }
+  /// One of ballast-global: its authority made and renewed, its states begun and saved, and a caller looked
+  /// at. What was refused on the way, or "" when nothing was.
+  std::string life_of_global() {
+    forget_global();
+    const auto client = kube::Client::create(api());
+    EXPECT_TRUE(client.ok());
+    // One that lasts so much longer than what is there makes a successor.
+    for (const int years : {1, 10}) {
+      const auto authority =
+          cluster::Authority::open(**client, {.ns = "ballast-system",
+                                              .names = {"ballast-global"},
+                                              .life = std::chrono::hours(24 * 365 * years)});
+      if (!authority) {
+        return authority.error().message;
+      }
+    }
+    for (const char* name : {"ballast-checkpoint", "ballast-checkpoint-forecast-1"}) {
+      cluster::CheckpointObject store(
+          **client, "ballast-system", "rights", [] { return true; }, spec::kParameters, name);
+      const auto state = store.load(policy::initial(1));
+      if (!state) {
+        return state.error().message;
+      }
+      for (int saved = 0; saved < 2; ++saved) {
+        if (const Status written = store.save(*state); !written) {
+          return written.error().message;
+        }
+      }
+    }
+    cluster::TokenProof proof(**client, {.account = "system:serviceaccount:ballast-system:ballast"});
+    std::ifstream file(plane()->account_token("ballast", "ballast-system", "ballast"));
+    const std::string token{std::istreambuf_iterator<char>(file), {}};
+    const auto node = proof.node_of(token);
+    EXPECT_FALSE(node.ok());
+    // The token is of no pod here: that is what it finds where it may ask.
+    return node.error().message.find("on which node its pod runs") != std::string::npos
+               ? ""
+               : node.error().message;
+  }
   std::map<std::string, std::uint32_t> written() {
     std::map<std::string, std::uint32_t> out;
     for (const Json& endpoint : entry_endpoints("web")) {
@@ -378,6 +432,33 @@ TEST_F(RightsTest, EveryRightOfANodeIsNeededAndAllAreEnough) {
   }
   plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
   plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
+}
+
+/// Who applies gradients: its certificate, its state, and who calls it.
+TEST_F(RightsTest, EveryRightOfTheGlobalNetworkIsNeededAndAllAreEnough) {
+  token_ = plane()->account_token("ballast-global");
+  EXPECT_EQ(life_of_global(), "") << "with all rights";
+  const Roles of_global = {kGlobalRoles, kGlobalObjectRoles};
+  std::map<std::string, Json> roles;
+  for (const std::string& role : of_global) {
+    roles[role] = plane()->must("GET", role).at("rules");
+  }
+  const std::set<Right> all = rights(of_global);
+  EXPECT_EQ(all.size(), 7U);
+  for (const Right& right : all) {
+    for (const auto& [role, rules] : roles) {
+      plane()->must("PATCH", role, {{"rules", without(rules, right)}}, kube::kMergePatch);
+    }
+    EXPECT_TRUE(eventually([&] { return !allowed(right); })) << right.text();
+    const std::string refused = life_of_global();
+    EXPECT_THAT(refused, HasSubstr("403 (permission missing")) << "nobody needs: " << right.text();
+    EXPECT_THAT(refused, HasSubstr(fmt::format("cannot {} resource \"{}\"", right.verb, right.resource)));
+    for (const auto& [role, rules] : roles) {
+      plane()->must("PATCH", role, {{"rules", rules}}, kube::kMergePatch);
+    }
+    EXPECT_TRUE(eventually([&] { return allowed(right); })) << right.text();
+  }
+  forget_global();
 }
 
 /// The account of an agent goes before its pod, and what it then may ask says nothing any more.
