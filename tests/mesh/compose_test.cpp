@@ -972,5 +972,53 @@ TEST_F(ComposeTest, TheProbeSeesThatItTakes) {
       << "the plain Service's endpoints, as an istiod would tell of them that does not take ours";
 }
 
+/// At an istiod of one family, as it comes. With ISTIO_DUAL_STACK=true routes lose the second ClusterIP while
+/// it is weighed (docs/limits.md).
+TEST_F(ComposeTest, AServiceOfTwoFamiliesIsWeighedAtTheFirst) {
+  still_ = seconds(1);
+  node_->add_service("web", "active");
+  plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
+                {{"spec", {{"ipFamilyPolicy", "RequireDualStack"}, {"ipFamilies", {"IPv4", "IPv6"}}}}},
+                kube::kMergePatch);
+  Json second = Json::array();
+  for (int i = 0; i < 3; ++i) {
+    const std::string pod = node_->add_pod("web", {.cpus = 0});
+    const std::string six = "fd77::" + std::to_string(100 + i);
+    plane()->must("PATCH", "/api/v1/namespaces/shop/pods/" + pod + "/status",
+                  {{"status", {{"podIPs", Json::array({{{"ip", node_->address(pod)}}, {{"ip", six}}})}}}},
+                  kube::kMergePatch);
+    const Json object = plane()->must("GET", "/api/v1/namespaces/shop/pods/" + pod);
+    second.push_back({{"addresses", {six}},
+                      {"nodeName", node_->name()},
+                      {"conditions", {{"ready", true}}},
+                      {"targetRef",
+                       {{"kind", "Pod"},
+                        {"namespace", "shop"},
+                        {"name", pod},
+                        {"uid", kube::text_at(object, {"metadata", "uid"})}}}});
+  }
+  const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+  plane()->must("POST", slices,
+                {{"metadata", {{"name", "web-six"}, {"labels", {{"kubernetes.io/service-name", "web"}}}}},
+                 {"addressType", "IPv6"},
+                 {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
+                 {"endpoints", second}});
+  made_.push_back(slices + "/web-six");
+  ASSERT_NO_FATAL_FAILURE(start_sidecar());
+  // Such an istiod tells every proxy of both.
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(kWeb).size() == 6; }));
+  const auto before = settled();
+  weigh(before, {"web"}, {4, 2, 1}, 1);
+  auto told = expected(weights({4, 2, 1}));
+  for (int i = 0; i < 3; ++i) {
+    told["fd77::" + std::to_string(100 + i)] = 1;  // as they were: next to nothing beside the others
+  }
+  for (const Proxy* proxy : proxies()) {
+    EXPECT_EQ(proxy->weights(kWeb), told);
+  }
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {4, 2, 1}, {}, [&] { return proxy_->get(kWeb); }), 600);
+  hand_back(before);
+}
+
 }  // namespace
 }  // namespace ballast::mesh
