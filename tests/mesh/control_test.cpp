@@ -641,6 +641,36 @@ TEST_F(MeshTest, ALabelThatFlapsUnderLoadFailsNoRequest) {
   EXPECT_EQ(out.failed, 0U);
 }
 
+/// While there is none of the name plain Istio fails requests, too; of the new one none does.
+TEST_F(MeshTest, AServiceMadeAgainUnderLoadIsTakenAnew) {
+  start_web(2);
+  sink_ = make_sink("a");
+  ASSERT_TRUE(sink_->publish(weights({3, 1})).ok());
+  ASSERT_TRUE(eventually([&] { return managed() && weighted(); }));
+  const auto entry = [] {
+    return plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+  };
+  const std::string first = kube::text_at(entry(), {"metadata", "uid"});
+  auto load = Load::start(50, 4, 0.3);
+  ASSERT_NE(load, nullptr);
+  std::this_thread::sleep_for(seconds(1));
+  const Json before = service();
+  plane()->must("DELETE", "/api/v1/namespaces/shop/services/web");
+  plane()->must("POST", "/api/v1/namespaces/shop/services",
+                {{"metadata", {{"name", "web"}, {"labels", kube::at(before, {"metadata", "labels"})}}},
+                 {"spec", kube::at(before, {"spec"})}});
+  const auto made = steady_clock::now();
+  EXPECT_TRUE(eventually([&] {
+    sink_->renew({"shop", "web"});
+    const auto said = reasons("web");
+    return std::count(said.begin(), said.end(), "Managed") == 2 && managed() && weighted() &&
+           kube::text_at(entry(), {"metadata", "uid"}) != first;
+  }));
+  std::printf("taken anew after %.1f s\n", std::chrono::duration<double>(steady_clock::now() - made).count());
+  EXPECT_EQ(load->wait().failed, 0U) << "the API server had both within milliseconds";
+  EXPECT_THAT(reasons("web"), testing::Not(Contains("ChangedByOthers")));
+}
+
 /// What the operator set at istiod is found by how soon istiod tells of a weight.
 TEST_F(MeshTest, TheLoopsProfileIsFoundByMeasuring) {
   start_web(2);

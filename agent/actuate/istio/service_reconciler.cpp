@@ -516,6 +516,10 @@ bool ServiceReconciler::hold(const kube::Service& service, const Wanted& wanted,
   }
   if (held.phase == Phase::kLeaving || held.way != way || held.service_uid != service.uid) {
     // Another way, or another Service of the same name: from the beginning, when what there is has gone.
+    if (held.service_uid != service.uid) {
+      say(service, false, "MadeAgain",
+          "what was written for the Service of this name before is taken away, and this one is taken anew");
+    }
     due(now + 1);
     return false;
   }

@@ -510,6 +510,8 @@ TEST_F(ServiceReconcilerTest, AServiceMadeAgainUnderItsNameIsAdoptedAnew) {
   created_ = "2026-11-28T10:00:06Z";
   reconciler_.reconcile(wanted(), 112 * kSecond);
   EXPECT_THAT(log(), ElementsAre("POST entry"));
+  reconciler_.reconcile(wanted(), 114 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed", "MadeAgain", "Managed"));
 }
 
 TEST_F(ServiceReconcilerTest, ServicesOfTheAmbientMeshAreToldSo) {
