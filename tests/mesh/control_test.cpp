@@ -264,12 +264,12 @@ TEST_F(MeshTest, WhatCannotBeManagedIsToldByAnEventAndLeftAlone) {
                                                      {"headless", "Headless"},
                                                      {"external", "ExternalName"}};
   for (const auto& [name, reason] : wanted) {
-    EXPECT_TRUE(eventually([&] { return !reasons(name).empty(); })) << name;
+    EXPECT_TRUE(eventually([&, &of = name] { return !reasons(of).empty(); })) << name;
     EXPECT_THAT(reasons(name), Contains(reason));
   }
   EXPECT_EQ(service("mixed"), before);
   for (const auto& [name, reason] : wanted) {
-    plane()->status_of("DELETE", services + "/" + name);
+    plane()->status_of("DELETE", std::string(services).append("/").append(name));
   }
 }
 
@@ -682,7 +682,7 @@ TEST_F(MeshTest, TheLoopsProfileIsFoundByMeasuring) {
       EXPECT_TRUE(sink_->publish(weights({i % 2 == 0 ? 1.0 : 3.0, 1})).ok());
       std::this_thread::sleep_for(milliseconds(1300));
     }
-    const std::string profile = sink_->loop_profile();
+    std::string profile = sink_->loop_profile();
     std::printf("%s; the turn's delay %.0f ms\n", profile.c_str(), sink_->acknowledgement_delay_s() * 1e3);
     sink_->flush();
     sink_.reset();

@@ -408,9 +408,10 @@ Json service_entry(const kube::Service& service, Way way, const std::string& nam
         {"resolution", "STATIC"},
         {"ports", std::move(listed)},
         {"endpoints", std::move(endpoints)}}}};
-  if (own && !service.cluster_ips.empty()) {
-    // Without them the virtual host would lose the ClusterIP as a domain.
-    entry["spec"]["addresses"] = service.cluster_ips;
+  if (own && !service.headless && !service.cluster_ip.empty()) {
+    // Without it the virtual host would lose the ClusterIP as a domain. With a second family's beside it
+    // istiod has two Services of the host, and the virtual host is either's.
+    entry["spec"]["addresses"] = {service.cluster_ip};
   }
   if (service.zone_local) {
     entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"] = "PreferClose";

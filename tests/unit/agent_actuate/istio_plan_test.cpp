@@ -201,11 +201,11 @@ TEST(Weights, OfAServiceThatIsNotMeasuredAreThoseOfItsPods) {
 
 TEST(Objects, OfTheOwnHostSayAllThatIstiodKnowsOfTheService) {
   kube::Service service = web();
-  service.cluster_ips = {"10.96.0.9", "fd00::9"};
+  service.cluster_ip = "10.96.0.9";
   service.ports = {{"http", 80, "TCP"}, {"grpc", 90, "TCP", "GRPC"}, {"db", 3306, "TCP"}, {"x", 81, "TCP"}};
   const Json entry = only_entry(service);
   EXPECT_EQ(entry["spec"]["hosts"], Json::array({"web.shop.svc.cluster.local"}));
-  EXPECT_EQ(entry["spec"]["addresses"], (Json{"10.96.0.9", "fd00::9"}));
+  EXPECT_EQ(entry["spec"]["addresses"], Json::array({"10.96.0.9"}));
   EXPECT_EQ(entry["spec"]["location"], "MESH_INTERNAL");
   EXPECT_EQ(entry["spec"]["resolution"], "STATIC");
   EXPECT_EQ(entry["spec"]["ports"][0], (Json{{"number", 80}, {"name", "http"}, {"protocol", "HTTP"}}));

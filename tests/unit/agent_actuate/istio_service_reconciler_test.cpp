@@ -31,7 +31,7 @@ class ServiceReconcilerTest : public ::testing::Test {
     service_.name = "web";
     service_.uid = "s1";
     service_.mode = "active";
-    service_.cluster_ips = {"10.96.0.9"};
+    service_.cluster_ip = "10.96.0.9";
     service_.selector = {{"app", "web"}};
     service_.ports = {{"http", 80, "TCP"}};
     service_.endpoints = {endpoint(1)};
