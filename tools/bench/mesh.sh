@@ -8,7 +8,7 @@
 # leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
 # update whose writes are refused half way, three pairs), loop (10 minutes of quotas halved and given back), unequal
 # (Ballast against plain Istio, five pairs at the sidecar and five at an ingress gateway, and with istio_fast quotas halved
-# eight times: twelve minutes), learned (the shipped policy instead, at the sidecar), scale (500 services), size
+# 24 times: fifteen minutes), learned (the shipped policy instead, at the sidecar), scale (500 services), size
 # (the writer's memory and reads at 5,000 nodes and 500 Services, 50 of them of 2,500 endpoints, and beside 451 more that
 # nobody manages; --quick takes a tenth each), away (API server gone for two minutes), pods_end (the same, while pods end,
 # beside plain Istio). About an hour; --quick takes a fifth of it.
@@ -53,7 +53,7 @@ part unequal 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECON
   BALLAST_MESH_POLICY=queue_rule
 part unequal_gateway 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 5 2)" BALLAST_MESH_SECONDS="$(long 14 8)" \
   BALLAST_MESH_POLICY=queue_rule BALLAST_MESH_GATEWAY=1
-part unequal_fast '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 8 3)" BALLAST_MESH_FAST=1
+part unequal_fast '*HalvingAPodsQuota*' BALLAST_MESH_REPEATS="$(long 24 3)" BALLAST_MESH_FAST=1
 part learned 'UnequalTest.*' BALLAST_MESH_PAIRS="$(long 4 2)" BALLAST_MESH_SECONDS="$(long 20 10)" \
   BALLAST_MESH_POLICY=learned
 part scale '*ManyServices*' BALLAST_MESH_SERVICES="$(long 500 300)"
