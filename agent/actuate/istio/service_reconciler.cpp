@@ -478,10 +478,9 @@ void ServiceReconciler::look_for_drift(Held& held, const Wanted& wanted, Monoton
   const auto look = [&](const std::string& kind, const std::string& name, Object& have) {
     const auto seen = wanted.seen.find(kind + " " + held.ns + "/" + name);
     if (seen == wanted.seen.end()) {
-      // After an API server was away a watch may not have heard of our own write for a while.
-      const bool heard = !(options_.away_of_late && options_.away_of_late());
-      if (!have.uid.empty() && heard && (have.seen || now - held.written >= options_.drift_ns)) {
-        // Removed, or without the label that it is watched by: looked at before it is written.
+      if (!have.uid.empty() && (have.seen || now - held.written >= options_.drift_ns)) {
+        // Removed, or without the label that it is watched by, or its watch has not heard of it yet: looked
+        // at before it is written.
         have.spec = Json();
         have.seen = false;
       }

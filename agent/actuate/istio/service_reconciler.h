@@ -46,8 +46,8 @@ struct ReconcilerOptions {
   /// `at`, and when the Service is let go of.
   std::function<void(const std::string& service, const Json& spec, MonotonicNs at, bool whole)> wrote{};
   std::function<void(const std::string& service)> left{};
-  /// Asked when a right is missing, and when an object of ours is not heard of: may that be because the API
-  /// server has just begun (kube::Client::away_within)?
+  /// Asked when a right is missing: may that be said because the API server has just begun
+  /// (kube::Client::away_within)?
   std::function<bool()> away_of_late{};
   /// Asked before a route leads to a shadow: does istiod tell proxies of this entry's endpoints? One that has
   /// heard of the route and not of the entry leads all requests to nobody. Not there: time alone has to do.

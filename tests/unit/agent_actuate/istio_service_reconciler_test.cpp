@@ -1035,18 +1035,15 @@ TEST_F(ServiceReconcilerTest, ADeletedEntryThatWasSeenIsMadeAgainAtOnce) {
 
 /// Its watch may not have told of what was written just before the API server went away.
 TEST_F(ServiceReconcilerTest, WhatIsNotHeardOfAfterTheApiServerWasAwayIsNotSaidToBeRemoved) {
-  bool away_of_late = true;
-  ServiceReconciler reconciler(*client_, {.away_of_late = [&] { return away_of_late; }});
-  reconciler.reconcile(wanted(), 100 * kSecond);
+  reconciler_.reconcile(wanted(), 100 * kSecond);
   Wanted unheard = wanted();
   unheard.seen.clear();
   log();
-  reconciler.reconcile(unheard, 110 * kSecond);
+  reconciler_.reconcile(unheard, 110 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
   EXPECT_THAT(events_, ElementsAre("Managed"));
-  away_of_late = false;
   objects_.clear();
-  reconciler.reconcile(unheard, 120 * kSecond);
+  reconciler_.reconcile(unheard, 120 * kSecond);
   EXPECT_THAT(log(), ElementsAre("POST entry"));
   EXPECT_THAT(events_, ElementsAre("Managed", "ChangedByOthers"));
 }
