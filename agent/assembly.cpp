@@ -83,7 +83,8 @@ loop::LoopOptions loop_options(const config::Config& c) {
   return options;
 }
 
-Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) {
+Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c,
+                                                       const identity::IdentitySource& identity) {
   if (c.sink != "istio") {
     return actuate::make_sink(c.sink, {.tick = c.tick_in_force()});
   }
@@ -100,7 +101,10 @@ Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c) 
   options.active = c.guard.mode == guard::Mode::kActive && c.role != "node";
   options.shadow = c.guard.mode == guard::Mode::kShadow && c.role != "node";
   options.istio_fast = options.istio_fast && c.role != "node";
-  auto sink = actuate::IstioSink::create(std::move(options));
+  // One watch of them is enough.
+  const auto* kubernetes = dynamic_cast<const identity::KubernetesSource*>(&identity);
+  auto sink = actuate::IstioSink::create(std::move(options),
+                                         kubernetes != nullptr ? &kubernetes->services() : nullptr);
   return sink ? Result<std::unique_ptr<actuate::WeightSink>>(std::move(*sink))
               : Result<std::unique_ptr<actuate::WeightSink>>(sink.error());
 }
@@ -161,7 +165,12 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
           "kubernetes.node: empty; set it, or NODE_NAME from spec.nodeName by the downward API");
     }
     auto kubernetes = identity::KubernetesSource::create(
-        {.api = std::move(*api), .node = measures ? node_of(c) : "", .cgroup_root = cgroup_root}, clock);
+        {.api = std::move(*api),
+         .node = measures ? node_of(c) : "",
+         .cgroup_root = cgroup_root,
+         // Decides for its own pods, and how many there are elsewhere the fleet tells.
+         .own_alone = c.role == "node"},
+        clock);
     return kubernetes ? Result<std::unique_ptr<identity::IdentitySource>>(std::move(*kubernetes))
                       : Result<std::unique_ptr<identity::IdentitySource>>(kubernetes.error());
   }

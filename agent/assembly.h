@@ -31,7 +31,9 @@ Result<std::unique_ptr<identity::IdentitySource>> make_identity(const config::Co
                                                                 const std::filesystem::path& cgroup_root,
                                                                 const Clock& clock);
 
-Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c);
+/// `identity` has to outlive what is returned.
+Result<std::unique_ptr<actuate::WeightSink>> make_sink(const config::Config& c,
+                                                       const identity::IdentitySource& identity);
 
 /// Null: this node is all there is.
 std::unique_ptr<fleet::Fleet> make_fleet(const config::Config& c);

@@ -86,7 +86,7 @@ Status open_doors(const config::Config& c, const kernel::Probes* probes, loop::L
     return state.error();
   }
   doors.state.emplace(std::move(*state));
-  auto sink = assembly::make_sink(c);
+  auto sink = assembly::make_sink(c, *doors.identity);
   if (!sink) {
     return sink.error().in("sink");
   }

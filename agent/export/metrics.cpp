@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/sample/maps.h"
+#include "core/spec/unnamed.h"
 
 namespace ballast::telemetry {
 
@@ -310,6 +311,9 @@ void Metrics::set_decision(const turn::Decision& decision) {
   service.endpoints.reserve(endpoints.size());
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     service.tripped = service.tripped || (endpoints[i].reasons & guard::kTripped) != 0;
+    if (!spec::is_named(endpoints[i].id)) {
+      continue;
+    }
     service.endpoints.push_back({endpoints[i].id.pod, endpoints[i].weight,
                                  i < decision.in_force.size() ? decision.in_force[i] : 0,
                                  endpoints[i].guarded_share});

@@ -8,6 +8,7 @@
 
 #include "agent/export/decision_row.h"
 #include "agent/export/text_field.h"
+#include "core/spec/unnamed.h"
 
 namespace ballast::telemetry {
 
@@ -110,6 +111,9 @@ Status StateWriter::write_service(const turn::Decision& service, const TickState
   const auto& endpoints = service.weights.endpoints();
   Rows& rows = rows_[service.weights.service()];
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    if (!spec::is_named(endpoints[i].id)) {
+      continue;
+    }
     Row& row = rows[endpoints[i].id.pod];
     row.seen_at = generation_;
     const decide::Proposal* const proposal = made.proposal(i);

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/fleet/remote.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/spec/unnamed.h"
 
 namespace ballast::fleet {
 
 namespace {
 
 constexpr MonotonicNs kSlack = 1'000'000;
+/// More endpoints of one service are believed of nobody who tells their number alone.
+constexpr std::size_t kMostMembers = 10'000;
 
 bool older(MonotonicNs then, MonotonicNs now, std::chrono::milliseconds than) {
   return now > then && now - then > static_cast<MonotonicNs>(std::chrono::nanoseconds(than).count());
@@ -25,6 +30,9 @@ std::vector<Service> RemoteFleet::exchange(LocalReport report) {
   const bool sent = send(report);
   complete(report.endpoints,
            take_view(report.loop.now, sent ? options_.answer_wait : std::chrono::milliseconds(0)));
+  if (options_.adopt_members) {
+    stand_in(report.endpoints);
+  }
   std::vector<Service> services = local_.exchange(std::move(report));
   if (view_ == nullptr || view_->whole) {
     return services;  // aggregates made here, of all endpoints
@@ -120,6 +128,31 @@ void RemoteFleet::complete(std::vector<Member>& endpoints, ById others) const {
   if (options_.adopt_members) {
     for (const auto& [id, other] : others) {
       endpoints.push_back(theirs(*other));
+    }
+  }
+}
+
+/// Who does not write is told how many endpoints there are and not which: they stand here without a name, so
+/// that a policy takes those of this node for a part of the service. While the server is away there are as
+/// many as there were.
+void RemoteFleet::stand_in(std::vector<Member>& endpoints) {
+  std::map<spec::ServiceId, std::size_t> here;
+  for (const Member& member : endpoints) {
+    ++here[member.telemetry.id.service];
+  }
+  if (view_ != nullptr) {
+    members_.clear();
+    for (const ServiceReport& service : view_->services) {
+      members_[service.aggregate.service] =
+          view_->whole ? 0 : std::min(service.aggregate.endpoints, kMostMembers);
+    }
+  }
+  std::erase_if(members_, [&](const auto& one) { return !here.contains(one.first); });
+  for (const auto& [id, members] : members_) {
+    for (std::size_t i = here[id]; i < members; ++i) {
+      Member member{.own = false};
+      member.telemetry.id = {id, fmt::format("{}{:06}", spec::kUnnamed, i)};
+      endpoints.push_back(std::move(member));
     }
   }
 }

@@ -21,8 +21,9 @@ struct RemoteOptions {
   /// A view that came longer ago is not used: this node is then alone, as LocalFleet is. Telemetry that
   /// is older is as good as none: its endpoint has the median capacity.
   std::chrono::milliseconds longest_age{5'000};
-  /// Endpoints that only other nodes know become members of their services; without, membership is
-  /// this node's own and only what they measured is taken.
+  /// Endpoints that only other nodes know become members of their services, those of which no more than their
+  /// number is told without a name; without, membership is this node's own and only what they measured is
+  /// taken.
   bool adopt_members = false;
   /// So long at most the exchange waits for the answer to its report: who writes weights decides on what
   /// is known now, and not a tick later.
@@ -61,6 +62,7 @@ class RemoteFleet final : public Fleet {
   bool send(const LocalReport& report);
   ById take_view(MonotonicNs now, std::chrono::milliseconds wait);
   void complete(std::vector<Member>& endpoints, ById others) const;
+  void stand_in(std::vector<Member>& endpoints);
 
   RemoteOptions options_;
   std::unique_ptr<Exchange> exchange_;
@@ -69,7 +71,8 @@ class RemoteFleet final : public Fleet {
   std::size_t nodes_ = kLargeFleet;  ///< as last told
   MonotonicNs began_ = 0;            ///< when a view was first asked for
   std::string trouble_;
-  std::shared_ptr<const FleetView> view_;  ///< null: none that is young enough
+  std::map<spec::ServiceId, std::size_t> members_;  ///< on all nodes, as last told; of services here
+  std::shared_ptr<const FleetView> view_;           ///< null: none that is young enough
 };
 
 }  // namespace ballast::fleet

@@ -2,6 +2,7 @@
 #include "agent/identity/kubernetes_source.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 #include <utility>
 
@@ -31,6 +32,11 @@ std::map<std::string, std::string> ids_by_name(const Json& statuses) {
   return ids;
 }
 
+std::string protocol_of(const Json& port) {
+  const std::string said = text_at(port, {"protocol"});
+  return said.empty() ? "TCP" : said;
+}
+
 void read_containers(const Json& specs, const Json& statuses, bool init, KubernetesPod& pod) {
   auto ids = ids_by_name(statuses);
   if (!specs.is_array()) {
@@ -48,7 +54,7 @@ void read_containers(const Json& specs, const Json& statuses, bool init, Kuberne
     if (const Json& ports = at(spec, {"ports"}); ports.is_array()) {
       for (const Json& port : ports) {
         if (const Json& number = at(port, {"containerPort"}); number.is_number_integer()) {
-          container.ports.push_back(number.get<int>());
+          container.ports.push_back({text_at(port, {"name"}), protocol_of(port), number.get<int>()});
         }
       }
     }
@@ -65,7 +71,7 @@ struct Place {
 
 int port_of(const kube::Service& service, const kube::Endpoint& endpoint) {
   for (const kube::ServicePort& port : service.ports) {
-    if (const auto found = endpoint.ports.find(port.name); found != endpoint.ports.end()) {
+    if (const auto found = endpoint.ports->find(port.name); found != endpoint.ports->end()) {
       return found->second;
     }
   }
@@ -103,7 +109,8 @@ std::size_t serving(const KubernetesPod& pod, int port) {
     if (container.sidecar) {
       continue;
     }
-    if (std::find(container.ports.begin(), container.ports.end(), port) != container.ports.end()) {
+    if (std::any_of(container.ports.begin(), container.ports.end(),
+                    [&](const ContainerPort& declared) { return declared.number == port; })) {
       return i;
     }
     first = std::min(first, i);
@@ -126,6 +133,53 @@ std::map<std::pair<std::string, std::string>, const Pod*> by_container(const std
   return found;
 }
 
+void read_addresses(const Json& status, KubernetesPod& pod) {
+  if (const Json& all = at(status, {"podIPs"}); all.is_array()) {
+    for (const Json& one : all) {
+      pod.addresses.push_back(text_at(one, {"ip"}));
+    }
+  } else {
+    pod.addresses.push_back(text_at(status, {"podIP"}));
+  }
+  std::erase(pod.addresses, "");
+}
+
+bool is_ready(const Json& status) {
+  const Json& conditions = at(status, {"conditions"});
+  return conditions.is_array() && std::any_of(conditions.begin(), conditions.end(), [](const Json& one) {
+           return text_at(one, {"type"}) == "Ready" && text_at(one, {"status"}) == "True";
+         });
+}
+
+bool selects(const kube::Service& service, const KubernetesPod& pod) {
+  return service.ns == pod.ns && !service.selector.empty() && service.type != "ExternalName" &&
+         std::all_of(service.selector.begin(), service.selector.end(), [&](const auto& wanted) {
+           const auto label = pod.labels.find(wanted.first);
+           return label != pod.labels.end() && label->second == wanted.second;
+         });
+}
+
+/// Where the pod answers at a Service's port; 0 where none of its containers has a port of that name.
+int target_of(const kube::ServicePort& port, const KubernetesPod& pod) {
+  if (port.target.empty()) {
+    return port.number;
+  }
+  int number = 0;
+  const char* const end = port.target.data() + port.target.size();
+  if (const auto read = std::from_chars(port.target.data(), end, number);
+      read.ec == std::errc() && read.ptr == end) {
+    return number;
+  }
+  for (const KubernetesContainer& container : pod.containers) {
+    for (const ContainerPort& declared : container.ports) {
+      if (declared.name == port.target && declared.protocol == port.protocol) {
+        return declared.number;
+      }
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 KubernetesPod parse_pod(const Json& object) {
@@ -137,11 +191,44 @@ KubernetesPod parse_pod(const Json& object) {
   pod.uid = hash.empty() ? pod.object_uid : hash;
   const Json& host = at(object, {"spec", "hostNetwork"});
   pod.host_network = host.is_boolean() && host.get<bool>();
+  pod.labels = kube::text_map(at(object, {"metadata", "labels"}));
+  const std::string phase = text_at(object, {"status", "phase"});
+  pod.ended = phase == "Succeeded" || phase == "Failed";
+  pod.ending = !text_at(object, {"metadata", "deletionTimestamp"}).empty();
+  pod.ready = is_ready(at(object, {"status"}));
+  read_addresses(at(object, {"status"}), pod);
   read_containers(at(object, {"spec", "containers"}), at(object, {"status", "containerStatuses"}), false,
                   pod);
   read_containers(at(object, {"spec", "initContainers"}), at(object, {"status", "initContainerStatuses"}),
                   true, pod);
   return pod;
+}
+
+std::vector<kube::Endpoint> endpoints_of(const kube::Service& service,
+                                         const std::vector<KubernetesPod>& pods) {
+  std::vector<kube::Endpoint> endpoints;
+  for (const KubernetesPod& pod : pods) {
+    const auto address =
+        std::find_if(pod.addresses.begin(), pod.addresses.end(), [&](const std::string& one) {
+          return (one.find(':') != std::string::npos) == (service.family == "IPv6");
+        });
+    if (pod.ended || address == pod.addresses.end() || !selects(service, pod)) {
+      continue;
+    }
+    std::map<std::string, int> ports;
+    for (const kube::ServicePort& port : service.ports) {
+      if (const int number = target_of(port, pod); number > 0 && number <= 65535) {
+        ports[port.name] = number;
+      }
+    }
+    endpoints.push_back({.address = *address,
+                         .pod = pod.name,
+                         .uid = pod.object_uid,
+                         .node = {},
+                         .ready = service.publishes_not_ready || (pod.ready && !pod.ending),
+                         .ports = std::move(ports)});
+  }
+  return endpoints;
 }
 
 std::vector<Pod> join_pods(const std::vector<KubernetesPod>& pods, const std::vector<kube::Service>& services,
@@ -198,7 +285,9 @@ KubernetesSource::KubernetesSource(KubernetesOptions options, std::unique_ptr<ku
       clock_(clock),
       client_(std::move(client)),
       cgroups_({.cgroup_root = options_.cgroup_root, .refresh_ns = kCgroupsRefresh}, clock) {
-  catalog_ = std::make_unique<kube::Catalog>(*client_);
+  catalog_ = std::make_unique<kube::Catalog>(
+      *client_, kube::CatalogOptions{.slices = options_.own_alone ? kube::Slices::kWithoutSelector
+                                                                  : kube::Slices::kAll});
   if (options_.node.empty()) {
     return;
   }
@@ -247,7 +336,13 @@ const std::vector<Pod>& KubernetesSource::pods() {
   }
   joined_catalog_ = catalog;
   joined_ = now;
-  pods_ = join_pods(known, catalog_->services(), watch_ == nullptr ? std::vector<Pod>() : cgroups_.pods());
+  std::vector<kube::Service> services = catalog_->services();
+  for (kube::Service& service : services) {
+    if (options_.own_alone && !service.selector.empty()) {
+      service.endpoints = endpoints_of(service, known);
+    }
+  }
+  pods_ = join_pods(known, services, watch_ == nullptr ? std::vector<Pod>() : cgroups_.pods());
   return pods_;
 }
 

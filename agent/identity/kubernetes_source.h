@@ -17,12 +17,19 @@
 
 namespace ballast::identity {
 
+/// A port that a container declares.
+struct ContainerPort {
+  std::string name;
+  std::string protocol;
+  int number = 0;
+};
+
 /// A container as the pod's status tells it.
 struct KubernetesContainer {
   std::string name;
   std::string id;        ///< 64 hex digits; empty while it does not run
   bool sidecar = false;  ///< istio-proxy: not the application
-  std::vector<int> ports;
+  std::vector<ContainerPort> ports;
 };
 
 struct KubernetesPod {
@@ -31,11 +38,22 @@ struct KubernetesPod {
   std::string uid;         ///< as the cgroup's path has it: a static pod's is the hash of its manifest
   std::string object_uid;  ///< as EndpointSlices name it
   bool host_network = false;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> addresses;  ///< of both families; none before it has one
+  bool ready = false;                  ///< as its condition says
+  bool ending = false;                 ///< it was asked to end
+  bool ended = false;                  ///< it did, and does not begin again
   std::vector<KubernetesContainer> containers;
 };
 
 /// Reads one Pod object. Total: what is missing is empty.
 KubernetesPod parse_pod(const kube::Json& object);
+
+/// What Kubernetes' controller of EndpointSlices puts into the slices of a Service of these pods (which may
+/// be anybody's): those that its selector says, with the ports that they answer at. A Service without a
+/// selector has none. The nodes' names and zones are left out.
+std::vector<kube::Endpoint> endpoints_of(const kube::Service& service,
+                                         const std::vector<KubernetesPod>& pods);
 
 /// The entries for the pods of one node and for the endpoints elsewhere, as identity.h wants them.
 ///
@@ -51,11 +69,14 @@ struct KubernetesOptions {
   kube::ClientOptions api;
   std::string node;  ///< spec.nodeName of this node; empty: of no node, the endpoints alone
   std::filesystem::path cgroup_root = "/sys/fs/cgroup";
+  /// Nothing is wanted of pods elsewhere: whose a pod of this node is its labels and the Services' selectors
+  /// say, and no EndpointSlice is read but those of Services without a selector.
+  bool own_alone = false;
 };
 
-/// Pods from the API server: those of this node by a watch with a field selector, and the endpoints of the
-/// Services that opted in (agent/kube/catalog.h). While the server is away, what was known stays; cgroups
-/// are looked at all the same, so a container that has gone has cgroup_id 0.
+/// Pods from the API server: those of this node by a watch with a field selector, and, but for `own_alone`,
+/// the endpoints of the Services that opted in (agent/kube/catalog.h). While the server is away, what was
+/// known stays; cgroups are looked at all the same, so a container that has gone has cgroup_id 0.
 class KubernetesSource final : public IdentitySource {
  public:
   /// `clock` must outlive the source. kUsage for credentials that cannot be read.
@@ -64,6 +85,8 @@ class KubernetesSource final : public IdentitySource {
   ~KubernetesSource() override;
   const std::vector<Pod>& pods() override;
   std::string trouble() const override;
+  /// The Services that opted in, for whoever else goes by them.
+  const kube::Catalog& services() const { return *catalog_; }
   /// true once everything has been listed.
   bool synced() const { return (watch_ == nullptr || watch_->synced()) && catalog_->synced(); }
 

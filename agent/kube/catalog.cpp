@@ -3,26 +3,17 @@
 
 #include <algorithm>
 #include <cctype>
+#include <tuple>
 #include <utility>
 
 namespace ballast::kube {
 namespace {
 
+constexpr int kSlicesPage = 20;  ///< a slice has a hundred endpoints, and parsed that is some 150 KB
+
 int number_at(const Json& object, const char* key) {
   const Json& found = at(object, {key});
   return found.is_number_integer() ? found.get<int>() : 0;
-}
-
-std::map<std::string, std::string> text_map(const Json& object) {
-  std::map<std::string, std::string> out;
-  if (object.is_object()) {
-    for (const auto& [key, value] : object.items()) {
-      if (value.is_string()) {
-        out[key] = value.get<std::string>();
-      }
-    }
-  }
-  return out;
 }
 
 bool says(const Json& conditions, const char* key, bool otherwise) {
@@ -73,6 +64,8 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
   if (!list.is_array()) {
     return endpoints;
   }
+  const Shared<std::map<std::string, int>> shared(std::move(ports));
+  endpoints.reserve(list.size());
   for (const Json& item : list) {
     const Json& addresses = at(item, {"addresses"});
     const bool placed = addresses.is_array() && !addresses.empty() && addresses[0].is_string();
@@ -82,14 +75,50 @@ std::vector<Endpoint> parse_endpoints(const Json& object) {
                          .pod = is_pod ? text_at(item, {"targetRef", "name"}) : "",
                          .uid = is_pod ? text_at(item, {"targetRef", "uid"}) : "",
                          .node = text_at(item, {"nodeName"}),
-                         .zone = text_at(item, {"zone"}),
                          .ready = says(conditions, "ready", true),
-                         .ports = ports});
+                         .ports = shared});
   }
   return endpoints;
 }
 
+/// In order. While an endpoint moves between slices it is in both. Where they do not agree istiod goes by
+/// whichever it comes upon first, which is another each time: it is left to it alone.
+void take_doubles_out(std::vector<Endpoint>& endpoints, std::vector<std::string>& odd) {
+  std::stable_sort(endpoints.begin(), endpoints.end(), [](const Endpoint& a, const Endpoint& b) {
+    return std::tie(a.address, *a.ports) < std::tie(b.address, *b.ports);
+  });
+  auto last = endpoints.begin();
+  for (auto next = last; next != endpoints.end(); ++next) {
+    if (next == last) {
+      continue;
+    }
+    if (next->address != last->address || next->ports != last->ports) {
+      if (++last != next) {
+        *last = std::move(*next);
+      }
+    } else if (next->ready != last->ready) {
+      odd.push_back(next->address + " is ready in one slice and not in another: not weighed");
+      last->ready = false;
+    }
+  }
+  if (!endpoints.empty()) {
+    endpoints.erase(last + 1, endpoints.end());
+  }
+}
+
 }  // namespace
+
+std::map<std::string, std::string> text_map(const Json& object) {
+  std::map<std::string, std::string> out;
+  if (object.is_object()) {
+    for (const auto& [key, value] : object.items()) {
+      if (value.is_string()) {
+        out[key] = value.get<std::string>();
+      }
+    }
+  }
+  return out;
+}
 
 Service parse_service(const Json& object) {
   Service service;
@@ -101,8 +130,7 @@ Service parse_service(const Json& object) {
   service.mode = text_at(object, {"metadata", "labels", kModeLabel});
   service.by = text_at(object, {"metadata", "annotations", kByAnnotation});
   service.type = text_at(object, {"spec", "type"});
-  service.cluster_ip = text_at(object, {"spec", "clusterIP"});
-  service.headless = service.cluster_ip == "None";
+  service.headless = text_at(object, {"spec", "clusterIP"}) == "None";
   service.publishes_not_ready = says(at(object, {"spec"}), "publishNotReadyAddresses", false);
   service.selector = text_map(at(object, {"spec", "selector"}));
   service.export_to =
@@ -116,36 +144,39 @@ Service parse_service(const Json& object) {
     for (const Json& port : ports) {
       const std::string protocol = text_at(port, {"protocol"});
       const Json& application = at(port, {"appProtocol"});
+      const int target = number_at(port, "targetPort");
       service.ports.push_back(
           {text_at(port, {"name"}), number_at(port, "port"), protocol.empty() ? "TCP" : protocol,
-           application.is_string() ? std::optional(application.get<std::string>()) : std::nullopt});
+           application.is_string() ? std::optional(application.get<std::string>()) : std::nullopt,
+           target > 0 ? std::to_string(target) : text_at(port, {"targetPort"})});
     }
   }
   return service;
 }
 
 Catalog::Catalog(Client& client, CatalogOptions options) : client_(client), options_(options) {
-  service_watch_ = std::make_unique<Watch>(
-      client,
-      WatchOptions{.path = "/api/v1/services",
-                   .query = "labelSelector=" + encode(kModeLabel),
-                   .length = options_.watch_length,
-                   .silence = options_.silence},
-      WatchHandler{[this](const Json& object) { take_service(object); },
-                   [this](const std::string& key) {
-                     const std::lock_guard lock(mutex_);
-                     services_.erase(key);
-                     unread_.erase(key);
-                     std::erase_if(slices_, [&](const auto& slice) { return slice.second.service == key; });
-                     ++version_;
-                   },
-                   [this] { services_settled(); }});
+  service_watch_ = std::make_unique<Watch>(client,
+                                           WatchOptions{.path = "/api/v1/services",
+                                                        .query = "labelSelector=" + encode(kModeLabel),
+                                                        .length = options_.watch_length,
+                                                        .silence = options_.silence},
+                                           WatchHandler{[this](const Json& object) { take_service(object); },
+                                                        [this](const std::string& key) {
+                                                          const std::lock_guard lock(mutex_);
+                                                          services_.erase(key);
+                                                          unread_.erase(key);
+                                                          slices_.erase(key);
+                                                          ++version_;
+                                                        },
+                                                        [this] { services_settled(); }});
 }
 
 Catalog::~Catalog() {
   // Its thread makes the other.
   service_watch_.reset();
   slice_watch_.reset();
+  own_slices_.clear();
+  ending_.clear();
 }
 
 void Catalog::take_service(const Json& object) {
@@ -165,11 +196,15 @@ void Catalog::services_settled() {
   {
     const std::lock_guard lock(mutex_);
     unread = unread_;
-    if (slice_watch_ == nullptr && options_.slices) {
+    if (options_.slices == Slices::kWithoutSelector) {
+      follow_without_selector();
+    }
+    if (slice_watch_ == nullptr && options_.slices == Slices::kAll) {
       slice_watch_ = std::make_unique<Watch>(
           client_,
           WatchOptions{.path = "/apis/discovery.k8s.io/v1/endpointslices",
                        .query = "labelSelector=" + encode("kubernetes.io/service-name"),
+                       .page = kSlicesPage,
                        .length = options_.watch_length,
                        .silence = options_.silence},
           WatchHandler{[this](const Json& slice) { take_slice(slice); },
@@ -178,7 +213,7 @@ void Catalog::services_settled() {
                          if (!unread_.empty()) {
                            touched_.insert(key);
                          }
-                         version_ += slices_.erase(key);
+                         version_ += drop_slice(key);
                        },
                        [this] { changed(); }});
     }
@@ -189,6 +224,41 @@ void Catalog::services_settled() {
     }
   }
   changed();
+}
+
+/// A selector says of each pod whether it is the Service's; where there is none the slices alone do.
+void Catalog::follow_without_selector() {
+  const auto wanted = [&](const std::string& key) {
+    const auto service = services_.find(key);
+    return service != services_.end() && service->second.selector.empty() &&
+           (service->second.mode == "active" || service->second.mode == "shadow");
+  };
+  for (auto one = own_slices_.begin(); one != own_slices_.end();) {
+    const auto now = one++;
+    if (!wanted(now->first)) {
+      slices_.erase(now->first);
+      now->second->end();
+      ending_.push_back(std::move(now->second));
+      own_slices_.erase(now);
+    }
+  }
+  std::erase_if(ending_, [](const auto& watch) { return watch->ended(); });
+  for (const auto& [key, service] : services_) {
+    if (wanted(key) && !own_slices_.contains(key)) {
+      own_slices_[key] = std::make_unique<Watch>(
+          client_,
+          WatchOptions{.path = "/apis/discovery.k8s.io/v1/namespaces/" + service.ns + "/endpointslices",
+                       .query = "labelSelector=" + encode("kubernetes.io/service-name=" + service.name),
+                       .length = options_.watch_length,
+                       .silence = options_.silence},
+          WatchHandler{[this](const Json& slice) { take_slice(slice); },
+                       [this](const std::string& slice) {
+                         const std::lock_guard held(mutex_);
+                         version_ += drop_slice(slice);
+                       },
+                       [this] { changed(); }});
+    }
+  }
 }
 
 /// The service's slices with what the watch told meanwhile, which is newer.
@@ -234,14 +304,21 @@ void Catalog::take_slice(const Json& object) {
 
 void Catalog::keep_slice(const Json& object) {
   const std::string key = key_of(object);
-  std::string service = text_at(object, {"metadata", "namespace"}) + "/" +
-                        text_at(object, {"metadata", "labels", "kubernetes.io/service-name"});
-  if (!services_.contains(service)) {
-    slices_.erase(key);
-    return;
+  const std::string service = text_at(object, {"metadata", "namespace"}) + "/" +
+                              text_at(object, {"metadata", "labels", "kubernetes.io/service-name"});
+  version_ += drop_slice(key);  // it may have been another Service's
+  if (services_.contains(service)) {
+    slices_[service][key] = {text_at(object, {"addressType"}), parse_endpoints(object)};
+    ++version_;
   }
-  slices_[key] = {std::move(service), text_at(object, {"addressType"}), parse_endpoints(object)};
-  ++version_;
+}
+
+std::size_t Catalog::drop_slice(const std::string& key) {
+  std::size_t dropped = 0;
+  for (auto& [service, slices] : slices_) {
+    dropped += slices.erase(key);
+  }
+  return dropped;
 }
 
 const Watch* Catalog::slices() const {
@@ -253,6 +330,10 @@ void Catalog::changed() {
   std::vector<std::function<void()>> listeners;
   {
     const std::lock_guard lock(mutex_);
+    // A watch tells every few seconds that there is nothing new, which is no news.
+    if (std::exchange(told_, version_) == version_) {
+      return;
+    }
     listeners = listeners_;
   }
   for (const auto& call : listeners) {
@@ -261,14 +342,25 @@ void Catalog::changed() {
 }
 
 bool Catalog::synced() const {
-  const Watch* of_slices = slices();
-  return service_watch_->synced() && (!options_.slices || (of_slices != nullptr && of_slices->synced()));
+  if (options_.slices == Slices::kAll) {
+    const Watch* of_slices = slices();
+    return service_watch_->synced() && of_slices != nullptr && of_slices->synced();
+  }
+  const std::lock_guard lock(mutex_);
+  return service_watch_->synced() && std::all_of(own_slices_.begin(), own_slices_.end(),
+                                                 [](const auto& one) { return one.second->synced(); });
 }
 
 std::string Catalog::trouble() const {
-  const std::string of_services = service_watch_->trouble();
-  const Watch* of_slices = slices();
-  return of_services.empty() && of_slices != nullptr ? of_slices->trouble() : of_services;
+  const std::lock_guard lock(mutex_);
+  std::string said = service_watch_->trouble();
+  if (said.empty() && slice_watch_ != nullptr) {
+    said = slice_watch_->trouble();
+  }
+  for (auto one = own_slices_.begin(); said.empty() && one != own_slices_.end(); ++one) {
+    said = one->second->trouble();
+  }
+  return said;
 }
 
 MonotonicNs Catalog::heard() const {
@@ -294,58 +386,56 @@ std::optional<Service> Catalog::service(const std::string& key) const {
 
 bool Catalog::has(const std::string& uid) const {
   const std::lock_guard lock(mutex_);
-  return std::any_of(slices_.begin(), slices_.end(), [&](const auto& slice) {
-    const auto& endpoints = slice.second.endpoints;
-    return std::any_of(endpoints.begin(), endpoints.end(),
-                       [&](const Endpoint& endpoint) { return endpoint.uid == uid; });
-  });
+  for (const auto& [service, slices] : slices_) {
+    for (const auto& [name, slice] : slices) {
+      if (std::any_of(slice.endpoints.begin(), slice.endpoints.end(),
+                      [&](const Endpoint& endpoint) { return endpoint.uid == uid; })) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool Catalog::fill(Service& service) const {
+  const std::lock_guard lock(mutex_);
+  if (!services_.contains(service.key()) || unread_.contains(service.key())) {
+    return false;
+  }
+  const auto slices = slices_.find(service.key());
+  if (slices == slices_.end()) {
+    return true;
+  }
+  for (const auto& [name, slice] : slices->second) {
+    if (slice.family != service.family) {
+      continue;
+    }
+    for (const Endpoint& endpoint : slice.endpoints) {
+      if (endpoint.address.empty()) {
+        service.odd.push_back("endpoint " + endpoint.pod + " has no address: left out, as Istio does");
+      } else {
+        service.endpoints.push_back(endpoint);
+      }
+    }
+  }
+  take_doubles_out(service.endpoints, service.odd);
+  return true;
+}
+
+std::vector<Service> Catalog::bare_services() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Service> out;
+  for (const auto& [key, service] : services_) {
+    if (!unread_.contains(key)) {
+      out.push_back(service);
+    }
+  }
+  return out;
 }
 
 std::vector<Service> Catalog::services() const {
-  const std::lock_guard lock(mutex_);
-  using Place = std::pair<std::string, std::map<std::string, int>>;
-  std::map<std::string, std::map<Place, Endpoint>> found;
-  std::map<std::string, std::vector<std::string>> odd;
-  std::vector<Endpoint*> disputed;
-  for (const auto& [name, slice] : slices_) {
-    const auto service = services_.find(slice.service);
-    if (service == services_.end() || service->second.family != slice.family) {
-      continue;
-    }
-    auto& endpoints = found[slice.service];
-    for (const Endpoint& endpoint : slice.endpoints) {
-      if (endpoint.address.empty()) {
-        odd[slice.service].push_back("endpoint " + endpoint.pod + " has no address: left out, as Istio does");
-        continue;
-      }
-      // While an endpoint moves between slices it is in both. Where they do not agree istiod goes by
-      // whichever it comes upon first, which is another each time: it is left to it alone.
-      Endpoint& known = endpoints[{endpoint.address, endpoint.ports}];
-      if (!known.address.empty() && known.ready != endpoint.ready) {
-        odd[slice.service].push_back(endpoint.address +
-                                     " is ready in one slice and not in another: not weighed");
-        disputed.push_back(&known);
-      }
-      if (known.address.empty()) {
-        known = endpoint;
-      }
-    }
-  }
-  for (Endpoint* endpoint : disputed) {
-    endpoint->ready = false;
-  }
-  std::vector<Service> out;
-  out.reserve(services_.size());
-  for (const auto& [key, service] : services_) {
-    if (unread_.contains(key)) {
-      continue;
-    }
-    out.push_back(service);
-    out.back().odd = std::move(odd[key]);
-    for (auto& [place, endpoint] : found[key]) {
-      out.back().endpoints.push_back(std::move(endpoint));
-    }
-  }
+  std::vector<Service> out = bare_services();
+  std::erase_if(out, [this](Service& service) { return !fill(service); });
   return out;
 }
 

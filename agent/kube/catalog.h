@@ -14,6 +14,7 @@
 
 #include "agent/kube/client.h"
 #include "agent/kube/watch.h"
+#include "core/base/shared.h"
 
 namespace ballast::kube {
 
@@ -32,18 +33,19 @@ struct ServicePort {
   int number = 0;
   std::string protocol;                       ///< TCP, UDP, SCTP
   std::optional<std::string> app_protocol{};  ///< as the Service says
+  std::string target{};                       ///< targetPort: a number, or the name of a container's port
   bool operator==(const ServicePort&) const = default;
 };
 
 /// An address and the ports that it answers on: two pods of the host's network differ in the ports alone.
 struct Endpoint {
   std::string address;
-  std::string pod;   ///< empty when the target is no pod
-  std::string uid;   ///< of the pod
-  std::string node;  ///< empty when the slice does not say
-  std::string zone;
-  bool ready = false;                ///< takes new traffic; a terminating pod does not
-  std::map<std::string, int> ports;  ///< by the Service's port name; a port that is not here is not served
+  std::string pod;           ///< empty when the target is no pod
+  std::string uid;           ///< of the pod
+  Shared<std::string> node;  ///< empty when the slice does not say
+  bool ready = false;        ///< takes new traffic; a terminating pod does not
+  Shared<std::map<std::string, int>>
+      ports;  ///< by the Service's port name; a port that is not here is not served
   bool operator==(const Endpoint&) const = default;
 };
 
@@ -57,7 +59,6 @@ struct Service {
   std::string by;               ///< as the annotation says; empty: endpoint
   std::string type;             ///< ClusterIP, NodePort, LoadBalancer, ExternalName
   std::string family = "IPv4";  ///< the first of its families: endpoints of others are left out
-  std::string cluster_ip;       ///< of its first family; "None" where it is headless
   std::string waypoint;         ///< as its own label says; none: not its namespace's either
   bool headless = false;
   bool publishes_not_ready = false;    ///< pods that are not ready, or are ending, take traffic too
@@ -71,15 +72,25 @@ struct Service {
   std::string key() const { return ns + "/" + name; }
 };
 
+/// Labels, and the like: what is no text is left out.
+std::map<std::string, std::string> text_map(const Json& object);
+
 /// A Service as the API has it, without its endpoints.
 Service parse_service(const Json& object);
+
+/// Of which Services the catalog reads the EndpointSlices.
+enum class Slices {
+  kAll,
+  kWithoutSelector,  ///< whose endpoints nothing else tells: each by a watch of its own
+  kNone,
+};
 
 struct CatalogOptions {
   /// Of both watches (agent/kube/watch.h). Who writes membership for others takes short ones: a stream that
   /// went silent must be noticed within seconds.
   std::chrono::seconds watch_length{120};
   std::chrono::seconds silence{150};
-  bool slices = true;  ///< false: Services alone, without endpoints
+  Slices slices = Slices::kAll;  ///< Services of others are without endpoints
 };
 
 /// What the API server says of the Services that opted in and of their EndpointSlices. Slices of others are
@@ -93,13 +104,17 @@ class Catalog {
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
-  /// true once both collections have been listed.
+  /// true once all that is read has been listed.
   bool synced() const;
   std::string trouble() const;
   /// When both collections were last heard of; 0 before.
   MonotonicNs heard() const;
   /// All Services with the label, in order of namespace and name.
   std::vector<Service> services() const;
+  /// The same without their endpoints, which all together are kept here already: fill() gives each its own.
+  std::vector<Service> bare_services() const;
+  /// Gives one of them its endpoints as they are now; false: it is not there any more.
+  bool fill(Service& service) const;
   /// One of them, by NAMESPACE/NAME, without its endpoints.
   std::optional<Service> service(const std::string& key) const;
   /// Is this pod (its uid) an endpoint of one of them, ready or not?
@@ -111,15 +126,16 @@ class Catalog {
 
  private:
   struct Slice {
-    std::string service;  ///< NAMESPACE/NAME
     std::string family;
     std::vector<Endpoint> endpoints;
   };
   void take_service(const Json& object);
   void take_slice(const Json& object);
-  void keep_slice(const Json& object);  ///< REQUIRES: mutex_ is held
+  void keep_slice(const Json& object);             ///< REQUIRES: mutex_ is held
+  std::size_t drop_slice(const std::string& key);  ///< REQUIRES: mutex_ is held
   void services_settled();
   bool read_slices(const std::string& service);
+  void follow_without_selector();  ///< REQUIRES: mutex_ is held
   const Watch* slices() const;
   void changed();
 
@@ -127,13 +143,16 @@ class Catalog {
   const CatalogOptions options_;
   mutable std::mutex mutex_;
   std::map<std::string, Service> services_;
-  std::map<std::string, Slice> slices_;
+  std::map<std::string, std::map<std::string, Slice>> slices_;  ///< by Service, and by their own names
   std::set<std::string> unread_;   ///< Services that came after the slices were listed, until theirs are read
   std::set<std::string> touched_;  ///< slices that the watch told of while a Service's were read
   std::uint64_t version_ = 0;
+  std::uint64_t told_ = 0;  ///< the version that listeners were told of
   std::vector<std::function<void()>> listeners_;
   std::unique_ptr<Watch> service_watch_;
-  std::unique_ptr<Watch> slice_watch_;  ///< set once, under the lock
+  std::unique_ptr<Watch> slice_watch_;                        ///< set once, under the lock
+  std::map<std::string, std::unique_ptr<Watch>> own_slices_;  ///< by Service, with kWithoutSelector
+  std::vector<std::unique_ptr<Watch>> ending_;  ///< of own_slices_, that are not wanted any more
 };
 
 }  // namespace ballast::kube

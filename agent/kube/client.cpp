@@ -43,6 +43,7 @@ bool worth_another(long status) {
 /// What one transfer writes to.
 struct Transfer {
   const std::function<bool(std::string_view)>* line = nullptr;
+  bool objects = false;  ///< are told, and not lines
   const std::atomic<bool>* stopped = nullptr;
   CURL* curl = nullptr;
   Steady::time_point heard = Steady::now();
@@ -64,6 +65,41 @@ struct Transfer {
     too_long = body.size() > kMaxLine;
     return !too_long;
   }
+
+  std::size_t at = 0;  ///< as far as the body was looked at for objects
+  std::size_t depth = 0;
+  bool in_text = false;
+  bool in_list = false;
+
+  /// The objects in arrays of the outermost object, which is how a list has its items.
+  bool take_objects() {
+    std::size_t begin = 0;
+    for (; at < body.size(); ++at) {
+      const char c = body[at];
+      if (in_text) {
+        at += c == '\\' ? 1 : 0;
+        in_text = c != '"';
+      } else if (c == '"') {
+        in_text = true;
+      } else if (c == '{' || c == '[') {
+        in_list = depth == 1 ? c == '[' : in_list;
+        begin = depth == 2 ? at : begin;
+        ++depth;
+      } else if ((c == '}' || c == ']') && depth > 0) {
+        --depth;
+        if (depth == 2 && in_list && !(*line)(std::string_view(body).substr(begin, at + 1 - begin))) {
+          done = true;
+          return false;
+        }
+        begin = depth == 2 ? at + 1 : begin;
+      }
+    }
+    begin = depth > 2 ? begin : body.size();
+    body.erase(0, begin);
+    at -= begin;
+    too_long = body.size() > kMaxLine;
+    return !too_long;
+  }
 };
 
 std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user) {
@@ -73,7 +109,7 @@ std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user)
   long status = 0;
   curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
   if (transfer.line != nullptr && status == 200) {
-    return transfer.take_lines() ? size * count : 0;
+    return (transfer.objects ? transfer.take_objects() : transfer.take_lines()) ? size * count : 0;
   }
   transfer.too_long = transfer.body.size() > kMaxBody;
   return transfer.too_long ? 0 : size * count;
@@ -261,7 +297,7 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
                            Ms& retry_after) {
   Lent lent(*this);
   CURL* curl = lent.get();
-  Transfer transfer{.line = line, .stopped = &stopped_, .curl = curl};
+  Transfer transfer{.line = line, .objects = request.objects_of_list, .stopped = &stopped_, .curl = curl};
   char reason[CURL_ERROR_SIZE] = "";
   curl_slist* headers = nullptr;
   const auto add = [&headers](const std::string& header) {
@@ -316,9 +352,11 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
   if (stopped_) {
     return Error::failed(request.method + " " + request.path + ": stopped");
   }
-  if (code != CURLE_OK && !transfer.done) {
+  const bool cut = request.objects_of_list && line != nullptr && transfer.depth > 0;
+  if ((code != CURLE_OK || cut) && !transfer.done) {
     const std::string said = transfer.too_long ? "answer too long"
                              : transfer.silent ? fmt::format("silent for {} s", request.silence.count())
+                             : cut             ? "half of a list"
                              : reason[0] != 0  ? reason
                                                : curl_easy_strerror(code);
     away_at_ = SystemClock().now();

@@ -74,6 +74,8 @@ struct Request {
   /// Of a stream: without a byte for so long it is dead, whatever TCP says (a peer that is gone behind a
   /// proxy, a route that was lost). Looked at once a second.
   std::chrono::seconds silence{150};
+  /// Of a stream: what is told is the objects of a list (a page may be as large as a collection), not lines.
+  bool objects_of_list = false;
 };
 
 struct Reply {
@@ -104,9 +106,10 @@ class Client {
   /// call() and its body; a status other than 2xx is an error that says the server's own message.
   Result<Json> get(const std::string& path);
 
-  /// Reads a stream of lines (a watch) until it ends, `line` says false, or stop() is called.
+  /// Reads a stream of lines (a watch), or the objects of a list, until it ends, `line` says false, or stop()
+  /// is called. In memory there is one of them at a time.
   /// The reply has the status, and the body when it is no 2xx.
-  /// Errors: as call(), and a line longer than 16 MiB. Never tries again.
+  /// Errors: as call(), and a line or object longer than 16 MiB. Never tries again.
   Result<Reply> stream(const Request& request, const std::function<bool(std::string_view)>& line);
 
   /// Ends what is under way, at once; every later call fails at once.

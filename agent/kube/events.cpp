@@ -3,11 +3,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <random>
 
 #include "agent/kube/lease.h"
 
 namespace ballast::kube {
+namespace {
+
+/// Of a namespace that is being deleted the API server takes nothing new, whatever we may.
+bool is_ending(const Reply& reply) {
+  const Json body = reply.json();
+  const Json& causes = at(body, {"details", "causes"});
+  return causes.is_array() && std::any_of(causes.begin(), causes.end(), [](const Json& cause) {
+           return text_at(cause, {"reason"}) == "NamespaceTerminating";
+         });
+}
+
+}  // namespace
 
 Status post_event(Client& client, const ObjectRef& object, bool warning, const std::string& reason,
                   const std::string& message) {
@@ -43,8 +56,9 @@ Status post_event(Client& client, const ObjectRef& object, bool warning, const s
     return ok();
   }
   const Error error = api_error(request, *reply);
-  // That namespace has gone, or the API server will never take such an Event.
-  const bool never = reply->status == 400 || reply->status == 404 || reply->status == 422;
+  // That namespace has gone or is going, or the API server will never take such an Event.
+  const bool never =
+      reply->status == 400 || reply->status == 404 || reply->status == 422 || is_ending(*reply);
   return never ? Error::usage(error.message) : error;
 }
 

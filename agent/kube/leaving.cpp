@@ -70,6 +70,17 @@ bool LeavingPods::leaves(const std::string& uid, MonotonicNs now) const {
   return found != told_.end() && now < found->second + kKept;
 }
 
+std::map<std::string, std::uint64_t> LeavingPods::heard() const {
+  const std::lock_guard lock(mutex_);
+  std::map<std::string, std::uint64_t> out;
+  for (const auto& [ns, watch] : watches_) {
+    if (watch->synced()) {
+      out[ns] = watch->lists();
+    }
+  }
+  return out;
+}
+
 std::string LeavingPods::trouble() const {
   const std::lock_guard lock(mutex_);
   for (const auto& [ns, watch] : watches_) {

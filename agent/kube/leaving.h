@@ -32,6 +32,9 @@ class LeavingPods {
   void listen(const std::set<std::string>& namespaces);
   /// Was this pod told of within the last minute? After it the slices have long said so.
   bool leaves(const std::string& uid, MonotonicNs now) const;
+  /// The namespaces whose changes are heard of, with the number of times that the stream had to begin anew:
+  /// what changed in between it does not tell.
+  std::map<std::string, std::uint64_t> heard() const;
   /// Empty while all is well.
   std::string trouble() const;
 

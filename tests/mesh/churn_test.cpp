@@ -56,7 +56,7 @@ std::uint64_t scale_down(Node& node, Load& load) {
   const std::uint64_t before = load.failed_so_far();
   std::vector<std::string> leaving = node.pods();
   leaving.resize(4);
-  node.remove_pods(leaving, true);
+  node.end_pods(leaving);
   std::this_thread::sleep_for(seconds(2));
   const std::uint64_t failed = load.failed_so_far() - before;
   for (int i = 0; i < 4; ++i) {
@@ -140,6 +140,9 @@ TEST_F(ChurnTest, ADrainedNodeLosesNoMoreThanPlainIstio) {
 
 /// What fails is a matter of milliseconds here, in both arms; tools/bench/mesh.sh compares nine pairs.
 TEST_F(ChurnTest, AScaleDownOfPodsThatExitAtOnceLosesWhatPlainIstioLoses) {
+  if (const Status own = node_->leave_slices_to_the_controller(); !own) {
+    GTEST_SKIP() << "*** SKIPPED: " << own.error().message;
+  }
   beside_plain_istio(
       "scale-down of 4", 6, [this] { return scale_down(*node_, *load_); }, asked("BALLAST_MESH_PAIRS", 1),
       true);

@@ -77,6 +77,15 @@ class ComposeTest : public MeshTest {
     ASSERT_TRUE(sidecar.ok()) << sidecar.error().message;
     sidecar_ = std::move(*sidecar);
   }
+  /// A second node, in zone z2.
+  void make_node_b() {
+    plane()->must(
+        "POST", "/api/v1/nodes",
+        {{"metadata",
+          {{"name", "node-b"},
+           {"labels", {{"topology.kubernetes.io/region", "r1"}, {"topology.kubernetes.io/zone", "z2"}}}}}});
+    made_.push_back("/api/v1/nodes/node-b");
+  }
   using Config = std::map<std::string, Json>;
   std::vector<Config> configs() {
     return {proxy_->everything(), gateway_->everything(), sidecar_->everything()};
@@ -257,19 +266,11 @@ double cpu_seconds(pid_t pid) {
   return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
-/// What was asked of Envoy by each kind of push so far. Routes have a subscription each.
-std::map<std::string, double> taken_by(const Proxy& proxy) {
-  return {{"cds", proxy.stat("cluster_manager.cds.update_success")},
-          {"lds", proxy.stat("listener_manager.lds.update_success")},
-          {"rds", proxy.sum_of_stats("http\\..*\\.rds\\..*\\.update_success")},
-          {"eds", proxy.sum_of_stats("cluster\\.outbound.*\\.update_success")}};
-}
-
 /// Every managed pod has a sidecar, as in a mesh. A change of weights is endpoints alone to who calls. To the
-/// pods' own proxies istiod (pushPodProxyUpdates) sends all that they have once more: it tells a proxy to
-/// compute anew what any ServiceEntry's endpoint of its address says, were it the weight alone, and there is
-/// no form of an entry that it does not do it for. An istiod that lets no ServiceEntry select pods
-/// (PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false) does not do it.
+/// pods' own proxies istiod, since summer 2026 (pushPodProxyUpdates), sends all that they have once more: it
+/// tells a proxy to compute anew what any ServiceEntry's endpoint of its address says, were it the weight
+/// alone, and there is no form of an entry that it does not do it for. An istiod that lets no ServiceEntry
+/// select pods (PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false) does not do it.
 TEST_F(ComposeTest, WhatAChangeOfWeightsPushesToWhomWhereEveryPodHasASidecar) {
   for (const bool selects : {true, false}) {
     SCOPED_TRACE(selects ? "as istiod comes" : "PILOT_ENABLE_SERVICEENTRY_SELECT_PODS=false");
@@ -297,7 +298,7 @@ TEST_F(ComposeTest, WhatAChangeOfWeightsPushesToWhomWhereEveryPodHasASidecar) {
     const auto configured = settled();
     std::map<std::string, std::map<std::string, double>> before;
     for (const auto& [who, proxy] : proxies) {
-      before[who] = taken_by(*proxy);
+      before[who] = proxy->taken();
       EXPECT_GT(before[who].at("cds"), 0) << who;
       EXPECT_GT(before[who].at("lds"), 0) << who;
     }
@@ -314,14 +315,16 @@ TEST_F(ComposeTest, WhatAChangeOfWeightsPushesToWhomWhereEveryPodHasASidecar) {
                 (cpu_seconds(plane()->istiod().pid()) - cpu_s) / kChanges);
     expect_same(settled(), configured, "after weights moved");
     for (const auto& [who, proxy] : proxies) {
-      auto pushed = taken_by(*proxy);
+      auto pushed = proxy->taken();
       for (auto& [kind, count] : pushed) {
         count -= before[who].at(kind);
       }
       std::printf("%s: %.0f CDS, %.0f LDS, %.0f RDS, %.0f EDS\n", who.c_str(), pushed["cds"], pushed["lds"],
                   pushed["rds"], pushed["eds"]);
       EXPECT_GE(pushed["eds"], kChanges) << who;
-      if (!selects || !who.starts_with("pod")) {
+      // Since summer 2026 istiod tells the proxy of a pod of each change of an entry's endpoint at its
+      // address.
+      if (!selects || istiod_is_before() || !who.starts_with("pod")) {
         EXPECT_EQ(pushed["cds"] + pushed["lds"] + pushed["rds"], 0) << who;
       } else {
         EXPECT_LE(pushed["cds"], kChanges + 1) << who << ": no more than one for each change";
@@ -557,12 +560,7 @@ class ComposeWithTest : public ComposeTest, public testing::WithParamInterface<O
 TEST_P(ComposeWithTest, WhatTheUserHas) {
   const Own& own = GetParam();
   still_ = seconds(1);
-  plane()->must(
-      "POST", "/api/v1/nodes",
-      {{"metadata",
-        {{"name", "node-b"},
-         {"labels", {{"topology.kubernetes.io/region", "r1"}, {"topology.kubernetes.io/zone", "z2"}}}}}});
-  made_.push_back("/api/v1/nodes/node-b");
+  make_node_b();
   ASSERT_NO_FATAL_FAILURE(start_web(2, {.cpus = 0, .labels = {{"rollouts-pod-template-hash", "a"}}}));
   node_->add_pod(
       "web",
@@ -972,50 +970,176 @@ TEST_F(ComposeTest, TheProbeSeesThatItTakes) {
       << "the plain Service's endpoints, as an istiod would tell of them that does not take ours";
 }
 
-/// At an istiod of one family, as it comes. With ISTIO_DUAL_STACK=true routes lose the second ClusterIP while
-/// it is weighed (docs/limits.md).
-TEST_F(ComposeTest, AServiceOfTwoFamiliesIsWeighedAtTheFirst) {
-  still_ = seconds(1);
-  node_->add_service("web", "active");
-  plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
-                {{"spec", {{"ipFamilyPolicy", "RequireDualStack"}, {"ipFamilies", {"IPv4", "IPv6"}}}}},
-                kube::kMergePatch);
-  Json second = Json::array();
-  for (int i = 0; i < 3; ++i) {
-    const std::string pod = node_->add_pod("web", {.cpus = 0});
-    const std::string six = "fd77::" + std::to_string(100 + i);
-    plane()->must("PATCH", "/api/v1/namespaces/shop/pods/" + pod + "/status",
-                  {{"status", {{"podIPs", Json::array({{{"ip", node_->address(pod)}}, {{"ip", six}}})}}}},
-                  kube::kMergePatch);
-    const Json object = plane()->must("GET", "/api/v1/namespaces/shop/pods/" + pod);
-    second.push_back({{"addresses", {six}},
-                      {"nodeName", node_->name()},
-                      {"conditions", {{"ready", true}}},
-                      {"targetRef",
-                       {{"kind", "Pod"},
-                        {"namespace", "shop"},
-                        {"name", pod},
-                        {"uid", kube::text_at(object, {"metadata", "uid"})}}}});
+/// Four pods, two on each node, in an order of the user's.
+class FailoverTest : public ComposeTest {
+ protected:
+  static std::vector<double> only(const std::vector<double>& shares, bool first_two) {
+    return first_two ? std::vector<double>{shares[0], shares[1]} : std::vector<double>{shares[2], shares[3]};
   }
-  const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
-  plane()->must("POST", slices,
-                {{"metadata", {{"name", "web-six"}, {"labels", {{"kubernetes.io/service-name", "web"}}}}},
-                 {"addressType", "IPv6"},
-                 {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}}})},
-                 {"endpoints", second}});
-  made_.push_back(slices + "/web-six");
-  ASSERT_NO_FATAL_FAILURE(start_sidecar());
+  /// `here_first`: the order puts this node's pods before the other's.
+  void fails_over(const Json& order, bool here_first) {
+    still_ = seconds(1);
+    const std::vector<double> shares = {4, 2, 3, 1};
+    make_node_b();
+    ASSERT_NO_FATAL_FAILURE(start_web(2));
+    for (int i = 0; i < 2; ++i) {
+      node_->add_pod("web", {.cpus = 0, .node = "node-b"});
+    }
+    ASSERT_NO_FATAL_FAILURE(start_sidecar());
+    make_istio(
+        "destinationrules", "DestinationRule", "order",
+        rule({{"outlierDetection", kOutliers},
+              {"loadBalancer", {{"localityLbSetting", {{"enabled", true}, {"failoverPriority", order}}}}}}));
+    const auto pods = node_->pods();
+    std::map<std::string, int> ranks;
+    for (std::size_t i = 0; i < pods.size(); ++i) {
+      ranks[node_->address(pods[i])] = (i < 2) == here_first ? 0 : 1;
+    }
+    ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->priorities(kWeb) == ranks; }));
+    const auto before = settled();
+    std::vector<std::map<std::string, int>> priorities;
+    for (const Proxy* proxy : proxies()) {
+      priorities.push_back(proxy->priorities(kWeb));
+    }
+    weigh(before, {"web"}, shares, 1);
+    for (std::size_t i = 0; i < proxies().size(); ++i) {
+      EXPECT_EQ(proxies()[i]->priorities(kWeb), priorities[i]) << i;
+      EXPECT_EQ(proxies()[i]->weights(kWeb), expected(weights(shares))) << i;
+    }
+    std::vector<double> of_first = shares;
+    of_first[here_first ? 2 : 0] = of_first[here_first ? 3 : 1] = 0;
+    const auto get = [&] { return proxy_->get(kWeb); };
+    EXPECT_EQ(expect_split(*proxy_, kWeb, of_first, {}, get), 600);
+    const std::size_t leaves = here_first ? 0 : 2;
+    for (std::size_t i = leaves; i < leaves + 2; ++i) {
+      node_->set_ready(pods[i], false);
+    }
+    EXPECT_TRUE(eventually([&] {
+      EXPECT_EQ(get(), 200);
+      return proxy_->weights(kWeb).size() == 2;
+    }));
+    EXPECT_EQ(expect_split(*proxy_, kWeb, only(shares, !here_first), {}, get), 600) << "by their weights";
+    for (std::size_t i = leaves; i < leaves + 2; ++i) {
+      node_->set_ready(pods[i], true);
+    }
+    EXPECT_TRUE(eventually([&] { return proxy_->priorities(kWeb) == ranks; }));
+    hand_back(before, {kWeb}, false);
+    EXPECT_EQ(proxy_->priorities(kWeb), ranks);
+  }
+};
+
+TEST_F(FailoverTest, ByZoneTheOrderStaysAndTheOtherZoneTakesOver) {
+  fails_over({"topology.kubernetes.io/zone"}, true);
+}
+
+TEST_F(FailoverTest, ByHostnameTheOrderStaysAndTheOtherNodeTakesOver) {
+  fails_over({"kubernetes.io/hostname=node-b"}, false);
+}
+
+/// A Service of two families with an HTTP and a TCP port: TCP listeners lie at its ClusterIPs.
+class TwoFamiliesTest : public ComposeTest {
+ protected:
+  static std::string six(int i) { return "fd77::" + std::to_string(100 + i); }
+  void start_web_of_two_families() {
+    still_ = seconds(1);
+    node_->add_service("web", "active");
+    plane()->must("PATCH", "/api/v1/namespaces/shop/services/web",
+                  {{"spec",
+                    {{"ipFamilyPolicy", "RequireDualStack"},
+                     {"ipFamilies", {"IPv4", "IPv6"}},
+                     {"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", 8080}},
+                                            {{"name", "tcp"}, {"port", 9000}, {"targetPort", 8080}}})}}}},
+                  kube::kMergePatch);
+    Json second = Json::array();
+    for (int i = 0; i < 3; ++i) {
+      const std::string pod = node_->add_pod("web", {.cpus = 0});
+      plane()->must(
+          "PATCH", "/api/v1/namespaces/shop/pods/" + pod + "/status",
+          {{"status", {{"podIPs", Json::array({{{"ip", node_->address(pod)}}, {{"ip", six(i)}}})}}}},
+          kube::kMergePatch);
+      const Json object = plane()->must("GET", "/api/v1/namespaces/shop/pods/" + pod);
+      second.push_back({{"addresses", {six(i)}},
+                        {"nodeName", node_->name()},
+                        {"conditions", {{"ready", true}}},
+                        {"targetRef",
+                         {{"kind", "Pod"},
+                          {"namespace", "shop"},
+                          {"name", pod},
+                          {"uid", kube::text_at(object, {"metadata", "uid"})}}}});
+    }
+    const Json first = plane()
+                           ->must("GET", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-slice")
+                           .at("endpoints");
+    const auto slice = [&](const std::string& name, const char* family, const Json& endpoints) {
+      const std::string slices = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+      plane()->must("POST", slices,
+                    {{"metadata", {{"name", name}, {"labels", {{"kubernetes.io/service-name", "web"}}}}},
+                     {"addressType", family},
+                     {"ports", Json::array({{{"name", "http"}, {"port", 8080}, {"protocol", "TCP"}},
+                                            {{"name", "tcp"}, {"port", 8080}, {"protocol", "TCP"}}})},
+                     {"endpoints", endpoints}});
+      made_.push_back(slices + "/" + name);
+    };
+    slice("web-four", "IPv4", first);
+    slice("web-six", "IPv6", second);
+    ASSERT_NO_FATAL_FAILURE(start_sidecar("," + six(0)));
+  }
+};
+
+TEST_F(TwoFamiliesTest, IsWeighedAtTheFirstByAnIstiodAsItComes) {
+  ASSERT_NO_FATAL_FAILURE(start_web_of_two_families());
   // Such an istiod tells every proxy of both. Nobody answers at the second here, so no split is looked at.
   ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(kWeb).size() == 6; }));
   const auto before = settled();
   weigh(before, {"web"}, {4, 2, 1}, 1);
   auto told = expected(weights({4, 2, 1}));
   for (int i = 0; i < 3; ++i) {
-    told["fd77::" + std::to_string(100 + i)] = 1;  // as they were: next to nothing beside the others
+    told[six(i)] = 1;  // as they were: next to nothing beside the others
   }
   for (const Proxy* proxy : proxies()) {
     EXPECT_EQ(proxy->weights(kWeb), told);
+    EXPECT_EQ(proxy->weights(kWeb, 9000), told);
   }
+  hand_back(before);
+}
+
+/// An istiod that knows of pods of two families, and proxies that speak both. (All of them: istiod keeps one
+/// route for proxies of one family and of two, so that who asks first decides of the second's domains.)
+class DualStackTest : public TwoFamiliesTest {
+ protected:
+  static void restart(const std::vector<std::string>& env) {
+    if (!missing() && plane() != nullptr) {
+      plane()->istiod().stop(seconds(5));
+      ASSERT_TRUE(plane()->start_istiod(false, env).ok());
+    }
+  }
+  static void SetUpTestSuite() { restart({"ISTIO_DUAL_STACK=true"}); }
+  static void TearDownTestSuite() { restart({}); }
+};
+
+TEST_F(DualStackTest, RoutesKeepBothClusterIps) {
+  proxy_.reset();
+  auto client = Proxy::start(*plane(), {}, std::string(kHost) + ",fd77::1");
+  ASSERT_TRUE(client.ok()) << client.error().message;
+  proxy_ = std::move(*client);
+  ASSERT_NO_FATAL_FAILURE(start_web_of_two_families());
+  ASSERT_TRUE(eventually([&] { return proxy_->get(kWeb) == 200 && proxy_->weights(kWeb).size() == 3; }))
+      << "one endpoint a pod, as an istiod of two families has them";
+  const auto before = settled();
+  std::string all;
+  for (const auto& [name, one] : before[2]) {
+    all += one.dump();
+  }
+  const Json ips = kube::at(service(), {"spec", "clusterIPs"});
+  ASSERT_EQ(ips.size(), 2U);
+  EXPECT_THAT(all, testing::HasSubstr("\"[" + ips[1].get<std::string>() + "]\"")) << "a domain of the route";
+  EXPECT_TRUE(before[2].contains("listener " + ips[0].get<std::string>() + "_9000"));
+  weigh(before, {"web"}, {4, 2, 1}, 1);
+  for (const Proxy* proxy : proxies()) {
+    EXPECT_EQ(proxy->weights(kWeb), expected(weights({4, 2, 1})));
+    EXPECT_EQ(proxy->weights(kWeb, 9000), expected(weights({4, 2, 1})));
+  }
+  EXPECT_EQ(expect_split(*proxy_, kWeb, {4, 2, 1}, {}, [&] { return proxy_->get(kWeb); }), 600);
   hand_back(before);
 }
 

@@ -30,6 +30,11 @@ fs::path build_folder() {
 fs::path program(const std::string& name) {
   return build_folder() / "mesh" / name;
 }
+/// The istiod of tests/mesh/modules, or another that the environment names (tools/mesh/build.sh builds it).
+std::string istiod_program() {
+  const char* named = std::getenv("BALLAST_MESH_ISTIOD");
+  return named != nullptr && *named != '\0' ? named : "pilot-discovery";
+}
 
 Status wait_for(const std::string& what, ChildProcess& process, const fs::path& log,
                 const std::function<bool()>& ready) {
@@ -48,13 +53,18 @@ fs::path repository() {
   return build_folder().parent_path();
 }
 
+bool istiod_is_before() {
+  return istiod_program() == "pilot-discovery-before";
+}
+
 std::optional<std::string> missing() {
   if (::geteuid() != 0) {
     return "root is needed for a network namespace and cgroups";
   }
-  for (const char* name : {"pilot-discovery", "kube-apiserver", "istio-crds.yaml"}) {
+  for (const std::string& name :
+       {istiod_program(), std::string("kube-apiserver"), std::string("istio-crds.yaml")}) {
     if (!fs::exists(program(name))) {
-      return "build/mesh/" + std::string(name) + " is not there; run tools/mesh/build.sh (needs Go)";
+      return "build/mesh/" + name + " is not there; run tools/mesh/build.sh (needs Go)";
     }
   }
   for (const char* name : {"etcd", "openssl", "ip"}) {
@@ -188,7 +198,7 @@ Status ControlPlane::start_istiod(bool mtls, const std::vector<std::string>& env
                                        "POD_NAME=istiod"};
   settings.insert(settings.end(), env.begin(), env.end());
   std::vector<std::string> argv = {
-      program("pilot-discovery"),
+      program(istiod_program()),
       "discovery",
       "--kubeconfig=" + (folder() / "kubeconfig").string(),
       "--registries=Kubernetes",
@@ -240,7 +250,7 @@ void ControlPlane::ask_istiod_to_validate() {
                        {"admissionReviewVersions", {"v1"}}}})}});
 }
 
-Result<ChildProcess> ControlPlane::start_garbage_collector() {
+Result<ChildProcess> ControlPlane::start_controller(const std::string& name) {
   fs::path manager = program("kube-controller-manager");
   if (!fs::exists(manager)) {
     // What tests/cluster builds lies outside the tree.
@@ -253,8 +263,8 @@ Result<ChildProcess> ControlPlane::start_garbage_collector() {
         manager.string() +
         " is not there; run tests/cluster/programs.sh or tools/mesh/build.sh kube-controller-manager");
   }
-  return spawn({manager, "--kubeconfig=" + (folder() / "kubeconfig").string(),
-                "--controllers=garbage-collector-controller", "--leader-elect=false", "--secure-port=0"},
+  return spawn({manager, "--kubeconfig=" + (folder() / "kubeconfig").string(), "--controllers=" + name,
+                "--leader-elect=false", "--secure-port=0"},
                "controllers.log");
 }
 

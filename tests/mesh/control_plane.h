@@ -31,6 +31,8 @@ inline constexpr const char* kAdminToken = "admin-token";
 /// The folder of the repository.
 fs::path repository();
 
+/// Is istiod that of spring 2026 (tests/mesh/before; BALLAST_MESH_ISTIOD=pilot-discovery-before)?
+bool istiod_is_before();
 /// Why the mesh cannot run here; nullopt when it can.
 std::optional<std::string> missing();
 /// Why istiod's certificates cannot be had here.
@@ -89,9 +91,9 @@ class ControlPlane {
   /// Istio's own installation has it (a ValidatingWebhookConfiguration, which is gone with the next start).
   Status start_istiod(bool mtls = false, const std::vector<std::string>& env = {}, bool validates = false);
   Status start_api_server();
-  /// Kubernetes' garbage collector (kube-controller-manager, and nothing else of it), while the process
-  /// lives.
-  Result<ChildProcess> start_garbage_collector();
+  /// One controller of Kubernetes' (garbage-collector-controller, endpointslice-controller: nothing else of
+  /// kube-controller-manager), while the process lives.
+  Result<ChildProcess> start_controller(const std::string& name);
   ChildProcess& etcd() { return etcd_; }
   ChildProcess& istiod() { return istiod_; }
   ChildProcess& api_server() { return api_server_; }

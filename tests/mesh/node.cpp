@@ -46,63 +46,6 @@ void ask_to_end(ControlPlane& plane, const std::string& pod) {
   plane.must("DELETE", pod_path(pod), {{"gracePeriodSeconds", 30}});
 }
 
-/// How Kubernetes' controller of EndpointSlices comes to know of pods that end (its
-/// pkg/controller/endpointslice): it hears of them from the API server as everybody does, and has a queue of
-/// Services without a batch period, so that it writes for the first at once, and what it hears of while it
-/// writes goes together into the next. It also waits a second when it is to write before it has seen its own
-/// last write; this one does not.
-class LeavingQueue {
- public:
-  explicit LeavingQueue(ControlPlane& plane) {
-    auto client = kube::Client::create(plane.options(plane.admin_token()));
-    if (!client) {
-      ADD_FAILURE() << client.error().message;
-      return;
-    }
-    client_ = std::move(*client);
-    watch_ = std::make_unique<kube::Watch>(
-        *client_, kube::WatchOptions{.path = kPods, .query = "", .metadata_only = true, .changes_only = true},
-        kube::WatchHandler{[this](const Json& pod) { hear(pod); }, [](const std::string&) {}, [] {}});
-    EXPECT_TRUE(eventually([this] { return watch_->synced(); }));
-    // Listed; and it listens, as the controller does all the time.
-    std::this_thread::sleep_for(milliseconds(200));
-  }
-  ~LeavingQueue() {
-    if (client_ != nullptr) {
-      client_->stop();
-    }
-  }
-  LeavingQueue(const LeavingQueue&) = delete;
-  LeavingQueue& operator=(const LeavingQueue&) = delete;
-
-  /// Waits until some were heard of; all of them since the last call. None: nothing came.
-  std::set<std::string> take() {
-    std::unique_lock lock(mutex_);
-    news_.wait_for(lock, seconds(20), [this] { return !waiting_.empty(); });
-    return std::exchange(waiting_, {});
-  }
-
- private:
-  void hear(const Json& pod) {
-    const std::string name = kube::text_at(pod, {"metadata", "name"});
-    if (kube::text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
-      return;
-    }
-    const std::lock_guard lock(mutex_);
-    if (heard_.insert(name).second) {
-      waiting_.insert(name);
-      news_.notify_all();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable news_;
-  std::set<std::string> heard_;
-  std::set<std::string> waiting_;
-  std::unique_ptr<kube::Client> client_;
-  std::unique_ptr<kube::Watch> watch_;  ///< the last to be made: it calls us
-};
-
 }  // namespace
 
 Node::Node(ControlPlane& plane, const std::string& name) : plane_(plane), name_(name) {
@@ -123,8 +66,8 @@ Node::Node(ControlPlane& plane, const std::string& name) : plane_(plane), name_(
 Node::~Node() {
   std::vector<std::string> services;
   for (const auto& [service, written] : slices_) {
-    plane_.status_of("DELETE", slice_path(service));
     plane_.status_of("DELETE", "/api/v1/namespaces/shop/services/" + service);
+    plane_.status_of("DELETE", kSlices + "?labelSelector=kubernetes.io/service-name=" + service);
   }
   for (auto& [name, pod] : pods_) {
     plane_.status_of("DELETE", pod_path(name), {{"gracePeriodSeconds", 0}});
@@ -132,6 +75,15 @@ Node::~Node() {
   }
   plane_.status_of("DELETE", "/api/v1/nodes/" + name_);
   lab::remove_cgroups(layout_, root_);
+}
+
+Status Node::leave_slices_to_the_controller() {
+  auto controller = plane_.start_controller("endpointslice-controller");
+  if (!controller) {
+    return controller.error();
+  }
+  controller_ = std::move(*controller);
+  return ok();
 }
 
 Json Node::add_service(const std::string& service, const std::string& mode) {
@@ -227,6 +179,9 @@ void Node::write_status(const std::string& name, const Pod& pod) {
 }
 
 void Node::write_slice(const std::string& service) {
+  if (controller_) {
+    return;
+  }
   Json endpoints = Json::array();
   for (const auto& [name, pod] : pods_) {
     if (pod.service == service) {
@@ -257,52 +212,16 @@ void Node::set_ready(const std::string& name, bool ready) {
   write_slice(pod.service);
 }
 
-std::chrono::steady_clock::time_point Node::remove_pods(const std::vector<std::string>& names, bool at_once) {
+void Node::remove_pods(const std::vector<std::string>& names) {
   // The order of Kubernetes: pods are asked to end, which the controller of slices and the kubelet see at
   // once; so out of the slice, then, after a preStop sleep of a second, the process.
   const std::string service = pods_.at(names.at(0)).service;
   std::vector<Pod> leaving;
-  std::optional<std::chrono::steady_clock::time_point> written;
-  const auto write = [&] {
-    written = written.value_or(std::chrono::steady_clock::now());
-    write_slice(service);
-  };
-  const auto take_out = [&](const std::string& name) {
-    if (const auto pod = pods_.extract(name)) {
-      leaving.push_back(std::move(pod.mapped()));
-    }
-  };
-  if (at_once) {
-    LeavingQueue queue(plane_);
-    // All together, as the controller of ReplicaSets deletes.
-    std::vector<std::thread> asking;
-    for (const std::string& name : names) {
-      asking.emplace_back([&, name] { ask_to_end(plane_, name); });
-    }
-    while (leaving.size() < names.size()) {
-      const std::set<std::string> heard = queue.take();
-      std::for_each(heard.begin(), heard.end(), take_out);
-      write();
-      if (heard.empty()) {
-        ADD_FAILURE() << "nothing was heard of a pod that was asked to end";
-        break;
-      }
-    }
-    for (std::thread& one : asking) {
-      one.join();
-    }
-  } else {
-    for (const std::string& name : names) {
-      take_out(name);
-      ask_to_end(plane_, name);
-    }
-    write();
+  for (const std::string& name : names) {
+    leaving.push_back(std::move(pods_.extract(name).mapped()));
+    ask_to_end(plane_, name);
   }
-  for (Pod& pod : leaving) {
-    if (at_once) {
-      pod.process.signal(SIGTERM);
-    }
-  }
+  write_slice(service);
   for (const std::string& name : names) {
     plane_.must("DELETE", pod_path(name), {{"gracePeriodSeconds", 0}});
   }
@@ -310,7 +229,29 @@ std::chrono::steady_clock::time_point Node::remove_pods(const std::vector<std::s
   for (Pod& pod : leaving) {
     pod.process.stop(milliseconds(100));
   }
-  return *written;
+}
+
+void Node::end_pods(const std::vector<std::string>& names) {
+  std::vector<Pod> leaving;
+  std::vector<std::thread> asking;
+  // All together, as the controller of ReplicaSets deletes.
+  for (const std::string& name : names) {
+    leaving.push_back(std::move(pods_.extract(name).mapped()));
+    asking.emplace_back([this, name] { ask_to_end(plane_, name); });
+  }
+  for (std::thread& one : asking) {
+    one.join();
+  }
+  for (Pod& pod : leaving) {
+    pod.process.signal(SIGTERM);
+  }
+  std::this_thread::sleep_for(seconds(1));
+  for (const std::string& name : names) {
+    plane_.must("DELETE", pod_path(name), {{"gracePeriodSeconds", 0}});
+  }
+  for (Pod& pod : leaving) {
+    pod.process.stop(milliseconds(100));
+  }
 }
 
 void Node::restart_in_place(const std::string& name) {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ class Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
+  /// From now on Kubernetes' own controller writes the slices (kube-controller-manager), as long as this
+  /// lives. REQUIRES: no Service yet.
+  Status leave_slices_to_the_controller();
   /// A Service of one HTTP port, 80 to 8080, with this mode label (none when empty). Its whole object.
   Json add_service(const std::string& service, const std::string& mode);
   /// Starts a pod `SERVICE-N` of it and puts it into the slice. Its name.
@@ -38,11 +42,9 @@ class Node {
   void set_ready(const std::string& pod, bool ready);
   void remove_pod(const std::string& pod) { remove_pods({pod}); }
   /// All of one Service: out of the slice at once, then their processes.
-  /// `at_once`: all are asked to end together, who writes the slice hears of each as Kubernetes' controller
-  /// does, and their programs end on SIGTERM, while everybody is only being told.
-  /// When the slice was first about to be written.
-  std::chrono::steady_clock::time_point remove_pods(const std::vector<std::string>& pods,
-                                                    bool at_once = false);
+  void remove_pods(const std::vector<std::string>& pods);
+  /// All are asked to end together, and their programs end on SIGTERM, while everybody is only being told.
+  void end_pods(const std::vector<std::string>& pods);
   /// The container's process is killed, and nobody is told.
   void end_process(const std::string& pod);
   /// The container's process is killed and a new container takes its place: new id, new cgroup.
@@ -78,6 +80,7 @@ class Node {
   std::map<std::string, Pod> pods_;
   std::map<std::string, bool> slices_;  ///< by service: written before
   int pod_count_ = 0;
+  std::optional<ChildProcess> controller_;  ///< it writes the slices
 };
 
 }  // namespace ballast::mesh

@@ -242,6 +242,13 @@ std::map<std::string, std::uint64_t> Proxy::requests(const std::string& host, in
   return requests_in(cluster_name(host, port, subset));
 }
 
+std::map<std::string, int> Proxy::priorities(const std::string& host) const {
+  return by_address<int>(clusters(), cluster_name(host, 80), [](const Json& one) {
+    const Json& priority = kube::at(one, {"priority"});
+    return priority.is_number_integer() ? priority.get<int>() : 0;
+  });
+}
+
 std::string Proxy::routed_to(const std::string& host, int port) const {
   const auto page = lab::http_get(admin_, "/config_dump?resource=dynamic_route_configs", 3000);
   const Json dump = page ? Json::parse(*page, nullptr, false) : Json();
@@ -418,6 +425,13 @@ double Proxy::sum_of_stats(const std::string& names) const {
     sum += value == std::string::npos ? 0 : std::atof(line.c_str() + value + 2);
   }
   return sum;
+}
+
+std::map<std::string, double> Proxy::taken() const {
+  return {{"cds", stat("cluster_manager.cds.update_success")},
+          {"lds", stat("listener_manager.lds.update_success")},
+          {"rds", sum_of_stats("http\\..*\\.rds\\..*\\.update_success")},
+          {"eds", sum_of_stats("cluster\\.outbound.*\\.update_success")}};
 }
 
 }  // namespace ballast::mesh

@@ -47,6 +47,8 @@ class Proxy {
   /// Requests by address that the cluster sent so far.
   std::map<std::string, std::uint64_t> requests(const std::string& host, int port = 80,
                                                 const std::string& subset = "") const;
+  /// Addresses that take traffic in the cluster of a host's port 80, each with its priority.
+  std::map<std::string, int> priorities(const std::string& host) const;
   /// The cluster to which the host's route on this port leads; empty when there is none.
   std::string routed_to(const std::string& host, int port = 80) const;
   /// Its status alone.
@@ -79,6 +81,9 @@ class Proxy {
   double stat(const std::string& name) const;
   /// The sum of all whose whole names match this regular expression.
   double sum_of_stats(const std::string& names) const;
+  /// What it was sent so far by each kind of push: cds, lds, rds, eds. Of istiod's own count the writer's
+  /// questions are a part. Routes have a subscription each.
+  std::map<std::string, double> taken() const;
 
  private:
   Proxy(ChildProcess process, int admin)

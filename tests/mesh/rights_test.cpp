@@ -135,13 +135,14 @@ class RightsTest : public WholeTest {
     return plane()->status_of("GET", std::string(kShop) + "virtualservices/routed-ballast");
   }
   /// A Service that goes by route, whose endpoint names no pod.
-  void add_routed() {
-    plane()->must("POST", "/api/v1/namespaces/shop/services",
-                  {{"metadata",
-                    {{"name", "routed"},
-                     {"labels", {{"ballast.dev/mode", "active"}}},
-                     {"annotations", {{"ballast.dev/by", "route"}}}}},
-                   {"spec", {{"ports", Json::array({{{"name", "http"}, {"port", 80}}})}}}});
+  void add_routed(const Json& selector = Json::object()) {
+    plane()->must(
+        "POST", "/api/v1/namespaces/shop/services",
+        {{"metadata",
+          {{"name", "routed"},
+           {"labels", {{"ballast.dev/mode", "active"}}},
+           {"annotations", {{"ballast.dev/by", "route"}}}}},
+         {"spec", {{"selector", selector}, {"ports", Json::array({{{"name", "http"}, {"port", 80}}})}}}});
     plane()->must(
         "POST", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
         {{"metadata", {{"name", "routed-1"}, {"labels", {{"kubernetes.io/service-name", "routed"}}}}},
@@ -239,7 +240,7 @@ class RightsTest : public WholeTest {
       EXPECT_TRUE(eventually([&] { return entry_status() == 200 && status_of_route() == 200; }));
       token_ = ours;  // and its end leaves everything
     }
-    identity::KubernetesOptions who{.api = api(), .node = node_->name()};
+    identity::KubernetesOptions who{.api = api(), .node = node_->name(), .own_alone = true};
     auto pods = identity::KubernetesSource::create(who, clock_);
     auto installation = kube::Installation::follow({.api = api(), .ns = "ballast-system"});
     actuate::IstioOptions options{.api = api()};
@@ -404,7 +405,7 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
 /// A node writes nothing, and takes back what is left where no writer lives.
 TEST_F(RightsTest, EveryRightOfANodeIsNeededAndAllAreEnough) {
   start_web(2);
-  add_routed();
+  add_routed({{"app", "routed"}});
   token_ = plane()->account_token("ballast");
   EXPECT_EQ(life_of_a_node(true), "") << "with all rights";
   EXPECT_EQ(entry_status(), 404);
@@ -432,6 +433,192 @@ TEST_F(RightsTest, EveryRightOfANodeIsNeededAndAllAreEnough) {
   }
   plane()->status_of("DELETE", "/api/v1/namespaces/shop/services/routed");
   plane()->status_of("DELETE", "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1");
+}
+
+/// Pods and Services of every kind, and what Kubernetes' own controller makes of them.
+TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
+  if (const Status own = node_->leave_slices_to_the_controller(); !own) {
+    GTEST_SKIP() << "*** SKIPPED: " << own.error().message;
+  }
+  const std::string kAll = "/api/v1/namespaces/shop/pods";
+  const std::string kServices = "/api/v1/namespaces/shop/services";
+  const auto port = [](const char* name, int number, const char* protocol = "TCP") {
+    return Json{{"name", name}, {"containerPort", number}, {"protocol", protocol}};
+  };
+  std::vector<std::string> made;
+  const auto pod = [&](const std::string& name, const Json& ports, const Json& status, bool host = false,
+                       const Json& init = Json::array()) {
+    plane()->must("POST", kAll,
+                  {{"metadata", {{"name", name}, {"labels", {{"app", "kinds"}, {"pod", name}}}}},
+                   {"spec",
+                    {{"nodeName", node_->name()},
+                     {"hostNetwork", host},
+                     {"initContainers", init},
+                     {"containers", Json::array({{{"name", "side"}, {"image", "side"}},
+                                                 {{"name", "app"}, {"image", "app"}, {"ports", ports}}})}}}});
+    plane()->must("PATCH", kAll + "/" + name + "/status", {{"status", status}}, kube::kMergePatch);
+    made.push_back(kAll + "/" + name);
+  };
+  const auto status = [](const std::string& address, bool ready, const char* phase = "Running") {
+    return Json{{"phase", phase},
+                {"podIP", address},
+                {"podIPs", Json::array({{{"ip", address}}})},
+                {"conditions", Json::array({{{"type", "Ready"}, {"status", ready ? "True" : "False"}}})}};
+  };
+  const Json http = Json::array({port("http", 8080)});
+  pod("ready", http, status("192.0.2.1", true));
+  pod("unready", http, status("192.0.2.2", false));
+  pod("ending", http, status("192.0.2.3", true));
+  plane()->must("DELETE", kAll + "/ending", {{"gracePeriodSeconds", 300}});
+  pod("done", http, status("192.0.2.4", false, "Succeeded"));
+  pod("pending", http, {{"phase", "Pending"}});
+  pod("host", Json::array({{{"name", "http"}, {"containerPort", 7070}, {"hostPort", 7070}}}),
+      status("192.0.2.6", true), true);
+  pod("by-udp", Json::array({port("http", 53, "UDP"), port("admin", 8081)}), status("192.0.2.7", true));
+  pod("nameless", Json::array(), status("192.0.2.8", true));
+  pod("by-sidecar", Json::array(), status("192.0.2.9", true), false,
+      Json::array({{{"name", "ends"}, {"image", "i"}, {"ports", Json::array({port("http", 1)})}},
+                   {{"name", "stays"},
+                    {"image", "i"},
+                    {"restartPolicy", "Always"},
+                    {"ports", Json::array({port("http", 9090)})}}}));
+  Json both = status("192.0.2.10", true);
+  both["podIPs"].push_back({{"ip", "2001:db8::a"}});
+  pod("both", http, both);
+  const auto service = [&](const std::string& name, Json spec) {
+    spec["selector"] = spec.contains("selector") ? spec["selector"] : Json{{"app", "kinds"}};
+    plane()->must(
+        "POST", kServices,
+        {{"metadata", {{"name", name}, {"labels", {{"ballast.dev/mode", "active"}}}}}, {"spec", spec}});
+    made.push_back(kServices + "/" + name);
+  };
+  const auto of = [](const char* name, int number, const Json& target) {
+    return Json{{"name", name}, {"port", number}, {"targetPort", target}};
+  };
+  service("by-number", {{"ports", Json::array({of("http", 80, 8080)})}});
+  service("by-name", {{"ports", Json::array({of("http", 80, "http"), of("admin", 81, 8082)})}});
+  service("by-name-alone", {{"ports", Json::array({of("http", 80, "http")})}});
+  service("without-target", {{"ports", Json::array({{{"port", 80}}})}});
+  service("early", {{"publishNotReadyAddresses", true}, {"ports", Json::array({of("http", 80, "http")})}});
+  service("headless", {{"clusterIP", "None"}, {"ports", Json::array({of("db", 5432, 5433)})}});
+  service("portless", {{"clusterIP", "None"}});
+  service("one",
+          {{"selector", {{"app", "kinds"}, {"pod", "both"}}}, {"ports", Json::array({of("h", 80, "http")})}});
+  service("nobody", {{"selector", {{"app", "other"}}}, {"ports", Json::array({of("h", 80, "http")})}});
+  service("outside", {{"type", "ExternalName"}, {"externalName", "example.org"}});
+
+  using Known = std::map<std::string, std::string>;
+  const auto told = [](const std::vector<kube::Endpoint>& endpoints) {
+    Known out;
+    for (const kube::Endpoint& endpoint : endpoints) {
+      std::string& text = out[endpoint.uid + " " + endpoint.address];
+      text += endpoint.ready ? "ready" : "not ready";
+      for (const auto& [name, number] : *endpoint.ports) {
+        text += " " + name + "=" + std::to_string(number);
+      }
+    }
+    return out;
+  };
+  std::vector<identity::KubernetesPod> pods;
+  const Json listed = plane()->must("GET", kAll);
+  for (const Json& one : kube::at(listed, {"items"})) {
+    pods.push_back(identity::parse_pod(one));
+  }
+  token_ = plane()->account_token("ballast-global");
+  const auto client = kube::Client::create(api());
+  ASSERT_TRUE(client.ok());
+  {
+    kube::Catalog catalog(**client);
+    EXPECT_TRUE(eventually([&] {
+      const auto services = catalog.services();
+      return services.size() == 10 && std::all_of(services.begin(), services.end(), [&](const auto& one) {
+               return told(one.endpoints) == told(identity::endpoints_of(one, pods));
+             });
+    }));
+    std::size_t compared = 0;
+    for (const kube::Service& one : catalog.services()) {
+      EXPECT_EQ(told(identity::endpoints_of(one, pods)), told(one.endpoints)) << one.name;
+      compared += one.endpoints.size();
+    }
+    EXPECT_EQ(compared, 7 * 8 + 1U) << "all that have an address, but the one that is done";
+    (*client)->stop();
+  }
+  for (const std::string& path : made) {
+    plane()->status_of("DELETE", path, {{"gracePeriodSeconds", 0}});
+  }
+}
+
+/// By labels and selectors as by EndpointSlices, which its account may not read.
+TEST_F(RightsTest, ANodeKnowsItsPodsWithoutEndpointSlices) {
+  if (const Status own = node_->leave_slices_to_the_controller(); !own) {
+    GTEST_SKIP() << "*** SKIPPED: " << own.error().message;
+  }
+  start_web(2);
+  const std::string first = node_->pods()[0];
+  const std::string unready = node_->add_pod("web", {.ready = false});
+  node_->add_service("api", "shadow");
+  node_->add_pod("api");
+  const auto layout = lab::detect_cgroup_layout();
+  ASSERT_TRUE(layout.ok());
+  const auto source = [&](const char* account, bool own_alone) {
+    token_ = plane()->account_token(account);
+    auto made = identity::KubernetesSource::create(
+        {.api = api(), .node = node_->name(), .cgroup_root = layout->v2, .own_alone = own_alone}, clock_);
+    EXPECT_TRUE(made.ok());
+    return std::move(*made);
+  };
+  const auto by_slices = source("ballast-global", false);
+  const auto by_labels = source("ballast", true);
+  const auto services = [](identity::KubernetesSource& from) {
+    std::map<std::string, std::string> out;
+    for (const identity::Pod& pod : from.pods()) {
+      if (pod.local && pod.declared && pod.container == "app") {
+        out[pod.pod] = pod.service + " " + pod.address + ":" + std::to_string(pod.port);
+      }
+    }
+    return out;
+  };
+  const auto same_with = [&](const std::string& pod, bool in) {
+    return eventually([&] {
+      const auto found = services(*by_labels);
+      return found.size() == 4 && (found.at(pod) != " :0") == in && found == services(*by_slices);
+    });
+  };
+  EXPECT_TRUE(same_with(unready, false)) << by_labels->trouble();
+  EXPECT_EQ(services(*by_labels).at(first), "web " + node_->address(first) + ":8080");
+  node_->set_ready(unready, true);
+  EXPECT_TRUE(same_with(unready, true));
+  node_->set_ready(first, false);
+  EXPECT_TRUE(same_with(first, false));
+  EXPECT_EQ(by_labels->trouble(), "");
+  const Right list{"discovery.k8s.io", "endpointslices", "list", "", "shop"};
+  EXPECT_FALSE(allowed(list, "ballast"));
+
+  // Of a Service without a selector the slices alone tell: said, until the account may read them there.
+  add_routed();
+  EXPECT_TRUE(eventually([&] {
+    return by_labels->trouble().find("cannot list resource \"endpointslices\"") != std::string::npos;
+  })) << by_labels->trouble();
+  const std::string roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/";
+  plane()->must("POST", roles + "roles",
+                {{"metadata", {{"name", "slices"}}},
+                 {"rules", Json::array({{{"apiGroups", {"discovery.k8s.io"}},
+                                         {"resources", {"endpointslices"}},
+                                         {"verbs", {"list", "watch"}}}})}});
+  plane()->must(
+      "POST", roles + "rolebindings",
+      {{"metadata", {{"name", "slices"}}},
+       {"roleRef", {{"apiGroup", "rbac.authorization.k8s.io"}, {"kind", "Role"}, {"name", "slices"}}},
+       {"subjects",
+        Json::array({{{"kind", "ServiceAccount"}, {"name", "ballast"}, {"namespace", "ballast-system"}}})}});
+  EXPECT_TRUE(eventually([&] { return by_labels->trouble().empty() && by_labels->synced(); }, seconds(30)))
+      << by_labels->trouble();
+  for (const std::string& made :
+       {roles + "roles/slices", roles + "rolebindings/slices",
+        std::string("/api/v1/namespaces/shop/services/routed"),
+        std::string("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/routed-1")}) {
+    plane()->status_of("DELETE", made);
+  }
 }
 
 /// Who applies gradients: its certificate, its state, and who calls it.
@@ -816,7 +1003,7 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
 /// `kubectl delete -k` of the whole, with nothing done before: the rights go while all is managed, by own
 /// host and by route, and the garbage collector takes what their owner left.
 TEST_F(RightsTest, DeletingAllAtOnceLeavesNothingOfOurs) {
-  auto collector = plane()->start_garbage_collector();
+  auto collector = plane()->start_controller("garbage-collector-controller");
   if (!collector) {
     GTEST_SKIP() << "*** SKIPPED: " << collector.error().message;
   }

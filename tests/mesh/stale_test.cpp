@@ -105,6 +105,40 @@ TEST_F(MeshTest, AnIstiodThatHearsOfNothingIsSaid) {
   }));
 }
 
+/// As after an API server that was away: istiod knows the Service and has not heard of entries yet. A writer
+/// that begins then knows nothing of that, and does not take it for one by which they do not take.
+TEST_F(MeshTest, AWriterThatBeginsBeforeIstiodHearsOfEntriesWaits) {
+  if (const auto why = missing_pilot_agent()) {
+    GTEST_SKIP() << "*** SKIPPED, packets cannot be dropped here: " << *why;
+  }
+  start_web(2);
+  ASSERT_TRUE(eventually([&] { return proxy_->weights(kWeb).size() == 2 && plain(); }));
+  const auto last = weights({3, 1});
+  const auto decides = [&] {
+    sink_->renew({"shop", "web"});
+    return true;
+  };
+  {
+    const Deaf deaf(*plane(), connections_of(*plane(), plane()->istiod().pid()));
+    ASSERT_GT(deaf.connections(), 0U);
+    sink_ = make_sink("a");
+    ASSERT_TRUE(sink_->publish(last).ok());
+    ASSERT_TRUE(eventually([&] { return decides() && managed(); }));
+    // Twenty looks, a second apart, refute where istiod tells of ours behind the Service's own.
+    for (const auto begun = std::chrono::steady_clock::now();
+         std::chrono::steady_clock::now() - begun < seconds(35);) {
+      decides();
+      const Json entry =
+          plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
+      ASSERT_EQ(kube::at(entry, {"spec", "hosts"}), Json::array({kWeb})) << "by route";
+      std::this_thread::sleep_for(milliseconds(500));
+    }
+    EXPECT_TRUE(plain());
+  }
+  EXPECT_TRUE(eventually([&] { return decides() && proxy_->weights(kWeb) == expected(last); }, seconds(120)));
+  EXPECT_EQ(route_status(), 404);
+}
+
 /// The way of the writer's own watches and calls is lost, as where a node between drops what it carries: it
 /// notices, and is up to date again by other connections.
 TEST_F(MeshTest, AWriterWhoseConnectionsFallSilentNoticesWithin10S) {

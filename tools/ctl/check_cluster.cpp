@@ -41,7 +41,6 @@ const std::vector<Right>& rights(Whose whose) {
   // As deploy/daemonset/base/rbac.yaml has them.
   static const std::vector<Right> kToMeasure = {
       {"", "services", {"list", "watch"}},
-      {"discovery.k8s.io", "endpointslices", {"list", "watch"}},
       {"", "pods", {"list", "watch"}},
       {"networking.istio.io", "serviceentries", {"list", "delete"}},
       {"networking.istio.io", "virtualservices", {"list", "delete"}},

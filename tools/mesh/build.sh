@@ -3,7 +3,8 @@
 #
 # tools/mesh/build.sh [PROGRAM...]: the real control plane that tests/mesh runs against: istiod (pilot-discovery),
 # pilot-agent, kube-apiserver and kubectl from their Go modules, and Istio's CRDs; or the programs named (any command of
-# those modules: kubelet, kube-proxy, kube-controller-manager, kube-scheduler). They lie outside the tree, in
+# those modules: kubelet, kube-proxy, kube-controller-manager, kube-scheduler; pilot-discovery-before: the istiod of
+# tests/mesh/before, for BALLAST_MESH_ISTIOD=pilot-discovery-before tests/mesh/run). They lie outside the tree, in
 # ${BALLAST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/ballast}/mesh/VERSION, so that each clone and worktree finds them;
 # build/mesh is a link to it. VERSION is of tests/mesh/modules. Built once; later calls do nothing. Takes about eight
 # minutes on two idle cores.
@@ -49,15 +50,17 @@ flock 9
 kubernetes=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" {print $3}' "$modules/apiserver/go.mod")
 
 build() {
-  local module=$1 package=$2 flags=$3 name=${2##*/}
+  local folder=$1 package=$2 flags=$3 name=${4:-${2##*/}}
   echo "mesh: building $name"
-  (cd "$modules/$module" && nice -n "$gently" go build -ldflags "-s -w $flags" -o "$out/.$name.$$" "$package")
+  (cd "$folder" && nice -n "$gently" go build -ldflags "-s -w $flags" -o "$out/.$name.$$" "$package")
   mv "$out/.$name.$$" "$out/$name"
 }
 for program in "${absent[@]}"; do
   [ ! -s "$out/$program" ] || continue  # another call has built it meanwhile
   case $program in
-    pilot-*) build istiod "istio.io/istio/pilot/cmd/$program" "" ;;
+    pilot-discovery-before)
+      build "$root/tests/mesh/before" istio.io/istio/pilot/cmd/pilot-discovery "" "$program" ;;
+    pilot-*) build "$modules/istiod" "istio.io/istio/pilot/cmd/$program" "" ;;
     istio-crds.yaml)
       istio=$(cd "$modules/istiod" && go list -m -f '{{.Dir}}' istio.io/istio)
       install -m 0644 "$istio/manifests/charts/base/files/crd-all.gen.yaml" "$out/.crds.$$"
@@ -71,6 +74,9 @@ for program in "${absent[@]}"; do
       mv "$out/.gateway.$$" "$out/$program"
       ;;
     # kubectl refuses a server that does not know its version.
-    *) build apiserver "k8s.io/kubernetes/cmd/$program" "-X k8s.io/component-base/version.gitVersion=$kubernetes" ;;
+    *)
+      build "$modules/apiserver" "k8s.io/kubernetes/cmd/$program" \
+        "-X k8s.io/component-base/version.gitVersion=$kubernetes"
+      ;;
   esac
 done

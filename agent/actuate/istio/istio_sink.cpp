@@ -53,11 +53,15 @@ constexpr const char* kShadow = "mode shadow writes nothing";
 }  // namespace
 
 struct IstioSink::State {
-  State(IstioOptions o, std::unique_ptr<kube::Client> r, std::unique_ptr<kube::Client> w)
+  State(IstioOptions o, std::unique_ptr<kube::Client> r, std::unique_ptr<kube::Client> w,
+        const kube::Catalog* s)
       : options(std::move(o)),
         reader(std::move(r)),
         writer(std::move(w)),
-        labels(std::make_unique<kube::Catalog>(*reader, kube::CatalogOptions{.slices = false})),
+        own_services(s != nullptr ? nullptr
+                                  : std::make_unique<kube::Catalog>(
+                                        *reader, kube::CatalogOptions{.slices = kube::Slices::kNone})),
+        opted_in(s != nullptr ? s : own_services.get()),
         lease(*writer, options.lease),
         reconciler(
             *writer,
@@ -144,9 +148,9 @@ struct IstioSink::State {
   bool away_within(std::chrono::seconds time) const;
   bool istiod_tells(const std::string& ns, const Json& spec);
   MonotonicNs burst(MonotonicNs now);
-  void take_leaving_out(std::vector<kube::Service>& services);
+  void take_leaving_out(kube::Service& service) const;
   istio::Wanted wanted(MonotonicNs now);
-  void drop_lapsed(std::map<std::string, istio::Weights>& from, MonotonicNs now);
+  void drop_lapsed(istio::WeightsOfServices& from, MonotonicNs now);
   void note_written();
   void complain(std::string& kept, std::string now);
   std::string trouble() const;
@@ -156,7 +160,8 @@ struct IstioSink::State {
   const IstioOptions options;
   std::unique_ptr<kube::Client> reader;
   std::unique_ptr<kube::Client> writer;
-  std::unique_ptr<kube::Catalog> labels;  ///< of Services, which every agent goes by
+  std::unique_ptr<kube::Catalog> own_services;  ///< null where others watch them
+  const kube::Catalog* const opted_in;          ///< Services, whose labels every agent goes by
 
   mutable std::mutex mutex;  ///< guards what is below, up to the thread's own
   std::condition_variable news;
@@ -166,20 +171,20 @@ struct IstioSink::State {
   bool membership_news = false;
   bool own_host = true;                       ///< false: seen not to take
   std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
-  std::map<std::string, istio::Weights> weights;
+  istio::WeightsOfServices weights;
   std::map<std::string, std::string> tripped;
   std::map<std::string, MonotonicNs> renewed;  ///< when weights were, by publishing or renewing them
   std::string lapsed;                          ///< Services whose weights nobody renews any more
   struct Taken {
-    istio::Weights weights;  ///< that the last burst had
-    guard::Answer answer;    ///< what it did with them
+    std::uint64_t weights = 0;  ///< the digest of those that the last burst had
+    guard::Answer answer;       ///< what it did with them
   };
   std::map<std::string, Taken> taken;
   MonotonicNs published_at = 0;  ///< of the oldest weights that no burst has had yet; 0: none
   std::unique_ptr<LeaderWatches> leader_watches;  ///< null while we do not lead; set by the thread alone
   std::map<std::string, istio::ConflictingRoute> conflicting_routes;
   std::map<std::string, istio::Owned> seen;
-  std::map<std::string, istio::PodFacts> pod_news;  ///< since the last burst, of pods of our Services
+  std::map<std::string, istio::PodFacts> pod_news;  ///< that the reconciler has not heard of
   std::map<std::string, std::string> waypoints;     ///< of namespaces whose label names one, by /NAMESPACE
   std::set<std::string> released;
   std::string leader;
@@ -228,9 +233,10 @@ void IstioSink::State::looked(const Json& at, istio::Takes takes) {
     }
     turned = std::exchange(own_host, yes) != yes;
     const auto of = taken.find(sampled);
-    if (yes && at.at("whole") == true && of != taken.end() &&
-        of->second.answer.outcome == guard::Outcome::kWritten &&
-        istio::says(at.at("spec"), of->second.weights)) {
+    const auto handed = weights.find(sampled);
+    if (yes && at.at("whole") == true && of != taken.end() && handed != weights.end() &&
+        of->second.weights == istio::digest(handed->second) &&
+        of->second.answer.outcome == guard::Outcome::kWritten && istio::says(at.at("spec"), handed->second)) {
       of->second.answer = {guard::Outcome::kAcknowledged, "istiod gives it to proxies"};
     }
   }
@@ -263,7 +269,7 @@ void IstioSink::State::look() {
             const std::lock_guard lock(mutex);
             istio::take_metadata(pod, pod_news[uid]);
           }
-          wake(true);
+          news.notify_all();
         }
       });
   const std::string istio = "/apis/networking.istio.io/v1/";
@@ -296,26 +302,34 @@ void IstioSink::State::set_leader_watches(std::unique_ptr<LeaderWatches> now) {
 
 void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const std::string& path,
                              const std::string& query) {
-  kube::WatchHandler handler{[this, kind](const Json& object) { see(kind, object); },
-                             [this, kind](const std::string& key) {
-                               const std::lock_guard lock(mutex);
-                               conflicting_routes.erase(kind + " " + key);
-                               seen.erase(kind + " " + key);
-                               if (kind == "Namespace") {
-                                 waypoints.erase(key);
-                               }
+  // Of ServiceEntries mostly the echo of our own writes: to act on it at once would end the quiet for which
+  // istiod waits.
+  kube::WatchHandler handler{[this, kind](const Json& object) {
+                               see(kind, object);
+                               wake(kind != "ServiceEntry");
                              },
-                             // Mostly the echo of our own writes: to act on it at once would end the
-                             // quiet for which istiod waits.
-                             [this, kind] { wake(kind != "ServiceEntry"); }};
-  to.watches.push_back(std::make_unique<kube::Watch>(*to.reader,
-                                                     kube::WatchOptions{.path = path,
-                                                                        .query = query,
-                                                                        .metadata_only = kind == "Namespace",
-                                                                        .optional = kind == "HTTPRoute",
-                                                                        .length = kWatchLength,
-                                                                        .silence = kWatchSilence},
-                                                     std::move(handler)));
+                             [this, kind](const std::string& key) {
+                               {
+                                 const std::lock_guard lock(mutex);
+                                 conflicting_routes.erase(kind + " " + key);
+                                 seen.erase(kind + " " + key);
+                                 if (kind == "Namespace") {
+                                   waypoints.erase(key);
+                                 }
+                               }
+                               wake(kind != "ServiceEntry");
+                             },
+                             [] {}};
+  to.watches.push_back(
+      std::make_unique<kube::Watch>(*to.reader,
+                                    kube::WatchOptions{.path = path,
+                                                       .query = query,
+                                                       .metadata_only = kind == "Namespace",
+                                                       .optional = kind == "HTTPRoute",
+                                                       .page = kind == "ServiceEntry" ? istio::kPage : 500,
+                                                       .length = kWatchLength,
+                                                       .silence = kWatchSilence},
+                                    std::move(handler)));
 }
 
 void IstioSink::State::see(const std::string& kind, const Json& object) {
@@ -511,24 +525,16 @@ std::string IstioSink::State::trouble() const {
 }
 
 /// Who is asked to end is not ready any more, before its EndpointSlice says so.
-void IstioSink::State::take_leaving_out(std::vector<kube::Service>& services) {
+void IstioSink::State::take_leaving_out(kube::Service& service) const {
   const MonotonicNs now = SystemClock().now();
-  std::set<std::string> namespaces;
-  for (kube::Service& service : services) {
-    if (service.mode != "active") {
-      continue;
-    }
-    namespaces.insert(service.ns);
-    for (kube::Endpoint& endpoint : service.endpoints) {
-      endpoint.ready = endpoint.ready && (service.publishes_not_ready || endpoint.uid.empty() ||
-                                          !leader_watches->leaving->leaves(endpoint.uid, now));
-    }
+  for (kube::Endpoint& endpoint : service.endpoints) {
+    endpoint.ready = endpoint.ready && (service.publishes_not_ready || endpoint.uid.empty() ||
+                                        !leader_watches->leaving->leaves(endpoint.uid, now));
   }
-  leader_watches->leaving->listen(namespaces);
 }
 
 /// REQUIRES mutex. Who decides hangs: its weights are as good as withdrawn.
-void IstioSink::State::drop_lapsed(std::map<std::string, istio::Weights>& from, MonotonicNs now) {
+void IstioSink::State::drop_lapsed(istio::WeightsOfServices& from, MonotonicNs now) {
   std::string names;
   for (const auto& [service, at] : renewed) {
     if (now > at && now - at > static_cast<MonotonicNs>(options.stale_after.count()) * kMs &&
@@ -544,8 +550,20 @@ void IstioSink::State::drop_lapsed(std::map<std::string, istio::Weights>& from, 
 
 istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
   istio::Wanted out;
-  out.services = leader_watches->catalog->services();
-  take_leaving_out(out.services);
+  out.services = leader_watches->catalog->bare_services();
+  out.fill = [this](kube::Service& service) {
+    const bool there = leader_watches->catalog->fill(service);
+    take_leaving_out(service);
+    return there;
+  };
+  std::set<std::string> namespaces;
+  for (const kube::Service& service : out.services) {
+    if (service.mode == "active") {
+      namespaces.insert(service.ns);
+    }
+  }
+  leader_watches->leaving->listen(namespaces);
+  out.heard = leader_watches->leaving->heard();
   const std::lock_guard lock(mutex);
   out.released = released;
   out.weights = weights;
@@ -555,10 +573,8 @@ istio::Wanted IstioSink::State::wanted(MonotonicNs now) {
     out.conflicting_routes.push_back(conflicting_route);
   }
   out.seen = seen;
-  out.pod_news = std::exchange(pod_news, {});
   out.own_host = own_host;
   out.stale = probe == nullptr ? std::set<std::string>{} : probe->stale();
-  istio::lend_weights(out.services, out.weights);
   for (kube::Service& service : out.services) {
     service.mode = !options.active && service.mode == "active" ? "shadow" : service.mode;
     if (const auto of = waypoints.find("/" + service.ns); service.waypoint.empty() && of != waypoints.end()) {
@@ -661,7 +677,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     next = deaf != 0 && (next == 0 || deaf < next) ? deaf + 1 : next;
     std::map<std::string, Taken> answers;
     for (const auto& [service, of_service] : given.weights) {
-      answers[service] = {of_service, reconciler.answer(service, of_service)};
+      answers[service] = {istio::digest(of_service), reconciler.answer(service, of_service)};
       if (guard::Answer& answer = answers[service].answer; !options.active) {
         answer.detail = answer.detail == istio::kNotManaged
                             ? kShadow
@@ -711,6 +727,7 @@ void IstioSink::State::run() {
   while (!stopping) {
     MonotonicNs now = clock.now();
     const MonotonicNs own = due != 0 ? std::max(due, quiet_until) : 0;
+    membership_news = reconciler.hear(std::exchange(pod_news, {})) || membership_news;
     if (looks.empty() && !membership_news && !(weights_news && now >= quiet_until) &&
         !(own != 0 && now >= own)) {
       MonotonicNs until = own != 0 ? own : now + 1000 * kMs;
@@ -737,7 +754,7 @@ void IstioSink::State::run() {
   }
 }
 
-Result<std::unique_ptr<IstioSink>> IstioSink::create(IstioOptions options) {
+Result<std::unique_ptr<IstioSink>> IstioSink::create(IstioOptions options, const kube::Catalog* services) {
   auto reader = kube::Client::create(options.api);
   if (!reader) {
     return reader.error().in("sink istio");
@@ -750,8 +767,8 @@ Result<std::unique_ptr<IstioSink>> IstioSink::create(IstioOptions options) {
   if (!writer) {
     return writer.error().in("sink istio");
   }
-  return std::unique_ptr<IstioSink>(
-      new IstioSink(std::make_unique<State>(std::move(options), std::move(*reader), std::move(*writer))));
+  return std::unique_ptr<IstioSink>(new IstioSink(
+      std::make_unique<State>(std::move(options), std::move(*reader), std::move(*writer), services)));
 }
 
 IstioSink::IstioSink(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -827,9 +844,9 @@ void IstioSink::flush() {
 guard::Word IstioSink::word(const spec::ServiceId& id) const {
   const std::string key = to_string(id);
   guard::Word word{.mode = guard::Mode::kOff,
-                   .why = state_->labels->synced() ? std::string("no label ") + kube::kModeLabel
-                                                   : "Services are not read yet"};
-  if (const auto service = state_->labels->service(key)) {
+                   .why = state_->opted_in->synced() ? std::string("no label ") + kube::kModeLabel
+                                                     : "Services are not read yet"};
+  if (const auto service = state_->opted_in->service(key)) {
     word.mode = service->mode == "active"   ? guard::Mode::kActive
                 : service->mode == "shadow" ? guard::Mode::kShadow
                                             : guard::Mode::kOff;
@@ -859,7 +876,7 @@ guard::Answer IstioSink::answer(const spec::ServiceId& id) const {
   if (handed == state_->weights.end()) {
     return {};
   }
-  if (taken == state_->taken.end() || taken->second.weights != handed->second) {
+  if (taken == state_->taken.end() || taken->second.weights != istio::digest(handed->second)) {
     return {guard::Outcome::kHeldBack,
             state_->options.active ? "its turn to be written has not come yet" : kShadow};
   }

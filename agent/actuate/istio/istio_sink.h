@@ -99,7 +99,9 @@ class IstioSink final : public WeightSink {
  public:
   /// Starts its thread. Errors: kUsage for credentials that cannot be read. An API server that does
   /// not answer is no error: it is tried for as long as it takes.
-  static Result<std::unique_ptr<IstioSink>> create(IstioOptions options);
+  /// `services` are what word() goes by, and must outlive its calls; null: they are watched here.
+  static Result<std::unique_ptr<IstioSink>> create(IstioOptions options,
+                                                   const kube::Catalog* services = nullptr);
   ~IstioSink() override;  ///< leaves everything in force; flush() hands back
 
   std::string name() const override { return "istio"; }

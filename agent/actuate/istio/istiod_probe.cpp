@@ -164,6 +164,11 @@ bool tells_of(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   });
 }
 
+/// Is one of ours among them? A plain Service's endpoint weighs 1.
+bool weighs(const std::vector<ProbedEndpoint>& seen) {
+  return std::any_of(seen.begin(), seen.end(), [](const ProbedEndpoint& one) { return one.weight > 1; });
+}
+
 Takes compare(const kube::Json& spec, const std::vector<ProbedEndpoint>& seen) {
   std::map<std::pair<std::string, std::uint16_t>, std::uint32_t> first;
   for (const ProbedEndpoint& one : seen) {
@@ -392,15 +397,17 @@ Takes IstiodProbe::look(const kube::Json& sample, const std::string& cluster, Lo
   const std::string service = kube::text_at(sample, {"service"});
   const bool whole = kube::at(sample, {"whole"}) != false;
   if (looks.at != service) {
-    looks = {.at = service, .refuted = looks.refuted};
+    looks = {.at = service, .refuted = looks.refuted, .heard = looks.heard};
   }
   const auto seen = ask_istiod(options_.istiod, ns, cluster, options_.timeout);
   note_answer(seen ? "" : seen.error().message);
   Takes takes = seen ? compare(sample.at("spec"), *seen) : Takes::kUnknown;
   looks.refuted = takes == Takes::kNo ? looks.refuted + 1 : 0;
+  looks.heard = takes == Takes::kNo && (looks.heard || weighs(*seen));
   if (takes == Takes::kNo) {
     // It may have been on its way.
-    return looks.refuted < options_.refutations ? Takes::kUnknown : Takes::kNo;
+    const int enough = looks.heard ? options_.refutations : options_.refutations_unheard;
+    return looks.refuted < enough ? Takes::kUnknown : Takes::kNo;
   }
   if (seen && is_late(service, *seen, whole)) {
     takes = Takes::kUnknown;  // the weights of who is there may be right, and who left be there still

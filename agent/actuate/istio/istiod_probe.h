@@ -75,6 +75,9 @@ class IstiodProbe {
     std::optional<double> window_wanted_s;
     /// So many in a row, a pause apart: an istiod that lost its API server for a while knows less than we.
     int refutations = 20;
+    /// And where none of them saw our endpoints behind the Service's own: its watches come back one by one,
+    /// and it may not have heard of the entry. The last was seen back 75 s after the API server.
+    int refutations_unheard = 180;
     /// After so many looks in a row that told nothing it is another Service's turn.
     int unknowns = 5;
     /// What istiod tells may be older than the last write by so long, and it may be silent for so long.
@@ -112,6 +115,7 @@ class IstiodProbe {
   struct Looks {  ///< at one Service, in a row
     std::string at;
     int refuted = 0;
+    bool heard = false;  ///< of ours, at one of these
     int unknown = 0;
     int late = 0;
   };

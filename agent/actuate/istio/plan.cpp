@@ -325,11 +325,11 @@ bool identified(const kube::Endpoint& endpoint, const Facts& facts) {
   if (pod == facts.pods.end() || (pod->second.gone && !endpoint.uid.empty())) {
     return false;
   }
-  return endpoint.node.empty() || facts.localities.contains(endpoint.node);
+  return endpoint.node->empty() || facts.localities.contains(endpoint.node);
 }
 
 std::uint32_t weight_of(const kube::Endpoint& endpoint, const Weights& weights) {
-  for (const auto& [name, port] : endpoint.ports) {
+  for (const auto& [name, port] : *endpoint.ports) {
     const auto found = weights.find({endpoint.address, static_cast<std::uint16_t>(port)});
     if (found != weights.end()) {
       return std::max<std::uint32_t>(found->second, 1);
@@ -355,28 +355,28 @@ Json endpoint_json(const kube::Service& service, const kube::Endpoint& endpoint,
   constexpr const char* kTlsMode = "security.istio.io/tlsMode";
   Json entry = {{"address", endpoint.address}, {"weight", weight_of(endpoint, weights)}};
   for (const kube::ServicePort& port : service.ports) {
-    if (const auto found = endpoint.ports.find(port.name); found != endpoint.ports.end()) {
+    if (const auto found = endpoint.ports->find(port.name); found != endpoint.ports->end()) {
       entry["ports"][port_name(port)] = found->second;
     }
   }
   const PodFacts& pod = facts.pods.at(pod_key(endpoint));
   if (!pod.gone) {
-    entry["labels"] = pod.labels;
-    if (!pod.service_account.empty()) {
-      entry["serviceAccount"] = pod.service_account;
+    entry["labels"] = *pod.labels;
+    if (!pod.service_account->empty()) {
+      entry["serviceAccount"] = *pod.service_account;
     }
     // With an account and no label an entry's endpoint is taken for one that speaks mTLS; a pod is not.
-    if (!pod.labels.contains(kTlsMode)) {
+    if (!pod.labels->contains(kTlsMode)) {
       entry["labels"][kTlsMode] = "disabled";
     }
     // It labels a pod's endpoint with the pod's node, whatever the pod says, and an entry's with none.
-    if (!endpoint.node.empty()) {
-      entry["labels"]["kubernetes.io/hostname"] = endpoint.node;
+    if (!endpoint.node->empty()) {
+      entry["labels"]["kubernetes.io/hostname"] = *endpoint.node;
     }
   }
   // A label of the pod's own comes before its node's, and istiod reads it from the labels here too.
   const bool own_locality =
-      pod.labels.contains("topology.istio.io/locality") || pod.labels.contains("istio-locality");
+      pod.labels->contains("topology.istio.io/locality") || pod.labels->contains("istio-locality");
   const auto locality = facts.localities.find(endpoint.node);
   if (!own_locality && !pod.gone && locality != facts.localities.end() && !locality->second.empty()) {
     entry["locality"] = locality->second;
@@ -408,15 +408,14 @@ Json service_entry(const kube::Service& service, Way way, const std::string& nam
         {"resolution", "STATIC"},
         {"ports", std::move(listed)},
         {"endpoints", std::move(endpoints)}}}};
-  if (own && !service.headless && !service.cluster_ip.empty()) {
-    // Without it the virtual host would lose the ClusterIP as a domain. With a second family's beside it
-    // istiod has two Services of the host, and the virtual host is either's.
-    entry["spec"]["addresses"] = {service.cluster_ip};
-  }
   if (service.zone_local) {
     entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"] = "PreferClose";
   }
-  if (!service.export_to.empty()) {
+  if (own) {
+    // Its endpoints count wherever the Service is seen. As a Service of its own nobody is to see it: of two
+    // of one host and namespace istiod's routes name the younger's addresses, which are one for each entry.
+    entry["spec"]["exportTo"] = {"~"};
+  } else if (!service.export_to.empty()) {
     entry["spec"]["exportTo"] = service.export_to;
   }
   return entry;
@@ -433,24 +432,20 @@ std::uint64_t fnv1a(const std::string& text) {
 
 }  // namespace
 
-void lend_weights(const std::vector<kube::Service>& services, std::map<std::string, Weights>& weights) {
-  std::map<std::string, Weights> lent;
-  for (const kube::Service& service : services) {
-    if (service.mode != "active" || weights.contains(service.key())) {
-      continue;
-    }
-    for (auto other = weights.lower_bound(service.ns + "/");
-         other != weights.end() && other->first.starts_with(service.ns + "/"); ++other) {
-      const bool shares = std::any_of(service.endpoints.begin(), service.endpoints.end(),
-                                      [&](const kube::Endpoint& endpoint) {
-                                        return endpoint.ready && has(other->second, endpoint.address);
-                                      });
-      if (shares) {
-        lent[service.key()].insert(other->second.begin(), other->second.end());
-      }
+std::optional<Weights> lent_weights(const kube::Service& service, const WeightsOfServices& weights) {
+  std::optional<Weights> lent;
+  for (auto other = weights.lower_bound(service.ns + "/");
+       other != weights.end() && other->first.starts_with(service.ns + "/"); ++other) {
+    const bool shares =
+        std::any_of(service.endpoints.begin(), service.endpoints.end(), [&](const kube::Endpoint& endpoint) {
+          return endpoint.ready && has(other->second, endpoint.address);
+        });
+    if (shares) {
+      lent = lent.value_or(Weights());
+      lent->insert(other->second->begin(), other->second->end());
     }
   }
-  weights.merge(lent);
+  return lent;
 }
 
 std::map<std::string, Json> service_entries(const kube::Service& service, Way way, const Weights& weights,
@@ -460,7 +455,7 @@ std::map<std::string, Json> service_entries(const kube::Service& service, Way wa
   for (const kube::Endpoint& endpoint : service.endpoints) {
     std::set<std::string> ports;
     for (const kube::ServicePort& port : service.ports) {
-      if (endpoint.ports.contains(port.name)) {
+      if (endpoint.ports->contains(port.name)) {
         ports.insert(port.name);
       }
     }

@@ -99,8 +99,8 @@ std::optional<Refusal> judge(const kube::Service& service, Way way,
 
 /// Who a pod is to Istio: its labels and service account decide about mTLS, subsets and telemetry.
 struct PodFacts {
-  std::map<std::string, std::string> labels;
-  std::string service_account;
+  Shared<std::map<std::string, std::string>> labels;
+  Shared<std::string> service_account;
   bool ambient = false;  ///< its traffic goes through ztunnel
   bool gone = false;     ///< the API server does not know it (any more)
 };
@@ -109,7 +109,6 @@ struct Facts {
   /// By uid; of endpoints that name no pod by address, and `gone` where no pod has it.
   std::map<std::string, PodFacts> pods;
   std::map<std::string, std::string> localities;  ///< by node, as istiod writes it: region/zone/subzone
-  std::map<std::string, std::string> pages;       ///< by Service whose pods are being listed: the next page
 };
 /// The key of an endpoint's pod in Facts::pods.
 inline const std::string& pod_key(const kube::Endpoint& endpoint) {
@@ -120,11 +119,13 @@ bool identified(const kube::Endpoint& endpoint, const Facts& facts);
 
 /// Weight by address and port. What it does not name gets the weight of a fair share.
 using Weights = std::map<std::pair<std::string, std::uint16_t>, std::uint32_t>;
+/// By NAMESPACE/NAME.
+using WeightsOfServices = std::map<std::string, Shared<Weights>>;
 std::uint32_t weight_of(const kube::Endpoint& endpoint, const Weights& weights);
 
 /// A Service that has no weights of its own, since its pods are measured as those of another Service of its
-/// namespace, gets theirs: a pod has one capacity, whoever sends to it.
-void lend_weights(const std::vector<kube::Service>& services, std::map<std::string, Weights>& weights);
+/// namespace, is lent theirs: a pod has one capacity, whoever sends to it.
+std::optional<Weights> lent_weights(const kube::Service& service, const WeightsOfServices& weights);
 
 /// The ServiceEntries for the endpoints that are ready and identified, by name. Endpoints that serve
 /// different ports of the Service are in different entries, because Istio gives every endpoint of an entry

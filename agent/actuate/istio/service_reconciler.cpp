@@ -14,14 +14,13 @@ namespace ballast::actuate::istio {
 namespace {
 
 constexpr MonotonicNs kFactsPause = 300'000'000ULL;
-constexpr std::size_t kSpareFacts = 1000;  ///< of pods that are gone
-constexpr std::size_t kMostUnsaid = 256;   ///< the oldest Events give way
+constexpr std::size_t kMostUnsaid = 256;  ///< the oldest Events give way
 
 /// Is it one that a proxy would send to?
 bool serves(const kube::Service& service, const kube::Endpoint& endpoint) {
   return endpoint.ready &&
          std::any_of(service.ports.begin(), service.ports.end(),
-                     [&](const kube::ServicePort& port) { return endpoint.ports.contains(port.name); });
+                     [&](const kube::ServicePort& port) { return endpoint.ports->contains(port.name); });
 }
 
 bool all_identified(const kube::Service& service, const Facts& facts) {
@@ -70,7 +69,7 @@ bool only_weights(const std::map<std::string, Object>& have, const std::map<std:
   return have.size() == wanted.size() &&
          std::equal(have.begin(), have.end(), wanted.begin(), [](const auto& one, const auto& other) {
            return one.first == other.first && !one.second.uid.empty() &&
-                  only_weights(one.second.spec, other.second.at("spec"));
+                  only_weights(one.second.spec.json(), other.second.at("spec"));
          });
 }
 
@@ -90,7 +89,8 @@ bool keeps_left(const std::map<std::string, Object>& have, const std::map<std::s
     }
   }
   return std::any_of(have.begin(), have.end(), [&](const auto& one) {
-    const Json& endpoints = endpoints_of(one.second.spec);
+    const Json spec = one.second.spec.json();
+    const Json& endpoints = endpoints_of(spec);
     return std::any_of(endpoints.begin(), endpoints.end(), [&](const Json& endpoint) {
       return !addresses.contains(kube::text_at(endpoint, {"address"}));
     });
@@ -105,7 +105,8 @@ bool is_small(const std::map<std::string, Object>& have, const std::map<std::str
   bool small = true;
   double first = 0;
   for (const auto& [name, object] : wanted) {
-    const Json& from = endpoints_of(have.at(name).spec);
+    const Json spec = have.at(name).spec.json();
+    const Json& from = endpoints_of(spec);
     const Json& to = endpoints_of(object.at("spec"));
     for (std::size_t i = 0; i < to.size(); ++i) {
       const double now = to[i].at("weight").get<double>();
@@ -115,6 +116,15 @@ bool is_small(const std::map<std::string, Object>& have, const std::map<std::str
     }
   }
   return small && !equal;
+}
+
+auto named(const Wanted& wanted, const std::string& key) {
+  return std::find_if(wanted.services.begin(), wanted.services.end(),
+                      [&](const kube::Service& service) { return service.key() == key; });
+}
+
+std::optional<kube::Service> with_endpoints(const Wanted& wanted, kube::Service service) {
+  return wanted.fill && !wanted.fill(service) ? std::nullopt : std::optional(std::move(service));
 }
 
 std::string selector_text(const kube::Service& service) {
@@ -186,32 +196,44 @@ void ServiceReconciler::post(const kube::Service& service, bool warning, const s
   if (unsaid_.size() > kMostUnsaid) {
     unsaid_.pop_front();
   }
-  if (unsaid_.size() == 1) {
+  if (!events_away_) {
     write_events();
   }
 }
 
 /// In their order; what cannot be written waits, unless the API server will never take it.
 void ServiceReconciler::write_events() {
-  while (!unsaid_.empty()) {
-    const Unsaid& one = unsaid_.front();
-    const Status posted = kube::post_event(client_, one.object, one.warning, one.reason, one.message);
+  for (auto one = unsaid_.begin(); one != unsaid_.end();) {
+    if (events_refused_.contains(one->object.ns)) {
+      ++one;
+      continue;
+    }
+    const Status posted = kube::post_event(client_, one->object, one->warning, one->reason, one->message);
     if (const bool later = !posted && posted.error().kind != Error::Kind::kUsage; later) {
       std::ignore = noted("event", posted);
-      return;
+      events_away_ = posted.error().kind != Error::Kind::kPrivilege;
+      if (events_away_) {
+        return;
+      }
+      events_refused_.insert(one->object.ns);
+      continue;
     }
     if (!posted) {
-      spdlog::warn("event not taken service={}/{} reason=\"{}\"", one.object.ns, one.object.name,
+      spdlog::warn("event not taken service={}/{} reason=\"{}\"", one->object.ns, one->object.name,
                    posted.error().message);
     }
-    unsaid_.pop_front();
+    one = unsaid_.erase(one);
   }
-  std::ignore = noted("event", ok());
+  events_away_ = false;
+  if (events_refused_.empty()) {
+    std::ignore = noted("event", ok());
+  }
 }
 
 /// Those of Services that are not there any more are given up.
 void ServiceReconciler::write_late_events(const std::set<std::string>& there, MonotonicNs now) {
   if (!unsaid_.empty() && now >= events_retry_) {
+    events_refused_.clear();
     write_events();
     events_retry_ = now + 10 * options_.retry_ns;
     std::erase_if(unsaid_,
@@ -282,12 +304,17 @@ bool ServiceReconciler::flaps(const kube::Service& service, MonotonicNs now) {
 }
 
 /// Reads what mTLS, subsets and localities need of the pods that are new, and now and then of all again.
-bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, MonotonicNs now) {
+bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, const Wanted& wanted,
+                                    MonotonicNs now) {
   if (held.refreshed == 0) {
     held.refreshed = now;
   } else if (now - held.refreshed > options_.refresh_ns) {
     held.refreshed = now;
-    std::ignore = noted("pods", writer_.refresh_labels(service, facts_));
+    const auto heard = wanted.heard.find(service.ns);
+    const std::uint64_t number = heard == wanted.heard.end() ? 0 : heard->second;
+    if (number == 0 || number != held.heard) {
+      held.heard = noted("pods", writer_.refresh_labels(service, facts_)) ? number : 0;
+    }
     for (const kube::Endpoint& endpoint : service.endpoints) {
       if (const auto pod = facts_.pods.find(pod_key(endpoint));
           pod != facts_.pods.end() && pod->second.gone) {
@@ -326,18 +353,19 @@ bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, Mo
   return known;
 }
 
-/// Memory is that of the endpoints that are managed, not of all that ever were.
-void ServiceReconciler::forget_facts(const Wanted& wanted) {
-  std::size_t live = 0;
-  for (const kube::Service& service : wanted.services) {
-    live += service.endpoints.size();
-  }
-  if (facts_.pods.size() <= 2 * live + kSpareFacts && facts_.localities.size() <= 2 * live + kSpareFacts) {
+/// Memory is that of the endpoints that are there, not of all that ever were.
+void ServiceReconciler::forget_facts(const Wanted& wanted, MonotonicNs now) {
+  if (now - forgot_ < options_.refresh_ns) {
     return;
   }
+  forgot_ = now;
   Facts kept;
-  for (const kube::Service& service : wanted.services) {
-    for (const kube::Endpoint& endpoint : service.endpoints) {
+  for (const kube::Service& bare : wanted.services) {
+    const auto service = with_endpoints(wanted, bare);
+    if (!service) {
+      continue;
+    }
+    for (const kube::Endpoint& endpoint : service->endpoints) {
       if (auto pod = facts_.pods.extract(pod_key(endpoint))) {
         kept.pods.insert(std::move(pod));
       }
@@ -402,7 +430,7 @@ bool ServiceReconciler::write_entries(const kube::Service& service, Held& held,
     if (have.uid.empty() || have.spec != object.at("spec")) {
       const bool done = !fail(service, held, put(service, object, have, now), now);
       if (done && options_.wrote && held.way == Way::kOwnHost && name == entries.begin()->first) {
-        options_.wrote(service.key(), have.spec, have.at, entries.size() == 1);
+        options_.wrote(service.key(), object.at("spec"), have.at, entries.size() == 1);
       }
       whole = done && whole;
       held.written = now;
@@ -504,7 +532,8 @@ void ServiceReconciler::look_for_drift(Held& held, const Wanted& wanted, Monoton
   }
 }
 
-bool ServiceReconciler::hold(const kube::Service& service, const Wanted& wanted, MonotonicNs now) {
+bool ServiceReconciler::hold(const kube::Service& service, const Shared<Weights>& weights,
+                             const Wanted& wanted, MonotonicNs now) {
   const Way way = way_of(service, wanted.own_host);
   Held& held = held_[service.key()];
   if (held.phase == Phase::kNew) {
@@ -523,15 +552,14 @@ bool ServiceReconciler::hold(const kube::Service& service, const Wanted& wanted,
     return false;
   }
   if (way == Way::kSubset) {
-    return keep_subsets(service, held, wanted, now);
+    return keep_subsets(service, held, weights, wanted, now);
   }
-  return keep(service, held, wanted, now);
+  return keep(service, held, weights, wanted, now);
 }
 
 /// False: it has to be let go.
-bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wanted& wanted,
-                             MonotonicNs now) {
-  const Weights& weights = wanted.weights.at(service.key());
+bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Shared<Weights>& weights,
+                             const Wanted& wanted, MonotonicNs now) {
   const auto entries_now = [&] { return service_entries(service, held.way, weights, facts_, options_.plan); };
   const bool held_now = held.phase != Phase::kNew;
   if (held_now) {
@@ -543,7 +571,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
       write_entries(service, held, entries, now);
     }
   }
-  const bool known = learn_facts(service, held, now);
+  const bool known = learn_facts(service, held, wanted, now);
   if (known && !has_waypoint(service) && all_ambient(service, facts_)) {
     say(service, true, "Ambient",
         "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it "
@@ -552,6 +580,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     return false;
   }
   const auto entries = entries_now();
+  const std::uint64_t said = digest(weights);
   if (held.retry > now) {
     due(held.retry);
     return !behind(service, held, held_now && (!known || !only_weights(held.entries, entries)), entries, now);
@@ -564,6 +593,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
       return true;
     }
     held.behind = 0;
+    held.said = said;
     if (!write_entries(service, held, entries, now)) {
       const bool some = std::any_of(held.entries.begin(), held.entries.end(),
                                     [](const auto& entry) { return !entry.second.uid.empty(); });
@@ -587,13 +617,16 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
     return true;
   }
   bool whole = true;
-  if (held.way == Way::kOwnHost && same(held.entries, entries)) {
-    troubles_.erase("write " + service.key());  // what was refused is not wanted any more
-  }
-  if (held.phase == Phase::kHeld && only_weights(held.entries, entries)) {
-    keep_weights(service, held, entries, now);
-  } else if (!same(held.entries, entries)) {
+  if (same(held.entries, entries)) {
+    if (held.way == Way::kOwnHost) {
+      troubles_.erase("write " + service.key());  // what was refused is not wanted any more
+    }
+    held.said = said;
+  } else if (held.phase == Phase::kHeld && only_weights(held.entries, entries)) {
+    keep_weights(service, held, entries, weights, now);
+  } else {
     whole = write_entries(service, held, entries, now);
+    held.said = whole ? said : 0;
   }
   if (behind(service, held, !known || !whole, entries, now)) {
     return false;
@@ -617,10 +650,8 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Wan
 }
 
 void ServiceReconciler::keep_weights(const kube::Service& service, Held& held,
-                                     std::map<std::string, Json> entries, MonotonicNs now) {
-  if (same(held.entries, entries)) {
-    return;
-  }
+                                     const std::map<std::string, Json>& entries,
+                                     const Shared<Weights>& weights, MonotonicNs now) {
   const bool small = is_small(held.entries, entries, options_.small);
   const bool patient = small && held.wrote_small;
   const MonotonicNs free =
@@ -629,11 +660,11 @@ void ServiceReconciler::keep_weights(const kube::Service& service, Held& held,
     hurry_ = hurry_ || !small;
     due(free);
   } else {
-    late_.push_back({&service, &held, std::move(entries), small});
+    late_.push_back({service.key(), &held, weights, small});
   }
 }
 
-void ServiceReconciler::write_late(MonotonicNs now, const std::function<bool()>& news) {
+void ServiceReconciler::write_late(const Wanted& wanted, MonotonicNs now, const std::function<bool()>& news) {
   const double passed_s = now > tokens_at_ ? static_cast<double>(now - tokens_at_) * 1e-9 : 0;
   tokens_ = std::min(options_.weights_burst, tokens_ + passed_s * options_.weights_per_s);
   tokens_at_ = now;
@@ -652,8 +683,17 @@ void ServiceReconciler::write_late(MonotonicNs now, const std::function<bool()>&
       due(now + static_cast<MonotonicNs>((1 - tokens_) / options_.weights_per_s * 1e9) + 1);
       break;
     }
+    const auto service = with_endpoints(wanted, *named(wanted, late.service));
+    if (!service) {
+      continue;
+    }
+    const auto entries = service_entries(*service, late.held->way, late.weights, facts_, options_.plan);
+    if (!only_weights(late.held->entries, entries)) {
+      due(now);  // membership changed meanwhile, which is more than this may write
+      continue;
+    }
     tokens_ -= 1;
-    write_entries(*late.service, *late.held, late.entries, now);
+    late.held->said = write_entries(*service, *late.held, entries, now) ? digest(late.weights) : 0;
     late.held->wrote_small = late.small;
   }
   late_.clear();
@@ -779,6 +819,19 @@ void ServiceReconciler::pace(MonotonicNs apart_ns, MonotonicNs small_apart_ns) {
   options_.small_apart_ns = small_apart_ns;
 }
 
+bool ServiceReconciler::hear(const std::map<std::string, PodFacts>& pods) {
+  bool news = false;
+  for (const auto& [uid, told] : pods) {
+    // Who is not known here yet is read when it is needed.
+    if (const auto pod = facts_.pods.find(uid); pod != facts_.pods.end() && !pod->second.gone) {
+      news = news || pod->second.labels != told.labels || pod->second.ambient != told.ambient;
+      pod->second.labels = told.labels;
+      pod->second.ambient = told.ambient;
+    }
+  }
+  return news;
+}
+
 MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
                                          const std::function<bool()>& news) {
   next_ = 0;
@@ -789,13 +842,6 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     owner_known_ = noted("owner", uid ? ok() : Status(uid.error())).ok();
     options_.plan.owner_uid = uid ? *uid : "";
   }
-  for (const auto& [uid, facts] : wanted.pod_news) {
-    // Who is not known here yet is read when it is needed.
-    if (const auto pod = facts_.pods.find(uid); pod != facts_.pods.end() && !pod->second.gone) {
-      pod->second.labels = facts.labels;
-      pod->second.ambient = facts.ambient;
-    }
-  }
   const SystemClock clock;
   writer_.may_read = [&] {
     reading_ = clock.now() >= until || (news && news());
@@ -805,19 +851,24 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   std::set<std::string> there;
   std::string rest;
   const std::size_t n = wanted.services.size();
-  const auto resumed = std::find_if(wanted.services.begin(), wanted.services.end(),
-                                    [&](const kube::Service& service) { return service.key() == resume_; });
+  const auto resumed = named(wanted, resume_);
   const auto first = resumed == wanted.services.end() ? 0 : resumed - wanted.services.begin();
   for (std::size_t i = 0; i < n; ++i) {
-    const kube::Service& service = wanted.services[(static_cast<std::size_t>(first) + i) % n];
-    const std::string key = service.key();
-    there.insert(key);
+    const kube::Service& bare = wanted.services[(static_cast<std::size_t>(first) + i) % n];
+    const std::string key = bare.key();
     if (i > 0 && clock.now() >= until) {
       rest = rest.empty() ? key : rest;
+      there.insert(key);
       kept.insert(key);
       due(now);
       continue;
     }
+    const auto filled = with_endpoints(wanted, bare);
+    if (!filled) {
+      continue;
+    }
+    const kube::Service& service = *filled;
+    there.insert(key);
     if (const auto refusal = judge(service, way_of(service, wanted.own_host), wanted.conflicting_routes,
                                    options_.plan.domain)) {
       say(service, true, refusal->reason, refusal->message);
@@ -842,7 +893,9 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       due(off->second.until);
       continue;
     }
-    if (wanted.weights.contains(key)) {
+    const auto own = wanted.weights.find(key);
+    const auto lent = own == wanted.weights.end() ? lent_weights(service, wanted.weights) : std::nullopt;
+    if (own != wanted.weights.end() || lent) {
       tell_odd(service, now);
       if (!held_.contains(key) && flaps(service, now)) {
         continue;
@@ -852,7 +905,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       } else if (said_[key] == "Tripped") {
         say(service, false, "Recovered", "the guard lets weights through again");
       }
-      if (hold(service, wanted, now)) {
+      if (hold(service, lent ? Shared<Weights>(*lent) : own->second, wanted, now)) {
         kept.insert(key);
         tell_stale(service, wanted.stale.contains(key), now);
       }
@@ -864,7 +917,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     }
   }
   resume_ = rest;
-  write_late(now, news);
+  write_late(wanted, now, news);
   for (auto held = held_.begin(); held != held_.end();) {
     held = !kept.contains(held->first) && leave(held->first, held->second, now) ? held_.erase(held)
                                                                                 : std::next(held);
@@ -877,9 +930,8 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   std::erase_if(odd_, [&](const auto& odd) { return !there.contains(odd.first); });
   std::erase_if(stale_, [&](const auto& stale) { return !there.contains(stale.first); });
   std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
-  std::erase_if(facts_.pages, [&](const auto& page) { return !there.contains(page.first); });
   std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
-  forget_facts(wanted);
+  forget_facts(wanted, now);
   writer_.may_read = [] { return true; };
   return next_;
 }
@@ -898,6 +950,15 @@ bool says(const Json& spec, const Weights& weights) {
   return true;
 }
 
+std::uint64_t digest(const Weights& weights) {
+  std::uint64_t sum = weights.size();
+  for (const auto& [place, weight] : weights) {
+    sum = (sum ^ std::hash<std::string>()(place.first) ^ place.second) * 1099511628211ULL;
+    sum = (sum ^ weight) * 1099511628211ULL;
+  }
+  return sum;
+}
+
 guard::Answer ServiceReconciler::answer(const std::string& service, const Weights& weights) const {
   if (const auto failed = troubles_.find("write " + service); failed != troubles_.end()) {
     return {guard::Outcome::kRefused, failed->second};
@@ -911,9 +972,8 @@ guard::Answer ServiceReconciler::answer(const std::string& service, const Weight
     return {guard::Outcome::kHeldBack, said == said_.end() ? kNotManaged : said->second};
   }
   const Held& held = found->second;
-  const bool in_force = held.phase == Phase::kHeld &&
-                        std::all_of(held.entries.begin(), held.entries.end(),
-                                    [&](const auto& one) { return says(one.second.spec, weights); });
+  const bool in_force =
+      held.phase == Phase::kHeld && (held.way == Way::kSubset || held.said == digest(weights));
   if (!in_force) {
     return {guard::Outcome::kHeldBack, "it waits for its time: Envoy merges what comes within a second"};
   }
@@ -979,10 +1039,10 @@ Json ServiceReconciler::sample(MonotonicNs now, const std::string& last) const {
     }
     // Not what somebody else changed or removed: that says nothing of istiod. Weights may have been written
     // just now: where every decision writes there is no other time.
-    if (const Object& first = held.entries.begin()->second; first.stood && first.spec.is_object()) {
+    if (const Object& first = held.entries.begin()->second; first.stood && !first.spec.is_null()) {
       return {{"service", key},
               {"ns", held.ns},
-              {"spec", held.entries.begin()->second.spec},
+              {"spec", first.spec.json()},
               {"whole", held.entries.size() == 1}};
     }
   }

@@ -23,14 +23,17 @@ namespace ballast::actuate::istio {
 /// What the cluster should look like now.
 struct Wanted {
   std::vector<kube::Service> services;  ///< all that carry the label
+  /// Where there is one: gives a Service its endpoints when its turn comes, since all of them at once would
+  /// be in memory a second time. False: it is not there any more.
+  std::function<bool(kube::Service&)> fill{};
   std::vector<ConflictingRoute> conflicting_routes;
-  std::map<std::string, Weights> weights;      ///< by NAMESPACE/NAME; who is missing is not managed
+  WeightsOfServices weights;                   ///< who is missing, and is lent none (plan.h), is not managed
   std::set<std::string> released;              ///< by hand; "*" is all
   std::map<std::string, std::string> tripped;  ///< whose weights did harm, and how: for an Event
   /// Our VirtualServices and ServiceEntries as the API server shows them, by "KIND NS/NAME".
   std::map<std::string, Owned> seen;
-  /// Pods whose metadata changed since the last time, by uid, without their service accounts.
-  std::map<std::string, PodFacts> pod_news;
+  /// Namespaces of whose pods hear() is told, with a number that changes when it may have missed some.
+  std::map<std::string, std::uint64_t> heard;
   bool own_host = true;         ///< false: seen not to take here, Services go by route
   std::set<std::string> stale;  ///< of which istiod tells proxies nothing that was written of late
 };
@@ -69,7 +72,9 @@ struct ReconcilerOptions {
   MonotonicNs stale_again_ns = 600'000'000'000ULL;
   /// What somebody else did to an object of ours is told of one object again no sooner.
   MonotonicNs others_again_ns = 5'000'000'000ULL;
-  MonotonicNs refresh_ns = 60'000'000'000ULL;  ///< labels of a Service's pods are read again
+  /// Labels of a Service's pods are read again where changes of them are not heard of; elsewhere once, for
+  /// what the API server's cache may not have had the first time.
+  MonotonicNs refresh_ns = 60'000'000'000ULL;
   MonotonicNs retry_ns = 1'000'000'000ULL;
   MergeWindow::Options merge_window;
   MonotonicNs apart_ns = 0;  ///< least time from any write to one that changes weights alone, by Service
@@ -96,12 +101,18 @@ inline constexpr const char* kNotManaged = "the Service is not managed";
 
 /// Does an entry say these weights?
 bool says(const Json& spec, const Weights& weights);
+/// Tells weights from others.
+std::uint64_t digest(const Weights& weights);
 
 /// Brings the cluster to what is wanted, Service by Service, and remembers what it wrote. Not
 /// thread-safe.
 class ServiceReconciler {
  public:
   ServiceReconciler(kube::Client& client, ReconcilerOptions options);
+
+  /// Pods whose metadata changed, by uid, without their service accounts. False: it is nothing that is gone
+  /// by here, as with most changes of a pod.
+  bool hear(const std::map<std::string, PodFacts>& pods);
 
   /// One burst of writes. Returns the next instant at which there is something to do without any
   /// news (a settling route, a retry); 0 for none. Does a part of the work that ends soon after `until` on
@@ -151,28 +162,34 @@ class ServiceReconciler {
     std::string why;          ///< what failed last
     bool refused = false;     ///< by somebody who will say so again: a missing right, a webhook
     MonotonicNs refreshed = 0;
+    std::uint64_t heard = 0;  ///< of the time that labels were read again
     bool wrote_small = false;
     MonotonicNs retry = 0;
     MonotonicNs stuck = 0;                  ///< since when it is in force and may not be handed back
     std::map<std::string, Object> entries;  ///< by name
+    std::uint64_t said = 0;                 ///< the digest of the weights that they say
     std::optional<Object> route;
     std::map<std::string, int> shares;  ///< by subset
   };
 
-  /// Changes of weights alone that wait for the budget.
+  /// Changes of weights alone that wait for the budget. Their entries are made anew when they are written: of
+  /// all Services at once they would take several times the memory of everything else.
   struct Late {
-    const kube::Service* service;
+    std::string service;
     Held* held;
-    std::map<std::string, Json> entries;
+    Shared<Weights> weights;
     bool small;
   };
 
-  void write_late(MonotonicNs now, const std::function<bool()>& news);
-  bool hold(const kube::Service& service, const Wanted& wanted, MonotonicNs now);
-  bool keep(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
-  void keep_weights(const kube::Service& service, Held& held, std::map<std::string, Json> entries,
+  void write_late(const Wanted& wanted, MonotonicNs now, const std::function<bool()>& news);
+  bool hold(const kube::Service& service, const Shared<Weights>& weights, const Wanted& wanted,
+            MonotonicNs now);
+  bool keep(const kube::Service& service, Held& held, const Shared<Weights>& weights, const Wanted& wanted,
+            MonotonicNs now);
+  void keep_weights(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
+                    const Shared<Weights>& weights, MonotonicNs now);
+  bool keep_subsets(const kube::Service& service, Held& held, const Weights& weights, const Wanted& wanted,
                     MonotonicNs now);
-  bool keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
   bool write_entries(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
                      MonotonicNs now);
   bool write_route(const kube::Service& service, Held& held, const Json& route, MonotonicNs now);
@@ -183,8 +200,8 @@ class ServiceReconciler {
   void keep_merge_window(MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
   bool remove_entries(const std::string& service, Held& held, MonotonicNs since);
-  bool learn_facts(const kube::Service& service, Held& held, MonotonicNs now);
-  void forget_facts(const Wanted& wanted);
+  bool learn_facts(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void forget_facts(const Wanted& wanted, MonotonicNs now);
   std::string managed_message(const kube::Service& service, const Held& held) const;
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
   void post(const kube::Service& service, bool warning, const std::string& reason,
@@ -208,6 +225,7 @@ class ServiceReconciler {
   ReconcilerOptions options_;
   MergeWindow merge_window_;
   Facts facts_;
+  MonotonicNs forgot_ = 0;  ///< facts that nobody needs
   std::map<std::string, MonotonicNs> facts_asked_;
   std::map<std::string, Held> held_;  ///< by NAMESPACE/NAME of the Service
   struct HeldOff {
@@ -236,7 +254,9 @@ class ServiceReconciler {
     std::string reason;
     std::string message;
   };
-  std::deque<Unsaid> unsaid_;  ///< Events that the API server has not taken yet
+  std::deque<Unsaid> unsaid_;             ///< Events that the API server has not taken yet
+  std::set<std::string> events_refused_;  ///< by these namespaces, since they were asked last
+  bool events_away_ = false;              ///< whoever takes them could not be asked last time
   MonotonicNs events_retry_ = 0;
   std::uint64_t writes_ = 0;
   std::map<std::string, std::string> troubles_;  ///< what fails now, and why

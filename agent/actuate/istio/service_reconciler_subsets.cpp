@@ -10,17 +10,17 @@
 namespace ballast::actuate::istio {
 
 /// False: it has to be let go.
-bool ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, const Wanted& wanted,
-                                     MonotonicNs now) {
+bool ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, const Weights& weights,
+                                     const Wanted& wanted, MonotonicNs now) {
   const std::vector<Subset> subsets = subsets_of(service, wanted.conflicting_routes, options_.plan.domain);
   const auto leads_nowhere = [&] { return held.route && lacks_pods(service, subsets, held.shares, facts_); };
   // A share that nobody can answer is as bad as an address that is dead, and may last no longer.
   const auto waits = [&] { return !behind(service, held, leads_nowhere(), {}, now); };
-  if (!learn_facts(service, held, now) || held.retry > now) {
+  if (!learn_facts(service, held, wanted, now) || held.retry > now) {
     due(held.retry > now ? held.retry : now + options_.retry_ns);
     return waits();
   }
-  const SubsetShares found = subset_shares(service, subsets, wanted.weights.at(service.key()), facts_);
+  const SubsetShares found = subset_shares(service, subsets, weights, facts_);
   if (found.refusal) {
     // What is in force stays until there is a subset for everyone: a rolling update passes through here.
     say(service, true, found.refusal->reason, found.refusal->message);

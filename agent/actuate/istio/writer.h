@@ -18,6 +18,25 @@ namespace ballast::actuate::istio {
 /// back by hand; "*" for all. The leader leaves them alone until the annotation is gone.
 inline constexpr const char* kReleasedAnnotation = "ballast.dev/released";
 
+/// Objects of ours a page of a list: an entry of 500 endpoints is more than a megabyte when it is parsed.
+inline constexpr int kPage = 20;
+
+/// A spec that is kept, as compressed text: one of 500 endpoints is 100 KB of text, the most of it the same
+/// for each, and parsed several times that.
+class Kept {
+ public:
+  Kept() = default;
+  Kept(const Json& spec);
+  Json json() const { return is_null() ? Json() : Json::parse(text(), nullptr, false); }
+  bool is_null() const { return size_ == 0; }
+  bool operator==(const Json& spec) const;
+
+ private:
+  std::string text() const;  ///< its keys are in order
+  std::size_t size_ = 0;     ///< of the text
+  std::string packed_;
+};
+
 /// An object of ours as the API server has it. A write carries the version, so that it cannot land on
 /// what somebody else made or changed meanwhile: the write of a leader that was deposed, above all.
 struct Object {
@@ -25,7 +44,7 @@ struct Object {
   std::string version;
   std::string created;          ///< creationTimestamp
   std::int64_t generation = 0;  ///< grows with every change of the spec
-  Json spec;                    ///< null: somebody else was at it, and it is to be looked at
+  Kept spec;                    ///< null: somebody else was at it, and it is to be looked at
   bool labelled = true;         ///< it has our labels still
   bool stood = false;           ///< the API server has shown it since it was made
   bool seen = false;            ///< the API server has shown it since it was written
@@ -85,7 +104,7 @@ class Writer {
   /// All of ours: kind is VirtualService, ServiceEntry or EnvoyFilter. Empty where Istio is not installed.
   Result<std::vector<Owned>> list(const std::string& kind);
 
-  /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or in pages
+  /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or by a list
   /// where they are many. Ok too where may_read() ended it.
   Status read_pods(const kube::Service& service, Facts& facts);
   /// The labels of the Service's pods as they are now.
@@ -98,8 +117,10 @@ class Writer {
  private:
   Result<kube::Reply> write(const kube::Request& request);
   Status look_again(const Json& wanted, Object& have, Others& others);
-  Status pages(const std::string& path, const char* accept, const std::function<void(const Json&)>& each,
-               std::string* cursor = nullptr);
+  Status pages(const std::string& path, const std::function<void(const Json&)>& each);
+  Status each_of(kube::Request request, const std::function<void(const Json&)>& each);
+  Status each_pod(const kube::Service& service, const char* accept,
+                  const std::function<void(const Json&)>& each);
 
   kube::Client& client_;
   const std::string lease_;

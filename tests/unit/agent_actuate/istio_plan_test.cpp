@@ -17,7 +17,7 @@ kube::Endpoint endpoint(const std::string& address, bool ready = true) {
   return {.address = address,
           .pod = "p" + address,
           .uid = "u" + address,
-          .node = "n1",
+          .node = std::string("n1"),
           .ready = ready,
           .ports = {{"http", 8080}, {"grpc", 9090}}};
 }
@@ -44,7 +44,8 @@ std::string reason(const kube::Service& service, const std::vector<ConflictingRo
 Facts facts_of(const kube::Service& service) {
   Facts facts;
   for (const kube::Endpoint& one : service.endpoints) {
-    facts.pods[pod_key(one)] = {{{"app", "web"}, {"security.istio.io/tlsMode", "istio"}}, "web-account"};
+    facts.pods[pod_key(one)] = {{{"app", "web"}, {"security.istio.io/tlsMode", "istio"}},
+                                std::string("web-account")};
     facts.localities[one.node] = "r/z/";
   }
   return facts;
@@ -94,7 +95,7 @@ TEST(Endpoints, WithoutAnIdentityThereIsNone) {
 TEST(Endpoints, APodOutsideTheMeshIsNotSpokenToByMtls) {
   kube::Service service = web();
   Facts facts = facts_of(service);
-  facts.pods["u10.0.0.1"].labels.erase("security.istio.io/tlsMode");
+  facts.pods["u10.0.0.1"].labels = {{"app", "web"}};
   const Json list =
       service_entries(service, Way::kOwnHost, {}, facts, {}).begin()->second["spec"]["endpoints"];
   EXPECT_EQ(list[0]["labels"]["security.istio.io/tlsMode"], "disabled")
@@ -105,7 +106,7 @@ TEST(Endpoints, APodOutsideTheMeshIsNotSpokenToByMtls) {
 TEST(Endpoints, APodsOwnLocalityComesBeforeItsNodes) {
   kube::Service service = web();
   Facts facts = facts_of(service);
-  facts.pods["u10.0.0.1"].labels["istio-locality"] = "a.b.c";
+  facts.pods["u10.0.0.1"].labels = {{"app", "web"}, {"istio-locality", "a.b.c"}};
   const Json list =
       service_entries(service, Way::kOwnHost, {}, facts, {}).begin()->second["spec"]["endpoints"];
   EXPECT_FALSE(list[0].contains("locality")) << "istiod reads the label from the labels that we write";
@@ -137,7 +138,7 @@ TEST(Endpoints, ThatServeOtherPortsAreInAnotherEntry) {
     EXPECT_EQ(spec.at("ports")[0].at("number"), port);
     EXPECT_THAT(spec.at("endpoints"), SizeIs(1));
   }
-  service.endpoints[0].ports.clear();
+  service.endpoints[0].ports = {};
   EXPECT_EQ(entries(service).size(), 1U) << "who serves no port of the Service's is no endpoint of it";
 }
 
@@ -190,22 +191,22 @@ TEST(Weights, OfAServiceThatIsNotMeasuredAreThoseOfItsPods) {
   for (kube::Endpoint& one : second.endpoints) {
     one.ports = {{"admin", 9999}};
   }
-  std::map<std::string, Weights> weights{{"shop/web", {{{"10.0.0.1", 8080}, 1700}}}};
-  lend_weights({web(), second}, weights);
-  EXPECT_EQ(only_entry(second, weights.at("shop/second"))["spec"]["endpoints"][0]["weight"], 1700);
+  const WeightsOfServices weights{{"shop/web", Weights{{{"10.0.0.1", 8080}, 1700}}}};
+  const auto lent = lent_weights(second, weights);
+  ASSERT_TRUE(lent);
+  EXPECT_EQ(only_entry(second, *lent)["spec"]["endpoints"][0]["weight"], 1700);
   kube::Service elsewhere = second;
   elsewhere.ns = "other";
-  lend_weights({elsewhere}, weights);
-  EXPECT_FALSE(weights.contains("other/second")) << "not over namespaces";
+  EXPECT_FALSE(lent_weights(elsewhere, weights)) << "not over namespaces";
 }
 
 TEST(Objects, OfTheOwnHostSayAllThatIstiodKnowsOfTheService) {
   kube::Service service = web();
-  service.cluster_ip = "10.96.0.9";
   service.ports = {{"http", 80, "TCP"}, {"grpc", 90, "TCP", "GRPC"}, {"db", 3306, "TCP"}, {"x", 81, "TCP"}};
   const Json entry = only_entry(service);
   EXPECT_EQ(entry["spec"]["hosts"], Json::array({"web.shop.svc.cluster.local"}));
-  EXPECT_EQ(entry["spec"]["addresses"], Json::array({"10.96.0.9"}));
+  EXPECT_EQ(entry["spec"]["exportTo"], Json::array({"~"})) << "a Service of istiod's that no proxy sees";
+  EXPECT_FALSE(entry["spec"].contains("addresses"));
   EXPECT_EQ(entry["spec"]["location"], "MESH_INTERNAL");
   EXPECT_EQ(entry["spec"]["resolution"], "STATIC");
   EXPECT_EQ(entry["spec"]["ports"][0], (Json{{"number", 80}, {"name", "http"}, {"protocol", "HTTP"}}));
@@ -235,12 +236,12 @@ TEST(Objects, LeadFromTheServiceToItsShadowPortByPort) {
   EXPECT_FALSE(entry["spec"].contains("addresses"));
 }
 
-TEST(Objects, AreSeenWhereTheServiceIsAndStayInItsZone) {
+TEST(Objects, OfTheShadowAreSeenWhereTheServiceIsAndStayInItsZone) {
   kube::Service service = web();
-  EXPECT_FALSE(only_entry(service)["spec"].contains("exportTo"));
+  EXPECT_FALSE(only_entry(service, {}, Way::kRoute)["spec"].contains("exportTo"));
   service.export_to = {".", "front"};
   service.zone_local = true;
-  const Json entry = only_entry(service);
+  const Json entry = only_entry(service, {}, Way::kRoute);
   EXPECT_EQ(entry["spec"]["exportTo"], (Json{".", "front"}));
   EXPECT_EQ(entry["metadata"]["annotations"]["networking.istio.io/traffic-distribution"], "PreferClose");
   EXPECT_EQ(virtual_service(service, {})["spec"]["exportTo"], (Json{".", "front"}));

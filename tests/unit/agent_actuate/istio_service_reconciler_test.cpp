@@ -31,7 +31,6 @@ class ServiceReconcilerTest : public ::testing::Test {
     service_.name = "web";
     service_.uid = "s1";
     service_.mode = "active";
-    service_.cluster_ip = "10.96.0.9";
     service_.selector = {{"app", "web"}};
     service_.ports = {{"http", 80, "TCP"}};
     service_.endpoints = {endpoint(1)};
@@ -55,8 +54,12 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::string serve(const Asked& asked) {
     const std::string path = asked.target.substr(0, asked.target.find('?'));
     const std::string last = path.substr(path.rfind('/') + 1);
-    if (path.find("/events") != std::string::npos && events_answer_ != 201) {
-      return answer(events_answer_, "{}");
+    if (path.find("/events") != std::string::npos) {
+      ++event_calls_;
+    }
+    if (path.find("/events") != std::string::npos && path.find(events_refused_in_) != std::string::npos &&
+        events_answer_ != 201) {
+      return answer(events_answer_, events_reason_);
     }
     if (path.find("/events") != std::string::npos) {
       const Json event = Json::parse(asked.body, nullptr, false);
@@ -66,6 +69,7 @@ class ServiceReconcilerTest : public ::testing::Test {
     }
     if (path.find("/pods") != std::string::npos) {
       ++pod_reads_;
+      pods_target_ = asked.target;
       return pods_answer_ == 200 ? read_pods(last) : answer(pods_answer_, "{}");
     }
     if (path.find("/nodes/") != std::string::npos) {
@@ -190,7 +194,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   Wanted wanted(std::uint32_t weight = 1000) {
     Wanted out;
     out.services = {service_};
-    out.weights["shop/web"] = {{{"10.0.0.1", 8080}, weight}};
+    out.weights["shop/web"] = Weights{{{"10.0.0.1", 8080}, weight}};
     for (const auto& [path, object] : objects_) {
       if (kube::text_at(object, {"kind"}) == "ServiceEntry" && !has_label(object)) {
         continue;  // they are watched by it
@@ -232,8 +236,12 @@ class ServiceReconcilerTest : public ::testing::Test {
   std::map<std::string, std::string> pods_;  ///< version by uid
   bool behind_ztunnel_ = false;              ///< they are
   int events_answer_ = 201;
+  std::string events_reason_ = "{}";
+  std::string events_refused_in_;  ///< a part of the path; empty: everywhere
+  int event_calls_ = 0;
   int pods_answer_ = 200;
   int pod_reads_ = 0;
+  std::string pods_target_;  ///< of the last of them
   int node_reads_ = 0;
   std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
   int refuse_ = 403;
@@ -252,7 +260,7 @@ TEST_F(ServiceReconcilerTest, ByItsOwnHostOneEntryIsAllThatIsWritten) {
   EXPECT_THAT(log(), ElementsAre("POST entry"));
   const Json& spec = objects_.at(kEntry).at("spec");
   EXPECT_EQ(spec.at("hosts"), Json::array({"web.shop.svc.cluster.local"}));
-  EXPECT_EQ(spec.at("addresses"), Json::array({"10.96.0.9"}));
+  EXPECT_EQ(spec.at("exportTo"), Json::array({"~"}));
   EXPECT_THAT(events_, ElementsAre("Managed"));
   service_.mode = "off";
   reconciler_.reconcile(wanted(), 110 * kSecond);
@@ -568,7 +576,8 @@ TEST_F(ServiceReconcilerTest, EndpointsOfSomebodysOwnMakingAreToldThatNobodyMeas
   EXPECT_THAT(log(), IsEmpty());
 }
 
-TEST_F(ServiceReconcilerTest, ManyPodsAreReadInPagesAndFewOneByOne) {
+/// In pages the API server would look through all pods of the namespace, in etcd.
+TEST_F(ServiceReconcilerTest, ManyPodsAreListedFromTheCacheAndFewReadOneByOne) {
   service_.endpoints = {endpoint(1), endpoint(2)};
   reconciler_.reconcile(wanted(), 100 * kSecond);
   EXPECT_EQ(pod_reads_, 2);
@@ -579,7 +588,70 @@ TEST_F(ServiceReconcilerTest, ManyPodsAreReadInPagesAndFewOneByOne) {
   }
   reconciler_.reconcile(wanted(), 110 * kSecond);
   EXPECT_EQ(pod_reads_, 3);
+  EXPECT_EQ(pods_target_, "/api/v1/namespaces/shop/pods?resourceVersion=0&labelSelector=app%3Dweb");
   EXPECT_EQ(written().size(), 40U);
+}
+
+TEST_F(ServiceReconcilerTest, LabelsWhoseChangesAreHeardOfAreReadAgainOnceAndAfterAGap) {
+  adopt();
+  Wanted now = wanted();
+  const auto reads = [&](std::uint64_t heard, MonotonicNs second) {
+    now.heard = heard == 0 ? std::map<std::string, std::uint64_t>{}
+                           : std::map<std::string, std::uint64_t>{{"shop", heard}};
+    const int before = pod_reads_;
+    reconciler_.reconcile(now, second * kSecond);
+    return pod_reads_ - before;
+  };
+  EXPECT_EQ(reads(1, 170), 1) << "what was not heard of when it was read first";
+  EXPECT_EQ(reads(1, 240), 0);
+  pods_answer_ = 504;
+  EXPECT_EQ(reads(2, 310), 1) << "something may have been missed";
+  pods_answer_ = 200;
+  EXPECT_EQ(reads(2, 380), 1) << "it could not be read";
+  EXPECT_EQ(reads(2, 450), 0);
+  EXPECT_EQ(reads(0, 520), 1) << "changes there are not heard of";
+  EXPECT_EQ(reads(0, 590), 1);
+}
+
+TEST_F(ServiceReconcilerTest, MostChangesOfAPodAreNoNews) {
+  adopt();
+  std::map<std::string, PodFacts> told;
+  take_metadata({{"metadata", {{"labels", {{"version", "v1"}}}}}}, told["u1"]);
+  take_metadata({{"metadata", {{"labels", {{"version", "v2"}}}}}}, told["stranger"]);
+  reconciler_.hear(told);
+  EXPECT_FALSE(reconciler_.hear(told));
+  told["u1"].labels = {{"version", "v2"}};
+  EXPECT_TRUE(reconciler_.hear(told));
+  EXPECT_FALSE(reconciler_.hear(told));
+  told["u1"].ambient = true;
+  EXPECT_TRUE(reconciler_.hear(told));
+}
+
+TEST_F(ServiceReconcilerTest, EndpointsAreAskedForWhenAServicesTurnComes) {
+  std::vector<std::string> asked;
+  std::optional<std::vector<kube::Endpoint>> there = std::vector<kube::Endpoint>{endpoint(1)};
+  const auto bare = [&](std::uint32_t weight) {
+    Wanted out = wanted(weight);
+    out.services[0].endpoints.clear();
+    out.fill = [&](kube::Service& service) {
+      asked.push_back(service.key());
+      service.endpoints = there.value_or(std::vector<kube::Endpoint>());
+      return there.has_value();
+    };
+    return out;
+  };
+  reconciler_.reconcile(bare(1000), 100 * kSecond);
+  EXPECT_EQ(written().size(), 1U);
+  reconciler_.reconcile(bare(1700), 103 * kSecond);
+  EXPECT_EQ(objects_[kEntry]["spec"]["endpoints"][0]["weight"], 1700);
+  asked.clear();
+  reconciler_.reconcile(bare(1700), 104 * kSecond);
+  EXPECT_THAT(asked, ElementsAre("shop/web"));
+  events_.clear();
+  there.reset();
+  reconciler_.reconcile(bare(1700), 105 * kSecond);
+  EXPECT_FALSE(objects_.contains(kEntry)) << "it is not there any more";
+  EXPECT_THAT(events_, IsEmpty());
 }
 
 TEST_F(ServiceReconcilerTest, ALargeServiceIsReadInPartsAndOthersDoNotWaitForIt) {
@@ -595,7 +667,7 @@ TEST_F(ServiceReconcilerTest, ALargeServiceIsReadInPartsAndOthersDoNotWaitForIt)
   }
   Wanted both = wanted();
   both.services.insert(both.services.begin(), large);
-  both.weights["shop/large"] = {{{"10.0.0.1", 8080}, 1000}};
+  both.weights["shop/large"] = Weights{{{"10.0.0.1", 8080}, 1000}};
   const auto news = [] { return true; };  // membership changes all the time
   MonotonicNs now = 100 * kSecond;
   EXPECT_NE(reconciler_.reconcile(both, now, ~0ULL, news), 0U);
@@ -617,7 +689,7 @@ TEST_F(ServiceReconcilerTest, APassThatEndsEarlyIsGoneOnWith) {
   for (const char* name : {"a", "b", "c"}) {
     service_.name = name;
     many.services.push_back(service_);
-    many.weights["shop/" + service_.name] = {{{"10.0.0.1", 8080}, 1000}};
+    many.weights["shop/" + service_.name] = Weights{{{"10.0.0.1", 8080}, 1000}};
   }
   for (std::size_t i = 1; i <= 3; ++i) {
     reconciler_.reconcile(many, 100 * kSecond, 0);
@@ -658,7 +730,7 @@ TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) 
     kube::Service other = service_;
     other.name = "api";
     out.services.push_back(other);
-    out.weights["shop/api"] = {{{"10.0.0.1", 8080}, weight}};
+    out.weights["shop/api"] = Weights{{{"10.0.0.1", 8080}, weight}};
     return out;
   };
   const auto weight_of = [&](const char* name) {
@@ -777,8 +849,8 @@ TEST_F(ServiceReconcilerTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
   ServiceReconciler reconciler(*client_, {.apart_ns = kSecond, .small_apart_ns = 3 * kSecond});
   service_.endpoints.push_back(endpoint(2));
   const auto other = [&](std::uint32_t weight) {
-    Wanted out = wanted(1000);
-    out.weights["shop/web"][{"10.0.0.2", 8080}] = weight;
+    Wanted out = wanted();
+    out.weights["shop/web"] = Weights{{{"10.0.0.1", 8080}, 1000}, {{"10.0.0.2", 8080}, weight}};
     return out;
   };
   reconciler.reconcile(other(1500), 100 * kSecond);
@@ -807,8 +879,8 @@ TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
   service_.endpoints = {endpoint(1), endpoint(2)};
   pods_ = {{"u1", "v1"}, {"u2", "v2"}};
   const auto weighed = [&](std::uint32_t first) {
-    Wanted out = wanted(first);
-    out.weights["shop/web"][{"10.0.0.2", 8080}] = 1000;
+    Wanted out = wanted();
+    out.weights["shop/web"] = Weights{{{"10.0.0.1", 8080}, first}, {{"10.0.0.2", 8080}, 1000}};
     out.conflicting_routes = {{"DestinationRule", "shop", "theirs", {"web"}, {{"v1", {{"version", "v1"}}}}}};
     out.conflicting_routes[0].subsets.push_back({"v2", {{"version", "v2"}}});
     return out;
@@ -1062,6 +1134,40 @@ TEST_F(ServiceReconcilerTest, AnEventThatCouldNotBeWrittenIsWrittenLater) {
   EXPECT_EQ(reconciler_.trouble(), "");
 }
 
+TEST_F(ServiceReconcilerTest, EventsThatANamespaceRefusesHoldBackNoOthers) {
+  events_answer_ = 403;
+  events_refused_in_ = "/shop/";
+  Wanted both = wanted();
+  kube::Service other = service_;
+  other.ns = "trade";
+  other.uid = "s2";
+  both.services.push_back(other);
+  both.weights["trade/web"] = both.weights.at("shop/web");
+  reconciler_.reconcile(both, 100 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed")) << "the other namespace's, though the first one's waits";
+  EXPECT_THAT(reconciler_.trouble(), HasSubstr("/shop/events: 403"));
+  both.services[0].mode = both.services[1].mode = "off";
+  const int asked = event_calls_;
+  reconciler_.reconcile(both, 101 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed", "Released"));
+  EXPECT_EQ(event_calls_ - asked, 1) << "who refused is not asked for each Event";
+  events_refused_in_ = "/nowhere/";
+  reconciler_.reconcile(both, 125 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Managed", "Released", "Managed", "Released")) << "in their order";
+  EXPECT_EQ(reconciler_.trouble(), "");
+}
+
+TEST_F(ServiceReconcilerTest, AnEventOfANamespaceThatEndsIsNoTrouble) {
+  events_answer_ = 403;
+  events_reason_ = R"({"reason":"Forbidden","details":{"causes":[{"reason":"NamespaceTerminating"}]}})";
+  adopt();
+  EXPECT_EQ(reconciler_.trouble(), "");
+  events_answer_ = 201;
+  service_.mode = "off";
+  reconciler_.reconcile(wanted(), 125 * kSecond);
+  EXPECT_THAT(events_, ElementsAre("Released")) << "the first was let go";
+}
+
 /// Of a namespace that has gone, or of a Service.
 TEST_F(ServiceReconcilerTest, AnEventThatNobodyWillTakeIsNoTrouble) {
   events_answer_ = 404;
@@ -1083,7 +1189,8 @@ TEST_F(ServiceReconcilerTest, WhoWritesAgainAndAgainIsToldOfNowAndThen) {
   for (int i = 0; i < 5; ++i) {
     change(kEntry, {{"exportTo", {i % 2 == 0 ? "." : "*"}}});
     reconciler_.reconcile(wanted(), (110 + i) * kSecond);
-    EXPECT_FALSE(objects_.at(kEntry).at("spec").contains("exportTo")) << "whether or not it is told";
+    EXPECT_EQ(objects_.at(kEntry).at("spec").at("exportTo"), Json::array({"~"}))
+        << "whether or not it is told";
   }
   EXPECT_EQ(told(), 1);
   change(kEntry, {{"exportTo", {"."}}});

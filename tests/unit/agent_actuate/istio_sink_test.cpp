@@ -73,6 +73,11 @@ class IstioSinkTest : public ::testing::Test {
           {"ports", Json::array({{{"name", "http"}, {"port", 8080}}})},
           {"endpoints", endpoints}}});
   }
+  std::ptrdiff_t asked_of(const std::string& path) const {
+    const auto all = server_.asked();
+    return std::count_if(all.begin(), all.end(),
+                         [&](const Asked& one) { return one.target.find(path) != std::string::npos; });
+  }
   ~IstioSinkTest() override {
     over_ = true;
     sink_.reset();
@@ -303,6 +308,24 @@ TEST_F(IstioSinkTest, AnOperatorsWordIsTheServicesLabelAndWhatWasReleased) {
   EXPECT_TRUE(eventually([&] { return sink_->word(kWeb).released; }));
   EXPECT_EQ(sink_->word(kWeb).why, "ballastctl release");
   EXPECT_FALSE(sink_->word({"shop", "looked-at"}).released);
+}
+
+TEST_F(IstioSinkTest, AnOperatorsWordTakesNoSecondWatchOfTheServices) {
+  const auto client = kube::Client::create({.server = server_.url()});
+  ASSERT_TRUE(client.ok());
+  {
+    const kube::Catalog services(**client, {.slices = kube::Slices::kNone});
+    IstioOptions options{.api = {.server = server_.url()}};
+    options.lease.holder = "node";
+    options.istiod.clear();
+    auto sink = IstioSink::create(std::move(options), &services);
+    ASSERT_TRUE(sink.ok());
+    EXPECT_TRUE(eventually([&] { return (*sink)->word(kWeb).mode == guard::Mode::kActive; }));
+    EXPECT_TRUE(eventually([&] { return !(*sink)->leader().empty() || asked_of("/leases/") > 0; }));
+    EXPECT_EQ(asked_of("/api/v1/services?limit"), 1);
+    over_ = true;
+    (*client)->stop();
+  }
 }
 
 TEST_F(IstioSinkTest, WhatWasReleasedIsNotMadeAgainThoughTheLeaseWasNotLookedAtSince) {

@@ -49,17 +49,22 @@ TEST(IstiodProbe, TheFirstOfTwoWithOneAddressDecides) {
   EXPECT_EQ(compare(Json::object(), kOursFirst), Takes::kUnknown);
 }
 
-/// The verdicts of a probe that looks every few milliseconds.
-std::vector<Takes> verdicts(const std::string& istiod, int looks, Istiod* server) {
+/// The verdicts of a probe until it has looked so often.
+std::vector<Takes> verdicts(const std::string& istiod, int looks, Istiod* server,
+                            milliseconds pause = milliseconds(1000)) {
   std::mutex mutex;
   std::vector<Takes> told;
   {
-    IstiodProbe probe(
-        {.istiod = istiod, .timeout = milliseconds(300), .again = std::chrono::seconds(1), .refutations = 3},
-        sample, [&](const Json&, Takes takes) {
-          const std::lock_guard lock(mutex);
-          told.push_back(takes);
-        });
+    IstiodProbe probe({.istiod = istiod,
+                       .timeout = milliseconds(300),
+                       .pause = pause,
+                       .again = std::chrono::seconds(1),
+                       .refutations = 3,
+                       .refutations_unheard = 6},
+                      sample, [&](const Json&, Takes takes) {
+                        const std::lock_guard lock(mutex);
+                        told.push_back(takes);
+                      });
     for (int i = 0; i < 1000 && (server != nullptr ? server->asked < looks : i < looks * 20); ++i) {
       std::this_thread::sleep_for(milliseconds(10));
     }
@@ -77,6 +82,15 @@ TEST(IstiodProbe, TellsWhatTakesAndNeedsThreeLooksToRefute) {
   EXPECT_TRUE(verdicts(istiod.address(), 2, &istiod).empty());
   istiod.asked = 0;
   EXPECT_EQ(verdicts(istiod.address(), 3, &istiod), (std::vector<Takes>{Takes::kNo}));
+}
+
+/// Of slices it may hear long before it hears of entries, where its API server was away before we began.
+TEST(IstiodProbe, AnIstiodThatWasNotSeenToKnowTheEntryIsGivenMoreTime) {
+  Istiod istiod;
+  istiod.say({{"10.0.0.1", 8080, 1}, {"10.0.0.2", 8080, 1}});
+  EXPECT_TRUE(verdicts(istiod.address(), 5, &istiod, milliseconds(300)).empty());
+  istiod.asked = 0;
+  EXPECT_EQ(verdicts(istiod.address(), 6, &istiod, milliseconds(300)), (std::vector<Takes>{Takes::kNo}));
 }
 
 TEST(IstiodProbe, TheMergeWindowIsTheClustersOwnAndEnvoysWhereItSaysNone) {

@@ -22,6 +22,7 @@
 #include "core/http/http_server.h"
 #include "core/metrics/metric.h"
 #include "core/metrics/series.h"
+#include "core/spec/unnamed.h"
 #include "weigher.h"
 
 namespace ballast::telemetry {
@@ -229,6 +230,18 @@ TEST_F(PrometheusTest, WeightsInForceUntilWithdrawn) {
   EXPECT_EQ(scrape().at(R"(ballast_service_neutral{namespace="shop",service="web"})"), 1);
   exporter_->withdraw({"shop", "web"});
   EXPECT_EQ(scrape().count("ballast_weight" + kWeb0 + "}"), 0U);
+}
+
+TEST_F(PrometheusTest, AnEndpointWithoutANameHasNoSeries) {
+  const guard::GuardedWeights weights =
+      weigher_.weights("web", {{"web-0", "127.1.0.1", 8080, 3}, {"~000001", "", 0, 1}});
+  exporter_->set_decision({{}, {}, weights, {guard::Outcome::kNotLeader, ""}});
+  ASSERT_FALSE(spec::is_named(weights.endpoints().back().id));
+  const Series series = scrape();
+  EXPECT_EQ(series.count("ballast_decided_weight" + kWeb0 + "}"), 1U);
+  EXPECT_TRUE(std::none_of(series.begin(), series.end(), [](const auto& one) {
+    return one.first.find(spec::kUnnamed) != std::string::npos;
+  }));
 }
 
 TEST_F(PrometheusTest, TheAgentTellsOfItself) {

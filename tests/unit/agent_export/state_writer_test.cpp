@@ -211,6 +211,15 @@ TEST_F(StateWriterTest, DecisionsAreWrittenAndGoneEndpointsErased) {
   EXPECT_EQ(rows.begin()->first, "web/web-0");
 }
 
+TEST_F(StateWriterTest, AnEndpointWithoutANameHasNoRowAndItsShare) {
+  write({weigher_.weights(
+      "web", {{"web-0", "127.1.0.1", 8080}, {"~000001", ""}, {"~000002", ""}, {"~000003", ""}})});
+  auto rows = decisions();
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows.begin()->first, "web/web-0");
+  EXPECT_NEAR(static_cast<double>(rows["web/web-0"].guarded_e6), 250'000, 1000);
+}
+
 TEST_F(StateWriterTest, WhatBecameOfADecisionIsWrittenAtOnce) {
   std::vector<double> shares(1000, 1.0);
   turn::Decision decision{{}, {}, weigher_.by_shares("web", shares), {guard::Outcome::kHeldBack, "waits"}};

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/spec/unnamed.h"
 #include "model/sync/fleet/fleet_registry.h"
 
 namespace ballast::fleet {
@@ -81,6 +82,50 @@ TEST_F(Remote, TheAggregateIsTheWholeServicesAndTheEndpointsAreOnesOwn) {
   EXPECT_EQ(services[0].endpoints.size(), 1U);
   EXPECT_EQ(services[0].aggregate.endpoints, 2U);
   EXPECT_DOUBLE_EQ(services[0].aggregate.mean_capacity_qps, 200);
+}
+
+/// Who reads its own pods alone (identity) still decides for them as for a part of the service.
+TEST_F(Remote, EndpointsOfWhichOnlyTheNumberIsToldStandInWithoutAName) {
+  const auto a = node("a", true);
+  exchange(*node("b"), {member("web-1", 300), member("web-2", 300)});
+  exchange(*a, {member("web-0", 100)});
+  now_ += kSecond;
+  const auto check = [&](const std::vector<Service>& services) {
+    ASSERT_EQ(services.size(), 1U) << "none of a service that is not here";
+    ASSERT_EQ(services[0].endpoints.size(), 3U);
+    EXPECT_EQ(services[0].aggregate.endpoints, 3U);
+    EXPECT_EQ(services[0].own, (std::vector{true, false, false}));
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(services[0].endpoints[i].known, i == 0);
+      EXPECT_EQ(spec::is_named(services[0].endpoints[i].id), i == 0);
+    }
+    EXPECT_NE(services[0].endpoints[1].id, services[0].endpoints[2].id);
+  };
+  check(exchange(*a, {member("web-0", 100)}));
+  there_ = false;
+  now_ += 10 * kSecond;
+  check(exchange(*a, {member("web-0", 100)}));
+  EXPECT_FALSE(a->joined());
+  // A member that identity names is none of them.
+  there_ = true;
+  now_ += kSecond;
+  const auto named = exchange(*a, {member("web-0", 100), member("web-1", 0)});
+  ASSERT_EQ(named.at(0).endpoints.size(), 3U);
+  EXPECT_TRUE(spec::is_named(named[0].endpoints[1].id));
+}
+
+TEST_F(Remote, NobodyIsBelievedWhoTellsOfAnyNumberOfEndpoints) {
+  class Liar final : public Exchange {
+   public:
+    void offer(NodeReport) override {}
+    std::shared_ptr<const FleetView> latest() const override {
+      FleetView view{.received = 100 * kSecond, .whole = false, .nodes = 2, .services = {}};
+      view.services.push_back({{.service = kShopWeb, .endpoints = SIZE_MAX}, {}});
+      return std::make_shared<const FleetView>(view);
+    }
+  };
+  RemoteFleet fleet({.adopt_members = true}, std::make_unique<Liar>());
+  EXPECT_EQ(exchange(fleet, {member("web-0", 100)}).at(0).endpoints.size(), 10'000U);
 }
 
 TEST_F(Remote, WhoWritesKnowsEveryEndpointAndWhatItsNodeDecided) {

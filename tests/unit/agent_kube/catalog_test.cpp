@@ -36,6 +36,37 @@ const char* const kSlices = R"({"metadata":{"resourceVersion":"5"},"items":[
  {"metadata":{"namespace":"shop","name":"other","labels":{"kubernetes.io/service-name":"other"}},"addressType":"IPv4",
   "endpoints":[{"addresses":["10.1.0.9"]}]}]})";
 
+TEST(Catalog, ThatThereIsNothingNewIsNoNews) {
+  std::atomic<int> bookmarks{0};
+  ScriptedServer server([&](const Asked& asked) {
+    const bool slices = asked.target.find("/endpointslices") != std::string::npos;
+    if (asked.target.find("watch=1") == std::string::npos) {
+      return answer(200, slices ? kSlices : kServices);
+    }
+    ++bookmarks;
+    std::this_thread::sleep_for(milliseconds(5));
+    return stream(R"({"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"6"}}})"
+                  "\n");
+  });
+  auto client = Client::create({.server = server.url()});
+  ASSERT_TRUE(client.ok());
+  {
+    Catalog catalog(**client);
+    std::atomic<int> told{0};
+    catalog.on_change([&] { ++told; });
+    for (int i = 0; i < 1000 && !(catalog.synced() && bookmarks > 4); ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    const int before = told;
+    const int then = bookmarks;
+    for (int i = 0; i < 1000 && bookmarks < then + 6; ++i) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    EXPECT_EQ(told, before);
+    (*client)->stop();
+  }
+}
+
 TEST(Catalog, JoinsServicesAndTheirSlices) {
   std::atomic<bool> over{false};
   ScriptedServer server([&](const Asked& asked) {
@@ -72,8 +103,7 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
     EXPECT_EQ(web.endpoints[0], (Endpoint{.address = "10.1.0.1",
                                           .pod = "web-a",
                                           .uid = "u1",
-                                          .node = "n1",
-                                          .zone = "z",
+                                          .node = std::string("n1"),
                                           .ready = true,
                                           .ports = {{"http", 8080}}}));
     EXPECT_FALSE(web.endpoints[1].ready) << "in two slices, ready in one";
@@ -81,6 +111,13 @@ TEST(Catalog, JoinsServicesAndTheirSlices) {
     EXPECT_EQ(web.odd,
               (std::vector<std::string>{"endpoint  has no address: left out, as Istio does",
                                         "10.1.0.2 is ready in one slice and not in another: not weighed"}));
+    Service bare = catalog.bare_services().at(2);
+    EXPECT_TRUE(bare.endpoints.empty());
+    EXPECT_TRUE(catalog.fill(bare));
+    EXPECT_EQ(bare.endpoints, web.endpoints);
+    EXPECT_EQ(bare.odd, web.odd);
+    bare.name = "gone";
+    EXPECT_FALSE(catalog.fill(bare));
     over = true;
     (*client)->stop();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/kube/client.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -145,6 +146,36 @@ TEST(Client, StopEndsAStreamThatSaysNothing) {
   let_go = true;
   stopper.join();
   EXPECT_FALSE(client->get("/a").ok()) << "stopped for good";
+}
+
+TEST(Client, TellsOfTheObjectsOfAListOneByOne) {
+  const std::string list = R"({"kind":"PodList","metadata":{"a":{"b":[{"no":1}]},"r":"5"},"items":[)"
+                           R"({"n":"}]\\\"{","deep":[{"x":[1]}]}, {"n":2})"
+                           R"(],"after":{"no":[{}]}})";
+  // More than one read's worth, so that objects are cut anywhere.
+  std::string many = R"({"items":[)";
+  for (int i = 0; i < 20'000; ++i) {
+    many += fmt::format(R"({}{{"i":{},"t":"\"}}"}})", i == 0 ? "" : ",", i);
+  }
+  many += "]}";
+  ScriptedServer server([&](const Asked& asked) {
+    return asked.target == "/cut" ? stream(many.substr(0, many.size() / 2))
+                                  : answer(200, asked.target == "/many" ? many : list);
+  });
+  const auto client = client_of(quick(server.url()));
+  std::vector<Json> told;
+  const auto take = [&](std::string_view object) {
+    told.push_back(Json::parse(object, nullptr, false));
+    return true;
+  };
+  ASSERT_TRUE(client->stream({.path = "/list", .objects_of_list = true}, take).ok());
+  EXPECT_EQ(Json(std::exchange(told, {})).dump(), R"([{"deep":[{"x":[1]}],"n":"}]\\\"{"},{"n":2}])");
+  ASSERT_TRUE(client->stream({.path = "/many", .objects_of_list = true}, take).ok());
+  ASSERT_EQ(told.size(), 20'000U);
+  for (int i = 0; i < 20'000; ++i) {
+    ASSERT_EQ(told[static_cast<std::size_t>(i)], Json({{"i", i}, {"t", "\"}"}}));
+  }
+  EXPECT_FALSE(client->stream({.path = "/cut", .objects_of_list = true}, take).ok()) << "half of a list";
 }
 
 TEST(Client, RefusesServersWithoutTls) {

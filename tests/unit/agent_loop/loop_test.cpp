@@ -64,7 +64,7 @@ struct Proxies {
   int renewed = 0;
 };
 
-struct FakeSink final : actuate::WeightSink {
+struct FakeSink : actuate::WeightSink {
   explicit FakeSink(Proxies& into) : proxies(into) {}
   std::string name() const override { return "fake"; }
   Status publish(const guard::GuardedWeights& weights) override {
@@ -348,6 +348,73 @@ TEST_F(LoopTest, AServiceThatCameBackIsNotWithdrawnAfterwards) {
   loop.tick(busy());
   EXPECT_TRUE(proxies_.withdrawn.empty());
   EXPECT_EQ(weights().size(), 4U);
+}
+
+/// A node that reads nothing of pods elsewhere, beside one whose identity names them.
+TEST_F(LoopTest, ANodeDecidesTheSameWhetherOrNotPodsElsewhereHaveNames) {
+  struct ReadingSink final : FakeSink {
+    using FakeSink::FakeSink;
+    bool in_charge() const override { return false; }
+  };
+  for (const PolicyKind kind : {PolicyKind::kPrior, PolicyKind::kQueueRule}) {
+    const bool network = true;
+    fleet::FleetRegistry registries[2];
+    std::vector<identity::Pod> seen[2][2];
+    Proxies proxies[2][2];
+    std::deque<Loop> loops;  // two of all pods, two of their own alone
+    for (std::size_t alone = 0; alone < 2; ++alone) {
+      for (std::size_t n = 0; n < 2; ++n) {
+        for (std::size_t i = 0; i < pods_.size(); ++i) {
+          const bool local = (i < 2) == (n == 0);
+          if (local || alone == 0) {
+            seen[alone][n].push_back(pods_[i]);
+            seen[alone][n].back().local = local;
+            seen[alone][n].back().cgroup_id = local ? pods_[i].cgroup_id : 0;
+          }
+        }
+        LoopOptions options;
+        options.mode = options.guard.mode = guard::Mode::kActive;
+        options.observer.machine_cores = 4;
+        LoopDoors doors;
+        doors.identity = std::make_unique<FakeIdentity>(seen[alone][n]);
+        doors.sink = std::make_unique<ReadingSink>(proxies[alone][n]);
+        doors.fleet = std::make_unique<fleet::RemoteFleet>(
+            fleet::RemoteOptions{.adopt_members = true},
+            std::make_unique<FakeExchange>(registries[alone], "node-" + std::to_string(n), network));
+        loops.emplace_back(options, std::move(ActingPolicy::create(kind, {}, std::nullopt)).value(),
+                           std::move(doors));
+      }
+    }
+    const auto share = [&](std::size_t alone, std::size_t n, const std::string& pod) {
+      double sum = 0;
+      double own = 0;
+      for (const guard::WeightedEndpoint& endpoint : proxies[alone][n].weights[{"shop", "web"}]) {
+        sum += endpoint.weight;
+        own += endpoint.id.pod == pod ? endpoint.weight : 0;
+      }
+      return own / sum;
+    };
+    for (std::size_t tick = 0; tick < 400; ++tick) {
+      sample::Sample all = busy();
+      for (std::size_t i = 0; i < all.cgroups.size(); ++i) {
+        // More wait at the first than its capacity says.
+        all.cgroups[i].in_flight = static_cast<std::int64_t>(i == 0 ? 6 : 1 + (tick + i) % 2);
+      }
+      for (std::size_t alone = 0; alone < 2; ++alone) {
+        for (std::size_t n = 0; n < 2; ++n) {
+          sample::Sample own = all;
+          std::erase_if(own.cgroups,
+                        [&](const auto& c) { return (c.id - pods_[0].cgroup_id < 2) != (n == 0); });
+          loops[2 * alone + n].tick(own);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < pods_.size(); ++i) {
+      EXPECT_NEAR(share(1, i / 2, pods_[i].pod), share(0, i / 2, pods_[i].pod), 0.01) << pods_[i].pod;
+    }
+    EXPECT_EQ(proxies[1][0].weights.at({"shop", "web"}).size(), 4U);
+    EXPECT_GT(std::abs(share(0, 0, "web-0") - share(0, 0, "web-1")), 0.05) << "or the test shows nothing";
+  }
 }
 
 TEST_F(LoopTest, ReleaseLeavesEqualWeightsBehind) {
