@@ -14,6 +14,26 @@ std::vector<spec::ForecastSample> ForecastRule::take_samples() {
   return std::exchange(samples_, {});
 }
 
+void ForecastRule::learn_capacities(ServiceState& state, const spec::ServiceObservation& observation) {
+  std::map<spec::EndpointId, ServiceState::Full> now;
+  double sum = 0;
+  double squares = 0;
+  for (std::size_t i = 0; i < observation.endpoints.size(); ++i) {
+    const auto& endpoint = observation.endpoints[i];
+    ServiceState::Full full = state.full[endpoint.telemetry.id];
+    const double log_capacity = endpoint.log_prior - static_cast<double>(state.memory.inputs()[i].now);
+    if (endpoint.telemetry.known && std::isfinite(log_capacity)) {
+      full.log_capacity += std::max(1 / ++full.bins, 1 - kDecay) * (log_capacity - full.log_capacity);
+    }
+    sum += full.log_capacity;
+    squares += full.log_capacity * full.log_capacity;
+    now[endpoint.telemetry.id] = full;
+  }
+  const double n = std::max(static_cast<double>(observation.endpoints.size()), 1.0);
+  state.differ = std::max(0.0, squares / n - sum / n * (sum / n));
+  state.full = std::move(now);
+}
+
 void ForecastRule::judge(ServiceState& state) {
   ForecastRecord& record = state.record;
   const auto last = static_cast<double>(state.memory.bins()) - 1;
@@ -44,8 +64,10 @@ void ForecastRule::judge(ServiceState& state) {
     record.as_now = (record.as_now * before + as_now / n) / record.judged;
     record.as_mean = (record.as_mean * before + as_mean / n) / record.judged;
   }
-  const double bound = std::min((record.in_use ? kLeave : kUse) * record.as_now,
-                                (record.in_use ? kLeaveOfMean : kUseOfMean) * record.as_mean);
+  const double bound =
+      std::min({(record.in_use ? kLeave : kUse) * record.as_now,
+                (record.in_use ? kLeaveOfMean : kUseOfMean) * record.as_mean,
+                (record.in_use ? kLeaveOfEqual : kUseOfEqual) * (record.as_mean + state.differ)});
   record.in_use =
       record.finite && (trusting_ || (record.judged >= kLeastJudged && record.as_now >= kLeastGain &&
                                       std::isfinite(record.error) && record.error < bound));
@@ -62,9 +84,15 @@ std::string ForecastRule::sentence() const {
     says = "forecast not judged yet";
   } else {
     const bool mean = record_.as_mean < record_.as_now;
-    const double than = std::min(record_.as_now, record_.as_mean);
+    const double beaten = std::min(record_.as_now, record_.as_mean);
+    const bool too_little = !record_.in_use && record_.error < kUse * record_.as_now &&
+                            record_.error < kUseOfMean * record_.as_mean;
+    const double than = too_little ? as_equal_ : beaten;
     says = fmt::format("forecast {}: error {:.2f} of {}", record_.in_use ? "in use" : "not used",
-                       than > 0 ? record_.error / than : 1, mean ? "the mean's" : "\"as now\"");
+                       than > 0 ? record_.error / than : 1,
+                       too_little ? "equal weights'"
+                       : mean     ? "the mean's"
+                                  : "\"as now\"");
   }
   const std::string period =
       record_.period_s > 0 ? fmt::format(", period {:.1f} s", record_.period_s) : std::string();
@@ -76,6 +104,7 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
   const bool too_fast = loop.tick_s < SlownessMemory::kLeastBinS / 2;
   if ((theta_ == nullptr && !keep_samples_) || too_fast) {
     record_ = {};
+    as_equal_ = 0;
     ServiceProposal proposal = rule_.decide(observation, loop);
     proposal.forecast_says = too_fast && theta_ != nullptr ? "no forecast: ticks are too short" : sentence();
     return proposal;
@@ -102,12 +131,14 @@ ServiceProposal ForecastRule::decide(const spec::ServiceObservation& observation
     if (state.record.finite) {
       state.pending.push_back(std::move(pending));
     }
+    learn_capacities(state, observation);
     judge(state);
   }
   state.record.in_use = state.record.in_use && state.record.finite;
   state.record.span_s = static_cast<double>(loop.now - std::min(state.began, loop.now)) * 1e-9;
   state.record.period_s = state.memory.shared_period() * state.memory.bin_s();
   record_ = state.record;
+  as_equal_ = state.record.as_mean + state.differ;
   for (double& each : foreseen) {
     each -= mean;
   }

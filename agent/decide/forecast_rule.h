@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,14 +18,18 @@ namespace ballast::decide {
 /// log capacity is changed by forecast - now, centred over the service. A forecast is used only while those
 /// of the last minutes came true: their mean square at most kUse of that of "as now", and kUseOfMean of that
 /// of the mean (where nothing comes back and nothing lasts, the mean beats "as now", and no weight is worth
-/// having for it). They are left where they were worse than "as now", or no better than the mean. Otherwise,
-/// and without parameters, this is queue_rule to the last bit.
+/// having for it). They are left where they were worse than "as now", or no better than the mean. And they
+/// have to leave less than kUseOfEqual of what differs between the pods: under unequal weights Envoy does not
+/// answer what was not foreseen as it does under equal ones, by P2C. Otherwise, and without parameters, this
+/// is queue_rule to the last bit.
 class ForecastRule final : public Policy {
  public:
   static constexpr double kUse = 0.9;        ///< of "as now": used from there on
   static constexpr double kLeave = 1;        ///< and not any more from there
   static constexpr double kUseOfMean = 0.8;  ///< the same of the mean
   static constexpr double kLeaveOfMean = 0.95;
+  static constexpr double kUseOfEqual = 0.45;  ///< the same of what equal weights leave unanswered
+  static constexpr double kLeaveOfEqual = 0.5;
   static constexpr double kLeastGain =
       0.002;                                 ///< mean square of "as now" below which nothing is to be gained
   static constexpr double kDecay = 0.985;    ///< of the record, a bin of SlownessMemory
@@ -66,10 +71,17 @@ class ForecastRule final : public Policy {
     SlownessMemory memory;
     std::deque<Pending> pending;
     ForecastRecord record;
+    struct Full {
+      double log_capacity = 0;  ///< the pod's mean, were it not slowed
+      double bins = 0;
+    };
+    std::map<spec::EndpointId, Full> full;
+    double differ = 0;      ///< variance of these between the pods
     MonotonicNs began = 0;  ///< of the first tick
   };
+  static void learn_capacities(ServiceState& state, const spec::ServiceObservation& observation);
   void judge(ServiceState& state);
-  std::string sentence() const;  // of record_
+  std::string sentence() const;  // of record_ and as_equal_
 
   QueueRule rule_;
   std::shared_ptr<const std::vector<float>> theta_;
@@ -77,6 +89,7 @@ class ForecastRule final : public Policy {
   const bool trusting_;
   ServiceMemory<ServiceState> services_;
   ForecastRecord record_;
+  double as_equal_ = 0;
   std::vector<spec::ForecastSample> samples_;
   bool keep_samples_ = false;
 };

@@ -29,7 +29,8 @@ constexpr double kLeastTicks = 12;    ///< before which queues prove nothing
 constexpr double kSlower = 8;         ///< the slow part's time constant over H, at least
 constexpr double kMostError = 0.7;    ///< that the slow part takes in: an episode is the fast part's
 /// While something is foreseen queues come and go with it, and the slow part would answer in one part of a
-/// period what was asked for in another: it is so much slower then, and what it knows does not leak.
+/// period what was asked for in another: it is so much slower then, as far as CPU limits the pod, and what it
+/// knows does not leak.
 constexpr double kForeseenSlower = 5;
 constexpr double kShifting = 8;  ///< of what moves in the latencies, over what differs between pods
 constexpr double kUnsure = 0.1;  ///< their mean square of moves before any could be seen, and in a slow loop
@@ -576,8 +577,10 @@ ServiceProposal QueueRule::decide(const spec::ServiceObservation& observation, c
       } else {
         const double error = std::clamp(std::log((queue + 1) / (target + 1)), -kMostError, kMostError);
         const bool acts = !foreseen.empty();
-        const double slowly =
-            std::max(options.integral_s, kSlower * options.horizon * delay) * (acts ? kForeseenSlower : 1);
+        // What is foreseen is of the CPU: it moves queues where that limits the pod rather than not.
+        const double moves = acts ? std::max(0.0, 2 * evidence_of(telemetry) - 1) : 0;
+        const double slowly = std::max(options.integral_s, kSlower * options.horizon * delay) *
+                              (1 + moves * (kForeseenSlower - 1));
         track.slow += -dt / slowly * error - (acts ? 0 : dt / options.leak_s * track.slow);
       }
       track.slow = std::clamp(track.slow, -options.integral_bound, options.integral_bound);

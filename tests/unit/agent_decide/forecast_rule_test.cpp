@@ -22,7 +22,9 @@ struct Service {
   LoopContext loop{.now = 1'000'000'000ULL, .tick_s = kTick, .loop_delay_s = 1.22, .subscribers = 20};
   std::mt19937_64 random{7};
   bool habit = true;
-  bool bouts = false;  ///< that begin at any time, and last six ticks on average
+  bool bouts = false;     ///< that begin at any time, a third of the pods in them
+  double bout_ticks = 6;  ///< that they last on average
+  bool unequal = false;   ///< every second pod has three tenths of the others' CPU
   double noise = 0;
   std::array<bool, kPods> slowed{};
 
@@ -40,7 +42,9 @@ struct Service {
     std::vector<double> logs;
     for (std::size_t i = 0; i < kPods; ++i) {
       if (!habit) {
-        slowed[i] = bouts ? random() % 18 < (slowed[i] ? 15U : 1U) : random() % 5 == 0;
+        const double ends = 1000 / bout_ticks;
+        const double slow = !bouts ? 200 : slowed[i] ? 1000 - ends : ends / 3;
+        slowed[i] = static_cast<double>(random() % 1000) < slow;
       }
       const double speed = habit ? share(i, began) : slowed[i] ? 0.4 : 1.0;
       logs.push_back(std::log(speed) + noise * (static_cast<double>(random() % 1000) / 1000 - 0.5));
@@ -49,6 +53,8 @@ struct Service {
     for (std::size_t i = 0; i < kPods; ++i) {
       auto& t = o.endpoints[i].telemetry;
       t.speed = std::min(1.0, std::exp(logs[i]));
+      o.endpoints[i].log_prior += unequal && i % 2 == 1 ? std::log(0.3) : 0;
+      t.capacity_qps *= unequal && i % 2 == 1 ? 0.3 : 1;
       t.in_flight = 2 + static_cast<double>(random() % 5);
       t.qps = 50;
       t.cpu_limit_cores = t.usable_cores = 1;
@@ -63,6 +69,13 @@ struct Service {
 std::shared_ptr<std::vector<float>> believer() {
   auto theta = std::make_shared<std::vector<float>>(spec::kForecastParameters, 0.0F);
   (*theta)[spec::kForecastParameters - spec::kGuesses + spec::kShared] = 9;
+  return theta;
+}
+
+/// Believes that a pod goes so far of the way to its mean.
+std::shared_ptr<std::vector<float>> towards_the_mean(float way) {
+  auto theta = std::make_shared<std::vector<float>>(spec::kForecastParameters, 0.0F);
+  (*theta)[spec::kForecastParameters - spec::kGuesses + spec::kMean] = std::atanh(way);
   return theta;
 }
 
@@ -110,15 +123,11 @@ TEST(ForecastRule, AForecastThatIsNoBetterThanAsNowIsNotUsed) {
 
 TEST(ForecastRule, IsUsedWhereItIsBetterThanAsNowAndLeftWhereItIsWorse) {
   // Nothing comes back here, but what is slow will be less so, and what is not may become so.
-  const auto towards_the_mean = [](float how_far) {
-    auto theta = std::make_shared<std::vector<float>>(spec::kForecastParameters, 0.0F);
-    (*theta)[spec::kForecastParameters - spec::kGuesses + spec::kMean] = how_far;
-    return theta;
-  };
   ForecastRule rule(towards_the_mean(0.3F));
   Service service;
   service.habit = false;
   service.bouts = true;
+  service.unequal = true;
   const auto ticks = [&](int count) {
     int used = 0;
     for (int i = 0; i < count; ++i) {
@@ -134,6 +143,35 @@ TEST(ForecastRule, IsUsedWhereItIsBetterThanAsNowAndLeftWhereItIsWorse) {
   ticks(100);
   EXPECT_GT(record.error, record.as_now);
   EXPECT_EQ(ticks(100), 0);
+}
+
+TEST(ForecastRule, WhereMostOfWhatDiffersIsNotForeseenP2CAnswersIt) {
+  for (const bool unequal : {false, true}) {
+    ForecastRule rule(towards_the_mean(0.48F));
+    QueueRule strong;
+    Service service;
+    service.habit = false;
+    service.bouts = true;
+    service.bout_ticks = 3;
+    service.unequal = unequal;
+    int used = 0;
+    for (int i = 0; i < 400; ++i) {
+      const auto o = service.next();
+      const auto proposal = rule.decide(o, service.loop);
+      const auto without = strong.decide(o, service.loop);
+      used += rule.record().in_use && i >= 100 ? 1 : 0;
+      if (!unequal) {
+        expect_same(proposal, without);
+        EXPECT_TRUE(i < 200 || proposal.forecast_says.find("of equal weights'") != std::string::npos)
+            << proposal.forecast_says;
+      }
+    }
+    const auto& record = rule.record();
+    EXPECT_LT(record.error, ForecastRule::kUse * record.as_now);
+    EXPECT_LT(record.error, ForecastRule::kUseOfMean * record.as_mean);
+    // Where pods are unequal, equal weights leave that unanswered too.
+    EXPECT_EQ(used, unequal ? 300 : 0);
+  }
 }
 
 TEST(ForecastRule, InALoopFasterThanItsMemoryItIsTheStrongRule) {

@@ -205,18 +205,19 @@ TEST(QueueRule, ALongQueueThatStaysLosesWeight) {
 TEST(QueueRule, WhatIsForeseenIsNotAnsweredOnceMoreByQueuesThatComeWithIt) {
   const std::vector<double> foreseen = {0.3, -0.3, 0, 0};
   // The slow part alone: offsets while both pods have the same queue, after one of them had more.
-  const auto slow_after = [](const std::vector<double>& acts, double first, double second, int halves) {
+  const auto slow_after = [](const std::vector<double>& acts, double first, double second, int halves,
+                             double evidence = 1) {
     QueueRule rule;
     Loop loop;
     loop.context.subscribers = 1;
     double after = 0;
     for (int half = 0; half < halves; ++half) {
       for (int i = 0; i < 40; ++i) {
-        rule.decide(service({100, 100, 100, 100}, {8, 8, half % 2 == 0 ? first : second, 8}, 1), loop.next(),
-                    acts);
+        rule.decide(service({100, 100, 100, 100}, {8, 8, half % 2 == 0 ? first : second, 8}, evidence),
+                    loop.next(), acts);
       }
       const auto proposal =
-          rule.decide(service({100, 100, 100, 100}, {8, 8, 8, 8}, 1), loop.next(), acts).endpoints;
+          rule.decide(service({100, 100, 100, 100}, {8, 8, 8, 8}, evidence), loop.next(), acts).endpoints;
       after = proposal[2].offset - proposal[3].offset;
     }
     return after;
@@ -224,6 +225,9 @@ TEST(QueueRule, WhatIsForeseenIsNotAnsweredOnceMoreByQueuesThatComeWithIt) {
   EXPECT_LT(slow_after({}, 3, 20, 8), -0.15);
   EXPECT_GT(slow_after(foreseen, 3, 20, 8), slow_after({}, 3, 20, 8) / 3);
   EXPECT_LT(slow_after(foreseen, 20, 20, 20), -0.3) << "what stays is still answered";
+  const double without = slow_after({}, 20, 20, 2, 0.25);
+  EXPECT_LT(without, -0.15);
+  EXPECT_LT(slow_after(foreseen, 20, 20, 2, 0.25), 0.75 * without) << "where CPU limits little, as fast";
 }
 
 TEST(QueueRule, TheOlderTheSampleTheLessItMoves) {
