@@ -159,6 +159,9 @@ TEST_F(MeshTest, ALeavingPodIsGoneWhenThePlainServiceHasLostIt) {
     const std::string address = node_->address(pod);
     steady_clock::time_point gone{};
     std::thread watcher([&] {
+      // Before istiod has waited (100 ms) nothing can have come, and each look takes from the processor on
+      // which the others write.
+      std::this_thread::sleep_for(milliseconds(90));
       const bool left =
           eventually([&] { return !proxy_->weights(kWeb).contains(address); }, seconds(60), milliseconds(2));
       EXPECT_TRUE(left);

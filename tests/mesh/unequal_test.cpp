@@ -20,42 +20,8 @@ constexpr double kLoad = 0.70;
 constexpr double kMeanMs = 2;
 constexpr double kWarmupS = 8;
 
-constexpr std::uint16_t kGatewayPort = 8070;
-const std::string kIstio = "/apis/networking.istio.io/v1/namespaces/shop/";
-
 class UnequalTest : public WholeTest {
  protected:
-  void TearDown() override {
-    gateway_.reset();
-    for (const std::string& path : made_) {
-      plane()->status_of("DELETE", path);
-    }
-    WholeTest::TearDown();
-  }
-  /// An ingress gateway in front of web; load goes through it.
-  void start_gateway() {
-    const auto make = [&](const char* plural, const char* kind, const Json& spec) {
-      plane()->must("POST", kIstio + plural,
-                    {{"apiVersion", "networking.istio.io/v1"},
-                     {"kind", kind},
-                     {"metadata", {{"name", "edge"}}},
-                     {"spec", spec}});
-      made_.push_back(kIstio + plural + "/edge");
-    };
-    make("gateways", "Gateway",
-         {{"selector", {{"istio", "ingressgateway"}}},
-          {"servers",
-           Json::array({{{"port", {{"number", kGatewayPort}, {"name", "http"}, {"protocol", "HTTP"}}},
-                         {"hosts", {"*"}}}})}});
-    make("virtualservices", "VirtualService",
-         {{"hosts", {"*"}},
-          {"gateways", {"edge"}},
-          {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", kWeb}}}}})}}})}});
-    auto gateway = Proxy::start_gateway(*plane());
-    ASSERT_TRUE(gateway.ok()) << gateway.error().message;
-    gateway_ = std::move(*gateway);
-    ASSERT_TRUE(eventually([&] { return gateway_->get("shop.example.com", kGatewayPort) == 200; }));
-  }
   struct Shown {
     double requests = 0;
     double cpu_s = 0;
@@ -160,8 +126,6 @@ class UnequalTest : public WholeTest {
     return *view_;
   }
 
-  std::unique_ptr<Proxy> gateway_;  ///< null: the sidecar balances
-  std::vector<std::string> made_;
   lab::LiveTable live_{lab::LiveTable::pick(asked("BALLAST_MESH_LIVE", 0) != 0)};
   std::map<std::pair<std::string, std::string>, Shown> shown_;  ///< by host and pod
   std::map<std::size_t, double> shares_;

@@ -16,6 +16,7 @@ class WholeTest : public MeshTest {
  protected:
   /// Requests a second: half of the capacity of the unequal pods.
   static constexpr double kRate = 100;
+  static constexpr std::uint16_t kGatewayPort = 8070;
   /// For what comes in seconds on an idle machine.
   static constexpr std::chrono::seconds kPatience{120};
 
@@ -31,6 +32,10 @@ class WholeTest : public MeshTest {
     ASSERT_EQ(installed.code, 0) << installed.output;
   }
   void TearDown() override {
+    gateway_.reset();
+    for (const std::string& path : made_) {
+      plane()->status_of("DELETE", path);
+    }
     load_.reset();
     second_.reset();
     agent_.reset();
@@ -42,6 +47,31 @@ class WholeTest : public MeshTest {
     auto agent = Agent::start(*plane(), options);
     EXPECT_TRUE(agent.ok()) << agent.error().message;
     return agent ? std::move(*agent) : nullptr;
+  }
+  /// An ingress gateway in front of web.
+  void start_gateway() {
+    const std::string istio = "/apis/networking.istio.io/v1/namespaces/shop/";
+    const auto make = [&](const char* plural, const char* kind, const Json& spec) {
+      plane()->must("POST", istio + plural,
+                    {{"apiVersion", "networking.istio.io/v1"},
+                     {"kind", kind},
+                     {"metadata", {{"name", "edge"}}},
+                     {"spec", spec}});
+      made_.push_back(istio + plural + "/edge");
+    };
+    make("gateways", "Gateway",
+         {{"selector", {{"istio", "ingressgateway"}}},
+          {"servers",
+           Json::array({{{"port", {{"number", kGatewayPort}, {"name", "http"}, {"protocol", "HTTP"}}},
+                         {"hosts", {"*"}}}})}});
+    make("virtualservices", "VirtualService",
+         {{"hosts", {"*"}},
+          {"gateways", {"edge"}},
+          {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", kWeb}}}}})}}})}});
+    auto gateway = Proxy::start_gateway(*plane());
+    ASSERT_TRUE(gateway.ok()) << gateway.error().message;
+    gateway_ = std::move(*gateway);
+    ASSERT_TRUE(eventually([&] { return gateway_->get("shop.example.com", kGatewayPort) == 200; }));
   }
   /// Capacities 4:2:1:1 of 0.4 CPUs together.
   void start_unequal() {
@@ -100,9 +130,13 @@ class WholeTest : public MeshTest {
     return Json::parse(agent.ctl({"status", "-o", "json"}).output, nullptr, false);
   }
 
+  std::unique_ptr<Proxy> gateway_;  ///< null: there is none
   std::unique_ptr<Agent> agent_;
   std::unique_ptr<Agent> second_;
   std::unique_ptr<Load> load_;
+
+ private:
+  std::vector<std::string> made_;
 };
 
 inline double seconds_since(std::chrono::steady_clock::time_point begun) {

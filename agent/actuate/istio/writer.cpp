@@ -268,14 +268,17 @@ Status Writer::put(const Json& wanted, Object& have, Others& others) {
     Request request{.method = fresh ? "POST" : "PATCH",
                     .path = (fresh ? folder : path) + manager,
                     .body = dump(wanted),
-                    .content_type = fresh ? kube::kJsonBody : kube::kMergePatch};
+                    .content_type = fresh ? kube::kJsonBody : kube::kMergePatch,
+                    .accept = kMetadata};
     if (!fresh) {
       const Json patch = difference(have.spec.json(), wanted.at("spec"));
       if (patch.empty() && have.labelled) {
         return ok();
       }
       // The version tells another object of the same name, too.
-      Json metadata = {{"resourceVersion", have.version}};
+      // Who owns which field nobody asks of an entry, and to keep it takes the API server longer than the
+      // write.
+      Json metadata = {{"resourceVersion", have.version}, {"managedFields", Json::array({Json::object()})}};
       if (!have.labelled) {
         metadata["labels"] = wanted.at("metadata").at("labels");
       }
