@@ -231,6 +231,7 @@ void Catalog::follow_without_selector() {
   const auto wanted = [&](const std::string& key) {
     const auto service = services_.find(key);
     return service != services_.end() && service->second.selector.empty() &&
+           service->second.type != "ExternalName" && !service->second.headless &&
            (service->second.mode == "active" || service->second.mode == "shadow");
   };
   for (auto one = own_slices_.begin(); one != own_slices_.end();) {

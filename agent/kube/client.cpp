@@ -68,6 +68,7 @@ struct Transfer {
 
   std::size_t at = 0;  ///< as far as the body was looked at for objects
   std::size_t depth = 0;
+  bool opened = false;
   bool in_text = false;
   bool in_list = false;
 
@@ -84,6 +85,7 @@ struct Transfer {
       } else if (c == '{' || c == '[') {
         in_list = depth == 1 ? c == '[' : in_list;
         begin = depth == 2 ? at : begin;
+        opened = true;
         ++depth;
       } else if ((c == '}' || c == ']') && depth > 0) {
         --depth;
@@ -352,7 +354,8 @@ Result<Reply> Client::once(const Request& request, const std::function<bool(std:
   if (stopped_) {
     return Error::failed(request.method + " " + request.path + ": stopped");
   }
-  const bool cut = request.objects_of_list && line != nullptr && transfer.depth > 0;
+  const bool cut = request.objects_of_list && line != nullptr && reply.status == 200 &&
+                   (!transfer.opened || transfer.depth > 0);
   if ((code != CURLE_OK || cut) && !transfer.done) {
     const std::string said = transfer.too_long ? "answer too long"
                              : transfer.silent ? fmt::format("silent for {} s", request.silence.count())

@@ -32,13 +32,17 @@ class LeavingPods {
   void listen(const std::set<std::string>& namespaces);
   /// Was this pod told of within the last minute? After it the slices have long said so.
   bool leaves(const std::string& uid, MonotonicNs now) const;
-  /// The namespaces whose changes are heard of, with the number of times that the stream had to begin anew:
-  /// what changed in between it does not tell.
+  /// The namespaces whose changes are heard of, each with a number that is another one for each time that its
+  /// stream began, in whatever object of this class: what changed in between it does not tell.
   std::map<std::string, std::uint64_t> heard() const;
   /// Empty while all is well.
   std::string trouble() const;
 
  private:
+  struct Stream {
+    std::unique_ptr<Watch> watch;
+    MonotonicNs begun = 0;
+  };
   void take(const Json& pod);
 
   Client& client_;
@@ -47,7 +51,7 @@ class LeavingPods {
   mutable std::mutex mutex_;
   std::map<std::string, MonotonicNs> told_;  ///< by uid
   // The last to be made, the first to go.
-  std::map<std::string, std::unique_ptr<Watch>> watches_;  ///< by namespace
+  std::map<std::string, Stream> watches_;       ///< by namespace
   std::vector<std::unique_ptr<Watch>> ending_;  ///< of namespaces that are not listened to any more
 };
 

@@ -263,14 +263,13 @@ void IstioSink::State::look() {
           wake(true);
         }
       },
-      [this, catalog = now->catalog.get()](const std::string& uid, const Json& pod) {
-        if (catalog->has(uid)) {
-          {
-            const std::lock_guard lock(mutex);
-            istio::take_metadata(pod, pod_news[uid]);
-          }
-          news.notify_all();
+      // Of a pod that is in no slice now, too: it may come back into one, and what is known of it is kept.
+      [this](const std::string& uid, const Json& pod) {
+        {
+          const std::lock_guard lock(mutex);
+          istio::take_metadata(pod, pod_news[uid]);
         }
+        news.notify_all();
       });
   const std::string istio = "/apis/networking.istio.io/v1/";
   watch(*now, "VirtualService", istio + "virtualservices", "");

@@ -338,7 +338,9 @@ bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, co
     }
   }
   reading_ = false;
-  const Status pods = noted("pods", writer_.read_pods(service, facts_));
+  bool from_cache = false;
+  const Status pods = noted("pods", writer_.read_pods(service, facts_, from_cache));
+  held.heard = from_cache ? 0 : held.heard;  // older than what was heard of, it may be: read again
   const Status nodes = noted("nodes", writer_.read_nodes(service, facts_));
   for (const Status& read : {pods, nodes}) {
     if (!read) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -23,13 +24,17 @@ constexpr long kNotFound = 404;
 constexpr long kConflict = 409;
 constexpr std::chrono::milliseconds kRouteSettles{2000};
 constexpr std::chrono::milliseconds kLooksAgain{100};
+constexpr int kLists = 6;   ///< tries more of a list that nobody else asks for again
 constexpr int kNotes = 20;  ///< tries to note a release at a Lease that others write to
 constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// So many pods are read one by one; more are listed.
 constexpr std::size_t kOneByOne = 8;
 constexpr std::chrono::seconds kListSilence{5};
+/// The API server says nothing while it looks for what is ours, longer the more there is and the busier it
+/// is.
 constexpr std::chrono::seconds kSweepSilence{20};
+constexpr std::chrono::seconds kLongSweepSilence{160};
 
 std::string collection(const std::string& kind, const std::string& ns) {
   const std::string plural = kind == "VirtualService" ? "virtualservices"
@@ -179,18 +184,20 @@ bool ours(const Json& object, const std::string& lease) {
 }
 
 Owned owned_of(const Json& object) {
-  Object have;
-  take(object, have);
+  const Json& generation = kube::at(object, {"metadata", "generation"});
   const Json& hosts = kube::at(object, {"spec", "hosts"});
   const std::string host = hosts.is_array() && !hosts.empty() && hosts[0].is_string() ? hosts[0] : "";
   return {.ns = kube::text_at(object, {"metadata", "namespace"}),
           .name = kube::text_at(object, {"metadata", "name"}),
           .service = kube::text_at(object, {"metadata", "labels", kServiceLabel}),
-          .uid = have.uid,
-          .generation = have.generation,
+          .uid = kube::text_at(object, {"metadata", "uid"}),
+          .generation = generation.is_number_integer() ? generation.get<std::int64_t>() : 0,
           .own_host = kube::text_at(object, {"kind"}) != "VirtualService" && !host.ends_with(kShadowDomain),
           .labelled = has_label(object)};
 }
+
+Writer::Writer(kube::Client& client, std::string lease)
+    : client_(client), lease_(std::move(lease)), sweep_silence_(kSweepSilence) {}
 
 Result<Reply> Writer::write(const Request& request) {
   if (!may_write()) {
@@ -384,8 +391,10 @@ Status Writer::each_pod(const kube::Service& service, const char* accept,
 /// One of them is in memory at a time.
 Status Writer::each_of(Request request, const std::function<void(const Json&)>& each) {
   request.objects_of_list = true;
-  const Result<Reply> reply = client_.stream(request, [&](std::string_view object) {
-    each(Json::parse(object, nullptr, false));
+  const Result<Reply> reply = client_.stream(request, [&](std::string_view text) {
+    if (const Json object = Json::parse(text, nullptr, false); object.is_object()) {
+      each(object);
+    }
     return true;
   });
   if (!reply) {
@@ -400,20 +409,22 @@ Result<std::vector<Owned>> Writer::list(const std::string& kind) {
     // Not in pages of a call each: what no index finds the API server looks for among all entries, in etcd,
     // which has taken it longer than a call may last.
     const Status read =
-        each_of({.path = collection(kind, "") + "?" + selector, .silence = kSweepSilence}, [&](Json item) {
+        each_of({.path = collection(kind, "") + "?" + selector, .silence = sweep_silence_}, [&](Json item) {
           item["kind"] = kind;  // items of a list do not say it
           if (ours(item, lease_)) {
             owned.push_back(owned_of(item));
           }
         });
     if (!read) {
+      sweep_silence_ = std::min(2 * sweep_silence_, kLongSweepSilence);
       return read.error();
     }
   }
+  sweep_silence_ = kSweepSilence;
   return owned;
 }
 
-Status Writer::read_pods(const kube::Service& service, Facts& facts) {
+Status Writer::read_pods(const kube::Service& service, Facts& facts, bool& from_cache) {
   std::vector<const kube::Endpoint*> missing;
   for (const kube::Endpoint& endpoint : service.endpoints) {
     if (endpoint.ready && !facts.pods.contains(pod_key(endpoint))) {
@@ -425,6 +436,7 @@ Status Writer::read_pods(const kube::Service& service, Facts& facts) {
     std::set<std::string> wanted;
     std::transform(missing.begin(), missing.end(), std::inserter(wanted, wanted.end()),
                    [](const kube::Endpoint* endpoint) { return pod_key(*endpoint); });
+    from_cache = true;
     Status read = each_pod(service, kube::kJsonBody, [&](const Json& item) {
       for (const std::string& key :
            {kube::text_at(item, {"metadata", "uid"}), kube::text_at(item, {"status", "podIP"})}) {
@@ -593,7 +605,13 @@ Status note_release(kube::Client& client, const std::string& ns, const std::stri
 /// Removes objects of one kind, of one Service ("*": all); `first`: those alone whose end makes traffic
 /// plain.
 Result<int> remove_all(Writer& writer, const std::string& kind, const std::string& service, bool first) {
-  const Result<std::vector<Owned>> owned = writer.list(kind);
+  // Nobody calls again after a hand.
+  Result<std::vector<Owned>> owned = writer.list(kind);
+  Backoff backoff(std::chrono::milliseconds(200), std::chrono::seconds(5));
+  for (int left = kLists; !owned && owned.error().kind == Error::Kind::kFailed && left > 0; --left) {
+    std::this_thread::sleep_for(backoff.next());
+    owned = writer.list(kind);
+  }
   if (!owned) {
     return owned.error();
   }

@@ -78,7 +78,7 @@ enum class Others { kNothing, kChanged, kRemoved };
 /// leader whose Lease has run out meanwhile must not.
 class Writer {
  public:
-  Writer(kube::Client& client, std::string lease) : client_(client), lease_(std::move(lease)) {}
+  Writer(kube::Client& client, std::string lease);
   std::function<bool()> may_write = [] { return true; };
   /// Asked before an object is made: was its Service (NAMESPACE/NAME) released by hand meanwhile?
   std::function<bool(const std::string& service)> released = [](const std::string&) { return false; };
@@ -105,8 +105,9 @@ class Writer {
   Result<std::vector<Owned>> list(const std::string& kind);
 
   /// Labels and service accounts of the pods of endpoints that are not known yet: one by one, or by a list
-  /// where they are many. Ok too where may_read() ended it.
-  Status read_pods(const kube::Service& service, Facts& facts);
+  /// where they are many. Ok too where may_read() ended it. Sets `from_cache` where what it read may be older
+  /// than what a watch told.
+  Status read_pods(const kube::Service& service, Facts& facts, bool& from_cache);
   /// The labels of the Service's pods as they are now.
   Status refresh_labels(const kube::Service& service, Facts& facts);
   /// Localities of the nodes of endpoints that are not known yet.
@@ -124,6 +125,7 @@ class Writer {
 
   kube::Client& client_;
   const std::string lease_;
+  std::chrono::seconds sweep_silence_;  ///< longer after each list that failed
 };
 
 /// What the Lease's annotations say was released.

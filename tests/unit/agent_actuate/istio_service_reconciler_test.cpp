@@ -88,7 +88,8 @@ class ServiceReconcilerTest : public ::testing::Test {
     const std::string kind = path.find("virtualservices") != std::string::npos ? "route"
                              : path.find("envoyfilters") != std::string::npos  ? "filter"
                                                                                : "entry";
-    if (refused_.contains(asked.method) || refused_.contains(asked.method + " " + kind)) {
+    if ((refused_.contains(asked.method) || refused_.contains(asked.method + " " + kind)) && refusals_ != 0) {
+      --refusals_;
       return answer(refuse_, R"({"message":"admission webhook says no"})");
     }
     const bool collection = last == "virtualservices" || last == "serviceentries" || last == "envoyfilters";
@@ -245,6 +246,7 @@ class ServiceReconcilerTest : public ::testing::Test {
   int node_reads_ = 0;
   std::set<std::string> refused_;  ///< "VERB" or "VERB entry"
   int refuse_ = 403;
+  int refusals_ = -1;                ///< that are left; below 0: without end
   std::function<void()> meanwhile_;  ///< before the next write to the Lease
   bool hang_up_ = false;             ///< a patch lands, and its answer does not
   std::string created_ = "2026-11-28T10:00:01Z";
@@ -609,8 +611,17 @@ TEST_F(ServiceReconcilerTest, LabelsWhoseChangesAreHeardOfAreReadAgainOnceAndAft
   pods_answer_ = 200;
   EXPECT_EQ(reads(2, 380), 1) << "it could not be read";
   EXPECT_EQ(reads(2, 450), 0);
-  EXPECT_EQ(reads(0, 520), 1) << "changes there are not heard of";
-  EXPECT_EQ(reads(0, 590), 1);
+  service_.endpoints.clear();
+  for (int i = 1; i <= 40; ++i) {
+    service_.endpoints.push_back(endpoint(i));
+    pods_["u" + std::to_string(i)] = "v1";
+  }
+  now.services = {service_};
+  EXPECT_EQ(reads(2, 460), 1) << "new pods, as the API server's cache has them";
+  EXPECT_EQ(reads(2, 521), 1) << "of which it may not have had what was heard of before they were known";
+  EXPECT_EQ(reads(2, 590), 0);
+  EXPECT_EQ(reads(0, 660), 1) << "changes there are not heard of";
+  EXPECT_EQ(reads(0, 730), 1);
 }
 
 TEST_F(ServiceReconcilerTest, MostChangesOfAPodAreNoNews) {
@@ -1415,6 +1426,18 @@ TEST_F(ServiceReconcilerTest, ReleaseByHandWorksWithoutALeader) {
   const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
   ASSERT_TRUE(removed.ok()) << removed.error().message;
   EXPECT_EQ(*removed, 2);
+  EXPECT_THAT(written(), IsEmpty());
+}
+
+TEST_F(ServiceReconcilerTest, ReleaseByHandOutlastsAnApiServerThatIsBusy) {
+  adopt();
+  refused_ = {"GET"};
+  refuse_ = 503;
+  refusals_ = 3;
+  const auto removed = release_by_hand(*client_, "ballast-system", "ballast-leader", "*");
+  ASSERT_TRUE(removed.ok()) << removed.error().message;
+  EXPECT_EQ(refusals_, 0);
+  EXPECT_EQ(*removed, 1);
   EXPECT_THAT(written(), IsEmpty());
 }
 

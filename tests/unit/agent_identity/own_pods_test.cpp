@@ -278,6 +278,9 @@ TEST_F(OwnPods, AreTheSameByLabelsAndSelectorsAsByEndpointSlices) {
 TEST_F(OwnPods, NeedNoRightToEndpointSlicesWhereEveryServiceHasASelector) {
   may_slices_ = may_manual_ = false;
   service("web", {{"app", "web"}}, Json::array({port(8080)}));
+  // Without one and never weighed.
+  service("outside", nullptr, Json::array({port(8080)}))["spec"]["type"] = "ExternalName";
+  service("headless", nullptr, Json::array({port(8080)}))["spec"]["clusterIP"] = "None";
   pod("web");
   EXPECT_THAT(own(true), ElementsAre("pod-0 web 10.1.0.1:8080"));
   EXPECT_THAT(slices_asked(), ElementsAre());

@@ -160,7 +160,9 @@ TEST(Client, TellsOfTheObjectsOfAListOneByOne) {
   many += "]}";
   ScriptedServer server([&](const Asked& asked) {
     return asked.target == "/cut" ? stream(many.substr(0, many.size() / 2))
-                                  : answer(200, asked.target == "/many" ? many : list);
+                                  : answer(200, asked.target == "/many"   ? many
+                                                : asked.target == "/none" ? ""
+                                                                          : list);
   });
   const auto client = client_of(quick(server.url()));
   std::vector<Json> told;
@@ -176,6 +178,7 @@ TEST(Client, TellsOfTheObjectsOfAListOneByOne) {
     ASSERT_EQ(told[static_cast<std::size_t>(i)], Json({{"i", i}, {"t", "\"}"}}));
   }
   EXPECT_FALSE(client->stream({.path = "/cut", .objects_of_list = true}, take).ok()) << "half of a list";
+  EXPECT_FALSE(client->stream({.path = "/none", .objects_of_list = true}, take).ok()) << "no list";
 }
 
 TEST(Client, RefusesServersWithoutTls) {

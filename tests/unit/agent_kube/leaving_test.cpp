@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <set>
+
 #include "eventually.h"
 #include "scripted_server.h"
 
@@ -41,6 +44,38 @@ TEST(LeavingPods, AreHeardOfInNamespacesThatCameAfterManyThatWent) {
     leaving.listen({"ns" + std::to_string(i)});
   }
   EXPECT_TRUE(heard_in("last"));
+  (*client)->stop();
+}
+
+TEST(LeavingPods, EachBeginOfAStreamHasANumberOfItsOwn) {
+  std::atomic<bool> over{false};
+  ScriptedServer server([&](const Asked& asked) {
+    while (asked.target.find("watch=1") != std::string::npos && !over) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return answer(200, R"({"metadata":{"resourceVersion":"1"},"items":[]})");
+  });
+  auto client = Client::create({.server = server.url()});
+  ASSERT_TRUE(client.ok());
+  std::set<std::uint64_t> numbers;
+  const auto heard = [&](LeavingPods& leaving) {
+    leaving.listen({"shop"});
+    EXPECT_TRUE(eventually([&] { return leaving.heard().contains("shop"); }));
+    numbers.insert(leaving.heard()["shop"]);
+  };
+  const auto none = [](const std::string&) {};
+  const auto no_news = [](const std::string&, const Json&) {};
+  LeavingPods first(**client, none, no_news);
+  heard(first);
+  heard(first);
+  EXPECT_EQ(numbers.size(), 1U) << "the same stream";
+  first.listen({});
+  heard(first);
+  EXPECT_EQ(numbers.size(), 2U) << "what changed in between was not heard of";
+  LeavingPods second(**client, none, no_news);
+  heard(second);
+  EXPECT_EQ(numbers.size(), 3U) << "nor what changed before this one";
+  over = true;
   (*client)->stop();
 }
 
