@@ -64,6 +64,10 @@ Result<ClientOptions> in_cluster(
 inline constexpr const char* kMergePatch = "application/merge-patch+json";
 inline constexpr const char* kApplyPatch = "application/apply-patch+yaml";  ///< JSON is YAML
 inline constexpr const char* kJsonBody = "application/json";
+/// Asked for as an answer: the object's, or each item's, metadata and nothing else.
+inline constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+inline constexpr const char* kMetadataList =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 struct Request {
   std::string method = "GET";

@@ -11,8 +11,6 @@
 namespace ballast::kube {
 namespace {
 
-constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 constexpr long kGone = 410;
 constexpr long kNotFound = 404;
 /// So often in a row, and it is the version that the server does not take (as after a restore of etcd, whose

@@ -199,7 +199,6 @@ class BareWriter {
   }
 
  private:
-  static constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
   inline static const std::string kEntries = "/apis/networking.istio.io/v1/namespaces/shop/serviceentries";
   Json object() const {
     return {{"apiVersion", "networking.istio.io/v1"},
@@ -216,7 +215,7 @@ class BareWriter {
     const auto reply = client_->call({.method = "PUT",
                                       .path = kEntries + "/bare",
                                       .body = std::exchange(ready_, ""),
-                                      .accept = kMetadata});
+                                      .accept = kube::kMetadata});
     EXPECT_TRUE(reply.ok() && reply->ok()) << (reply ? reply->body : reply.error().message);
     version_ = reply ? kube::text_at(reply->json(), {"metadata", "resourceVersion"}) : "";
   }

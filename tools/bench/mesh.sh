@@ -5,7 +5,7 @@
 # of tests/mesh, for longer; they have to pass. REQUIRES tests/mesh/run to have built everything, and root.
 #   tools/bench/mesh.sh [--quick] [--only PART] [-o FILE.json]
 # Parts: weights (200 changes), at_once (50 with an istiod that does not wait before EDS pushes), leaves (the way of 100
-# leaving pods beside the plain Service's), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
+# leaving pods: ours, plain, the barest), scale_down (4 of 6 pods that exit at once, nine pairs), refused (a rolling
 # update whose writes are refused half way, three pairs), loop (10 minutes of quotas halved and given back), unequal
 # (Ballast against plain Istio, five pairs at the sidecar and five at an ingress gateway, and with istio_fast quotas halved
 # 24 times: fifteen minutes), learned (the shipped policy instead, at the sidecar), scale (500 services), size

@@ -415,7 +415,8 @@ Json service_entry(const kube::Service& service, Way way, const std::string& nam
     // Its endpoints count wherever the Service is seen. As a Service of its own nobody is to see it: of two
     // of one host and namespace istiod's routes name the younger's addresses, which are one for each entry.
     entry["spec"]["exportTo"] = {"~"};
-    // Else istiod writes one into its status, after which our next write finds another version.
+    // Else istiod gives it an address and writes that into its status, after which our next write finds
+    // another version.
     entry["metadata"]["labels"]["networking.istio.io/enable-autoallocate-ip"] = "false";
   } else if (!service.export_to.empty()) {
     entry["spec"]["exportTo"] = service.export_to;

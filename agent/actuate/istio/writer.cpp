@@ -26,8 +26,6 @@ constexpr std::chrono::milliseconds kRouteSettles{2000};
 constexpr std::chrono::milliseconds kLooksAgain{100};
 constexpr int kLists = 6;   ///< tries more of a list that nobody else asks for again
 constexpr int kNotes = 20;  ///< tries to note a release at a Lease that others write to
-constexpr const char* kMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-constexpr const char* kMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /// So many pods are read one by one; more are listed.
 constexpr std::size_t kOneByOne = 8;
 constexpr std::chrono::seconds kListSilence{5};
@@ -274,9 +272,9 @@ Status Writer::put(const Json& wanted, Object& have, Others& others) {
     }
     Request request{.method = fresh ? "POST" : "PATCH",
                     .path = (fresh ? folder : path) + manager,
-                    .body = dump(wanted),
+                    .body = fresh ? dump(wanted) : "",
                     .content_type = fresh ? kube::kJsonBody : kube::kMergePatch,
-                    .accept = kMetadata};
+                    .accept = kube::kMetadata};
     if (!fresh) {
       const Json patch = difference(have.spec.json(), wanted.at("spec"));
       if (patch.empty() && have.labelled) {
@@ -492,7 +490,7 @@ Status Writer::refresh_labels(const kube::Service& service, Facts& facts) {
   if (service.selector.empty()) {
     return ok();
   }
-  return each_pod(service, kMetadataList, [&](const Json& item) {
+  return each_pod(service, kube::kMetadataList, [&](const Json& item) {
     const auto pod = facts.pods.find(kube::text_at(item, {"metadata", "uid"}));
     if (pod != facts.pods.end()) {
       take_metadata(item, pod->second);
@@ -509,7 +507,7 @@ Status Writer::read_nodes(const kube::Service& service, Facts& facts) {
     if (std::exchange(any, true) && !may_read()) {
       return ok();
     }
-    const Request request{.path = "/api/v1/nodes/" + kube::encode(*endpoint.node), .accept = kMetadata};
+    const Request request{.path = "/api/v1/nodes/" + kube::encode(*endpoint.node), .accept = kube::kMetadata};
     const Result<Reply> reply = client_.call(request);
     if (!reply) {
       return reply.error();
@@ -525,7 +523,7 @@ Status Writer::read_nodes(const kube::Service& service, Facts& facts) {
 
 Result<std::string> Writer::role_uid(const std::string& name) {
   const Request request{.path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/" + name,
-                        .accept = kMetadata};
+                        .accept = kube::kMetadata};
   const Result<Reply> reply = client_.call(request);
   if (!reply) {
     return reply.error();

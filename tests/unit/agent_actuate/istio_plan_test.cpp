@@ -206,6 +206,7 @@ TEST(Objects, OfTheOwnHostSayAllThatIstiodKnowsOfTheService) {
   const Json entry = only_entry(service);
   EXPECT_EQ(entry["spec"]["hosts"], Json::array({"web.shop.svc.cluster.local"}));
   EXPECT_EQ(entry["spec"]["exportTo"], Json::array({"~"})) << "a Service of istiod's that no proxy sees";
+  EXPECT_EQ(entry["metadata"]["labels"]["networking.istio.io/enable-autoallocate-ip"], "false");
   EXPECT_FALSE(entry["spec"].contains("addresses"));
   EXPECT_EQ(entry["spec"]["location"], "MESH_INTERNAL");
   EXPECT_EQ(entry["spec"]["resolution"], "STATIC");
