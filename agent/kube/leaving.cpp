@@ -39,6 +39,7 @@ void LeavingPods::listen(const std::set<std::string>& namespaces) {
                        .query = "",
                        .metadata_only = true,
                        .changes_only = true,
+                       .prompt = true,
                        .length = kLength,
                        .silence = kSilence},
           WatchHandler{[this](const Json& pod) { take(pod); }, [](const std::string&) {}, [] {}});

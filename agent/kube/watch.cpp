@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/base/process.h"
 
 namespace ballast::kube {
 namespace {
@@ -48,6 +49,9 @@ void Watch::note(const std::string& trouble) {
 }
 
 void Watch::run() {
+  if (options_.prompt) {
+    ask_for_short_slices();
+  }
   // Whose silence is noticed soon is tried again as soon.
   Backoff backoff(options_.backoff_least,
                   std::min<std::chrono::milliseconds>(options_.backoff_most, options_.silence / 2));

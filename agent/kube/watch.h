@@ -23,7 +23,8 @@ struct WatchOptions {
   bool optional = false;
   /// What changes from now on alone: what is there already is neither read nor kept, whatever its number.
   bool changes_only = false;
-  int page = 500;  ///< objects a page of the list
+  bool prompt = false;  ///< what it tells others wait for: ask_for_short_slices()
+  int page = 500;       ///< objects a page of the list
   /// The server ends each watch after so long, and it is resumed; shorter than the silence after which the
   /// client takes a connection for dead.
   std::chrono::seconds length{120};

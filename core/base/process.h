@@ -54,6 +54,12 @@ class ChildProcess {
   std::optional<ExitStatus> ended_;
 };
 
+/// For a thread that others wait for and that works little: it asks the scheduler for slices as short as
+/// there are, so that whoever computes gives way to it when it wakes (sched_setattr(2), sched_runtime;
+/// Linux 6.12). No right is needed, nothing of what it may use in all changes, and an older kernel takes no
+/// notice.
+void ask_for_short_slices();
+
 /// Set once SIGTERM or SIGINT has come; both are caught, and SIGPIPE ignored, from the first call on.
 const std::atomic<bool>& stop_on_signals();
 

@@ -170,7 +170,7 @@ TEST_F(ChurnTest, ARollingUpdateWhoseWritesAreRefusedHalfWayLosesNoMoreThanPlain
         EXPECT_TRUE(eventually([&] { return plain() && proxy_->weights(kWeb).size() == 20; }));
         if (agent_ != nullptr) {
           const std::string trouble = kube::text_at(status(*agent_), {"trouble"});
-          EXPECT_THAT(trouble, HasSubstr("shop/web was handed back to the plain Service: PATCH"));
+          EXPECT_THAT(trouble, HasSubstr("shop/web was handed back to the plain Service: PUT"));
           EXPECT_THAT(trouble, HasSubstr("403 (permission missing"));
         }
         const std::uint64_t failed = load_->failed_so_far() - before;

@@ -382,7 +382,7 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
     }
     EXPECT_TRUE(eventually([&] { return !allowed(right); })) << right.text();
     // Two seconds each: only where it is the one that needs the right.
-    const std::string refused = life(right.verb == "delete" || right.verb == "patch");
+    const std::string refused = life(right.verb == "delete" || right.verb == "update");
     EXPECT_THAT(refused, HasSubstr("403 (permission missing")) << "nobody needs: " << right.text();
     // Its own words: 'cannot VERB resource "RESOURCE"'.
     EXPECT_THAT(refused, HasSubstr(fmt::format("cannot {} resource \"{}\"", right.verb, right.resource)));
@@ -692,7 +692,7 @@ TEST_F(RightsTest, WhicheverVerbIsRefusedAPodThatLeftIsGone) {
                   kube::kMergePatch);
     // Where the traffic goes now.
     const auto members = [&] { return proxy_->weights(routed_to_shadow() ? kShadow : kWeb); };
-    for (const char* verb : {"patch", "create", "delete", "get", "list", "watch"}) {
+    for (const char* verb : {"update", "create", "delete", "get", "list", "watch"}) {
       SCOPED_TRACE(std::string(by_route ? "by route, " : "by own host, ") + verb);
       actuate::IstioOptions options{.api = api()};
       options.lease.holder = verb;
@@ -791,7 +791,7 @@ TEST_F(RightsTest, WhereEveryWriteIsRefusedTheNodesHandBack) {
   Json reads = rules;
   const Right create{"networking.istio.io", "serviceentries", "create", "", "shop"};
   for (const char* resource : {"serviceentries", "virtualservices"}) {
-    for (const char* verb : {"create", "patch", "delete"}) {
+    for (const char* verb : {"create", "update", "delete"}) {
       reads = without(reads, {"networking.istio.io", resource, verb, "", "shop"});
     }
   }

@@ -49,8 +49,8 @@ const std::vector<Right>& rights(Whose whose) {
       {"", "services", {"list", "watch"}},
       {"discovery.k8s.io", "endpointslices", {"list", "watch"}},
       {"", "pods", {"get", "list"}},
-      {"networking.istio.io", "serviceentries", {"get", "list", "watch", "create", "patch", "delete"}},
-      {"networking.istio.io", "virtualservices", {"get", "list", "watch", "create", "patch", "delete"}},
+      {"networking.istio.io", "serviceentries", {"get", "list", "watch", "create", "update", "delete"}},
+      {"networking.istio.io", "virtualservices", {"get", "list", "watch", "create", "update", "delete"}},
       {"networking.istio.io", "destinationrules", {"list", "watch"}},
       {"coordination.k8s.io", "leases", {"create"}, true},
       {"coordination.k8s.io", "leases", {"get", "update"}, true, "ballast-leader"}};

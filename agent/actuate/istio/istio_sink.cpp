@@ -20,6 +20,7 @@
 #include "agent/actuate/istio/writer.h"
 #include "agent/kube/leaving.h"
 #include "core/base/log.h"
+#include "core/base/process.h"
 #include "core/spec/service_name.h"
 
 namespace ballast::actuate {
@@ -718,6 +719,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
 }
 
 void IstioSink::State::run() {
+  ask_for_short_slices();
   const SystemClock clock;
   MonotonicNs due = 0;
   MonotonicNs quiet_until = 0;

@@ -262,10 +262,10 @@ WeightTravel IstiodProbe::travel() const {
   return out;
 }
 
-/// istiod's word may come before the writer has told us of its write. With the lock.
-void IstiodProbe::match() {
+/// istiod's word may come before the writer has told us of its write. With the lock. True: it was measured.
+bool IstiodProbe::match() {
   if (written_at_ == 0) {
-    return;
+    return false;
   }
   for (const Heard& heard : heard_) {
     if (heard.at < written_at_ || compare(spec_, heard.endpoints) != Takes::kYes) {
@@ -278,11 +278,13 @@ void IstiodProbe::match() {
       }
     }
     written_at_ = 0;
-    return;
+    return true;
   }
+  return false;
 }
 
-/// Until it is time for another look.
+/// Until one way was measured, or it is time for another look: who listens is one proxy more that istiod has
+/// to tell of each change.
 void IstiodProbe::listen(const kube::Json& sample, const std::string& cluster) {
   Stream stream(options_.istiod, sample.at("ns").get<std::string>(), kEndpointType, cluster, options_.again);
   {
@@ -302,7 +304,9 @@ void IstiodProbe::listen(const kube::Json& sample, const std::string& cluster) {
     if (heard_.size() > kKept) {
       heard_.pop_front();
     }
-    match();
+    if (match()) {
+      break;
+    }
   }
   const std::lock_guard lock(mutex_);
   hang_up_ = nullptr;

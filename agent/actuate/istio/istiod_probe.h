@@ -127,7 +127,7 @@ class IstiodProbe {
   void look_again_at_late(const std::string& but);
   void listen(const kube::Json& sample, const std::string& cluster);
   void ask_window(const kube::Json& sample, const std::string& cluster);
-  void match();
+  bool match();
   const Options options_;
   const Sample sample_;
   const std::function<void(const kube::Json&, Takes)> told_;

@@ -20,6 +20,8 @@ namespace {
 using kube::Reply;
 using kube::Request;
 
+/// The server need not look for fields that its schema does not know: nobody here reads its warnings.
+const std::string kQuery = std::string("?fieldManager=") + kFieldManager + "&fieldValidation=Ignore";
 constexpr long kNotFound = 404;
 constexpr long kConflict = 409;
 constexpr std::chrono::milliseconds kRouteSettles{2000};
@@ -86,7 +88,18 @@ std::string locality_of(const Json& node) {
   return region.empty() && zone.empty() && subzone.empty() ? "" : region + "/" + zone + "/" + subzone;
 }
 
-void take(const Json& object, Object& have) {
+/// What of an object's metadata anybody may set.
+Json settable(const Json& object) {
+  Json out = Json::object();
+  for (const char* key : {"annotations", "finalizers", "labels", "ownerReferences"}) {
+    if (const Json& value = kube::at(object, {"metadata", key}); !value.empty()) {
+      out[key] = value;
+    }
+  }
+  return out;
+}
+
+void take(const Json& object, const Json& wanted, Object& have) {
   have.seen = false;
   have.uid = kube::text_at(object, {"metadata", "uid"});
   have.version = kube::text_at(object, {"metadata", "resourceVersion"});
@@ -94,24 +107,25 @@ void take(const Json& object, Object& have) {
   const Json& generation = kube::at(object, {"metadata", "generation"});
   have.generation = generation.is_number_integer() ? generation.get<std::int64_t>() : 0;
   have.spec = kube::at(object, {"spec"});
+  Json metadata = settable(object);
+  have.metadata = metadata == settable(wanted) ? Json() : std::move(metadata);
 }
 
-/// A merge patch from one spec to another: keys that differ, null for those that go.
-Json difference(const Json& from, const Json& to) {
-  Json patch = Json::object();
-  for (const auto& [key, value] : to.items()) {
-    if (!from.is_object() || !from.contains(key) || from.at(key) != value) {
-      patch[key] = value;
-    }
+/// The object as it is to stand in place of that version: what is ours, and what others put beside it.
+Json in_place(const Json& wanted, const Object& have) {
+  Json metadata = have.metadata.is_null() ? Json::object() : have.metadata.json();
+  const Json owners = kube::at(Json{{"metadata", metadata}}, {"metadata", "ownerReferences"});
+  metadata.merge_patch(wanted.at("metadata"));
+  if (!owners.is_null()) {
+    metadata["ownerReferences"] = owners;
   }
-  if (from.is_object()) {
-    for (const auto& [key, value] : from.items()) {
-      if (!to.contains(key)) {
-        patch[key] = nullptr;
-      }
-    }
-  }
-  return patch;
+  // The version tells another object of the same name, too.
+  metadata["resourceVersion"] = have.version;
+  // Who owns which field nobody asks of an entry, and to keep it takes the API server longer than the write.
+  metadata["managedFields"] = Json::array({Json::object()});
+  Json out = wanted;
+  out["metadata"] = std::move(metadata);
+  return out;
 }
 
 std::map<std::string, std::string> labels_of(const Json& object) {
@@ -167,7 +181,11 @@ std::string Kept::text() const {
 }
 
 bool Kept::operator==(const Json& spec) const {
-  return is_null() || spec.is_null() ? is_null() && spec.is_null() : text() == dump(spec);
+  if (is_null() || spec.is_null()) {
+    return is_null() && spec.is_null();
+  }
+  const std::string other = dump(spec);
+  return other.size() == size_ && other == text();
 }
 
 void take_metadata(const Json& pod, PodFacts& facts) {
@@ -227,7 +245,7 @@ Status Writer::look(const Json& wanted, Object& have) {
         kube::text_at(wanted, {"kind"}), kube::key_of(wanted),
         other.empty() ? "not Ballast's" : "of another Ballast (" + other + ")", kube::kModeLabel));
   }
-  take(object, have);
+  take(object, wanted, have);
   const Json& labels = kube::at(wanted, {"metadata", "labels"});
   const auto items = labels.items();
   have.labelled = std::all_of(items.begin(), items.end(), [&](const auto& label) {
@@ -257,7 +275,6 @@ Status Writer::put(const Json& wanted, Object& have, Others& others) {
   const std::string folder =
       collection(kube::text_at(wanted, {"kind"}), kube::text_at(wanted, {"metadata", "namespace"}));
   const std::string path = folder + "/" + kube::text_at(wanted, {"metadata", "name"});
-  const std::string manager = std::string("?fieldManager=") + kFieldManager;
   if (!have.uid.empty() && have.spec.is_null()) {
     if (Status looked = look_again(wanted, have, others); !looked) {
       return looked;
@@ -270,25 +287,13 @@ Status Writer::put(const Json& wanted, Object& have, Others& others) {
         fresh && released(kube::text_at(wanted, {"metadata", "namespace"}) + "/" + service)) {
       return Error::failed(service + " was released by hand meanwhile");
     }
-    Request request{.method = fresh ? "POST" : "PATCH",
-                    .path = (fresh ? folder : path) + manager,
-                    .body = fresh ? dump(wanted) : "",
-                    .content_type = fresh ? kube::kJsonBody : kube::kMergePatch,
-                    .accept = kube::kMetadata};
-    if (!fresh) {
-      const Json patch = difference(have.spec.json(), wanted.at("spec"));
-      if (patch.empty() && have.labelled) {
-        return ok();
-      }
-      // The version tells another object of the same name, too.
-      // Who owns which field nobody asks of an entry, and to keep it takes the API server longer than the
-      // write.
-      Json metadata = {{"resourceVersion", have.version}, {"managedFields", Json::array({Json::object()})}};
-      if (!have.labelled) {
-        metadata["labels"] = wanted.at("metadata").at("labels");
-      }
-      request.body = dump({{"metadata", metadata}, {"spec", patch}});
+    if (!fresh && have.labelled && have.spec == wanted.at("spec")) {
+      return ok();
     }
+    const Request request{.method = fresh ? "POST" : "PUT",
+                          .path = (fresh ? folder : path) + kQuery,
+                          .body = dump(fresh ? wanted : in_place(wanted, have)),
+                          .accept = kube::kMetadata};
     const Result<Reply> reply = write(request);
     if (others != Others::kNothing && !(reply && reply->ok())) {
       have.spec = Json();  // what stands is not ours
@@ -297,7 +302,7 @@ Status Writer::put(const Json& wanted, Object& have, Others& others) {
       return reply.error();  // should it have landed, the next one finds another version and looks
     }
     if (reply->ok()) {
-      take(reply->json(), have);
+      take(reply->json(), wanted, have);
       have.spec = wanted.at("spec");
       have.labelled = true;
       return ok();
@@ -338,14 +343,23 @@ Status Writer::remove(const std::string& kind, const std::string& ns, const std:
 
 Status Writer::disarm(const std::string& kind, const std::string& ns, const std::string& name,
                       const std::string& host) {
-  Json spec = {{"endpoints", Json::array()}};
-  if (kind == "VirtualService") {
-    spec = {{"http", Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}})}};
+  const std::string path = collection(kind, ns) + "/" + name;
+  const Request look{.path = path};
+  const Result<Reply> there = client_.call(look);
+  if (!there) {
+    return there.error();
   }
-  const Request request{.method = "PATCH",
-                        .path = collection(kind, ns) + "/" + name + "?fieldManager=" + kFieldManager,
-                        .body = dump({{"spec", spec}}),
-                        .content_type = kube::kMergePatch};
+  Json object = there->json();
+  if (!there->ok() || !object.is_object()) {
+    return there->status == kNotFound ? ok() : Status(kube::api_error(look, *there));
+  }
+  if (kind == "VirtualService") {
+    object["spec"] = {
+        {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}})}};
+  } else {
+    object["spec"]["endpoints"] = Json::array();
+  }
+  const Request request{.method = "PUT", .path = path + kQuery, .body = dump(object)};
   const Result<Reply> reply = client_.call(request);
   if (!reply) {
     return reply.error();

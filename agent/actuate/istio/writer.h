@@ -45,6 +45,7 @@ struct Object {
   std::string created;          ///< creationTimestamp
   std::int64_t generation = 0;  ///< grows with every change of the spec
   Kept spec;                    ///< null: somebody else was at it, and it is to be looked at
+  Kept metadata;                ///< what anybody may set of it, where that is not ours alone
   bool labelled = true;         ///< it has our labels still
   bool stood = false;           ///< the API server has shown it since it was made
   bool seen = false;            ///< the API server has shown it since it was written
@@ -85,11 +86,11 @@ class Writer {
   /// Asked between the reads of one Service: false ends them, and the next call goes on where they ended.
   std::function<bool()> may_read = [] { return true; };
 
-  /// Makes the object what `wanted` says: posted when it is not there, else a merge patch of what of the spec
-  /// is different, with our labels where somebody took them from it. `have` becomes what the API server
-  /// answers. `others` says what somebody else had done, which is written over once. kUsage when an object of
-  /// that name is there and is not ours, or when the server refuses what it says (4xx): the operator has to
-  /// do something.
+  /// Makes the object what `wanted` says: posted when it is not there, else put in place of the version that
+  /// is known, with what others put beside our metadata (a merge patch takes the API server a quarter more).
+  /// `have` becomes what the API server answers. `others` says what somebody else had done, which is written
+  /// over once. kUsage when an object of that name is there and is not ours, or when the server refuses what
+  /// it says (4xx): the operator has to do something.
   Status put(const Json& wanted, Object& have, Others& others);
   /// Done too when it is not there, or when what is there is another than that of this uid. Without a uid
   /// only what is ours is deleted.

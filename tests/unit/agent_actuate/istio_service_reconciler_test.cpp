@@ -140,10 +140,17 @@ class ServiceReconcilerTest : public ::testing::Test {
     if (!is(kube::at(body, {"metadata"}), "uid") || !is(kube::at(body, {"metadata"}), "resourceVersion")) {
       return answer(409, "{}");
     }
-    if (const Json& labels = kube::at(body, {"metadata", "labels"}); labels.is_object()) {
-      there->second["metadata"]["labels"].merge_patch(labels);
+    if (asked.method == "PUT") {
+      for (const char* key : {"labels", "annotations", "finalizers", "ownerReferences"}) {
+        there->second["metadata"].erase(key);
+        if (const Json& set = kube::at(body, {"metadata", key}); !set.is_null()) {
+          there->second["metadata"][key] = set;
+        }
+      }
+      put_in_place(place, kube::at(body, {"spec"}));
+    } else {
+      change(place, kube::at(body, {"spec"}));
     }
-    change(place, kube::at(body, {"spec"}));
     return std::exchange(hang_up_, false) ? "" : answer(200, objects_[place].dump());
   }
   std::string serve_lease(const Asked& asked, const std::string& path) {
@@ -185,9 +192,13 @@ class ServiceReconcilerTest : public ::testing::Test {
   }
   /// Somebody's merge patch of the spec.
   void change(const std::string& path, const Json& spec) {
+    Json whole = objects_.at(path)["spec"];
+    whole.merge_patch(spec);
+    put_in_place(path, whole);
+  }
+  void put_in_place(const std::string& path, const Json& spec) {
     Json& object = objects_.at(path);
-    const Json before = object["spec"];
-    object["spec"].merge_patch(spec);
+    const Json before = std::exchange(object["spec"], spec);
     object["metadata"]["generation"] =
         object["metadata"]["generation"].get<int>() + (object["spec"] == before ? 0 : 1);
     object["metadata"]["resourceVersion"] = std::to_string(++version_);
@@ -315,7 +326,7 @@ TEST_F(ServiceReconcilerTest, APodThatIsNotKnownYetIsAskedForAgain) {
 /// ours leads to an address that has gone, but where nothing at all may be written.
 TEST_F(ServiceReconcilerTest, MembershipIsHandedBackWhicheverVerbIsRefused) {
   for (const bool by_route : {false, true}) {
-    for (const std::string verb : {"PATCH", "POST", "GET", "DELETE"}) {
+    for (const std::string verb : {"PUT", "POST", "GET", "DELETE"}) {
       SCOPED_TRACE(verb + (by_route ? " by route" : " by own host"));
       objects_.clear();
       service_.endpoints = {endpoint(1)};
@@ -371,7 +382,7 @@ TEST_F(ServiceReconcilerTest, WhatMayNotBeHandedBackIsStuckUntilItMay) {
     refused_ = {"DELETE"};
     reconciler.reconcile(wanted(), now += 2 * kSecond);
     EXPECT_EQ(reconciler.stuck(), 0U) << "what is there says nothing any more";
-    refused_ = {"DELETE", "PATCH"};
+    refused_ = {"DELETE", "PUT"};
     const MonotonicNs since = now += 2 * kSecond;
     reconciler.reconcile(wanted(), now);
     reconciler.reconcile(wanted(), now += 2 * kSecond);
@@ -412,7 +423,7 @@ TEST_F(ServiceReconcilerTest, WhoLeftAndIsKeptByWhatIsRefusedForGoodIsHandedBack
     reconciler.reconcile(wanted(), 100 * kSecond);
     ASSERT_TRUE(objects_.contains(kEntry));
     refuse_ = status;
-    refused_ = {"PATCH"};
+    refused_ = {"PUT"};
     service_.endpoints = endpoints;
     reconciler.reconcile(wanted(), 110 * kSecond);
     EXPECT_EQ(!objects_.contains(kEntry), at_once) << status << " of " << endpoints.size();
@@ -425,14 +436,14 @@ TEST_F(ServiceReconcilerTest, WhoLeftAndIsKeptByWhatIsRefusedForGoodIsHandedBack
 TEST_F(ServiceReconcilerTest, WhyAServiceIsHandedBackStaysNamedUntilItIsTakenAgain) {
   adopt();
   refuse_ = 403;
-  refused_ = {"PATCH"};
+  refused_ = {"PUT"};
   service_.endpoints = {endpoint(2)};
   reconciler_.reconcile(wanted(), 110 * kSecond);
   ASSERT_FALSE(objects_.contains(kEntry));
   const auto what = [&] { return reconciler_.answer("shop/web", {}); };
   for (const MonotonicNs later : {0, 3, 29}) {
     reconciler_.reconcile(wanted(), (110 + later) * kSecond);
-    EXPECT_THAT(reconciler_.trouble(), HasSubstr("shop/web was handed back to the plain Service: PATCH"));
+    EXPECT_THAT(reconciler_.trouble(), HasSubstr("shop/web was handed back to the plain Service: PUT"));
     EXPECT_THAT(reconciler_.trouble(), HasSubstr(": 403"));
     EXPECT_EQ(what().outcome, guard::Outcome::kRefused);
   }
@@ -445,7 +456,7 @@ TEST_F(ServiceReconcilerTest, WhyAServiceIsHandedBackStaysNamedUntilItIsTakenAga
 TEST_F(ServiceReconcilerTest, WhatWasRefusedAndIsNotWantedAnyMoreIsNoTrouble) {
   adopt();
   refuse_ = 429;
-  refused_ = {"PATCH"};
+  refused_ = {"PUT"};
   reconciler_.reconcile(wanted(2000), 110 * kSecond);
   EXPECT_THAT(reconciler_.trouble(), HasSubstr("429"));
   refused_.clear();
@@ -470,12 +481,10 @@ TEST_F(ServiceReconcilerTest, ADeposedLeadersWriteDoesNotLand) {
   object["spec"]["endpoints"] = Json::array();
   EXPECT_FALSE(late.put(object, held, others).ok()) << "its Lease has run out";
   EXPECT_THAT(log(), IsEmpty());
-  const kube::Request patch{
-      .method = "PATCH",
-      .path = kEntry,
-      .body = R"({"metadata":{"uid":"o1","resourceVersion":"1"},"spec":{"endpoints":[]}})",
-      .content_type = kube::kMergePatch};
-  EXPECT_EQ(client_->call(patch)->status, 409) << "one that was under way";
+  const kube::Request put{.method = "PUT",
+                          .path = kEntry,
+                          .body = R"({"metadata":{"resourceVersion":"1"},"spec":{"endpoints":[]}})"};
+  EXPECT_EQ(client_->call(put)->status, 409) << "one that was under way";
   EXPECT_TRUE(late.remove("ServiceEntry", "shop", "web-ballast", "o1").ok());
   EXPECT_EQ(objects_, before);
 }
@@ -728,7 +737,7 @@ TEST_F(ServiceReconcilerTest, TheRouteComesAfterTheShadowHasSettled) {
 TEST_F(ServiceReconcilerTest, AWeightIsOnePatchAndNoChangeIsNone) {
   adopt();
   reconciler_.reconcile(wanted(1500), 103 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
   reconciler_.reconcile(wanted(1500), 104 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
 }
@@ -752,18 +761,18 @@ TEST_F(ServiceReconcilerTest, WeightsKeepToTheBudgetAndWhoWaitedLongestIsFirst) 
   reconciler.reconcile(both(1000), 101 * kSecond);
   ASSERT_THAT(log(), ElementsAre("POST entry", "POST entry"));
   EXPECT_EQ(reconciler.reconcile(both(1100), 103 * kSecond), 104 * kSecond + 1) << "when the next may go";
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
   const bool web_first = weight_of("web") == 1100;
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1000);
   reconciler.reconcile(both(1200), 104 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
   EXPECT_EQ(weight_of(web_first ? "api" : "web"), 1200) << "with the weight of now";
   Wanted more = both(1300);
   for (auto& service : more.services) {
     service.endpoints.push_back(endpoint(2));
   }
   reconciler.reconcile(more, 104 * kSecond + 2);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry", "PATCH entry")) << "membership has no budget";
+  EXPECT_THAT(log(), ElementsAre("PUT entry", "PUT entry")) << "membership has no budget";
 }
 
 TEST_F(ServiceReconcilerTest, ItTellsWhatBecameOfTheWeights) {
@@ -811,10 +820,10 @@ TEST_F(ServiceReconcilerTest, WeightsOfAServiceStayApartAndMembershipDoesNotWait
   EXPECT_EQ(reconciler.reconcile(wanted(1100), 101 * kSecond), 102 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
   reconciler.reconcile(wanted(1200), 102 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
   service_.endpoints.push_back(endpoint(2));
   reconciler.reconcile(wanted(1200), 102 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
 }
 
 TEST_F(ServiceReconcilerTest, AServiceWhoseLabelFlapsIsLeftAloneForAMinute) {
@@ -868,20 +877,20 @@ TEST_F(ServiceReconcilerTest, ASmallChangeWaitsLongerSoThatALargeOneNeedNot) {
   reconciler.reconcile(other(1500), 101 * kSecond);
   log();
   reconciler.reconcile(other(1600), 102 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "what is left of the adoption";
+  EXPECT_THAT(log(), ElementsAre("PUT entry")) << "what is left of the adoption";
   EXPECT_EQ(reconciler.reconcile(other(1700), 103 * kSecond), 105 * kSecond)
       << "when the next small one is due";
   EXPECT_FALSE(reconciler.hurry());
   EXPECT_THAT(log(), IsEmpty());
   reconciler.reconcile(other(2500), 103 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry"));
   reconciler.reconcile(other(4000), 103 * kSecond + 2);
   EXPECT_TRUE(reconciler.hurry()) << "a large one that waits for its time";
   EXPECT_THAT(log(), IsEmpty());
   reconciler.reconcile(other(2600), 104 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "what is left of a large one";
+  EXPECT_THAT(log(), ElementsAre("PUT entry")) << "what is left of a large one";
   reconciler.reconcile(other(1000), 105 * kSecond + 1);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry")) << "back to equal weights";
+  EXPECT_THAT(log(), ElementsAre("PUT entry")) << "back to equal weights";
 }
 
 TEST_F(ServiceReconcilerTest, SubsetsAreWeighedByTheRouteAloneAndRarely) {
@@ -987,7 +996,7 @@ TEST_F(SubsetsTest, ARollingUpdateThroughAPodInNoSubsetKeepsTheRoute) {
 
 TEST_F(SubsetsTest, ARouteToAVersionThatIsGoneIsHandedBackWhereItsChangeIsRefused) {
   service_.endpoints[1].ready = false;
-  refused_ = {"PATCH route"};
+  refused_ = {"PUT route"};
   until(114);
   EXPECT_THAT(log(), ElementsAre("DELETE route"));
   EXPECT_THAT(reconciler_.trouble(), HasSubstr("handed back"));
@@ -1105,7 +1114,7 @@ TEST_F(ServiceReconcilerTest, ADeletedEntryIsMadeAgainByTheNextWeight) {
   const Wanted stale = wanted(1500);
   objects_.clear();
   reconciler_.reconcile(stale, 103 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH entry", "POST entry"));
+  EXPECT_THAT(log(), ElementsAre("PUT entry", "POST entry"));
 }
 
 TEST_F(ServiceReconcilerTest, ADeletedEntryThatWasSeenIsMadeAgainAtOnce) {
@@ -1238,9 +1247,9 @@ TEST_F(UnlabelledTest, WhatLostItsLabelIsGivenItBack) {
     adopt_and_unlabel(by);
     const Json before = objects_.at(kEntry).at("spec");
     owned_.reconcile(wanted(), 120 * kSecond);
-    std::vector<std::string> patches = {"PATCH entry"};
+    std::vector<std::string> patches = {"PUT entry"};
     if (!by.empty()) {
-      patches.emplace_back("PATCH route");
+      patches.emplace_back("PUT route");
     }
     EXPECT_EQ(log(), patches);
     for (const auto& [path, object] : objects_) {
@@ -1259,10 +1268,40 @@ TEST_F(UnlabelledTest, WhatLostItsLabelIsGivenItBack) {
   }
 }
 
+/// A tool that watches our objects, an operator's note: theirs, and none of our business.
+TEST_F(ServiceReconcilerTest, WhatOthersPutBesideOurMetadataStays) {
+  adopt();
+  Json& metadata = objects_.at(kEntry)["metadata"];
+  const Json ours = metadata;
+  metadata["labels"]["team"] = "shop";
+  metadata["annotations"]["note"] = "looked at";
+  metadata["finalizers"] = {"example.com/keeps"};
+  metadata["ownerReferences"] = Json::array({{{"kind", "Application"}, {"name", "shop"}, {"uid", "a1"}}});
+  metadata["resourceVersion"] = std::to_string(++version_);
+  const Json theirs = metadata;
+  for (const std::uint32_t weight : {2000, 3000, 4000}) {
+    reconciler_.reconcile(wanted(weight), (100 + weight / 100) * kSecond);
+    for (const char* key : {"labels", "annotations", "finalizers", "ownerReferences"}) {
+      EXPECT_EQ(objects_.at(kEntry)["metadata"][key], theirs[key]) << key;
+    }
+    EXPECT_NE(objects_.at(kEntry)["metadata"]["resourceVersion"], theirs["resourceVersion"]) << "written";
+  }
+  // And what they took away again does not come back with us.
+  Json& left = objects_.at(kEntry)["metadata"];
+  left["labels"] = ours["labels"];
+  left["annotations"] = ours["annotations"];
+  left.erase("finalizers");
+  left["resourceVersion"] = std::to_string(++version_);
+  reconciler_.reconcile(wanted(5000), 150 * kSecond);
+  EXPECT_EQ(left["labels"], ours["labels"]);
+  EXPECT_EQ(left["annotations"], ours["annotations"]);
+  EXPECT_FALSE(left.contains("finalizers"));
+}
+
 /// And one that may not be changed is not left in force as if it were somebody else's.
 TEST_F(UnlabelledTest, WhatLostItsLabelIsHandedBackWhereItCannotBeWritten) {
   adopt_and_unlabel();
-  refused_ = {"PATCH"};
+  refused_ = {"PUT"};
   service_.endpoints = {endpoint(2)};
   for (int i = 0; i < 40; ++i) {
     owned_.reconcile(wanted(), (1200 + i) * (kSecond / 10));
@@ -1296,7 +1335,7 @@ TEST_F(ServiceReconcilerTest, OnlyAnEntryThatIsThereAsWrittenSaysWhatIstiodDoesW
   EXPECT_FALSE(reconciler_.sample(110 * kSecond, "").is_null());
   for (const bool removed : {false, true}) {
     removed ? objects_.clear() : change(kEntry, {{"endpoints", Json::array()}});
-    refused_ = {"PATCH", "POST"};
+    refused_ = {"PUT", "POST"};
     reconciler_.reconcile(wanted(), 111 * kSecond);
     EXPECT_TRUE(reconciler_.sample(113 * kSecond, "").is_null()) << "and cannot be written again";
     refused_.clear();
@@ -1347,7 +1386,7 @@ TEST_F(MergeWindowTest, HostsComeTogetherAndStayAWhileAfterTheyWent) {
   fast_.reconcile(two(false), 119 * kSecond);
   EXPECT_THAT(log(), IsEmpty());
   fast_.reconcile(two(false), 120 * kSecond);
-  EXPECT_THAT(log(), ElementsAre("PATCH filter"));
+  EXPECT_THAT(log(), ElementsAre("PUT filter"));
   EXPECT_EQ(hosts(), (std::set<std::string>{"web.shop.svc.cluster.local"}));
   EXPECT_TRUE(fast_.hand_back(130 * kSecond));
   EXPECT_TRUE(objects_.empty());

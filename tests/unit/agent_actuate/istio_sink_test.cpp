@@ -136,9 +136,10 @@ class IstioSinkTest : public ::testing::Test {
     if (slow_deletes_ && asked.method == "DELETE") {
       std::this_thread::sleep_for(milliseconds(50));
     }
-    if (asked.method == "PATCH" && path.find("/serviceentries/") != std::string::npos) {
-      ++patches_;
-      while (held_patches_ && !over_) {
+    const bool entry = path.find("/serviceentries/") != std::string::npos;
+    if (asked.method == "PUT" && entry) {
+      ++puts_;
+      while (held_puts_ && !over_) {
         std::this_thread::sleep_for(milliseconds(1));
       }
     }
@@ -179,10 +180,11 @@ class IstioSinkTest : public ::testing::Test {
       return answer(200, "{}");
     }
     if (asked.method == "PUT") {
-      there->second = body;
-    } else if (asked.method == "PATCH") {
-      there->second.merge_patch(body);
-      there->second["metadata"]["generation"] = there->second["metadata"]["generation"].get<int>() + 1;
+      const Json before = std::exchange(there->second, body);
+      if (entry) {
+        there->second["metadata"]["uid"] = before["metadata"]["uid"];
+        there->second["metadata"]["generation"] = before["metadata"]["generation"].get<int>() + 1;
+      }
     }
     if (asked.method != "GET") {
       there->second["metadata"]["resourceVersion"] = std::to_string(++version_);
@@ -271,8 +273,8 @@ class IstioSinkTest : public ::testing::Test {
   std::atomic<int> ending_{0};  ///< the number of a pod whose news the watch is to tell; 0: there is none
   Json pod_news_ = {{"deletionTimestamp", "2026-11-21T00:00:00Z"}};  ///< of its metadata: it is asked to end
   std::atomic<int> pod_watches_{0};
-  std::atomic<int> patches_{0};  ///< of ServiceEntries
-  std::atomic<bool> held_patches_{false};
+  std::atomic<int> puts_{0};  ///< of ServiceEntries
+  std::atomic<bool> held_puts_{false};
   std::atomic<bool> slow_deletes_{false};
   bool behind_ztunnel_ = false;      ///< all pods
   std::string mute_;                 ///< a collection; set before it starts
@@ -395,16 +397,16 @@ TEST_F(IstioSinkTest, PodsThatLeaveWhileAWriteIsUnderWayGoTogetherIntoTheNext) {
   ASSERT_TRUE(sink_->publish(weigher_.weights("web", pods)).ok());
   ASSERT_TRUE(eventually([&] { return written().size() == 6 && outcome() == Outcome::kWritten; }));
   ASSERT_TRUE(eventually([&] { return pod_watches_ > 0; }));
-  const int before = patches_;
-  held_patches_ = true;
+  const int before = puts_;
+  held_puts_ = true;
   ask_to_end(6);
-  ASSERT_TRUE(eventually([&] { return patches_ == before + 1; })) << "nothing waits for others to leave";
+  ASSERT_TRUE(eventually([&] { return puts_ == before + 1; })) << "nothing waits for others to leave";
   for (const int pod : {5, 4, 3}) {
     ask_to_end(pod);
   }
-  held_patches_ = false;
+  held_puts_ = false;
   EXPECT_TRUE(eventually([&] { return written().size() == 2; }));
-  EXPECT_EQ(patches_ - before, 2);
+  EXPECT_EQ(puts_ - before, 2);
   EXPECT_EQ(written().at(0).address, "10.0.0.1");
   EXPECT_EQ(written().at(1).address, "10.0.0.2");
 }

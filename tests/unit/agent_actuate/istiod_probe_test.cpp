@@ -121,7 +121,8 @@ TEST(IstiodProbe, MeasuresTheWayOfAWeight) {
   Json web = sample();
   web["service"] = "shop/web";
   IstiodProbe probe(
-      {.istiod = istiod.address(), .pause = milliseconds(5)}, [&] { return web; }, [](const Json&, Takes) {});
+      {.istiod = istiod.address(), .pause = milliseconds(5), .again = milliseconds(2000)},
+      [&] { return web; }, [](const Json&, Takes) {});
   ASSERT_TRUE(eventually([&] { return istiod.asked >= 2; }));
   EXPECT_FALSE(probe.travel().istiod_s) << "nothing was written yet";
   EXPECT_EQ(probe.travel().merge_window_s, 1.0);
@@ -145,6 +146,10 @@ TEST(IstiodProbe, MeasuresTheWayOfAWeight) {
   write(500, true);
   ASSERT_TRUE(eventually([&] { return probe.travel().istiod_s.has_value(); }));
   EXPECT_GE(*probe.travel().istiod_s, 0.1);
+  const int asked = istiod.asked;
+  istiod.say(kOursFirst);
+  std::this_thread::sleep_for(milliseconds(200));
+  EXPECT_EQ(istiod.asked, asked) << "nobody listens any more";
   write(600, false);
   // The word was there before: it is not the later of both instants that counts.
   EXPECT_GE(*probe.travel().least_istiod_s, 0.1);
