@@ -382,7 +382,8 @@ TEST_F(RightsTest, EveryRightIsNeededAndAllAreEnough) {
     }
     EXPECT_TRUE(eventually([&] { return !allowed(right); })) << right.text();
     // Two seconds each: only where it is the one that needs the right.
-    const std::string refused = life(right.verb == "delete" || right.verb == "update");
+    const std::string refused =
+        life(right.verb == "delete" || right.verb == "update" || right.verb == "patch");
     EXPECT_THAT(refused, HasSubstr("403 (permission missing")) << "nobody needs: " << right.text();
     // Its own words: 'cannot VERB resource "RESOURCE"'.
     EXPECT_THAT(refused, HasSubstr(fmt::format("cannot {} resource \"{}\"", right.verb, right.resource)));
@@ -440,15 +441,15 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
   if (const Status own = node_->leave_slices_to_the_controller(); !own) {
     GTEST_SKIP() << "*** SKIPPED: " << own.error().message;
   }
-  const std::string kAll = "/api/v1/namespaces/shop/pods";
-  const std::string kServices = "/api/v1/namespaces/shop/services";
+  const std::string all_pods = "/api/v1/namespaces/shop/pods";
+  const std::string services = "/api/v1/namespaces/shop/services";
   const auto port = [](const char* name, int number, const char* protocol = "TCP") {
     return Json{{"name", name}, {"containerPort", number}, {"protocol", protocol}};
   };
   std::vector<std::string> made;
   const auto pod = [&](const std::string& name, const Json& ports, const Json& status, bool host = false,
                        const Json& init = Json::array()) {
-    plane()->must("POST", kAll,
+    plane()->must("POST", all_pods,
                   {{"metadata", {{"name", name}, {"labels", {{"app", "kinds"}, {"pod", name}}}}},
                    {"spec",
                     {{"nodeName", node_->name()},
@@ -456,8 +457,8 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
                      {"initContainers", init},
                      {"containers", Json::array({{{"name", "side"}, {"image", "side"}},
                                                  {{"name", "app"}, {"image", "app"}, {"ports", ports}}})}}}});
-    plane()->must("PATCH", kAll + "/" + name + "/status", {{"status", status}}, kube::kMergePatch);
-    made.push_back(kAll + "/" + name);
+    plane()->must("PATCH", all_pods + "/" + name + "/status", {{"status", status}}, kube::kMergePatch);
+    made.push_back(all_pods + "/" + name);
   };
   const auto status = [](const std::string& address, bool ready, const char* phase = "Running") {
     return Json{{"phase", phase},
@@ -469,7 +470,7 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
   pod("ready", http, status("192.0.2.1", true));
   pod("unready", http, status("192.0.2.2", false));
   pod("ending", http, status("192.0.2.3", true));
-  plane()->must("DELETE", kAll + "/ending", {{"gracePeriodSeconds", 300}});
+  plane()->must("DELETE", all_pods + "/ending", {{"gracePeriodSeconds", 300}});
   pod("done", http, status("192.0.2.4", false, "Succeeded"));
   pod("pending", http, {{"phase", "Pending"}});
   pod("host", Json::array({{{"name", "http"}, {"containerPort", 7070}, {"hostPort", 7070}}}),
@@ -488,9 +489,9 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
   const auto service = [&](const std::string& name, Json spec) {
     spec["selector"] = spec.contains("selector") ? spec["selector"] : Json{{"app", "kinds"}};
     plane()->must(
-        "POST", kServices,
+        "POST", services,
         {{"metadata", {{"name", name}, {"labels", {{"ballast.dev/mode", "active"}}}}}, {"spec", spec}});
-    made.push_back(kServices + "/" + name);
+    made.push_back(services + "/" + name);
   };
   const auto of = [](const char* name, int number, const Json& target) {
     return Json{{"name", name}, {"port", number}, {"targetPort", target}};
@@ -520,7 +521,7 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
     return out;
   };
   std::vector<identity::KubernetesPod> pods;
-  const Json listed = plane()->must("GET", kAll);
+  const Json listed = plane()->must("GET", all_pods);
   for (const Json& one : kube::at(listed, {"items"})) {
     pods.push_back(identity::parse_pod(one));
   }
