@@ -442,7 +442,7 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
     GTEST_SKIP() << "*** SKIPPED: " << own.error().message;
   }
   const std::string all_pods = "/api/v1/namespaces/shop/pods";
-  const std::string services = "/api/v1/namespaces/shop/services";
+  const std::string all_services = "/api/v1/namespaces/shop/services";
   const auto port = [](const char* name, int number, const char* protocol = "TCP") {
     return Json{{"name", name}, {"containerPort", number}, {"protocol", protocol}};
   };
@@ -489,9 +489,9 @@ TEST_F(RightsTest, WhoIsBehindAServiceIsAsKubernetesOwnControllerSays) {
   const auto service = [&](const std::string& name, Json spec) {
     spec["selector"] = spec.contains("selector") ? spec["selector"] : Json{{"app", "kinds"}};
     plane()->must(
-        "POST", services,
+        "POST", all_services,
         {{"metadata", {{"name", name}, {"labels", {{"ballast.dev/mode", "active"}}}}}, {"spec", spec}});
-    made.push_back(services + "/" + name);
+    made.push_back(all_services + "/" + name);
   };
   const auto of = [](const char* name, int number, const Json& target) {
     return Json{{"name", name}, {"port", number}, {"targetPort", target}};
