@@ -353,11 +353,11 @@ Status Writer::disarm(const std::string& kind, const std::string& ns, const std:
   if (!there->ok() || !object.is_object()) {
     return there->status == kNotFound ? ok() : Status(kube::api_error(look, *there));
   }
+  Json& spec = object["spec"];  // whose host or hosts stay
   if (kind == "VirtualService") {
-    object["spec"] = {
-        {"http", Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}})}};
+    spec["http"] = Json::array({{{"route", Json::array({{{"destination", {{"host", host}}}}})}}});
   } else {
-    object["spec"]["endpoints"] = Json::array();
+    spec["endpoints"] = Json::array();
   }
   const Request request{.method = "PUT", .path = path + kQuery, .body = dump(object)};
   const Result<Reply> reply = client_.call(request);

@@ -380,8 +380,19 @@ TEST_F(ServiceReconcilerTest, WhatMayNotBeHandedBackIsStuckUntilItMay) {
     reconciler.reconcile(wanted(), now += 2 * kSecond);
     service_.mode = "off";
     refused_ = {"DELETE"};
+    const Json before = objects_;
     reconciler.reconcile(wanted(), now += 2 * kSecond);
     EXPECT_EQ(reconciler.stuck(), 0U) << "what is there says nothing any more";
+    for (const auto& [path, object] : objects_) {
+      const bool route = path.find("/virtualservices/") != std::string::npos;
+      if (by_route != route) {
+        continue;
+      }
+      Json says = before.at(path).at("spec");
+      says[route ? "http" : "endpoints"] = object.at("spec").at(route ? "http" : "endpoints");
+      EXPECT_EQ(object.at("spec"), says) << "its hosts are what they were";
+      EXPECT_NE(object.at("spec"), before.at(path).at("spec"));
+    }
     refused_ = {"DELETE", "PUT"};
     const MonotonicNs since = now += 2 * kSecond;
     reconciler.reconcile(wanted(), now);
