@@ -3,6 +3,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
 
 #include "eventually.h"
 #include "scripted_server.h"
@@ -24,6 +29,23 @@ std::string list(const std::string& items, int version, const std::string& more 
 }
 std::string event(const std::string& type, const std::string& object) {
   return fmt::format("{{\"type\":\"{}\",\"object\":{}}}\n", type, object);
+}
+
+/// The calling thread's policy, nice value and slice in nanoseconds, as sched_getattr(2) says; a kernel
+/// before 6.12 says no slice.
+struct Scheduled {
+  std::uint32_t size = 0;
+  std::uint32_t policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t slice_ns = 0;
+  std::array<std::uint64_t, 2> rest{};
+};
+Scheduled scheduled() {
+  Scheduled out;
+  EXPECT_EQ(::syscall(SYS_sched_getattr, 0, &out, sizeof out, 0), 0);
+  return out;
 }
 
 /// A reader of /pods and the server that it reads from.
@@ -52,6 +74,7 @@ class WatchTest : public ::testing::Test {
     client_ = std::move(*client);
     WatchHandler handler{[this](const Json& object) {
                            const std::lock_guard lock(mutex_);
+                           reader_ = scheduled();
                            known_[key_of(object)] = text_at(object, {"metadata", "resourceVersion"});
                          },
                          [this](const std::string& key) {
@@ -89,6 +112,7 @@ class WatchTest : public ::testing::Test {
   std::atomic<std::size_t> listed_{0};
   std::atomic<std::size_t> watched_{0};
   std::mutex mutex_;
+  Scheduled reader_;
   Known known_;
   std::unique_ptr<ScriptedServer> server_;
   std::unique_ptr<Client> client_;
@@ -113,6 +137,25 @@ TEST_F(WatchTest, OfChangesAloneWhatIsThereIsNeitherToldNorKept) {
   EXPECT_THAT(targets(), Contains(HasSubstr("limit=1&")));
   EXPECT_THAT(targets(), testing::Not(Contains(HasSubstr("continue="))));
   EXPECT_THAT(targets(), Contains(HasSubstr("resourceVersion=7&a=b")));
+}
+
+/// And nothing else of it changes.
+TEST_F(WatchTest, WhatOthersWaitForIsToldByAThreadOfShortSlices) {
+  const Scheduled here = scheduled();
+  if (here.slice_ns == 0) {
+    GTEST_SKIP() << "*** SKIPPED: this kernel does not say how long a slice is";
+  }
+  for (const bool prompt : {false, true}) {
+    start({list(item("a", 1), 7)}, {}, {.prompt = prompt});
+    ASSERT_TRUE(eventually([&] { return !known().empty(); }));
+    EXPECT_EQ(reader_.slice_ns, prompt ? 100'000U : here.slice_ns);
+    EXPECT_EQ(reader_.policy, here.policy);
+    EXPECT_EQ(reader_.nice, here.nice);
+    TearDown();
+    known_.clear();
+    over_ = false;
+    listed_ = watched_ = 0;
+  }
 }
 
 TEST_F(WatchTest, ResumesFromABookmark) {
