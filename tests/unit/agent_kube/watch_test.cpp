@@ -52,7 +52,8 @@ Scheduled scheduled() {
 class WatchTest : public ::testing::Test {
  protected:
   /// `lists` and `watches` are what the server says one after the other; the last one goes on.
-  void start(std::vector<std::string> lists, std::vector<std::string> watches, WatchOptions options = {}) {
+  void start(const std::vector<std::string>& lists, const std::vector<std::string>& watches,
+             WatchOptions options = {}) {
     server_ = std::make_unique<ScriptedServer>([=, this](const Asked& asked) {
       const bool watching = asked.target.find("watch=1") != std::string::npos;
       const auto& says = watching ? watches : lists;
