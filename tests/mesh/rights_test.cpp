@@ -892,11 +892,15 @@ TEST_F(RightsTest, ThePolicyHoldsTheWriterToItsOwnObjects) {
         (*client)->call({.method = method, .path = path, .body = body.is_null() ? "" : body.dump()});
     return reply ? reply->status : 0;
   };
-  /// Puts what is there, with this changed.
+  /// Puts what is there, with this changed; again where istiod wrote its status in between.
   const auto change = [&](const std::string& path, const Json& what) {
-    Json object = plane()->must("GET", path);
-    object.merge_patch(what);
-    return call("PUT", path, object);
+    long status = 409;
+    for (int tries = 0; status == 409 && tries < 20; ++tries) {
+      Json object = plane()->must("GET", path);
+      object.merge_patch(what);
+      status = call("PUT", path, object);
+    }
+    return status;
   };
   const auto entry = [](const std::string& name, const Json& labels, const std::string& host) {
     return Json{{"apiVersion", "networking.istio.io/v1"},
