@@ -114,7 +114,7 @@ void take(const Json& object, const Json& wanted, Object& have) {
 /// The object as it is to stand in place of that version: what is ours, and what others put beside it.
 Json in_place(const Json& wanted, const Object& have) {
   Json metadata = have.metadata.is_null() ? Json::object() : have.metadata.json();
-  const Json owners = kube::at(Json{{"metadata", metadata}}, {"metadata", "ownerReferences"});
+  const Json owners = kube::at(metadata, {"ownerReferences"});
   metadata.merge_patch(wanted.at("metadata"));
   if (!owners.is_null()) {
     metadata["ownerReferences"] = owners;

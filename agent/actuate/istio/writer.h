@@ -87,7 +87,7 @@ class Writer {
   std::function<bool()> may_read = [] { return true; };
 
   /// Makes the object what `wanted` says: posted when it is not there, else put in place of the version that
-  /// is known, with what others put beside our metadata (a merge patch takes the API server a quarter more).
+  /// is known, with what others put beside our metadata.
   /// `have` becomes what the API server answers. `others` says what somebody else had done, which is written
   /// over once. kUsage when an object of that name is there and is not ours, or when the server refuses what
   /// it says (4xx): the operator has to do something.
