@@ -158,8 +158,11 @@ class BareWriter {
     client_ = std::move(*client);
     watch_ = std::make_unique<kube::Watch>(
         *client_,
-        kube::WatchOptions{
-            .path = "/api/v1/namespaces/shop/pods", .query = "", .metadata_only = true, .changes_only = true},
+        kube::WatchOptions{.path = "/api/v1/namespaces/shop/pods",
+                           .query = "",
+                           .metadata_only = true,
+                           .changes_only = true,
+                           .prompt = true},
         kube::WatchHandler{[this](const Json& pod) {
                              if (!kube::text_at(pod, {"metadata", "deletionTimestamp"}).empty()) {
                                put();
