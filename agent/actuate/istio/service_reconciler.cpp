@@ -69,6 +69,7 @@ bool only_weights(const std::map<std::string, Object>& have, const std::map<std:
   return have.size() == wanted.size() &&
          std::equal(have.begin(), have.end(), wanted.begin(), [](const auto& one, const auto& other) {
            return one.first == other.first && !one.second.uid.empty() &&
+                  one.second.spec.endpoints() == endpoints_of(other.second.at("spec")).size() &&
                   only_weights(one.second.spec.json(), other.second.at("spec"));
          });
 }

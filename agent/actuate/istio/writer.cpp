@@ -28,6 +28,8 @@ constexpr std::chrono::milliseconds kRouteSettles{2000};
 constexpr std::chrono::milliseconds kLooksAgain{100};
 constexpr int kLists = 6;   ///< tries more of a list that nobody else asks for again
 constexpr int kNotes = 20;  ///< tries to note a release at a Lease that others write to
+/// zlib's own tables are a quarter of a megabyte each time: shorter text is written before they are there.
+constexpr std::size_t kWorthPacking = 8192;
 /// So many pods are read one by one; more are listed.
 constexpr std::size_t kOneByOne = 8;
 constexpr std::chrono::seconds kListSilence{5};
@@ -158,13 +160,18 @@ Kept::Kept(const Json& spec) {
   if (spec.is_null()) {
     return;
   }
-  const std::string text = dump(spec);
+  std::string text = dump(spec);
+  size_ = text.size();
+  endpoints_ = kube::at(spec, {"endpoints"}).size();
+  if (size_ < kWorthPacking) {
+    packed_ = std::move(text);
+    return;
+  }
   std::string room(::compressBound(text.size()), '\0');
   uLongf packed = room.size();
   const bool done =
       ::compress2(reinterpret_cast<Bytef*>(room.data()), &packed, reinterpret_cast<const Bytef*>(text.data()),
                   text.size(), Z_BEST_SPEED) == Z_OK;
-  size_ = text.size();
   packed_ = done && packed < size_ ? room.substr(0, packed) : text;
 }
 

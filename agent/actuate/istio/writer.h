@@ -21,19 +21,21 @@ inline constexpr const char* kReleasedAnnotation = "ballast.dev/released";
 /// Objects of ours a page of a list: an entry of 500 endpoints is more than a megabyte when it is parsed.
 inline constexpr int kPage = 20;
 
-/// A spec that is kept, as compressed text: one of 500 endpoints is 100 KB of text, the most of it the same
-/// for each, and parsed several times that.
+/// A spec that is kept, as text, compressed where it is long: one of 500 endpoints is 100 KB of text, the
+/// most of it the same for each, and parsed several times that.
 class Kept {
  public:
   Kept() = default;
   Kept(const Json& spec);
   Json json() const { return is_null() ? Json() : Json::parse(text(), nullptr, false); }
   bool is_null() const { return size_ == 0; }
+  std::size_t endpoints() const { return endpoints_; }  ///< so many it has
   bool operator==(const Json& spec) const;
 
  private:
   std::string text() const;  ///< its keys are in order
   std::size_t size_ = 0;     ///< of the text
+  std::size_t endpoints_ = 0;
   std::string packed_;
 };
 
