@@ -167,12 +167,16 @@ double deviation_of_difference(const std::vector<double>& a, const std::vector<d
   return std::sqrt(std::max(0.0, squares / kDraws - sum / kDraws * (sum / kDraws)));
 }
 
-/// What the barest writer of an entry could do: it knows beforehand which pod will leave, and when it hears
-/// of it from where the others hear, it puts what it has ready, in the form that is cheapest for the API
-/// server.
+/// What the barest writer of Ballast's entry could do: it knows beforehand which pod will leave, and when it
+/// hears of it from where the others hear, it puts what it has ready, in the form that is cheapest for the
+/// API server, with the labels and the owner by which the entry is found and goes when its writer is gone.
 class BareWriter {
  public:
-  BareWriter(ControlPlane& plane, Json spec) : plane_(plane), spec_(std::move(spec)) {
+  BareWriter(ControlPlane& plane, const Json& entry)
+      : plane_(plane),
+        labels_(entry.at("metadata").at("labels")),
+        owners_(kube::at(entry, {"metadata", "ownerReferences"})),
+        spec_(entry.at("spec")) {
     const Json made = plane_.must("POST", kEntries, object());
     version_ = kube::text_at(made, {"metadata", "resourceVersion"});
     auto client = kube::Client::create(plane_.options(plane_.admin_token()));
@@ -228,8 +232,7 @@ class BareWriter {
   Json object() const {
     return {{"apiVersion", "networking.istio.io/v1"},
             {"kind", "ServiceEntry"},
-            {"metadata",
-             {{"name", "bare"}, {"labels", {{"networking.istio.io/enable-autoallocate-ip", "false"}}}}},
+            {"metadata", {{"name", "bare"}, {"labels", labels_}, {"ownerReferences", owners_}}},
             {"spec", spec_}};
   }
   void put() {
@@ -246,6 +249,8 @@ class BareWriter {
   }
 
   ControlPlane& plane_;
+  const Json labels_;
+  const Json owners_;
   std::mutex mutex_;
   Json spec_;
   std::string version_;
@@ -300,13 +305,13 @@ TEST_F(MeshTest, ALeavingPodIsGoneWhenTheBarestWriterHasTakenItOut) {
   };
   enum Arm { kPlain, kBallast, kBare };
   std::vector<double> taken[3];
-  Json spec;
+  Json entry;
   for (int turn = 0; taken[kBare].size() < leaves; ++turn) {
     const Arm arm = static_cast<Arm>(turn % 3);
     if (arm == kBallast) {
       sink_ = make_sink("a");
     } else if (arm == kBare) {
-      bare = std::make_unique<BareWriter>(*plane(), spec);
+      bare = std::make_unique<BareWriter>(*plane(), entry);
     }
     for (std::size_t i = 0; i < block && taken[arm].size() < leaves; ++i) {
       // Each time: what nobody decides any more is handed back.
@@ -321,9 +326,7 @@ TEST_F(MeshTest, ALeavingPodIsGoneWhenTheBarestWriterHasTakenItOut) {
       taken[arm].push_back(leave_ms());
     }
     if (arm == kBallast) {
-      spec = plane()
-                 ->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast")
-                 .at("spec");
+      entry = plane()->must("GET", "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast");
       sink_->flush();
       sink_.reset();
     }
