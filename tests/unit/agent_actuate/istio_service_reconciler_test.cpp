@@ -1512,5 +1512,24 @@ TEST_F(ServiceReconcilerTest, OfTwoReleasesAtOneTimeBothAreNoted) {
   }
 }
 
+TEST(KeptTest, WhatIsKeptIsWhatItWasHoweverLong) {
+  for (const int endpoints : {0, 3, 500}) {
+    Json spec = {{"hosts", {"web.shop.svc.cluster.local"}}, {"endpoints", Json::array()}};
+    for (int i = 0; i < endpoints; ++i) {
+      spec["endpoints"].push_back({{"address", "10.0.0." + std::to_string(i)}, {"weight", 100 + i}});
+    }
+    const Kept kept(spec);
+    EXPECT_EQ(kept.json(), spec);
+    EXPECT_EQ(kept.endpoints(), static_cast<std::size_t>(endpoints));
+    EXPECT_TRUE(kept == spec);
+    Json other = spec;
+    other["hosts"][0] = "api.shop.svc.cluster.local";
+    EXPECT_FALSE(kept == other);
+    EXPECT_FALSE(kept == Json());
+  }
+  EXPECT_TRUE(Kept().is_null());
+  EXPECT_EQ(Kept(Json()).endpoints(), 0U);
+}
+
 }  // namespace
 }  // namespace ballast::actuate::istio
