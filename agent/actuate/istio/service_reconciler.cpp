@@ -14,6 +14,8 @@ namespace ballast::actuate::istio {
 namespace {
 
 constexpr MonotonicNs kFactsPause = 300'000'000ULL;
+/// What is read in a pass is ended by news of membership when it has had so long.
+constexpr MonotonicNs kReadsUndisturbed = 50'000'000ULL;
 constexpr std::size_t kMostUnsaid = 256;  ///< the oldest Events give way
 
 /// Is it one that a proxy would send to?
@@ -304,25 +306,53 @@ bool ServiceReconciler::flaps(const kube::Service& service, MonotonicNs now) {
   return true;
 }
 
-/// Reads what mTLS, subsets and localities need of the pods that are new, and now and then of all again.
-bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, const Wanted& wanted,
-                                    MonotonicNs now) {
-  if (held.refreshed == 0) {
-    held.refreshed = now;
-  } else if (now - held.refreshed > options_.refresh_ns) {
-    held.refreshed = now;
-    const auto heard = wanted.heard.find(service.ns);
-    const std::uint64_t number = heard == wanted.heard.end() ? 0 : heard->second;
-    if (number == 0 || number != held.heard) {
-      held.heard = noted("pods", writer_.refresh_labels(service, facts_)) ? number : 0;
+/// Reads again, now and then, what is known of a Service's pods.
+void ServiceReconciler::refresh(const kube::Service& service, Held& held, const Wanted& wanted,
+                                MonotonicNs now) {
+  held.refreshed = now;
+  const auto heard = wanted.heard.find(service.ns);
+  const std::uint64_t number = heard == wanted.heard.end() ? 0 : heard->second;
+  if (number == 0 || number != held.heard) {
+    held.heard = noted("pods", writer_.refresh_labels(service, facts_)) ? number : 0;
+  }
+  for (const kube::Endpoint& endpoint : service.endpoints) {
+    if (const auto pod = facts_.pods.find(pod_key(endpoint)); pod != facts_.pods.end() && pod->second.gone) {
+      facts_.pods.erase(pod);
     }
-    for (const kube::Endpoint& endpoint : service.endpoints) {
-      if (const auto pod = facts_.pods.find(pod_key(endpoint));
-          pod != facts_.pods.end() && pod->second.gone) {
-        facts_.pods.erase(pod);
+  }
+}
+
+/// Those whose turn it is, the longest not read first, when all else of the pass is done. News end it, but
+/// for a Service that has waited twice as long as it should.
+void ServiceReconciler::refresh_some(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
+                                     const std::function<bool()>& news) {
+  std::vector<std::pair<MonotonicNs, std::string>> old;
+  for (auto& [key, held] : held_) {
+    held.refreshed = held.refreshed == 0 ? now : held.refreshed;
+    if (now - held.refreshed > options_.refresh_ns) {
+      old.emplace_back(held.refreshed, key);
+    }
+  }
+  std::sort(old.begin(), old.end());
+  const SystemClock clock;
+  for (std::size_t i = 0; i < old.size(); ++i) {
+    const auto& [refreshed, key] = old[i];
+    const bool over = i > 0 && clock.now() >= until;
+    if (over || (now - refreshed <= 2 * options_.refresh_ns && news && news())) {
+      due(now);
+      return;
+    }
+    if (const auto bare = named(wanted, key); bare != wanted.services.end()) {
+      if (const auto service = with_endpoints(wanted, *bare)) {
+        refresh(*service, held_.at(key), wanted, now);
+        due(now);  // what it says otherwise is to be written
       }
     }
   }
+}
+
+/// Reads what mTLS, subsets and localities need of the pods that are new.
+bool ServiceReconciler::learn_facts(const kube::Service& service, Held& held, MonotonicNs now) {
   if (all_identified(service, facts_)) {
     return true;
   }
@@ -554,27 +584,66 @@ bool ServiceReconciler::hold(const kube::Service& service, const Shared<Weights>
     due(now + 1);
     return false;
   }
+  if (!may_learn_ && !all_identified(service, facts_)) {
+    if (held.phase != Phase::kNew && way != Way::kSubset) {
+      look_for_drift(held, wanted, now);
+      write_who_left(service, held, weights, now);
+    }
+    unread_.push_back({service.key(), weights});
+    return true;
+  }
   if (way == Way::kSubset) {
     return keep_subsets(service, held, weights, wanted, now);
   }
   return keep(service, held, weights, wanted, now);
 }
 
+/// Who leaves does not wait for what has to be read of who comes.
+void ServiceReconciler::write_who_left(const kube::Service& service, Held& held,
+                                       const Shared<Weights>& weights, MonotonicNs now) {
+  if (held.retry > now) {
+    return;
+  }
+  if (const auto entries = service_entries(service, held.way, weights, facts_, options_.plan);
+      !entries.empty() && !only_weights(held.entries, entries)) {
+    write_entries(service, held, entries, now);
+  }
+}
+
+/// What has to be read of Services, after all that is known was written: one list of pods may take seconds,
+/// and nobody who leaves waits for it. A part of it in each pass, which is gone on with in the next.
+void ServiceReconciler::learn_some(const Wanted& wanted, std::set<std::string>& kept, MonotonicNs now,
+                                   MonotonicNs until, const std::function<bool()>& news) {
+  const SystemClock clock;
+  const MonotonicNs begun = clock.now();
+  const auto first = std::find_if(unread_.begin(), unread_.end(),
+                                  [&](const Unread& one) { return one.service == learn_next_; });
+  std::rotate(unread_.begin(), first == unread_.end() ? unread_.begin() : first, unread_.end());
+  may_learn_ = true;
+  for (std::size_t i = 0; i < unread_.size(); ++i) {
+    const MonotonicNs at = clock.now();
+    if (i > 0 && (at >= until || (at - begun > kReadsUndisturbed && news && news()))) {
+      learn_next_ = unread_[i].service;
+      due(now);
+      break;
+    }
+    const auto service = with_endpoints(wanted, *named(wanted, unread_[i].service));
+    if (service && !hold(*service, unread_[i].weights, wanted, now)) {
+      kept.erase(unread_[i].service);
+    }
+  }
+  may_learn_ = false;
+  unread_.clear();
+}
+
 /// False: it has to be let go.
 bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Shared<Weights>& weights,
                              const Wanted& wanted, MonotonicNs now) {
-  const auto entries_now = [&] { return service_entries(service, held.way, weights, facts_, options_.plan); };
   const bool held_now = held.phase != Phase::kNew;
   if (held_now) {
     look_for_drift(held, wanted, now);
   }
-  if (held_now && held.retry <= now && !all_identified(service, facts_)) {
-    // Who leaves does not wait for what has to be read of who comes.
-    if (const auto entries = entries_now(); !entries.empty() && !only_weights(held.entries, entries)) {
-      write_entries(service, held, entries, now);
-    }
-  }
-  const bool known = learn_facts(service, held, wanted, now);
+  const bool known = learn_facts(service, held, now);
   if (known && !has_waypoint(service) && all_ambient(service, facts_)) {
     say(service, true, "Ambient",
         "its pods are of the ambient mesh, and ztunnel, which picks the pod there, is told no weights; it "
@@ -582,7 +651,7 @@ bool ServiceReconciler::keep(const kube::Service& service, Held& held, const Sha
         "istio.io/use-waypoint of the Service or of its namespace, it can be");
     return false;
   }
-  const auto entries = entries_now();
+  const auto entries = service_entries(service, held.way, weights, facts_, options_.plan);
   const std::uint64_t said = digest(weights);
   if (held.retry > now) {
     due(held.retry);
@@ -920,6 +989,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
     }
   }
   resume_ = rest;
+  learn_some(wanted, kept, now, until, news);
   write_late(wanted, now, news);
   for (auto held = held_.begin(); held != held_.end();) {
     held = !kept.contains(held->first) && leave(held->first, held->second, now) ? held_.erase(held)
@@ -935,6 +1005,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
   std::erase_if(held_off_, [&](const auto& off) { return !there.contains(off.first); });
   std::erase_if(facts_asked_, [&](const auto& asked) { return !there.contains(asked.first); });
   forget_facts(wanted, now);
+  refresh_some(wanted, now, until, news);
   writer_.may_read = [] { return true; };
   return next_;
 }

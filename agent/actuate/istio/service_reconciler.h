@@ -116,8 +116,9 @@ class ServiceReconciler {
 
   /// One burst of writes. Returns the next instant at which there is something to do without any
   /// news (a settling route, a retry); 0 for none. Does a part of the work that ends soon after `until` on
-  /// the system's clock: the rest is due at once, and the next call begins with it. `news`: membership has
-  /// changed meanwhile; weights can wait, and so can reading of a Service that is to be taken.
+  /// the system's clock: the rest is due at once, and the next call begins with it. What is known is written
+  /// before anything is read of any Service. `news`: membership has changed meanwhile; weights can wait, and
+  /// so can reading of a Service that is to be taken.
   MonotonicNs reconcile(const Wanted& wanted, MonotonicNs now, MonotonicNs until = ~0ULL,
                         const std::function<bool()>& news = {});
 
@@ -181,6 +182,12 @@ class ServiceReconciler {
     bool small;
   };
 
+  /// A Service of which something has to be read before it can be written.
+  struct Unread {
+    std::string service;
+    Shared<Weights> weights;
+  };
+
   void write_late(const Wanted& wanted, MonotonicNs now, const std::function<bool()>& news);
   bool hold(const kube::Service& service, const Shared<Weights>& weights, const Wanted& wanted,
             MonotonicNs now);
@@ -200,7 +207,14 @@ class ServiceReconciler {
   void keep_merge_window(MonotonicNs now);
   bool leave(const std::string& service, Held& held, MonotonicNs now);
   bool remove_entries(const std::string& service, Held& held, MonotonicNs since);
-  bool learn_facts(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void write_who_left(const kube::Service& service, Held& held, const Shared<Weights>& weights,
+                      MonotonicNs now);
+  void learn_some(const Wanted& wanted, std::set<std::string>& kept, MonotonicNs now, MonotonicNs until,
+                  const std::function<bool()>& news);
+  bool learn_facts(const kube::Service& service, Held& held, MonotonicNs now);
+  void refresh(const kube::Service& service, Held& held, const Wanted& wanted, MonotonicNs now);
+  void refresh_some(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
+                    const std::function<bool()>& news);
   void forget_facts(const Wanted& wanted, MonotonicNs now);
   std::string managed_message(const kube::Service& service, const Held& held) const;
   void say(const kube::Service& service, bool warning, const std::string& reason, const std::string& message);
@@ -264,8 +278,11 @@ class ServiceReconciler {
   double tokens_ = 0;
   MonotonicNs tokens_at_ = 0;
   MonotonicNs next_ = 0;
-  std::string resume_;    ///< the Service that the next pass begins with
-  bool reading_ = false;  ///< what was to be read of a Service was ended by the pass's end
+  std::string resume_;          ///< the Service that the next pass begins with
+  std::vector<Unread> unread_;  ///< of the pass that runs
+  std::string learn_next_;      ///< the Service of which the next pass reads first
+  bool may_learn_ = false;      ///< it is the time of the pass to read; before, what is known is written
+  bool reading_ = false;        ///< what was to be read of a Service was ended by the pass's end
   bool owner_known_ = false;
   bool hurry_ = false;
 };

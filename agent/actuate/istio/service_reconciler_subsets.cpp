@@ -16,7 +16,7 @@ bool ServiceReconciler::keep_subsets(const kube::Service& service, Held& held, c
   const auto leads_nowhere = [&] { return held.route && lacks_pods(service, subsets, held.shares, facts_); };
   // A share that nobody can answer is as bad as an address that is dead, and may last no longer.
   const auto waits = [&] { return !behind(service, held, leads_nowhere(), {}, now); };
-  if (!learn_facts(service, held, wanted, now) || held.retry > now) {
+  if (!learn_facts(service, held, now) || held.retry > now) {
     due(held.retry > now ? held.retry : now + options_.retry_ns);
     return waits();
   }

@@ -69,6 +69,7 @@ class ServiceReconcilerTest : public ::testing::Test {
     }
     if (path.find("/pods") != std::string::npos) {
       ++pod_reads_;
+      order_.push_back("read pods");
       pods_target_ = asked.target;
       return pods_answer_ == 200 ? read_pods(last) : answer(pods_answer_, "{}");
     }
@@ -112,6 +113,7 @@ class ServiceReconcilerTest : public ::testing::Test {
       return there != objects_.end() ? answer(200, there->second.dump()) : answer(404, "{}");
     }
     log_.push_back(asked.method + " " + kind);
+    order_.push_back(log_.back());
     if (asked.method == "POST") {
       if (there != objects_.end()) {
         return answer(409, "{}");
@@ -243,6 +245,7 @@ class ServiceReconcilerTest : public ::testing::Test {
       "/apis/networking.istio.io/v1/namespaces/shop/serviceentries/web-ballast";
   std::map<std::string, Json> objects_;
   std::vector<std::string> log_;
+  std::vector<std::string> order_;  ///< of the log, and of the reads of pods
   std::vector<std::string> events_;
   std::string message_;
   std::map<std::string, std::string> pods_;  ///< version by uid
@@ -714,6 +717,42 @@ TEST_F(ServiceReconcilerTest, ALargeServiceIsReadInPartsAndOthersDoNotWaitForIt)
   EXPECT_THAT(events_, ElementsAre("Managed", "Managed")) << "nothing was late";
 }
 
+/// One list of pods may take seconds, and there may be five hundred to be read.
+TEST_F(ServiceReconcilerTest, WhatIsKnownIsWrittenBeforeAnythingIsReadOfAnyService) {
+  service_.endpoints = {endpoint(1), endpoint(2)};
+  adopt();
+  Wanted both = wanted();
+  kube::Service first = service_;
+  first.name = "first";
+  first.uid = "s2";
+  first.endpoints = {endpoint(3)};
+  both.services.insert(both.services.begin(), first);
+  both.weights["shop/first"] = Weights{{{"10.0.0.3", 8080}, 1000}};
+  both.services[1].endpoints = {endpoint(1)};
+  order_.clear();
+  reconciler_.reconcile(both, 110 * kSecond);
+  EXPECT_THAT(order_, ElementsAre("PUT entry", "read pods", "POST entry"));
+
+  both.seen = wanted().seen;
+  both.services[1].endpoints = {endpoint(2)};
+  order_.clear();
+  reconciler_.reconcile(both, 171 * kSecond);
+  EXPECT_THAT(order_, ElementsAre("PUT entry", "read pods", "read pods"))
+      << "again, as changes are not heard";
+  EXPECT_THAT(log(), ElementsAre("PUT entry", "POST entry", "PUT entry"));
+}
+
+TEST_F(ServiceReconcilerTest, WhatIsReadAgainWaitsForNewsButNotForEver) {
+  adopt();
+  const int before = pod_reads_;
+  reconciler_.reconcile(wanted(), 170 * kSecond, ~0ULL, [] { return true; });
+  EXPECT_EQ(pod_reads_, before);
+  EXPECT_NE(reconciler_.reconcile(wanted(), 219 * kSecond, ~0ULL, [] { return true; }), 0U) << "at once";
+  EXPECT_EQ(pod_reads_, before);
+  reconciler_.reconcile(wanted(), 221 * kSecond, ~0ULL, [] { return true; });
+  EXPECT_EQ(pod_reads_, before + 1);
+}
+
 TEST_F(ServiceReconcilerTest, APassThatEndsEarlyIsGoneOnWith) {
   Wanted many = wanted();
   many.services.clear();
@@ -994,6 +1033,8 @@ TEST_F(SubsetsTest, ARouteToAVersionThatIsGoneIsHandedBackThoughAPodIsInNoSubset
   EXPECT_THAT(log(), IsEmpty());
   EXPECT_THAT(events_, ElementsAre("Managed", "PodInNoSubset"));
   pods_ = {{"u1", "v1"}, {"u3", "v2"}};
+  EXPECT_EQ(reconciler_.reconcile(versions(), 200 * kSecond), 200 * kSecond)
+      << "what was read again, at once";
   reconciler_.reconcile(versions(), 200 * kSecond);
   EXPECT_THAT(log(), ElementsAre("POST route"));
 }
