@@ -323,7 +323,7 @@ void ServiceReconciler::refresh(const kube::Service& service, Held& held, const 
 }
 
 /// Those whose turn it is, the longest not read first, when all else of the pass is done. News end it, but
-/// for a Service that has waited twice as long as it should.
+/// for one Service that has waited twice as long as it should.
 void ServiceReconciler::refresh_some(const Wanted& wanted, MonotonicNs now, MonotonicNs until,
                                      const std::function<bool()>& news) {
   std::vector<std::pair<MonotonicNs, std::string>> old;
@@ -337,8 +337,9 @@ void ServiceReconciler::refresh_some(const Wanted& wanted, MonotonicNs now, Mono
   const SystemClock clock;
   for (std::size_t i = 0; i < old.size(); ++i) {
     const auto& [refreshed, key] = old[i];
-    const bool over = i > 0 && clock.now() >= until;
-    if (over || (now - refreshed <= 2 * options_.refresh_ns && news && news())) {
+    const bool hurried = news && news();
+    const bool waits = now - refreshed <= 2 * options_.refresh_ns;
+    if (i == 0 ? hurried && waits : hurried || clock.now() >= until) {
       due(now);
       return;
     }

@@ -753,6 +753,27 @@ TEST_F(ServiceReconcilerTest, WhatIsReadAgainWaitsForNewsButNotForEver) {
   EXPECT_EQ(pod_reads_, before + 1);
 }
 
+TEST_F(ServiceReconcilerTest, OfManyThatAreToBeReadAgainOneIsReadAtATimeWhileThereAreNews) {
+  adopt();
+  Wanted many = wanted();
+  for (const char* name : {"a", "b", "c"}) {
+    service_.name = name;
+    service_.uid = name;
+    many.services.push_back(service_);
+    many.weights["shop/" + service_.name] = Weights{{{"10.0.0.1", 8080}, 1000}};
+  }
+  reconciler_.reconcile(many, 103 * kSecond);
+  many.seen.clear();
+  for (const auto& [path, object] : objects_) {
+    many.seen[kube::text_at(object, {"kind"}) + " " + kube::key_of(object)] = owned_of(object);
+  }
+  for (int i = 1; i <= 4; ++i) {
+    const int before = pod_reads_;
+    reconciler_.reconcile(many, 300 * kSecond, ~0ULL, [] { return true; });
+    EXPECT_EQ(pod_reads_, before + 1) << i;
+  }
+}
+
 TEST_F(ServiceReconcilerTest, APassThatEndsEarlyIsGoneOnWith) {
   Wanted many = wanted();
   many.services.clear();
