@@ -31,9 +31,6 @@ using std::chrono::milliseconds;
 
 constexpr MonotonicNs kMs = 1'000'000ULL;
 constexpr MonotonicNs kBurstTime = 2'000'000'000ULL;
-/// After a write the processors are its readers', the API server and istiod, which often are on this machine.
-/// What comes then is mostly an echo of what was written: the slices say of a pod that it left.
-constexpr MonotonicNs kReadersFirst = 10'000'000ULL;
 /// istiod waits until it has been quiet for so long (PILOT_DEBOUNCE_AFTER).
 constexpr double kDebounceS = 0.1;
 /// The leader's watches: short, so that none is ever silent for long (agent/kube/watch.h).
@@ -138,8 +135,7 @@ struct IstioSink::State {
   void set_leader_watches(std::unique_ptr<LeaderWatches> now);
   void watch(LeaderWatches& to, const std::string& kind, const std::string& path, const std::string& query);
   void see(const std::string& kind, const Json& object);
-  enum class News { kWeights, kMembership, kLeaving };
-  void wake(News what);
+  void wake(bool membership);
   void stop();
   void run();
   void keep_lease();
@@ -174,7 +170,6 @@ struct IstioSink::State {
   bool stopping = false;
   bool weights_news = false;
   bool membership_news = false;
-  bool leaving_news = false;                  ///< membership that does not wait for who reads the last write
   bool own_host = true;                       ///< false: seen not to take
   std::deque<Result<kube::LeaseView>> looks;  ///< at the Lease, that the writing thread has not taken in
   istio::WeightsOfServices weights;
@@ -247,7 +242,7 @@ void IstioSink::State::looked(const Json& at, istio::Takes takes) {
     }
   }
   if (turned) {
-    wake(News::kMembership);
+    wake(true);
   }
 }
 
@@ -261,12 +256,12 @@ void IstioSink::State::look() {
   now->begun = SystemClock().now();
   now->catalog = std::make_unique<kube::Catalog>(
       *now->reader, kube::CatalogOptions{.watch_length = kWatchLength, .silence = kWatchSilence});
-  now->catalog->on_change([this] { wake(News::kMembership); });
+  now->catalog->on_change([this] { wake(true); });
   now->leaving = std::make_unique<kube::LeavingPods>(
       *now->reader,
       [this, catalog = now->catalog.get()](const std::string& uid) {
         if (catalog->has(uid)) {
-          wake(News::kLeaving);
+          wake(true);
         }
       },
       // Of a pod that is in no slice now, too: it may come back into one, and what is known of it is kept.
@@ -311,7 +306,7 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
   // istiod waits.
   kube::WatchHandler handler{[this, kind](const Json& object) {
                                see(kind, object);
-                               wake(kind == "ServiceEntry" ? News::kWeights : News::kMembership);
+                               wake(kind != "ServiceEntry");
                              },
                              [this, kind](const std::string& key) {
                                {
@@ -322,7 +317,7 @@ void IstioSink::State::watch(LeaderWatches& to, const std::string& kind, const s
                                    waypoints.erase(key);
                                  }
                                }
-                               wake(kind == "ServiceEntry" ? News::kWeights : News::kMembership);
+                               wake(kind != "ServiceEntry");
                              },
                              [] {}};
   to.watches.push_back(
@@ -358,12 +353,10 @@ void IstioSink::State::see(const std::string& kind, const Json& object) {
   }
 }
 
-void IstioSink::State::wake(News what) {
+void IstioSink::State::wake(bool membership) {
   {
     const std::lock_guard lock(mutex);
-    (what == News::kLeaving      ? leaving_news
-     : what == News::kMembership ? membership_news
-                                 : weights_news) = true;
+    (membership ? membership_news : weights_news) = true;
   }
   news.notify_all();
 }
@@ -679,7 +672,7 @@ MonotonicNs IstioSink::State::burst(MonotonicNs now) {
     // A bounded part of the work, so that who leaves elsewhere does not wait behind a large Service.
     next = reconciler.reconcile(given, now, now + kBurstTime, [this] {
       const std::lock_guard lock(mutex);
-      return membership_news || leaving_news;
+      return membership_news;
     });
     next = deaf != 0 && (next == 0 || deaf < next) ? deaf + 1 : next;
     std::map<std::string, Taken> answers;
@@ -730,22 +723,19 @@ void IstioSink::State::run() {
   const SystemClock clock;
   MonotonicNs due = 0;
   MonotonicNs quiet_until = 0;
-  MonotonicNs readers_until = 0;
   const auto quiet = static_cast<MonotonicNs>(options.quiet.count()) * kMs;
   std::unique_lock lock(mutex);
   while (!stopping) {
     MonotonicNs now = clock.now();
     const MonotonicNs own = due != 0 ? std::max(due, quiet_until) : 0;
     membership_news = reconciler.hear(std::exchange(pod_news, {})) || membership_news;
-    if (looks.empty() && !leaving_news && !(membership_news && now >= readers_until) &&
-        !(weights_news && now >= quiet_until) && !(own != 0 && now >= own)) {
+    if (looks.empty() && !membership_news && !(weights_news && now >= quiet_until) &&
+        !(own != 0 && now >= own)) {
       MonotonicNs until = own != 0 ? own : now + 1000 * kMs;
       until = weights_news ? std::min(until, quiet_until) : until;
-      until = membership_news ? std::min(until, readers_until) : until;
       news.wait_for(lock, std::chrono::nanoseconds(until - now));
       continue;
     }
-    leaving_news = false;
     membership_news = false;
     weights_news = false;
     const auto told = std::exchange(looks, {});
@@ -760,7 +750,6 @@ void IstioSink::State::run() {
       // Half of the time at least is istiod's, however slow the writes are.
       const MonotonicNs ended = clock.now();
       quiet_until = ended + std::max(quiet, ended - now);
-      readers_until = ended + kReadersFirst;
     }
     lock.lock();
   }
@@ -807,7 +796,7 @@ Status IstioSink::publish(const guard::GuardedWeights& weights) {
     }
     state_->published_at = state_->published_at == 0 ? SystemClock().now() : state_->published_at;
   }
-  state_->wake(State::News::kWeights);
+  state_->wake(false);
   return ok();
 }
 
@@ -823,7 +812,7 @@ Status IstioSink::withdraw(const spec::ServiceId& service) {
     state_->weights.erase(to_string(service));
     state_->tripped.erase(to_string(service));
   }
-  state_->wake(State::News::kWeights);
+  state_->wake(false);
   return ok();
 }
 

@@ -87,12 +87,12 @@ struct IstioOptions {
 /// uid and version that it was decided on, so that a deposed leader's does not land; one that does is
 /// removed.
 ///
-/// Membership is the EndpointSlices', mirrored at once (10 ms after a write at the soonest, unless a pod
-/// leaves) whatever the loop does, and never a pod without the identity that istiod would give it; publish()
-/// gives weights only, by address and port. A Service that cannot be managed (istio/plan.h, judge) is left as
-/// it is and told why by an Event. A Service is handed back when it opts out, is released by `ballastctl
-/// release`, has no ready endpoint, loses its weights or nobody renews them, when we stop, and when its
-/// membership could not be kept up for three seconds, or was not heard of for ten.
+/// Membership is the EndpointSlices', mirrored at once whatever the loop does, and never a pod without the
+/// identity that istiod would give it; publish() gives weights only, by address and port. A Service that
+/// cannot be managed (istio/plan.h, judge) is left as it is and told why by an Event. A Service is handed
+/// back when it opts out, is released by `ballastctl release`, has no ready endpoint, loses its weights or
+/// nobody renews them, when we stop, and when its membership could not be kept up for three seconds, or was
+/// not heard of for ten.
 ///
 /// While the API server is away, what is in force stays in force. Thread-safe.
 class IstioSink final : public WeightSink {

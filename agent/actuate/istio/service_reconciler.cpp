@@ -335,17 +335,18 @@ void ServiceReconciler::refresh_some(const Wanted& wanted, MonotonicNs now, Mono
   }
   std::sort(old.begin(), old.end());
   const SystemClock clock;
-  for (std::size_t i = 0; i < old.size(); ++i) {
-    const auto& [refreshed, key] = old[i];
+  bool any = false;
+  for (const auto& [refreshed, key] : old) {
     const bool hurried = news && news();
     const bool waits = now - refreshed <= 2 * options_.refresh_ns;
-    if (i == 0 ? hurried && waits : hurried || clock.now() >= until) {
+    if (any ? hurried || clock.now() >= until : hurried && waits) {
       due(now);
       return;
     }
     if (const auto bare = named(wanted, key); bare != wanted.services.end()) {
       if (const auto service = with_endpoints(wanted, *bare)) {
         refresh(*service, held_.at(key), wanted, now);
+        any = true;
         due(now);  // what it says otherwise is to be written
       }
     }
@@ -567,7 +568,7 @@ void ServiceReconciler::look_for_drift(Held& held, const Wanted& wanted, Monoton
 }
 
 bool ServiceReconciler::hold(const kube::Service& service, const Shared<Weights>& weights,
-                             const Wanted& wanted, MonotonicNs now) {
+                             const Wanted& wanted, MonotonicNs now, bool learn) {
   const Way way = way_of(service, wanted.own_host);
   Held& held = held_[service.key()];
   if (held.phase == Phase::kNew) {
@@ -585,7 +586,7 @@ bool ServiceReconciler::hold(const kube::Service& service, const Shared<Weights>
     due(now + 1);
     return false;
   }
-  if (!may_learn_ && !all_identified(service, facts_)) {
+  if (!learn && !all_identified(service, facts_)) {
     if (held.phase != Phase::kNew && way != Way::kSubset) {
       look_for_drift(held, wanted, now);
       write_who_left(service, held, weights, now);
@@ -620,7 +621,6 @@ void ServiceReconciler::learn_some(const Wanted& wanted, std::set<std::string>& 
   const auto first = std::find_if(unread_.begin(), unread_.end(),
                                   [&](const Unread& one) { return one.service == learn_next_; });
   std::rotate(unread_.begin(), first == unread_.end() ? unread_.begin() : first, unread_.end());
-  may_learn_ = true;
   for (std::size_t i = 0; i < unread_.size(); ++i) {
     const MonotonicNs at = clock.now();
     if (i > 0 && (at >= until || (at - begun > kReadsUndisturbed && news && news()))) {
@@ -629,11 +629,10 @@ void ServiceReconciler::learn_some(const Wanted& wanted, std::set<std::string>& 
       break;
     }
     const auto service = with_endpoints(wanted, *named(wanted, unread_[i].service));
-    if (service && !hold(*service, unread_[i].weights, wanted, now)) {
+    if (service && !hold(*service, unread_[i].weights, wanted, now, true)) {
       kept.erase(unread_[i].service);
     }
   }
-  may_learn_ = false;
   unread_.clear();
 }
 
@@ -978,7 +977,7 @@ MonotonicNs ServiceReconciler::reconcile(const Wanted& wanted, MonotonicNs now, 
       } else if (said_[key] == "Tripped") {
         say(service, false, "Recovered", "the guard lets weights through again");
       }
-      if (hold(service, lent ? Shared<Weights>(*lent) : own->second, wanted, now)) {
+      if (hold(service, lent ? Shared<Weights>(*lent) : own->second, wanted, now, false)) {
         kept.insert(key);
         tell_stale(service, wanted.stale.contains(key), now);
       }

@@ -189,8 +189,9 @@ class ServiceReconciler {
   };
 
   void write_late(const Wanted& wanted, MonotonicNs now, const std::function<bool()>& news);
+  /// `learn`: it is the time of the pass to read; before, what is known is written.
   bool hold(const kube::Service& service, const Shared<Weights>& weights, const Wanted& wanted,
-            MonotonicNs now);
+            MonotonicNs now, bool learn);
   bool keep(const kube::Service& service, Held& held, const Shared<Weights>& weights, const Wanted& wanted,
             MonotonicNs now);
   void keep_weights(const kube::Service& service, Held& held, const std::map<std::string, Json>& entries,
@@ -281,7 +282,6 @@ class ServiceReconciler {
   std::string resume_;          ///< the Service that the next pass begins with
   std::vector<Unread> unread_;  ///< of the pass that runs
   std::string learn_next_;      ///< the Service of which the next pass reads first
-  bool may_learn_ = false;      ///< it is the time of the pass to read; before, what is known is written
   bool reading_ = false;        ///< what was to be read of a Service was ended by the pass's end
   bool owner_known_ = false;
   bool hurry_ = false;
